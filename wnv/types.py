@@ -1,0 +1,151 @@
+"""The values that rooms hand to each other: cameras, views, examples and batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Pinhole cameras in OpenCV axes (+x right, +y down, +z forward), all of one image size.
+
+    Attributes:
+        K: image<-camera, in pixels of the (height, width) image; the first pixel's centre is (0.5, 0.5).
+        camtoworld: world<-camera, rigid, translation in scene units.
+        width: Image width in pixels.
+        height: Image height in pixels.
+    """
+
+    K: Float[Tensor, "*batch 3 3"]
+    camtoworld: Float[Tensor, "*batch 4 4"]
+    width: int
+    height: int
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.K.shape[:-2]
+
+    def __getitem__(self, index: Any) -> "Cameras":
+        """Index or slice the batch axes."""
+        return replace(self, K=self.K[index], camtoworld=self.camtoworld[index])
+
+    def to(self, *args: Any, **kwargs: Any) -> "Cameras":
+        """Move or cast both matrices, as `Tensor.to` does."""
+        return replace(self, K=self.K.to(*args, **kwargs), camtoworld=self.camtoworld.to(*args, **kwargs))
+
+    def pin_memory(self) -> "Cameras":
+        return replace(self, K=self.K.pin_memory(), camtoworld=self.camtoworld.pin_memory())
+
+
+@dataclass(frozen=True)
+class Views:
+    """Images with their cameras and times.
+
+    Attributes:
+        images: RGB in 0..1, `*batch 3 height width`.
+        cameras: One camera an image.
+        times: When each image was taken: seconds on the clip's clock in files; in a batch normalised so that the
+            sampled window is 0..1 (dynamic scenes), zero everywhere for static scenes.
+    """
+
+    images: Float[Tensor, "*batch 3 height width"]
+    cameras: Cameras
+    times: Float[Tensor, "*batch"]
+
+    def __getitem__(self, index: Any) -> "Views":
+        """Index or slice the batch axes."""
+        return Views(images=self.images[index], cameras=self.cameras[index], times=self.times[index])
+
+    def to(self, *args: Any, **kwargs: Any) -> "Views":
+        return Views(
+            images=self.images.to(*args, **kwargs),
+            cameras=self.cameras.to(*args, **kwargs),
+            times=self.times.to(*args, **kwargs),
+        )
+
+    def pin_memory(self) -> "Views":
+        return Views(
+            images=self.images.pin_memory(), cameras=self.cameras.pin_memory(), times=self.times.pin_memory()
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One scene as a dataset yields it: batch axes are `view` alone.
+
+    Attributes:
+        scene: The scene's id.
+        context: The views that are given.
+        target: The views to draw, with the truth as their images.
+    """
+
+    scene: str
+    context: Views
+    target: Views
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several scenes stacked: batch axes are `batch view`."""
+
+    scenes: tuple[str, ...]
+    context: Views
+    target: Views
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Batch":
+        return Batch(
+            scenes=self.scenes, context=self.context.to(*args, **kwargs), target=self.target.to(*args, **kwargs)
+        )
+
+    def pin_memory(self) -> "Batch":
+        return Batch(scenes=self.scenes, context=self.context.pin_memory(), target=self.target.pin_memory())
+
+
+def stack_cameras(cameras: Sequence[Cameras]) -> Cameras:
+    """Stack cameras of one image size along a new first axis.
+
+    Raises:
+        ValueError: If the image sizes differ.
+    """
+    sizes = {(c.width, c.height) for c in cameras}
+    if len(sizes) != 1:
+        raise ValueError(f"cameras of one batch must share width and height, got {sorted(sizes)}; set one image_size")
+    return Cameras(
+        K=torch.stack([c.K for c in cameras]),
+        camtoworld=torch.stack([c.camtoworld for c in cameras]),
+        width=cameras[0].width,
+        height=cameras[0].height,
+    )
+
+
+def stack_views(views: Sequence[Views]) -> Views:
+    """Stack views of one image size along a new first axis."""
+    return Views(
+        images=torch.stack([v.images for v in views]),
+        cameras=stack_cameras([v.cameras for v in views]),
+        times=torch.stack([v.times for v in views]),
+    )
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Stack examples into a batch: the `collate_fn` of every loader.
+
+    Raises:
+        ValueError: If the examples differ in image size or in number of views.
+    """
+    for part in ("context", "target"):
+        counts = {len(getattr(example, part).times) for example in examples}
+        if len(counts) != 1:
+            raise ValueError(f"examples of one batch must have the same number of {part} views, got {sorted(counts)}")
+    return Batch(
+        scenes=tuple(example.scene for example in examples),
+        context=stack_views([example.context for example in examples]),
+        target=stack_views([example.target for example in examples]),
+    )
