@@ -1,0 +1,94 @@
+"""The images of a scene file: JPEG or PNG bytes to pixels and back, distrusting the bytes."""
+
+import io
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from wnv.scenes.schema import MAX_IMAGE_PIXELS, SceneError
+
+ImageFormat = Literal["jpeg", "png"]
+SUFFIXES: dict[str, str] = {"jpeg": ".jpg", "png": ".png"}
+
+# A photograph that carries a preview besides is MPO to Pillow and JPEG to everyone else.
+_FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
+
+
+def image_header(data: bytes, *, where: str) -> tuple[ImageFormat, int, int]:
+    """Format, width and height as the first bytes of an image declare them; nothing is decoded.
+
+    Raises:
+        SceneError: If the bytes are no 8-bit RGB or grey JPEG or PNG, or declare more pixels than a scene may have.
+    """
+    return _header(_open(data, where), where)
+
+
+def decode_image(data: bytes, *, width: int, height: int, where: str) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of a JPEG or PNG, RGB; grey images get three equal channels.
+
+    An orientation tag is ignored: cameras belong to the pixels as they are stored.
+
+    Args:
+        data: The image file.
+        width: Width it must have.
+        height: Height it must have.
+        where: Subject of error messages.
+
+    Raises:
+        SceneError: If the image cannot be decoded to its last row, or is not of this size.
+    """
+    image = _open(data, where)
+    _, found_width, found_height = _header(image, where)
+    # Before decoding: a few bytes can declare an image that fills the memory.
+    if (found_width, found_height) != (width, height):
+        raise SceneError(
+            f"{where}: the image is {found_width} x {found_height} and the scene says {width} x {height} "
+            "(width x height); all images of a scene are of one size, so resize them and their K"
+        )
+    try:
+        return np.asarray(image.convert("RGB"))
+    except Exception as error:  # a decoder fed broken bytes may raise anything
+        raise SceneError(
+            f"{where}: the image is truncated or damaged ({error}); replace it or drop the frame"
+        ) from error
+
+
+def encode_image(image: UInt8[np.ndarray, "height width 3"], *, image_format: ImageFormat, quality: int = 95) -> bytes:
+    """An RGB image as JPEG (colour at full resolution) or PNG bytes; quality 1..100 counts for JPEG only."""
+    buffer = io.BytesIO()
+    if image_format == "jpeg":
+        # 4:4:4: halved colour would blur the very edges that novel views are judged by.
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
+    else:
+        Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SceneError(_too_large(where, str(error))) from error
+    except Exception as error:  # a parser fed broken bytes may raise anything
+        start = data[:8].hex(" ") or "nothing"
+        raise SceneError(
+            f"{where}: not a readable JPEG or PNG ({len(data)} bytes, starting {start}); replace it or drop the frame"
+        ) from error
+
+
+def _header(image: Image.Image, where: str) -> tuple[ImageFormat, int, int]:
+    width, height = image.size
+    if width * height > MAX_IMAGE_PIXELS:
+        raise SceneError(_too_large(where, f"{width} x {height}"))
+    if image.mode not in ("RGB", "L"):
+        raise SceneError(
+            f"{where}: images must be 8-bit RGB or grey, got mode {image.mode}; convert them "
+            "(compose transparent ones over a background) before writing the scene"
+        )
+    return _FORMATS[str(image.format)], width, height  # type: ignore[return-value]
+
+
+def _too_large(where: str, found: str) -> str:
+    return f"{where}: the image declares more than {MAX_IMAGE_PIXELS} pixels ({found}); it was not decoded"
