@@ -1,0 +1,110 @@
+"""How every command starts: Hydra composes, the task runs, and a user's mistake is answered with one line."""
+
+import functools
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+CONFIG_PATH = "pkg://wnv.conf"
+DEBUG_VARIABLE = "WNV_DEBUG"
+
+# What the rooms raise for a user's mistake, and what Hydra and OmegaConf raise for a mistake in the configuration.
+# OmegaConf's errors also inherit from KeyError, AttributeError and the like; theirs are named by their common base.
+USER_ERRORS: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    ImportError,
+    HydraException,
+    OmegaConfBaseException,
+)
+
+
+def hydra_main(*, config_name: str, prog: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Decorator that makes a function of a composed configuration a console command.
+
+    A user's mistake ends as the one line `PROG: error: ...` on stderr with exit code 2, and shows its traceback only
+    when the environment variable `WNV_DEBUG` is 1. Every other exception keeps its traceback and exits with code 1.
+    In a sweep (`-m`) the remaining jobs run first, as Hydra's launcher does.
+
+    Args:
+        config_name: Primary configuration file in `conf/`, without its ending.
+        prog: The command's name, as the user typed it.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(task)
+        def guarded(cfg: DictConfig) -> Any:
+            # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return task(cfg)
+            return _answer_user_errors(lambda: task(cfg), prog=prog)
+
+        run = hydra.main(config_path=CONFIG_PATH, config_name=config_name, version_base="1.3")(guarded)
+
+        @functools.wraps(task)
+        def main() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own report and exits with code 1
+            _answer_user_errors(run, prog=prog)
+
+        return main
+
+    return decorate
+
+
+def describe_error(error: Exception) -> tuple[Exception, str]:
+    """Root cause and one-line message of an error, with Hydra's wrapping taken off.
+
+    Returns:
+        The exception that the message is about (of which the type says whether the user can mend it), and the line.
+    """
+    key = None
+    while isinstance(error, InstantiationException):
+        # Hydra writes the config key under its message; the innermost one is where the mistake is.
+        found = re.search(r"full_key: (\S+)", str(error))
+        key = found.group(1) if found else key
+        if not isinstance(error.__cause__, Exception):
+            break
+        error = error.__cause__
+    if isinstance(error, MissingMandatoryValue):
+        missing = error.full_key or _one_line(str(error))
+        return error, f"{missing} has no default; set {missing}=..."
+    message = _one_line(str(error)) or type(error).__name__
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        message = f"{message} ({_one_line(str(error.__cause__))})"
+    return error, f"{message} (config key {key})" if key and f"full_key: {key}" not in message else message
+
+
+def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        cause, message = describe_error(error)
+        if not isinstance(cause, USER_ERRORS):
+            raise
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            traceback.print_exception(error)
+        for handler in logging.getLogger().handlers:
+            handler.flush()  # so that the answer is the last line
+        rank = os.environ.get("LOCAL_RANK", "0")
+        sys.stderr.write(f"{prog}: error: {message}{f' (rank {rank})' if rank != '0' else ''}\n")
+        raise SystemExit(2) from None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
