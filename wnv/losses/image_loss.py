@@ -1,0 +1,45 @@
+"""What training minimises: mean squared error plus, where wanted, a perceptual distance."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wnv.losses.perceptual import PerceptualLoss
+
+
+class ImageLoss(nn.Module):
+    """Mean squared error of the pixels plus a weighted perceptual distance.
+
+    Args:
+        perceptual_weight: Weight of the perceptual distance; 0 leaves it out and needs no feature network. LVSM
+            takes 0.5 (arXiv:2410.17242).
+        perceptual: The distance; None takes VGG19's, as LVSM does.
+
+    Raises:
+        ValueError: If the weight is negative.
+        ImportError: If the weight is positive and torchvision is not installed.
+        FileNotFoundError: If the weight is positive and VGG19's weights cannot be had.
+    """
+
+    def __init__(self, *, perceptual_weight: float | int = 0.0, perceptual: nn.Module | None = None) -> None:
+        super().__init__()
+        if perceptual_weight < 0:
+            raise ValueError(f"perceptual_weight must not be negative, got {perceptual_weight}")
+        self.perceptual_weight = float(perceptual_weight)
+        self.perceptual = None
+        if perceptual_weight > 0:
+            self.perceptual = PerceptualLoss() if perceptual is None else perceptual
+
+    def forward(
+        self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Loss of a batch, in float32 whatever the images' precision.
+
+        Returns:
+            `loss`, to be minimised, and its parts: `mse`, and `perceptual` (unweighted) where the weight is positive.
+        """
+        drawn, truth = drawn.float(), truth.float()
+        mse = (drawn - truth).square().mean()
+        if self.perceptual is None:
+            return {"loss": mse, "mse": mse}
+        perceptual = self.perceptual(drawn, truth)
+        return {"loss": mse + self.perceptual_weight * perceptual, "mse": mse, "perceptual": perceptual}

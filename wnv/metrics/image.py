@@ -1,0 +1,98 @@
+"""Image quality: PSNR, SSIM and LPIPS, one value an image, on images in 0..1."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Interpolation and half precision leave values a hair outside 0..1; a picture in -1..1 or 0..255 is far outside.
+_RANGE_TOLERANCE = 0.01
+_SSIM_WINDOW_PX = 11
+_LEAST_MSE = 1e-10  # PSNR of identical images is 100 dB rather than infinite, so that a mean stays finite
+
+
+def psnr(
+    drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+) -> Float[Tensor, "*batch"]:
+    """Peak signal-to-noise ratio of each image in dB, peak 1, at most 100; computed in float32.
+
+    Raises:
+        ValueError: If an image has values outside 0..1.
+    """
+    drawn, truth = _checked(drawn, "drawn"), _checked(truth, "truth")
+    mse = (drawn - truth).square().flatten(-3).mean(-1)
+    return -10.0 * mse.clamp_min(_LEAST_MSE).log10()
+
+
+def ssim(
+    drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+) -> Float[Tensor, "*batch"]:
+    """Structural similarity of each image (Gaussian window of 11 px, sigma 1.5); computed in float32.
+
+    Raises:
+        ValueError: If an image has values outside 0..1 or is smaller than the window.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    drawn, truth = _checked(drawn, "drawn"), _checked(truth, "truth")
+    height, width = drawn.shape[-2:]
+    if min(height, width) < _SSIM_WINDOW_PX:
+        raise ValueError(f"ssim needs images of at least {_SSIM_WINDOW_PX} px a side, got {height} x {width}")
+    batch_shape = drawn.shape[:-3]
+    values = structural_similarity_index_measure(
+        drawn.reshape(-1, 3, height, width), truth.reshape(-1, 3, height, width), data_range=1.0, reduction="none"
+    )
+    assert isinstance(values, Tensor)
+    return values.reshape(batch_shape)
+
+
+class LPIPS:
+    """Learned perceptual distance of each image (arXiv:1801.03924), through torchmetrics.
+
+    Args:
+        backbone: Network whose features are compared. Published figures for novel view synthesis mostly use `vgg`;
+            values of different backbones cannot be compared.
+
+    Raises:
+        ImportError: If torchvision, which holds the backbones, is not installed.
+    """
+
+    def __init__(self, *, backbone: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:
+        try:
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            self._metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone, normalize=True)
+        except ImportError as error:
+            raise ImportError(
+                f"LPIPS ({backbone}) needs torchvision: pip install 'wnv[perceptual]', or leave LPIPS out"
+            ) from error
+        self.backbone = backbone
+
+    @torch.no_grad()
+    def __call__(
+        self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+    ) -> Float[Tensor, "*batch"]:
+        """Distance of each image, 0 when equal.
+
+        Raises:
+            ValueError: If an image has values outside 0..1.
+        """
+        batch_shape = drawn.shape[:-3]
+        drawn, truth = _checked(drawn, "drawn").clamp(0, 1), _checked(truth, "truth").clamp(0, 1)
+        metric = self._metric.to(drawn.device)
+        images = zip(drawn.flatten(0, -4), truth.flatten(0, -4), strict=True)
+        values = [metric(one[None], other[None]) for one, other in images]  # torchmetrics averages over a call
+        metric.reset()
+        return torch.stack(values).reshape(batch_shape)
+
+
+def _checked(images: Tensor, name: str) -> Tensor:
+    images = images.float()
+    low, high = (value.item() for value in images.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name} must be finite, got values from {low} to {high}")
+    if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
+        raise ValueError(f"{name} must lie in 0..1, got values from {low:.3g} to {high:.3g}; rescale it first")
+    return images
