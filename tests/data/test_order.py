@@ -1,0 +1,138 @@
+"""Laws of the draw order: one global stream, whoever reads it and wherever it is continued."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
+
+from wnv.data.order import DrawOrder, EvaluationOrder, seeded_generator
+
+
+def stream(count, num_scenes, **options):
+    return list(itertools.islice(DrawOrder(num_scenes, **options), count))
+
+
+class KeyDataset(Dataset):
+    """Answers a key with the key."""
+
+    def __init__(self, num_scenes):
+        self.num_scenes = num_scenes
+
+    def __len__(self):
+        return self.num_scenes
+
+    def __getitem__(self, key):
+        return torch.tensor(key)
+
+
+@given(num_scenes=st.integers(1, 20), seed=st.integers(0, 5), epochs=st.integers(1, 4), shuffle=st.booleans())
+def test_each_epoch_visits_every_scene_once(num_scenes, seed, epochs, shuffle):
+    keys = stream(num_scenes * epochs, num_scenes, seed=seed, shuffle=shuffle)
+    for epoch in range(epochs):
+        part = keys[epoch * num_scenes : (epoch + 1) * num_scenes]
+        assert {e for e, _ in part} == {epoch}
+        assert sorted(i for _, i in part) == list(range(num_scenes))
+
+
+@given(
+    num_scenes=st.none() | st.integers(1, 11),
+    world_size=st.integers(1, 5),
+    start=st.integers(0, 50),
+    rounds=st.integers(1, 12),
+)
+def test_ranks_together_read_the_stream_from_any_position(num_scenes, world_size, start, rounds):
+    whole = stream(start + rounds * world_size, num_scenes, seed=3)
+    shares = [
+        stream(rounds, num_scenes, seed=3, rank=rank, world_size=world_size, start=start) for rank in range(world_size)
+    ]
+    together = [key for round_of_keys in zip(*shares, strict=True) for key in round_of_keys]
+    assert together == whole[start:]
+
+
+def test_run_of_two_processes_continues_on_three_and_on_one():
+    whole = stream(60, 7, seed=1)
+    first = [stream(6, 7, seed=1, rank=rank, world_size=2) for rank in range(2)]
+    consumed = 12
+    for world_size in (3, 1):
+        rest = [
+            stream(48 // world_size, 7, seed=1, rank=rank, world_size=world_size, start=consumed)
+            for rank in range(world_size)
+        ]
+        drawn = [key for share in first + rest for key in share]
+        assert sorted(drawn) == sorted(whole)
+
+
+def test_epochs_and_seeds_have_different_permutations():
+    keys = stream(200, 100, seed=0)
+    assert [i for _, i in keys[:100]] != [i for _, i in keys[100:]]
+    assert stream(100, 100, seed=0) != stream(100, 100, seed=1)
+    assert stream(5, 5, seed=0, shuffle=False) == [(0, i) for i in range(5)]
+
+
+def test_endless_data_never_repeats_a_key():
+    assert stream(4, None, seed=9, start=10) == [(0, 10), (0, 11), (0, 12), (0, 13)]
+
+
+def test_start_may_be_set_between_iterations():
+    order = DrawOrder(6, seed=2)
+    whole = list(itertools.islice(order, 20))
+    order.start = 9
+    assert list(itertools.islice(order, 11)) == whole[9:]
+
+
+@given(num_scenes=st.integers(0, 30), world_size=st.integers(1, 6))
+def test_evaluation_shares_are_disjoint_and_complete(num_scenes, world_size):
+    orders = [EvaluationOrder(num_scenes, rank=rank, world_size=world_size) for rank in range(world_size)]
+    keys = [key for order in orders for key in order]
+    assert sorted(keys) == [(0, i) for i in range(num_scenes)]
+    assert [len(order) for order in orders] == [len(list(order)) for order in orders]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_worker_count_does_not_change_the_batches(num_workers):
+    def batches(workers):
+        loader = DataLoader(
+            KeyDataset(7),
+            batch_size=3,
+            sampler=DrawOrder(7, seed=4, start=5),
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+        )
+        return [batch.tolist() for batch in itertools.islice(loader, 6)]
+
+    expected = stream(18, 7, seed=4, start=5)
+    assert [tuple(key) for batch in batches(num_workers) for key in batch] == expected
+    assert batches(num_workers) == batches(0)
+
+
+def test_order_has_no_length_and_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    stream(50, 10, seed=0)
+    assert torch.equal(before, torch.random.get_rng_state())
+    with pytest.raises(TypeError):
+        len(DrawOrder(3, seed=0))
+
+
+def test_seeded_generator_depends_on_every_number():
+    draws = {
+        parts: torch.rand(4, generator=seeded_generator(*parts)) for parts in [(0, 1, 2), (0, 2, 1), (1, 1, 2), (0, 12)]
+    }
+    for a, b in itertools.combinations(draws.values(), 2):
+        assert not torch.equal(a, b)
+    assert torch.equal(draws[0, 1, 2], torch.rand(4, generator=seeded_generator(0, 1, 2)))
+
+
+def test_numbers_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="num_scenes must be at least 1"):
+        DrawOrder(0, seed=0)
+    with pytest.raises(ValueError, match="rank must be in"):
+        DrawOrder(3, seed=0, rank=2, world_size=2)
+    with pytest.raises(ValueError, match="start must be"):
+        DrawOrder(3, seed=0, start=-1)
+    with pytest.raises(ValueError, match="num_scenes must be at least 0"):
+        EvaluationOrder(-1)
+    with pytest.raises(ValueError, match="rank must be in"):
+        EvaluationOrder(3, rank=-1)
