@@ -1,11 +1,6 @@
-"""What a scene file says about itself: `scene.json` as checked dataclasses, and the rules every scene obeys.
-
-Unknown fields of `scene.json` are ignored, so that a later wnv may add notes without a new schema version; a change of
-meaning raises `SCHEMA_VERSION`, and a version this wnv does not know is refused.
-"""
+"""What a scene is, apart from its pixels: checked dataclasses of frames and cameras, and the rules every scene obeys."""
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -25,15 +20,15 @@ SceneKind = Literal["static", "dynamic"]
 # Limits that no honest scene meets; they bound what a hostile file can make a reader allocate.
 MAX_FRAMES = 100_000
 MAX_IMAGE_PIXELS = 2**26
-MAX_SCENE_JSON_BYTES = 2**28
+MAX_SCENE_JSON_BYTES = 2**26
 MAX_IMAGE_BYTES = 2**28
 
-# Poses arrive through text files and float32; anything worse than this is not rounding.
-ROTATION_TOLERANCE = 1e-3
+# Room for the rounding of float32 and no more: what is stored must survive a quaternion and back.
+ROTATION_TOLERANCE = 1e-5
 MIN_FOCAL_OVER_SIDE = 0.02
 MAX_FOCAL_OVER_SIDE = 1000.0
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -135,11 +130,11 @@ class SceneInfo:
 def _check_header(info: SceneInfo) -> None:
     if not _ID.fullmatch(info.id):
         raise SceneError(
-            f"scene id {info.id!r} must be 1 to 200 letters, digits or ._- and start with a letter or digit; "
+            f"scene id {info.id!r} must be 1 to 200 letters, digits or ._- and start with a letter, digit or _; "
             f"use {safe_id(info.id)!r}"
         )
     if info.schema_version != SCHEMA_VERSION:
-        raise SceneError(_version_message(info.id, info.schema_version))
+        raise SceneError(version_message(info.id, info.schema_version))
     where = f"scene '{info.id}'"
     if info.kind not in get_args(SceneKind):
         raise SceneError(f"{where}: kind must be 'static' or 'dynamic', got {info.kind!r}")
@@ -228,13 +223,13 @@ def _check_intrinsics(info: SceneInfo) -> None:
             )
         for index in np.flatnonzero((focal < MIN_FOCAL_OVER_SIDE * side) | (focal > MAX_FOCAL_OVER_SIDE * side)):
             raise SceneError(
-                f"{_where(info, index)}: focal length f{name} is {focal[index]:g} px in an image of {side} px, which no "
-                "pinhole camera has; K is in pixels, so multiply normalised intrinsics by the width and height"
+                f"{_where(info, index)}: focal length f{name} is {focal[index]:g} px in an image of {side} px, which "
+                "no pinhole camera has; K is in pixels, so multiply normalised intrinsics by the width and height"
             )
         for index in np.flatnonzero((centre < -0.5 * side) | (centre > 1.5 * side)):
             raise SceneError(
-                f"{_where(info, index)}: principal point c{name} is {centre[index]:g} px, more than half an image outside "
-                f"0..{side}; K must belong to the stored size, so scale and crop it with the image"
+                f"{_where(info, index)}: principal point c{name} is {centre[index]:g} px, more than half an image "
+                f"outside 0..{side}; K must belong to the stored size, so scale and crop it with the image"
             )
 
 
@@ -268,122 +263,11 @@ def _where(info: SceneInfo, index: int | np.integer) -> str:
     return frame_label(info.id, int(index), info.frames[int(index)].file)
 
 
-def _version_message(scene: str, version: object) -> str:
+def version_message(scene: str, version: object) -> str:
+    """Why a schema version is refused, and whether a newer wnv would read it."""
     if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
         return (
-            f"scene '{scene}' has schema version {version} and this wnv reads {SCHEMA_VERSION}: it was written by a "
-            "newer one; upgrade wnv"
+            f"scene '{scene}': schema version {version} is newer than {SCHEMA_VERSION}, the newest "
+            "that this wnv reads; upgrade wnv"
         )
     return f"scene '{scene}': schema_version must be {SCHEMA_VERSION}, got {version!r}; write the scene again"
-
-
-def info_to_json(info: SceneInfo) -> str:
-    """The text of `scene.json`: one frame a line; numbers keep all their digits.
-
-    Raises:
-        SceneError: If `source` is not JSON.
-    """
-    header: dict[str, Any] = {
-        "schema_version": info.schema_version,
-        "id": info.id,
-        "kind": info.kind,
-        "width": info.width,
-        "height": info.height,
-        "scale": info.scale,
-        "source": dict(info.source),
-    }
-    try:
-        head = json.dumps(header, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise SceneError(f"scene '{info.id}': source must be plain JSON without NaN ({error})") from error
-    lines = [
-        json.dumps(
-            {
-                "file": frame.file,
-                "time_s": float(frame.time_s),
-                "source_index": frame.source_index,
-                "K": frame.K.tolist(),
-                "camtoworld": frame.camtoworld.tolist(),
-            }
-        )
-        for frame in info.frames
-    ]
-    return head.removesuffix("\n}") + ',\n "frames": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
-
-
-def info_from_json(text: str | bytes, *, name: str) -> SceneInfo:
-    """Read `scene.json`.
-
-    Args:
-        text: The file's content, UTF-8 when bytes.
-        name: What error messages call the scene until its id is known, its path say.
-
-    Raises:
-        SceneError: If the text is not JSON, a field is missing or of the wrong type, or a rule is broken.
-    """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SceneError(f"scene '{name}': {SCENE_JSON} is not JSON ({error}); write the scene again") from error
-    if not isinstance(data, dict):
-        raise SceneError(f"scene '{name}': {SCENE_JSON} must hold an object, got {type(data).__name__}")
-    # The version comes first: another version may well lack the fields of this one.
-    if data.get("schema_version") != SCHEMA_VERSION or isinstance(data["schema_version"], bool):
-        raise SceneError(_version_message(name, data.get("schema_version")))
-    where = f"scene '{name}'"
-    scene = _field(data, "id", str, where)
-    where = f"scene '{scene}'"
-    entries = _field(data, "frames", list, where)
-    if len(entries) > MAX_FRAMES:
-        raise SceneError(f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(entries)}; split it")
-    return SceneInfo(
-        id=scene,
-        kind=_field(data, "kind", str, where),  # type: ignore[arg-type]  # checked by SceneInfo
-        width=_field(data, "width", int, where),
-        height=_field(data, "height", int, where),
-        frames=tuple(_frame_from_json(entry, frame_label(scene, index)) for index, entry in enumerate(entries)),
-        scale=_field(data, "scale", (float, int, type(None)), where),
-        source=_field(data, "source", dict, where),
-        schema_version=SCHEMA_VERSION,
-    )
-
-
-def _frame_from_json(entry: object, where: str) -> Frame:
-    if not isinstance(entry, dict):
-        raise SceneError(f"{where}: an entry of frames must be an object, got {type(entry).__name__}")
-    file = _field(entry, "file", str, where)
-    if not file:
-        raise SceneError(f"{where}: file is empty; write the scene again")
-    return Frame(
-        file=file,
-        time_s=_number(_field(entry, "time_s", (float, int), where), f"{where}: time_s"),
-        source_index=_field(entry, "source_index", (int, type(None)), where),
-        K=_matrix(entry, "K", 3, where),
-        camtoworld=_matrix(entry, "camtoworld", 4, where),
-    )
-
-
-def _field(data: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    if key not in data:
-        raise SceneError(f"{where}: {SCENE_JSON} lacks the field {key!r}; write the scene again")
-    value = data[key]
-    # bool is an int to Python, and a width of `true` is nobody's intention.
-    if not isinstance(value, kind) or isinstance(value, bool):
-        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise SceneError(f"{where}: field {key!r} must be {names}, got {type(value).__name__} {str(value)[:40]!r}")
-    return value
-
-
-def _number(value: float | int, what: str) -> float:
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise SceneError(f"{what} must be a finite number, got an integer beyond any float") from error
-
-
-def _matrix(entry: dict[str, Any], key: str, size: int, where: str) -> Float64[np.ndarray, "n n"]:
-    rows = _field(entry, key, list, where)
-    square = len(rows) == size and all(isinstance(row, list) and len(row) == size for row in rows)
-    if not square or any(isinstance(x, bool) or not isinstance(x, int | float) for row in rows for x in row):
-        raise SceneError(f"{where}: field {key!r} must be {size} rows of {size} numbers, got {str(rows)[:60]!r}")
-    return np.array([[_number(x, f"{where}: {key}") for x in row] for row in rows], dtype=np.float64)
