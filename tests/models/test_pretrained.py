@@ -1,0 +1,74 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from wnv.models.konet import KoNet
+from wnv.models.pretrained import shipped_weights
+
+
+def test_round_trip_gives_the_same_pictures(make_model, make_views, make_cameras, tmp_path):
+    model = make_model(camera_encoding="gta", ray_code="plucker", time_code=True)
+    again = KoNet.from_pretrained(model.save_pretrained(tmp_path / "weights"))
+    assert again.config == model.config
+    context, targets = make_views(), make_cameras(seed=5)
+    assert torch.equal(again(context, targets), model(context, targets))
+    assert not again.training
+
+
+def test_half_precision_on_disk_reads_as_float32(make_model, tmp_path):
+    folder = make_model().save_pretrained(tmp_path, dtype=torch.float16)
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(folder / "model.safetensors").values())
+    assert all(parameter.dtype == torch.float32 for parameter in KoNet.from_pretrained(folder).parameters())
+
+
+def test_nothing_is_overwritten_unasked(make_model, tmp_path):
+    make_model(seed=1).save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        make_model(seed=2).save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    make_model(seed=2).save_pretrained(tmp_path, overwrite=True)
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_missing_names_are_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nor shipped"):
+        KoNet.from_pretrained("konet_imaginary")
+    with pytest.raises(FileNotFoundError, match=r"holds no config.json and no model.safetensors"):
+        KoNet.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
+    with pytest.raises(ValueError, match="does not hold the weights of its config.json"):
+        KoNet.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"colour": "red"}))
+    with pytest.raises(ValueError, match="does not configure a KoNet"):
+        KoNet.from_pretrained(tmp_path)
+
+
+def test_damaged_weights_are_refused(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        KoNet.from_pretrained(tmp_path)
+
+
+def test_missing_tensor_is_refused(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors.pop("head.weight")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"head\.weight"):
+        KoNet.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", shipped_weights())
+def test_shipped_weights_load(name):
+    assert sum(parameter.numel() for parameter in KoNet.from_pretrained(name).parameters()) > 1000

@@ -1,0 +1,265 @@
+"""Camera and patch encodings: linear maps on queries, keys, values and outputs of attention.
+
+An encoding gives every token i three matrices: q_i <- A_i q_i, (k_i, v_i) <- B_i (k_i, v_i), o_i <- C_i o_i. None of
+them depends on any other token, so keys and values can be kept once they are mapped. Half of a head's dimensions carry
+the camera, the other half the place of the patch in its image.
+
+| camera encoding | P of a view                  | A   | B    | C | source                                             |
+|-----------------|------------------------------|-----|------|---|----------------------------------------------------|
+| `none`          | identity                     |     |      |   |                                                    |
+| `gta`           | viewmat                      | P^T | P^-1 | P | GTA, arXiv:2310.10375                              |
+| `geope`         | lift(K_norm - 1/2) @ viewmat | P^T | P^-1 | P | PRoPE, arXiv:2507.10496, as upstream's GeoPE has it |
+
+With these, q_i . k_j sees only P_i P_j^-1, the map from one camera's image space to the other's, whatever the world frame.
+`geope` here is the projective encoding, not the quaternion GeoPE of arXiv:2512.04963: that one encodes the place of
+patches alone and is the patch encoding `quaternion`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wnv.geometry.cameras import invert_K, normalize_K
+from wnv.geometry.poses import invert_se3
+from wnv.types import Cameras
+
+CAMERA_ENCODINGS = ("none", "gta", "geope")
+PATCH_ENCODINGS = ("none", "rope2d", "quaternion")
+
+ROTARY_BASE = 100.0
+
+
+@dataclass(frozen=True)
+class PatchRotation:
+    """Rotations in the plane of feature pairs (`rope2d`): pair j is (feature j, feature j + half) of each axis' quarter.
+
+    Attributes:
+        cos: Cosines, axis x before axis y, each repeated for both members of a pair.
+        sin: Sines, with the sign that each member of a pair takes.
+    """
+
+    cos: Float[Tensor, "token 1 axis 2 freq"]
+    sin: Float[Tensor, "token 1 axis 2 freq"]
+
+    def apply(self, x: Float[Tensor, "... token head half"]) -> Float[Tensor, "... token head half"]:
+        pairs = x.unflatten(-1, self.cos.shape[-3:])
+        return torch.addcmul(pairs * self.cos, pairs.flip(-2), self.sin).flatten(-3)
+
+    def inverse(self) -> "PatchRotation":
+        return replace(self, sin=-self.sin)
+
+
+@dataclass(frozen=True)
+class TripleRotation:
+    """Rotations of feature triples (`quaternion`), in row-vector form: `x @ matrix`. Features left over stay as they are."""
+
+    matrix: Float[Tensor, "token 1 triple 3 3"]
+
+    def apply(self, x: Float[Tensor, "... token head half"]) -> Float[Tensor, "... token head half"]:
+        num_turned = 3 * self.matrix.shape[-3]
+        turned, rest = x[..., :num_turned], x[..., num_turned:]
+        turned = (turned.unflatten(-1, (-1, 1, 3)) @ self.matrix).flatten(-3)
+        return torch.cat([turned, rest], dim=-1)
+
+    def inverse(self) -> "TripleRotation":
+        return replace(self, matrix=self.matrix.transpose(-1, -2))
+
+
+@dataclass(frozen=True)
+class TokenMaps:
+    """The maps of all tokens of some views, made once per forward pass and shared by all layers.
+
+    Camera matrices are in row-vector form: features, cut in tiles of four, are multiplied from the left.
+
+    Attributes:
+        query: For queries, P as its transpose acts on columns; None when cameras are not encoded.
+        key_value: For keys and values, P^-T.
+        output: For attention outputs, P^T.
+        patch: For the other half of the features of q, k and v; inverted for outputs. None when places are not encoded.
+    """
+
+    query: Float[Tensor, "batch view 4 4"] | None
+    key_value: Float[Tensor, "batch view 4 4"] | None
+    output: Float[Tensor, "batch view 4 4"] | None
+    patch: PatchRotation | TripleRotation | None
+
+    def map_query(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
+        return _apply(x, self.query, self.patch)
+
+    def map_key_value(
+        self, x: Float[Tensor, "batch view token head dim"]
+    ) -> Float[Tensor, "batch view token head dim"]:
+        return _apply(x, self.key_value, self.patch)
+
+    def map_output(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
+        return _apply(x, self.output, self.patch.inverse() if self.patch is not None else None)
+
+    def repeat_views(self, repeats: int) -> "TokenMaps":
+        """Each batch entry `repeats` times in a row, as `Tensor.repeat_interleave(repeats, dim=0)`."""
+        return self._map_cameras(lambda matrix: matrix.repeat_interleave(repeats, dim=0))
+
+    def views_to_batch(self) -> "TokenMaps":
+        """Every view in a batch entry of its own."""
+        return self._map_cameras(lambda matrix: matrix.flatten(0, 1).unsqueeze(1))
+
+    def _map_cameras(self, function: Callable[[Tensor], Tensor]) -> "TokenMaps":
+        if self.query is None:
+            return self
+        return replace(
+            self, query=function(self.query), key_value=function(self.key_value), output=function(self.output)
+        )
+
+
+def concat_views(first: TokenMaps, second: TokenMaps) -> TokenMaps:
+    """The maps of the views of `first` followed by those of `second`; both of one image size and one encoding."""
+    if first.query is None:
+        return first
+    return replace(
+        first,
+        query=torch.cat([first.query, second.query], dim=1),
+        key_value=torch.cat([first.key_value, second.key_value], dim=1),
+        output=torch.cat([first.output, second.output], dim=1),
+    )
+
+
+def encode_cameras(
+    cameras: Cameras,
+    *,
+    camera_encoding: str,
+    patch_encoding: str,
+    patch_size: int,
+    head_dim: int,
+) -> TokenMaps:
+    """The maps that attention applies to the tokens of these views.
+
+    Args:
+        cameras: Cameras with batch axes `batch view`, in the normalised world frame.
+        camera_encoding: See the module's table.
+        patch_encoding: `rope2d` turns pairs by the patch's column (a quarter of the head) and row (another quarter), base
+            100; `quaternion` turns triples by the mean of the column's and the row's rotation (arXiv:2512.04963).
+        patch_size: Side of a patch, in pixels.
+        head_dim: Features a head.
+
+    Raises:
+        ValueError: If an encoding is unknown or the head's dimension does not fit it.
+    """
+    check_head_dim(head_dim, camera_encoding=camera_encoding, patch_encoding=patch_encoding)
+    query = key_value = output = None
+    if camera_encoding != "none":
+        image_from_world, world_from_image = _projective_maps(cameras, with_K=camera_encoding == "geope")
+        # Row-vector form: q <- P^T q is q_row @ P; k <- P^-1 k is k_row @ P^-T; o <- P o is o_row @ P^T.
+        query = image_from_world
+        key_value = world_from_image.transpose(-1, -2)
+        output = image_from_world.transpose(-1, -2)
+    patch = None
+    if patch_encoding != "none":
+        make = _rope2d if patch_encoding == "rope2d" else _quaternion
+        patch = make(
+            rows=cameras.height // patch_size,
+            columns=cameras.width // patch_size,
+            num_features=head_dim // 2,
+            like=cameras.K,
+        )
+    return TokenMaps(query=query, key_value=key_value, output=output, patch=patch)
+
+
+def check_head_dim(head_dim: int, *, camera_encoding: str, patch_encoding: str) -> None:
+    """Refuse unknown encodings and head dimensions that an encoding cannot split.
+
+    Raises:
+        ValueError: See above.
+    """
+    for name, value, known in (
+        ("camera_encoding", camera_encoding, CAMERA_ENCODINGS),
+        ("patch_encoding", patch_encoding, PATCH_ENCODINGS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if (camera_encoding, patch_encoding) != ("none", "none") and head_dim % 8:
+        raise ValueError(
+            f"dim / num_heads must be a multiple of 8 for camera_encoding={camera_encoding} and "
+            f"patch_encoding={patch_encoding}, got {head_dim}; set num_heads or dim"
+        )
+
+
+def _projective_maps(
+    cameras: Cameras, *, with_K: bool
+) -> tuple[Float[Tensor, "batch view 4 4"], Float[Tensor, "batch view 4 4"]]:
+    """P = lift(K) @ viewmat and its inverse, K normalised by the image size with the principal point measured from its centre."""
+    viewmat = invert_se3(cameras.camtoworld)
+    if not with_K:
+        return viewmat, cameras.camtoworld
+    K = normalize_K(cameras.K, width=cameras.width, height=cameras.height)
+    offset = torch.zeros_like(K)
+    offset[..., :2, 2] = 0.5
+    K = K - offset
+    return _lift(K) @ viewmat, cameras.camtoworld @ _lift(invert_K(K))
+
+
+def _lift(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4 4"]:
+    lifted = torch.zeros(*matrix.shape[:-2], 4, 4, dtype=matrix.dtype, device=matrix.device)
+    lifted[..., :3, :3] = matrix
+    lifted[..., 3, 3] = 1
+    return lifted
+
+
+def _patch_grid(rows: int, columns: int, like: Tensor) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
+    """Column and row of every patch, row by row."""
+    row, column = torch.meshgrid(
+        torch.arange(rows, dtype=like.dtype, device=like.device),
+        torch.arange(columns, dtype=like.dtype, device=like.device),
+        indexing="ij",
+    )
+    return column.flatten(), row.flatten()
+
+
+def _rope2d(*, rows: int, columns: int, num_features: int, like: Tensor) -> PatchRotation:
+    num_freqs = num_features // 4
+    exponent = torch.arange(num_freqs, dtype=like.dtype, device=like.device) / num_freqs
+    positions = torch.stack(_patch_grid(rows, columns, like), dim=-1)
+    angle = positions[:, :, None] * ROTARY_BASE**-exponent  # [token, axis, freq]
+    sign = torch.tensor([1.0, -1.0], dtype=like.dtype, device=like.device)[:, None]
+    cos = angle.cos()[:, None, :, None, :].expand(-1, 1, -1, 2, -1)
+    sin = angle.sin()[:, None, :, None, :] * sign
+    return PatchRotation(cos=cos.contiguous(), sin=sin.contiguous())
+
+
+def _quaternion(*, rows: int, columns: int, num_features: int, like: Tensor) -> TripleRotation:
+    """exp((log r_column + log r_row) / 2) for unit quaternions about two orthogonal axes (arXiv:2512.04963)."""
+    num_triples = num_features // 3
+    exponent = torch.arange(num_triples, dtype=like.dtype, device=like.device) / num_triples
+    frequency = ROTARY_BASE**-exponent
+    column, row = (position[:, None] * frequency for position in _patch_grid(rows, columns, like))
+    # Half the sum of the two rotation vectors: columns turn about the first axis, rows about the second.
+    rotation_vector = torch.stack([column, row, torch.zeros_like(row)], dim=-1) / 2
+    angle = rotation_vector.norm(dim=-1)[..., None, None]
+    x, y, z = (rotation_vector / angle.squeeze(-1).clamp_min(1e-12)).unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    identity = torch.eye(3, dtype=like.dtype, device=like.device)
+    rotation = identity + angle.sin() * skew + (1 - angle.cos()) * (skew @ skew)
+    return TripleRotation(matrix=rotation.transpose(-1, -2)[:, None])
+
+
+def _apply(
+    x: Float[Tensor, "batch view token head dim"],
+    matrix: Float[Tensor, "batch view 4 4"] | None,
+    patch: PatchRotation | TripleRotation | None,
+) -> Float[Tensor, "batch view token head dim"]:
+    if matrix is None and patch is None:
+        return x
+    # Small matrices times their inverses must cancel, which bfloat16 is too coarse for.
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = x.dtype
+        if matrix is not None or patch is not None:
+            x = x.float() if dtype in (torch.bfloat16, torch.float16) else x
+        camera, place = x.chunk(2, dim=-1)
+        if matrix is not None:
+            tiles = camera.reshape(*camera.shape[:2], -1, 4)
+            camera = (tiles @ matrix).view(camera.shape)
+        if patch is not None:
+            place = patch.apply(place)
+        return torch.cat([camera, place], dim=-1).to(dtype)

@@ -1,0 +1,261 @@
+"""KoNet: shown a few posed images of a place, it draws the place from cameras that it was never given."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wnv.geometry.patches import unpatchify
+from wnv.models.attention import KeyValue
+from wnv.models.camera_encoding import TokenMaps, check_head_dim, concat_views, encode_cameras
+from wnv.models.pretrained import PretrainedMixin
+from wnv.models.tokens import Tokenizer
+from wnv.models.transformer import Transformer
+from wnv.types import Cameras, Views
+
+ATTENTIONS = ("cached", "joint")
+
+
+@dataclass(frozen=True)
+class EncodedScene:
+    """What `KoNet.render` needs of the context: draw any number of targets from it.
+
+    Attributes:
+        context: The views it was made of.
+        caches: Keys and values a layer; empty for `joint` attention, which starts from the context each time.
+    """
+
+    context: Views
+    caches: tuple[KeyValue, ...]
+
+
+class ViewCondition(nn.Module):
+    """The vector that AdaLN-Zero is conditioned on: whether a view is given or drawn, and its time."""
+
+    def __init__(self, *, dim: int) -> None:
+        super().__init__()
+        self.role = nn.Embedding(2, dim)
+        self.time = nn.Sequential(nn.Linear(1, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, times: Float[Tensor, "batch view"], *, is_target: bool) -> Float[Tensor, "batch view dim"]:
+        return self.role.weight[int(is_target)] + self.time(times[..., None])
+
+
+class KoNet(PretrainedMixin, nn.Module):
+    """A decoder-only transformer over patches of context and target views (after LVSM, arXiv:2410.17242).
+
+    Two attentions use the same weights. `cached`: context tokens see the context, a target's tokens see the context and
+    themselves; so the context is computed once, whatever is drawn from it. `joint`: all tokens of the context and of one
+    target see each other, and the context is computed anew for each target.
+
+    Args:
+        dim: Features a token.
+        num_layers: Transformer blocks.
+        num_heads: Attention heads; dim / num_heads must be a multiple of 8 unless both encodings are `none`.
+        mlp_dim: Hidden features of the feed-forwards.
+        patch_size: Side of the square of pixels that becomes one token.
+        camera_encoding: `none`, `gta` or `geope`, see `wnv.models.camera_encoding`.
+        patch_encoding: `none`, `rope2d` or `quaternion`, see there.
+        ray_code: `plucker`, `camray`, `raymap` or `none`, see `wnv.models.tokens`.
+        attention: `cached` or `joint`.
+        time_code: One more channel of every token holds its view's time, for dynamic scenes.
+        adaln_zero: Modulate the blocks by a condition made of the view's role and time.
+        qk_norm: Normalise queries and keys.
+        activation_checkpointing: Trade compute for memory in training.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int = 768,
+        num_layers: int = 6,
+        num_heads: int = 16,
+        mlp_dim: int = 3072,
+        patch_size: int = 8,
+        camera_encoding: str = "geope",
+        patch_encoding: str = "rope2d",
+        ray_code: str = "camray",
+        attention: str = "cached",
+        time_code: bool = False,
+        adaln_zero: bool = False,
+        qk_norm: bool = True,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "dim": dim,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "mlp_dim": mlp_dim,
+            "patch_size": patch_size,
+            "camera_encoding": camera_encoding,
+            "patch_encoding": patch_encoding,
+            "ray_code": ray_code,
+            "attention": attention,
+            "time_code": time_code,
+            "adaln_zero": adaln_zero,
+            "qk_norm": qk_norm,
+            "activation_checkpointing": activation_checkpointing,
+        }
+        _check_config(self.config)
+        self.patch_size = patch_size
+        self.camera_encoding = camera_encoding
+        self.patch_encoding = patch_encoding
+        self.attention = attention
+        self.head_dim = dim // num_heads
+        self.tokenizer = Tokenizer(dim=dim, patch_size=patch_size, ray_code=ray_code, time_code=time_code)
+        self.condition = ViewCondition(dim=dim) if adaln_zero else None
+        self.transformer = Transformer(
+            num_layers=num_layers,
+            dim=dim,
+            num_heads=num_heads,
+            mlp_dim=mlp_dim,
+            qk_norm=qk_norm,
+            adaln_zero=adaln_zero,
+            activation_checkpointing=activation_checkpointing,
+        )
+        self.head_norm = nn.LayerNorm(dim, bias=False)
+        self.head = nn.Linear(dim, 3 * patch_size**2, bias=False)
+        self.initialize()
+
+    def initialize(self) -> None:
+        """Draw all weights from the global generator."""
+        for layer in (self.tokenizer.context, self.tokenizer.target, self.head):
+            nn.init.normal_(layer.weight, std=0.02)
+        self.transformer.initialize()
+
+    def forward(
+        self,
+        context: Views,
+        target_cameras: Cameras,
+        target_times: Float[Tensor, "batch target"] | None = None,
+    ) -> Float[Tensor, "batch target 3 height width"]:
+        """The target views, RGB in 0..1.
+
+        Args:
+            context: Given views, batch axes `batch view`, cameras in the normalised world
+                (`wnv.geometry.poses.fit_world_frame`).
+            target_cameras: Cameras to draw from, batch axes `batch target`, in the same world.
+            target_times: Time of each target on the context's scale; zeros when left out.
+
+        Raises:
+            ValueError: If an image size is not a multiple of the patch size.
+        """
+        if self.attention == "joint":
+            return self._draw_jointly(context, target_cameras, target_times)
+        context_tokens, context_options = self._embed_context(context)
+        target_tokens, target_options = self._embed_target(target_cameras, target_times)
+        _, target_tokens, _ = self.transformer(context_tokens, target_tokens, **context_options, **target_options)
+        return self._read_out(target_tokens, target_cameras)
+
+    def encode(self, context: Views) -> EncodedScene:
+        """Compute all that drawing needs of the context, once."""
+        if self.attention == "joint":
+            return EncodedScene(context=context, caches=())
+        tokens, options = self._embed_context(context)
+        _, _, caches = self.transformer(tokens, None, **options)
+        return EncodedScene(context=context, caches=tuple(caches))
+
+    def render(
+        self,
+        scene: EncodedScene,
+        cameras: Cameras,
+        times: Float[Tensor, "batch target"] | None = None,
+    ) -> Float[Tensor, "batch target 3 height width"]:
+        """Draw views of an encoded scene; the same pixels as `forward`, whether drawn together or one by one.
+
+        The image size may differ from the context's.
+        """
+        if self.attention == "joint":
+            return self._draw_jointly(scene.context, cameras, times)
+        tokens, options = self._embed_target(cameras, times)
+        _, tokens, _ = self.transformer(None, tokens, list(scene.caches), **options)
+        return self._read_out(tokens, cameras)
+
+    def _draw_jointly(self, context: Views, cameras: Cameras, times: Tensor | None) -> Tensor:
+        """Full attention over the context and one target, for each target in a batch entry of its own."""
+        num_targets = cameras.batch_shape[1]
+        context_tokens, context_options = self._embed_context(context)
+        target_tokens, target_options = self._embed_target(cameras, times)
+        tokens = torch.cat(
+            [context_tokens.repeat_interleave(num_targets, dim=0), target_tokens.flatten(0, 1).unsqueeze(1)], dim=1
+        )
+        maps = concat_views(
+            context_options["context_maps"].repeat_views(num_targets), target_options["target_maps"].views_to_batch()
+        )
+        condition = None
+        if self.condition is not None:
+            condition = torch.cat(
+                [
+                    context_options["context_condition"].repeat_interleave(num_targets, dim=0),
+                    target_options["target_condition"].flatten(0, 1).unsqueeze(1),
+                ],
+                dim=1,
+            )
+        tokens, _, _ = self.transformer(tokens, None, keep_context=True, context_maps=maps, context_condition=condition)
+        return self._read_out(tokens[:, -1].unflatten(0, (-1, num_targets)), cameras)
+
+    def _embed_context(self, context: Views) -> tuple[Tensor, dict[str, TokenMaps | Tensor | None]]:
+        code, maps = self._encode_cameras(context.cameras, context.times)
+        condition = self._condition(context.times, is_target=False)
+        tokens = self.tokenizer.embed_context(context.images, code)
+        return tokens, {"context_maps": maps, "context_condition": condition}
+
+    def _embed_target(
+        self, cameras: Cameras, times: Tensor | None
+    ) -> tuple[Tensor, dict[str, TokenMaps | Tensor | None]]:
+        if times is None:
+            times = cameras.K.new_zeros(cameras.batch_shape)
+        code, maps = self._encode_cameras(cameras, times)
+        condition = self._condition(times, is_target=True)
+        return self.tokenizer.embed_target(code), {"target_maps": maps, "target_condition": condition}
+
+    def _encode_cameras(self, cameras: Cameras, times: Tensor) -> tuple[Tensor, TokenMaps]:
+        """Ray codes and camera maps, in the cameras' own precision also under autocast."""
+        self._check_size(cameras)
+        with torch.autocast(cameras.K.device.type, enabled=False):
+            maps = encode_cameras(
+                cameras,
+                camera_encoding=self.camera_encoding,
+                patch_encoding=self.patch_encoding,
+                patch_size=self.patch_size,
+                head_dim=self.head_dim,
+            )
+            return self.tokenizer.encode_views(cameras, times), maps
+
+    def _condition(self, times: Tensor, *, is_target: bool) -> Tensor | None:
+        return None if self.condition is None else self.condition(times, is_target=is_target)
+
+    def _read_out(self, tokens: Tensor, cameras: Cameras) -> Tensor:
+        pixels = functional.sigmoid(self.head(self.head_norm(tokens)).float())
+        return unpatchify(pixels, height=cameras.height, width=cameras.width, patch_size=self.patch_size)
+
+    def _check_size(self, cameras: Cameras) -> None:
+        for name in ("height", "width"):
+            value = getattr(cameras, name)
+            if value % self.patch_size:
+                raise ValueError(
+                    f"image {name} must be a multiple of patch_size={self.patch_size}, got {value}; resize the views, "
+                    f"for example to {name}={max(1, round(value / self.patch_size)) * self.patch_size}"
+                )
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    for name in ("dim", "num_layers", "num_heads", "mlp_dim", "patch_size"):
+        if config[name] < 1:
+            raise ValueError(f"{name} must be at least 1, got {config[name]}")
+    if config["dim"] % config["num_heads"]:
+        raise ValueError(f"dim must be a multiple of num_heads={config['num_heads']}, got {config['dim']}")
+    if config["attention"] not in ATTENTIONS:
+        raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {config['attention']!r}")
+    check_head_dim(
+        config["dim"] // config["num_heads"],
+        camera_encoding=config["camera_encoding"],
+        patch_encoding=config["patch_encoding"],
+    )

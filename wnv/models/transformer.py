@@ -1,0 +1,191 @@
+"""The decoder-only transformer: a stack of blocks through which context and target tokens go with the same weights."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from wnv.models.attention import Attention, KeyValue
+from wnv.models.camera_encoding import TokenMaps
+
+
+class FeedForward(nn.Module):
+    """Two bias-free linear layers with a GELU between them (tanh form: the one that every device computes alike)."""
+
+    def __init__(self, *, dim: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, mlp_dim, bias=False)
+        self.contract = nn.Linear(mlp_dim, dim, bias=False)
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        return self.contract(functional.gelu(self.expand(x), approximate="tanh"))
+
+
+class Modulation(nn.Module):
+    """AdaLN-Zero (arXiv:2212.09748): scale, shift and gate of a block's two branches, zero at the start of training."""
+
+    def __init__(self, *, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 6 * dim)
+
+    def forward(self, condition: Float[Tensor, "batch view dim"]) -> tuple[Float[Tensor, "batch view 1 dim"], ...]:
+        return self.linear(functional.silu(condition)).unsqueeze(-2).chunk(6, dim=-1)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward, for context tokens and target tokens in one call.
+
+    Args:
+        dim: Features a token.
+        num_heads: Attention heads.
+        mlp_dim: Hidden features of the feed-forward.
+        qk_norm: See `Attention`.
+        adaln_zero: Modulate both branches by a condition a view.
+    """
+
+    def __init__(self, *, dim: int, num_heads: int, mlp_dim: int, qk_norm: bool, adaln_zero: bool) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim, bias=False)
+        self.attention = Attention(dim=dim, num_heads=num_heads, qk_norm=qk_norm)
+        self.mlp_norm = nn.LayerNorm(dim, bias=False)
+        self.mlp = FeedForward(dim=dim, mlp_dim=mlp_dim)
+        self.modulation = Modulation(dim=dim) if adaln_zero else None
+
+    def forward(
+        self,
+        context: Float[Tensor, "batch context context_token dim"] | None,
+        target: Float[Tensor, "batch target target_token dim"] | None,
+        cache: KeyValue | None,
+        *,
+        context_maps: TokenMaps | None = None,
+        target_maps: TokenMaps | None = None,
+        context_condition: Float[Tensor, "batch context dim"] | None = None,
+        target_condition: Float[Tensor, "batch target dim"] | None = None,
+        update_context: bool = True,
+    ) -> tuple[
+        Float[Tensor, "batch context context_token dim"] | None, Float[Tensor, "batch target target_token dim"] | None, KeyValue
+    ]:
+        """Run context tokens, target tokens, or both through the block.
+
+        Context tokens attend to all context tokens; a target view's tokens attend to the context and to themselves.
+
+        Args:
+            context: Context tokens, or None when `cache` holds what was made of them.
+            target: Target tokens, or None when only the context is encoded.
+            cache: Keys and values of this layer from an earlier call; used when `context` is None.
+            context_maps: Camera maps of the context views.
+            target_maps: Camera maps of the target views.
+            context_condition: Condition a context view, with AdaLN-Zero.
+            target_condition: Condition a target view, with AdaLN-Zero.
+            update_context: False in the last layer, where only the context's keys and values are still needed.
+
+        Returns:
+            The context tokens (None when not updated), the target tokens, the context's keys and values.
+        """
+        if context is not None:
+            modulation = self._modulate(context_condition)
+            normed = _shift_scale(self.attention_norm(context), modulation[:2])
+            cache = self.attention.project_key_value(normed, context_maps)
+            if update_context:
+                attended = self.attention.attend_all(normed, context_maps, cache)
+                context = self._rest(context, attended, modulation)
+            else:
+                context = None
+        if target is not None:
+            modulation = self._modulate(target_condition)
+            normed = _shift_scale(self.attention_norm(target), modulation[:2])
+            attended = self.attention.attend_views(normed, target_maps, cache)
+            target = self._rest(target, attended, modulation)
+        return context, target, cache
+
+    def _rest(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor | None, ...]) -> Tensor:
+        """The block after its attention: two residual additions around the feed-forward."""
+        _, _, attention_gate, shift, scale, mlp_gate = modulation
+        x = x + (attended if attention_gate is None else attended * attention_gate)
+        hidden = self.mlp(_shift_scale(self.mlp_norm(x), (shift, scale)))
+        return x + (hidden if mlp_gate is None else hidden * mlp_gate)
+
+    def _modulate(self, condition: Tensor | None) -> tuple[Tensor | None, ...]:
+        return (None,) * 6 if self.modulation is None else self.modulation(condition)
+
+
+class Transformer(nn.Module):
+    """A stack of `Block`s.
+
+    Args:
+        num_layers: Number of blocks.
+        dim: Features a token.
+        num_heads: Attention heads.
+        mlp_dim: Hidden features of the feed-forwards.
+        qk_norm: Normalise queries and keys.
+        adaln_zero: Condition every block on a vector a view.
+        activation_checkpointing: Recompute a block's activations in the backward pass instead of keeping them.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        qk_norm: bool = True,
+        adaln_zero: bool = False,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.activation_checkpointing = activation_checkpointing
+        self.blocks = nn.ModuleList(
+            Block(dim=dim, num_heads=num_heads, mlp_dim=mlp_dim, qk_norm=qk_norm, adaln_zero=adaln_zero)
+            for _ in range(num_layers)
+        )
+
+    def initialize(self) -> None:
+        """Draw the weights: normal, std 0.02 / sqrt(2 (layer + 1)); modulation starts at zero (LVSM, arXiv:2410.17242)."""
+        for layer, block in enumerate(self.blocks):
+            for module in block.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=0.02 / math.sqrt(2 * (layer + 1)))
+            if block.modulation is not None:
+                nn.init.zeros_(block.modulation.linear.weight)
+                nn.init.zeros_(block.modulation.linear.bias)
+
+    def forward(
+        self,
+        context: Float[Tensor, "batch context context_token dim"] | None,
+        target: Float[Tensor, "batch target target_token dim"] | None,
+        caches: list[KeyValue] | None = None,
+        *,
+        keep_context: bool = False,
+        **views: Tensor | TokenMaps | None,
+    ) -> tuple[Tensor | None, Tensor | None, list[KeyValue]]:
+        """Run tokens through all blocks.
+
+        Args:
+            context: Context tokens, or None with `caches`.
+            target: Target tokens, or None.
+            caches: Keys and values a layer, from an earlier call.
+            keep_context: Compute the context tokens in the last layer too and return them.
+            **views: Camera maps and conditions, see `Block.forward`.
+
+        Returns:
+            Context tokens (None unless kept), target tokens (None if none were given), keys and values a layer.
+        """
+        made = []
+        for layer, block in enumerate(self.blocks):
+            arguments = (context, target, None if caches is None else caches[layer])
+            options = dict(views, update_context=keep_context or layer + 1 < len(self.blocks))
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                context, target, cache = checkpoint(block, *arguments, use_reentrant=False, **options)
+            else:
+                context, target, cache = block(*arguments, **options)
+            made.append(cache)
+        return context, target, made
+
+
+def _shift_scale(x: Tensor, modulation: tuple[Tensor | None, ...]) -> Tensor:
+    shift, scale = modulation
+    return x if shift is None else torch.addcmul(shift, x, 1 + scale)
