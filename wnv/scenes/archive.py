@@ -1,6 +1,5 @@
 """The container of a scene file: members of an uncompressed zip, read by byte range from a disk or an object store."""
 
-import logging
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,9 +11,9 @@ import fsspec
 
 from wnv.scenes.schema import MAX_IMAGE_BYTES, MAX_SCENE_JSON_BYTES, SCENE_JSON, SceneError, check_member_name
 
-logger = logging.getLogger(__name__)
-
 _LOCAL_HEADER = 30
+# The name and the extra field of a local header, of 16-bit lengths each.
+_MAX_LOCAL_NAMES = 2 * 65535
 _LOCAL_MAGIC = b"PK\x03\x04"
 _ENCRYPTED = 0x1
 # Small, because all that is sought at opening lies at the end of the file.
@@ -27,7 +26,8 @@ class Member:
 
     Attributes:
         start: First byte of its local header.
-        stop: First byte that is certainly not its own: the next member's start, or the archive's directory.
+        stop: First byte that is certainly not its own: the next member's start, the archive's directory, or the most
+            that a header can hold.
         size: Bytes of content.
         crc: CRC-32 of the content.
     """
@@ -147,9 +147,12 @@ class Archive:
             limit = MAX_SCENE_JSON_BYTES if name == SCENE_JSON else MAX_IMAGE_BYTES
             if info.file_size > limit:
                 raise SceneError(f"{what} claims {info.file_size} bytes, more than the {limit} allowed")
-            if info.header_offset + _LOCAL_HEADER + info.file_size > stop:
+            end = info.header_offset + _LOCAL_HEADER + info.file_size
+            if info.header_offset < 0 or end > stop:
                 raise SceneError(f"{what} overlaps what follows it; the zip is damaged or made to deceive")
-            members[name] = Member(start=info.header_offset, stop=stop, size=info.file_size, crc=info.CRC)
+            members[name] = Member(
+                start=info.header_offset, stop=min(stop, end + _MAX_LOCAL_NAMES), size=info.file_size, crc=info.CRC
+            )
         return members
 
 

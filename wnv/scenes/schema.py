@@ -1,4 +1,4 @@
-"""What a scene is, apart from its pixels: checked dataclasses of frames and cameras, and the rules every scene obeys."""
+"""What a scene is, apart from its pixels: frames and cameras as checked dataclasses, and the rules scenes obey."""
 
 import hashlib
 import math
