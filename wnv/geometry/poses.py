@@ -136,10 +136,8 @@ def fit_world_frame(
     else:
         distances = torch.linalg.vector_norm(new_centers[..., 1:, :], dim=-1)
         extent = unit = distances.sum(dim=-1) / max(distances.shape[-1], 1)
-    # Views from one place differ by what rounding leaves of their distance to the old origin.
-    rounding = 32 * torch.finfo(centers.dtype).eps * centers.abs().amax(dim=(-1, -2))
-    scale = torch.where(extent > rounding, 1 / unit.clamp_min(torch.finfo(unit.dtype).tiny), 1.0)
-    return WorldFrame(newfromold=newfromold, scale=scale.to(centers.dtype))
+    scale = torch.where(extent > _rounding(centers), 1 / unit.clamp_min(torch.finfo(unit.dtype).tiny), 1.0)
+    return WorldFrame(newfromold=newfromold, scale=scale)
 
 
 def interpolate_poses(
@@ -179,6 +177,14 @@ def is_rigid(T: Float[Tensor, "*batch 4 4"], atol: float = 1e-5) -> Bool[Tensor,
     return orthonormal & right_handed & last_row & T.isfinite().all(-1).all(-1)
 
 
+def pose_spread(camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "*batch"]:
+    """Mean distance of the camera centres from their centroid, in scene units; 0 where they share one place."""
+    centers = camtoworld[..., :3, 3]
+    distances = torch.linalg.vector_norm(centers - centers.mean(dim=-2, keepdim=True), dim=-1)
+    spread = distances.mean(dim=-1)
+    return torch.where(spread > _rounding(centers), spread, 0.0)
+
+
 def nearest_pose(
     target_camtoworld: Float[Tensor, "*batch target 4 4"], context_camtoworld: Float[Tensor, "*batch context 4 4"]
 ) -> Int[Tensor, "*batch target"]:
@@ -187,9 +193,13 @@ def nearest_pose(
     The distance is that of the positions, in units of the contexts' mean distance from their centroid (scene units
     where they share one place), plus the angle between the rotations in radians.
     """
-    centers = context_camtoworld[..., :3, 3]
-    spread = torch.linalg.vector_norm(centers - centers.mean(dim=-2, keepdim=True), dim=-1).mean(dim=-1)
-    spread = torch.where(spread > 32 * torch.finfo(spread.dtype).eps * centers.abs().amax(dim=(-1, -2)), spread, 1.0)
+    spread = pose_spread(context_camtoworld)
+    spread = torch.where(spread > 0, spread, 1.0)
     target, context = target_camtoworld[..., :, None, :, :], context_camtoworld[..., None, :, :, :]
     distance = torch.linalg.vector_norm(target[..., :3, 3] - context[..., :3, 3], dim=-1) / spread[..., None, None]
     return (distance + rotation_angle(target[..., :3, :3], context[..., :3, :3])).argmin(dim=-1)
+
+
+def _rounding(centers: Float[Tensor, "*batch view 3"]) -> Float[Tensor, "*batch"]:
+    """Distance below which camera centres share one place: what rounding leaves of their distance to the origin."""
+    return 32 * torch.finfo(centers.dtype).eps * centers.abs().amax(dim=(-1, -2))
