@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from wnv.evaluation.contact_sheet import Cell, contact_sheet, scene_row
+
+
+def flat(red: float | int, green: float | int, blue: float | int, *, height: int = 40, width: int = 56) -> torch.Tensor:
+    return torch.tensor([red, green, blue], dtype=torch.float32)[:, None, None].expand(3, height, width)
+
+
+def test_every_picture_is_on_the_sheet_at_its_enlarged_size():
+    colours = [(1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)]
+    sheet = contact_sheet([[Cell(flat(*c), "caption") for c in colours], [Cell(flat(1, 1, 0))]], min_side=80)
+    for colour in [*colours, (1, 1, 0)]:
+        rows, columns = np.nonzero((sheet == np.array(colour) * 255).all(-1))
+        assert rows.max() - rows.min() + 1 == 80
+        assert columns.max() - columns.min() + 1 == 112
+        assert len(rows) == 80 * 112
+
+
+def test_captions_stay_above_their_own_picture():
+    plain = contact_sheet([[Cell(flat(0, 0, 0)), Cell(flat(0, 0, 0))]], min_side=40)
+    written = contact_sheet([[Cell(flat(0, 0, 0), "a caption far too long"), Cell(flat(0, 0, 0))]], min_side=40)
+    assert plain.shape == written.shape
+    changed = np.nonzero((plain != written).any(axis=(0, 2)))[0]
+    assert 0 < len(changed)
+    assert changed.max() < 6 + 56 + 1
+
+
+def test_pictures_of_different_sizes_and_titles_share_a_sheet():
+    sheet = contact_sheet(
+        [[Cell(flat(1, 0, 0, height=30, width=50))], [Cell(flat(0, 1, 0, height=64, width=32), "b")]],
+        row_titles=["first", "second"],
+        min_side=1,
+    )
+    assert (sheet == [255, 0, 0]).all(-1).sum() == 30 * 50
+    assert (sheet == [0, 255, 0]).all(-1).sum() == 64 * 32
+
+
+def test_faults_are_named():
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet([[]])
+    with pytest.raises(ValueError, match="one title a row, got 2 for 1 rows"):
+        contact_sheet([[Cell(flat(0, 0, 0))]], row_titles=["a", "b"])
+
+
+def test_a_scene_row_names_its_columns():
+    context = torch.rand(6, 3, 8, 16)
+    row = scene_row(
+        context=context,
+        truth=context[0],
+        drawn=context[1],
+        copied=context[2],
+        drawn_db=21.26,
+        copied_db=12.0,
+        max_context=3,
+        with_error=True,
+    )
+    captions = [cell.caption for cell in row]
+    assert captions[0] == "context 1"
+    assert captions[2:] == ["context 6", "target", "drawn 21.3 dB", "nearest 12.0 dB", "error"]
+    assert [cell.caption for cell in scene_row(context=context[:1], truth=context[0], drawn=context[1])] == [
+        "context",
+        "target",
+        "drawn",
+    ]

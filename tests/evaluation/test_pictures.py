@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wnv.evaluation.pictures import enlarge, error_map, to_u8, write_png
+
+
+def test_bytes_are_rounded_and_clipped_with_channels_last():
+    images = torch.tensor([-0.5, 0.0, 0.5, 1.0, 7.0])[:, None, None, None].expand(5, 3, 2, 4)
+    u8 = to_u8(images)
+    assert u8.shape == (5, 2, 4, 3)
+    assert u8[:, 0, 0, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        to_u8(torch.full((3, 2, 2), float("nan")))
+
+
+def test_enlarging_by_nearest_repeats_pixels_by_a_whole_factor():
+    picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    large = enlarge(picture, min_side=7, method="nearest")
+    np.testing.assert_array_equal(large, picture.repeat(4, axis=0).repeat(4, axis=1))
+
+
+def test_a_large_picture_is_left_as_it_is():
+    picture = np.zeros((20, 30, 3), dtype=np.uint8)
+    assert enlarge(picture, min_side=20) is picture
+
+
+def test_error_map_is_black_where_equal_and_brightest_at_the_ceiling():
+    truth = torch.zeros(3, 4, 6)
+    drawn = truth.clone()
+    drawn[:, :, 3:] = 0.5
+    shown = error_map(drawn, truth, ceiling=0.5)
+    assert shown.shape == truth.shape
+    assert shown[:, :, :3].max() < 0.05
+    assert shown[:, :, 3:].mean() > 0.7
+
+
+def test_png_comes_back_and_is_not_overwritten(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    path = write_png(tmp_path / "new" / "a.png", picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+    with pytest.raises(FileExistsError, match="overwrite=true"):
+        write_png(path, picture)
+    write_png(path, picture[::-1].copy(), overwrite=True)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), picture[::-1])

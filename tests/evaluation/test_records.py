@@ -1,0 +1,77 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from wnv.evaluation.records import RecordFile, SceneRecord, read_records
+
+SETTINGS = {"weights": "a", "image_size": (32, 48)}
+
+
+def record(index: int) -> SceneRecord:
+    return SceneRecord(
+        index=index,
+        scene=f"scene {index}",
+        num_context=2,
+        context_times=[0.0, 0.0],
+        target_times=[0.0],
+        model={"psnr": [20.0 + index], "ssim": [0.5]},
+        copy={"psnr": [10.0], "ssim": [0.25]},
+        num_capped=0,
+        encode_ms=1.0,
+        render_ms=2.0,
+    )
+
+
+def test_records_come_back_in_the_order_of_the_data(tmp_path):
+    journal = RecordFile(tmp_path / "eval", settings=SETTINGS)
+    journal.append([record(2)])
+    journal.append([record(0), record(1)])
+    assert read_records(tmp_path / "eval") == [record(0), record(1), record(2)]
+
+
+def test_a_line_that_was_cut_off_is_dropped_and_the_rest_goes_on(tmp_path):
+    RecordFile(tmp_path, settings=SETTINGS).append([record(0), record(1)])
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-10])
+    journal = RecordFile(tmp_path, settings=SETTINGS, resume=True)
+    assert journal.records == [record(0)]
+    journal.append([record(1)])
+    assert read_records(tmp_path) == [record(0), record(1)]
+
+
+def test_a_line_that_is_broken_in_the_middle_is_refused(tmp_path):
+    RecordFile(tmp_path, settings=SETTINGS).append([record(0), record(1)])
+    path = tmp_path / "records.jsonl"
+    path.write_text(path.read_text().replace('"scene"', '"place"', 1))
+    with pytest.raises(ValueError, match=r"records.jsonl, line 1 is not a record.*overwrite=true"):
+        RecordFile(tmp_path, settings=SETTINGS, resume=True)
+
+
+def test_an_evaluation_is_never_replaced_unasked(tmp_path):
+    RecordFile(tmp_path, settings=SETTINGS).append([record(0)])
+    with pytest.raises(FileExistsError, match=r"resume=true .* overwrite=true"):
+        RecordFile(tmp_path, settings=SETTINGS)
+    assert read_records(tmp_path) == [record(0)]
+    assert RecordFile(tmp_path, settings=SETTINGS, overwrite=True).records == []
+
+
+def test_records_of_other_settings_are_not_continued(tmp_path):
+    RecordFile(tmp_path, settings=SETTINGS).append([record(0)])
+    with pytest.raises(ValueError, match=r"other settings \(weights was 'a', is 'b'\)"):
+        RecordFile(tmp_path, settings={**SETTINGS, "weights": "b"}, resume=True)
+    (tmp_path / "evaluation.json").unlink()
+    with pytest.raises(ValueError, match="is unknown; pass overwrite=true"):
+        RecordFile(tmp_path, settings=SETTINGS, resume=True)
+
+
+def test_a_number_json_does_not_have_is_not_written(tmp_path):
+    journal = RecordFile(tmp_path, settings=SETTINGS)
+    with pytest.raises(ValueError, match="Out of range float"):
+        journal.append([replace(record(0), render_ms=float("inf"))])
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"weights": "a", "image_size": [32, 48]}
+
+
+def test_a_folder_without_records_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"records.jsonl does not exist; wnv-eval writes it"):
+        read_records(tmp_path)

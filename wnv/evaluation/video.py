@@ -1,0 +1,132 @@
+"""Frames as mp4 and gif files that play everywhere."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from wnv.evaluation.pictures import enlarge, to_u8
+from wnv.scenes.atomic import atomic_file
+
+GIF_COLOURS = 256
+PALETTE_FRAMES = 16  # frames looked at for the palette: enough to see every part of a camera path
+GIF_STEP_S = 0.01  # a gif counts time in hundredths of a second
+GIF_SHORTEST_S = 0.02  # browsers slow down anything faster
+
+
+def write_mp4(
+    path: str | Path,
+    images: Float[Tensor, "frame 3 height width"],
+    *,
+    fps: float | int = 24,
+    min_side: int = 256,
+    method: Literal["nearest", "bicubic"] = "bicubic",
+    crf: int = 18,
+    overwrite: bool = False,
+) -> Path:
+    """Write an H.264 video with 4:2:0 colour, which browsers, phones and slides play.
+
+    Small pictures are enlarged by a whole factor; an odd width or height, which 4:2:0 cannot hold, gets its last row
+    or column twice.
+
+    Args:
+        path: Where to, ending in `.mp4`.
+        images: RGB in 0..1, one a frame.
+        fps: Frames per second.
+        min_side: The shorter side is at least this many pixels.
+        method: How small pictures are enlarged.
+        crf: x264's quality: 0 loses nothing, 18 shows no loss to the eye, 51 is the worst.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: If the file is there and `overwrite` is False.
+        ValueError: If there is no frame, or `fps` is not positive.
+    """
+    frames = _frames(path, images, fps=fps, min_side=min_side, method=method, overwrite=overwrite)
+    frames = [_pad_to_even(frame) for frame in frames]
+    with (
+        atomic_file(Path(path), overwrite=overwrite) as file,
+        # faststart puts the index in front, so that a browser plays while it still loads; for that the muxer reads
+        # the file again, by its name.
+        av.open(file.name, mode="w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "medium"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return Path(path)
+
+
+def write_gif(
+    path: str | Path,
+    images: Float[Tensor, "frame 3 height width"],
+    *,
+    fps: float | int = 24,
+    min_side: int = 256,
+    method: Literal["nearest", "bicubic"] = "bicubic",
+    overwrite: bool = False,
+) -> Path:
+    """Write an endless gif; all frames share one palette, so that colours do not flicker.
+
+    A gif counts time in hundredths of a second, so `fps` is rounded to the nearest rate it can hold (24 becomes 25),
+    50 at most.
+
+    Args:
+        path: Where to, ending in `.gif`.
+        images: RGB in 0..1, one a frame.
+        fps: Frames per second.
+        min_side: The shorter side is at least this many pixels.
+        method: How small pictures are enlarged.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: If the file is there and `overwrite` is False.
+        ValueError: If there is no frame, or `fps` is not positive.
+    """
+    frames = _frames(path, images, fps=fps, min_side=min_side, method=method, overwrite=overwrite)
+    chosen = np.linspace(0, len(frames) - 1, min(PALETTE_FRAMES, len(frames))).round().astype(int)
+    montage = Image.fromarray(np.concatenate([frames[i] for i in chosen], axis=0))
+    palette = montage.quantize(colors=GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
+    indexed = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+    duration_s = max(round(1 / fps / GIF_STEP_S) * GIF_STEP_S, GIF_SHORTEST_S)
+    with atomic_file(Path(path), overwrite=overwrite) as file:
+        indexed[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=indexed[1:],
+            duration=round(duration_s * 1000),
+            loop=0,
+            disposal=1,
+        )
+    return Path(path)
+
+
+def _frames(
+    path: str | Path,
+    images: Tensor,
+    *,
+    fps: float | int,
+    min_side: int,
+    method: Literal["nearest", "bicubic"],
+    overwrite: bool,
+) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
+    if len(images) == 0:
+        raise ValueError(f"{path}: a video needs at least one frame, got none")
+    if fps <= 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    return [enlarge(frame, min_side=min_side, method=method) for frame in to_u8(images)]
+
+
+def _pad_to_even(frame: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
