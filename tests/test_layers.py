@@ -1,0 +1,56 @@
+"""Which room may import which: the contracts of pyproject.toml hold, and each of them can be broken."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def check_contracts(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Check the contracts of the tree in `folder`, as `make lint` does."""
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-cache'])"
+    return subprocess.run([sys.executable, "-c", command], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A copy of the package and its contracts, to be spoilt."""
+    shutil.copytree(ROOT / "wnv", tmp_path / "wnv", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_contracts_hold():
+    outcome = check_contracts(ROOT)
+    assert outcome.returncode == 0, outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "statement", "complaint"),
+    [
+        ("models/offender.py", "import wnv.losses", "wnv.models is not allowed to import wnv.losses"),
+        ("geometry/offender.py", "import wnv.scenes", "wnv.geometry is not allowed to import wnv.scenes"),
+        ("ingest/__init__.py", "import wnv.data", "wnv.ingest is not allowed to import wnv.data"),
+        ("viewer/__init__.py", "import wnv.cli", "wnv.viewer is not allowed to import wnv.cli"),
+        ("viewer/__init__.py", "import wnv.benchmarks", "wnv.viewer is not allowed to import wnv.benchmarks"),
+        ("helpers/__init__.py", "", "wnv.helpers"),
+        ("__init__.py", "import torch", "wnv is not allowed to import torch"),
+        ("__init__.py", "import wnv.types", "wnv is not allowed to import wnv.types"),
+        ("training/offender.py", "def f():\n    import torch_npu", "wnv is not allowed to import torch_npu"),
+        ("models/offender.py", "import lightning.pytorch", "wnv.models is not allowed to import lightning"),
+        ("scenes/offender.py", "from hydra import compose", "wnv.scenes is not allowed to import hydra"),
+        ("data/offender.py", "from omegaconf import DictConfig", "wnv.data is not allowed to import omegaconf"),
+    ],
+)
+def test_contracts_can_be_broken(tree, file, statement, complaint):
+    path = tree / "wnv" / file
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as stream:
+        stream.write(f"\n{statement}\n")
+    outcome = check_contracts(tree)
+    assert outcome.returncode != 0
+    assert complaint in outcome.stdout

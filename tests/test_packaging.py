@@ -1,0 +1,178 @@
+"""What is shipped, and that it starts: wheel, sdist and editable install, without a network."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SCRIPTS: dict[str, str] = PYPROJECT["project"]["scripts"]
+# Where a top-level folder of the source is found in the installed package.
+INSTALLED_AS = {"wnv": "wnv", "conf": "wnv/conf", "data_manifests": "wnv/data_manifests"}
+NOT_SOURCE = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command away from the repository and give what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    outcome = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert outcome.returncode == 0, f"{command}\n{outcome.stdout}\n{outcome.stderr}"
+    return outcome.stdout
+
+
+def copy_source(folder: Path) -> Path:
+    """Copy what a build reads, so that no build leaves anything in the repository."""
+    for name in INSTALLED_AS:
+        shutil.copytree(ROOT / name, folder / name, ignore=NOT_SOURCE)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def shipped_files() -> set[str]:
+    """The files a wheel must hold, under their installed names: everything in the source folders."""
+    return {
+        f"{installed}/{path.relative_to(ROOT / source).as_posix()}"
+        for source, installed in INSTALLED_AS.items()
+        for path in (ROOT / source).rglob("*")
+        if path.is_file() and not any(part == "__pycache__" or part[0] == "." for part in path.relative_to(ROOT).parts)
+    }
+
+
+def package_files(wheel: Path) -> set[str]:
+    """The files of a wheel, without those that describe the wheel."""
+    return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with the sdist, and with the wheel that was built out of this sdist."""
+    source = copy_source(tmp_path_factory.mktemp("source"))
+    out = tmp_path_factory.mktemp("built")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source, cwd=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel that was built from the tree itself."""
+    source = copy_source(tmp_path_factory.mktemp("source"))
+    out = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", out, source, cwd=out)
+    return next(out.glob("*.whl"))
+
+
+def new_environment(folder: Path) -> Path:
+    """A virtual environment with everything this one has, except wnv; gives its Python."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
+    python = folder / "bin" / "python"
+    packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    # The .pth files inside a folder that a .pth file names are not read: the editable wnv of this environment stays out.
+    (packages / "dependencies.pth").write_text("\n".join({*map(sysconfig.get_path, ("purelib", "platlib"))}))
+    return python
+
+
+def install(python: Path, *what: str | Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install", "-q"]
+    run(*pip, "--no-index", "--no-deps", "--no-build-isolation", *what, cwd=python.parent)
+
+
+def modules_loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    return set(run(sys.executable, "-c", code, cwd=ROOT).split())
+
+
+def test_package_list_is_the_tree():
+    found = {
+        ".".join([INSTALLED_AS[source].replace("/", "."), *path.parent.relative_to(ROOT / source).parts])
+        for source in INSTALLED_AS
+        for path in (ROOT / source).rglob("__init__.py")
+    }
+    listed = PYPROJECT["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(found)
+
+
+def test_every_folder_with_code_is_a_package():
+    folders = {path.parent for source in INSTALLED_AS for path in (ROOT / source).rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
+
+
+def test_scripts_name_functions_that_exist():
+    for script, target in SCRIPTS.items():
+        module, function = target.split(":")
+        source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text()
+        names = {getattr(node, "name", None) for node in ast.parse(source).body}
+        names |= {name.id for node in ast.parse(source).body if isinstance(node, ast.Assign) for name in node.targets}
+        assert function in names, f"{script} = {target}"
+
+
+def test_constraints_pin_every_dependency_exactly():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert "torch==2.13.0" in lines
+    assert [line for line in lines if line.count("==") != 1 or "+" in line] == []
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    project = PYPROJECT["project"]
+    wanted = project["dependencies"] + [
+        requirement
+        for extra in ("dev", "pose", "tensorboard")
+        for requirement in project["optional-dependencies"][extra]
+        if not requirement.startswith("wnv[")
+    ]
+    names = {requirement.split(">")[0].split("[")[0].lower().replace("_", "-") for requirement in wanted}
+    assert names - pinned == set()
+
+
+def test_wheel_holds_every_file_and_nothing_else(wheel):
+    assert package_files(wheel) == shipped_files()
+
+
+def test_wheel_carries_licence_notice_and_scripts(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        described = {Path(name).name: name for name in archive.namelist() if ".dist-info/" in name}
+        scripts = archive.read(described["entry_points.txt"]).decode()
+    assert {"LICENSE", "NOTICE"} <= set(described)
+    assert all(f"{script} = {target}" in scripts for script, target in SCRIPTS.items())
+
+
+def test_sdist_builds_the_same_wheel(wheel, built):
+    assert package_files(next(built.glob("*.whl"))) == package_files(wheel)
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        assert not any("/conf/" in name and "__pycache__" in name for name in archive.getnames())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["wheel", "wheel from the sdist", "editable"])
+def test_commands_start_anywhere(form, wheel, built, tmp_path):
+    python = new_environment(tmp_path / "environment")
+    if form == "editable":
+        source = tmp_path / "source"
+        source.mkdir()
+        install(python, "--editable", copy_source(source))
+    else:
+        install(python, wheel if form == "wheel" else next(built.glob("*.whl")))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for module in ("wnv", "wnv.conf", "wnv.data_manifests"):
+        file = run(python, "-c", f"import {module}; print({module}.__file__)", cwd=elsewhere).strip()
+        assert Path(file).is_relative_to(tmp_path), f"{module} is not the installed one but {file}"
+    for script in SCRIPTS:
+        assert script in run(python.parent / script, "--help", cwd=elsewhere)
+    assert list(elsewhere.iterdir()) == [], "--help wrote something"
+
+
+def test_import_loads_no_torch():
+    heavy = {"torch", "numpy", "lightning", "hydra", "jaxtyping"}
+    assert modules_loaded_by("import wnv") & heavy == set()
+
+
+def test_loaded_torch_would_be_seen():
+    assert "torch" in modules_loaded_by("import wnv.types")
