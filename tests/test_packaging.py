@@ -76,7 +76,7 @@ def new_environment(folder: Path) -> Path:
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
     python = folder / "bin" / "python"
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
-    # The .pth files inside a folder that a .pth file names are not read: the editable wnv of this environment stays out.
+    # The .pth files inside a folder that a .pth file names are not read: this environment's editable wnv stays out.
     (packages / "dependencies.pth").write_text("\n".join({*map(sysconfig.get_path, ("purelib", "platlib"))}))
     return python
 
