@@ -1,0 +1,270 @@
+"""Laws of the view samplers: bounds, disjointness, determinism, and refusals that name what to change."""
+
+import dataclasses
+import itertools
+import json
+import logging
+import math
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, IndexSampler, SceneFrames, TrajectorySampler
+
+
+def circle_scene(num_frames, scene_id="circle"):
+    """Cameras around a circle, looking along its tangent."""
+    angle = torch.arange(num_frames, dtype=torch.float64) * (2 * math.pi / num_frames)
+    pose = torch.eye(4, dtype=torch.float64).repeat(num_frames, 1, 1)
+    pose[:, 0, 0] = pose[:, 2, 2] = angle.cos()
+    pose[:, 0, 2], pose[:, 2, 0] = angle.sin(), -angle.sin()
+    pose[:, 0, 3], pose[:, 2, 3] = 5 * angle.cos(), -5 * angle.sin()
+    return SceneFrames(
+        scene_id=scene_id,
+        num_frames=num_frames,
+        times_s=torch.arange(num_frames, dtype=torch.float64) / 30,
+        camtoworld=pose,
+    )
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@st.composite
+def bounded_cases(draw):
+    num_context, num_target = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    shared = draw(st.booleans())
+    least = max(num_context - 1, num_target - 1 + (0 if shared else num_context), 1)
+    min_gap = draw(st.integers(least, least + 10))
+    max_gap = draw(st.integers(min_gap, min_gap + 30))
+    num_frames = draw(st.integers(min_gap + 1, min_gap + 50))
+    sampler = BoundedSampler(
+        num_context=num_context,
+        num_target=num_target,
+        min_gap=min_gap,
+        max_gap=max_gap,
+        extrapolate=draw(st.sampled_from([0.0, 0.25, 1.0])),
+        allow_context_as_target=shared,
+    )
+    return sampler, num_frames, draw(st.integers(0, 1000))
+
+
+@given(bounded_cases())
+def test_bounded_stays_in_its_bounds(case):
+    sampler, num_frames, seed = case
+    choice = sampler.sample(circle_scene(num_frames), generator(seed))
+    context, target = choice.context, choice.target
+    assert len(set(context)) == len(context) == sampler.num_context
+    assert len(set(target)) == len(target) == sampler.num_target
+    assert min(context + target) >= 0
+    assert max(context + target) < num_frames
+    if not sampler.allow_context_as_target:
+        assert not set(context) & set(target)
+    if sampler.num_context > 1:
+        gap = context[-1] - context[0]
+        assert sampler.min_gap <= gap <= sampler.max_gap
+        assert list(context) == sorted(context)
+        beyond = int(sampler.extrapolate * gap)
+        assert all(context[0] - beyond <= frame <= context[-1] + beyond for frame in target)
+        steps = [b - a for a, b in itertools.pairwise(context)]
+        assert max(steps) - min(steps) <= 1 + (sampler.num_context > 2)
+
+
+@given(bounded_cases())
+def test_bounded_is_determined_by_the_generator(case):
+    sampler, num_frames, seed = case
+    scene = circle_scene(num_frames)
+    assert sampler.sample(scene, generator(seed)) == sampler.sample(scene, generator(seed))
+
+
+def test_bounded_reaches_both_ends_every_gap_and_beyond():
+    sampler = BoundedSampler(num_context=2, num_target=1, min_gap=2, max_gap=4, extrapolate=0.5)
+    scene, source = circle_scene(9), generator()
+    choices = [sampler.sample(scene, source) for _ in range(500)]
+    assert {c.context[1] - c.context[0] for c in choices} == {2, 3, 4}
+    assert {c.context[0] for c in choices} == set(range(7))
+    assert any(c.target[0] < c.context[0] for c in choices)
+    assert any(c.target[0] > c.context[1] for c in choices)
+
+
+def test_bounded_cuts_the_largest_gap_to_a_short_scene():
+    sampler = BoundedSampler(num_context=2, num_target=2, min_gap=3, max_gap=192)
+    assert sampler.sample(circle_scene(4), generator()).context == (0, 3)
+
+
+def test_bounded_refuses_a_scene_that_is_too_short():
+    sampler = BoundedSampler(num_context=2, num_target=1, min_gap=25, max_gap=192)
+    with pytest.raises(ValueError, match=r"'kitchen' has 20 frames, .*lower min_gap to at most 19"):
+        sampler.sample(circle_scene(20, "kitchen"), generator())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_context": 0}, "num_context must be at least 1, got 0"),
+        ({"num_target": 0}, "num_target must be at least 1, got 0"),
+        ({"min_gap": 0}, "1 <= min_gap <= max_gap"),
+        ({"min_gap": 11}, "1 <= min_gap <= max_gap"),
+        ({"extrapolate": -0.1}, "extrapolate must be"),
+        ({"num_context": 6}, "min_gap must be at least num_context - 1 = 5"),
+        ({"num_target": 4}, "room for 3 targets, num_target=4 were asked for; raise min_gap to at least 5"),
+    ],
+)
+def test_bounded_refuses_impossible_settings(settings, message):
+    valid = {"num_context": 2, "num_target": 2, "min_gap": 4, "max_gap": 10}
+    with pytest.raises(ValueError, match=message):
+        BoundedSampler(**valid | settings)
+
+
+def test_samplers_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrajectorySampler(num_context=2).num_context = 3
+
+
+def write_index(folder, index):
+    path = folder / "index.json"
+    path.write_text(json.dumps(index))
+    return path
+
+
+def test_index_gives_its_frames_and_order(tmp_path, caplog):
+    entries = {
+        "b": {"context": [3, 1], "target": [2]},
+        "none": None,
+        "a": {"context": [0, 4], "target": [3, 2, 1]},
+        "also_none": None,
+    }
+    with caplog.at_level(logging.INFO, logger="wnv"):
+        sampler = IndexSampler(path=write_index(tmp_path, entries))
+    assert "2 of 4 entries are null" in caplog.text
+    assert sampler.null_scenes == ("none", "also_none")
+    assert sampler.select_scenes(["a", "other", "b"]) == ["b", "a"]
+    choice = sampler.sample(circle_scene(5, "b"), generator())
+    assert (choice.context, choice.target) == ((3, 1), (2,))
+    assert sampler.sample(circle_scene(5, "a"), generator(1)).target == (3, 2, 1)
+
+
+def test_index_reports_missing_scenes(tmp_path, caplog):
+    entry = {"context": [0, 2], "target": [1]}
+    path = write_index(tmp_path, {"a": entry, "b": entry, "c": entry})
+    with pytest.raises(ValueError, match=r"2 of 3 scenes .* are missing: a, c; .*allow_missing=true"):
+        IndexSampler(path=path).select_scenes(["b"])
+    partial = IndexSampler(path=path, allow_missing=True)
+    assert partial.missing_scenes(["b"]) == ["a", "c"]
+    assert partial.select_scenes(["b"]) == ["b"]
+    assert "not comparable" in caplog.text
+    with pytest.raises(ValueError, match="3 of 3 scenes"):
+        partial.select_scenes(["x"])
+
+
+def test_index_refuses_a_scene_it_was_not_made_for(tmp_path):
+    sampler = IndexSampler(path=write_index(tmp_path, {"a": {"context": [0, 9], "target": [4]}}))
+    with pytest.raises(ValueError, match=r"names frame 9 of scene 'a', which has 9 frames"):
+        sampler.sample(circle_scene(9, "a"), generator())
+    with pytest.raises(ValueError, match="scene 'z' has no entry"):
+        sampler.sample(circle_scene(9, "z"), generator())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must map scenes to frames, got a list"),
+        ('{"a": null}', "all 1 entries are null"),
+        ('{"a": {"context": [0, 1]}}', "scene 'a': 'target' must be a list of frame numbers, got None"),
+        ('{"a": {"context": [0, -1], "target": [1]}}', "scene 'a': 'context' must be"),
+        ('{"a": {"context": [0, 1.5], "target": [1]}}', "scene 'a': 'context' must be"),
+        ('{"a": {"context": [], "target": [1]}}', "scene 'a': 'context' must be"),
+        ('{"a": [0, 1]}', "scene 'a': 'context' must be"),
+    ],
+)
+def test_index_refuses_broken_files(tmp_path, content, message):
+    path = tmp_path / "index.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        IndexSampler(path=path)
+
+
+def test_index_file_must_exist(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"evaluation index not found: .*nothing.json"):
+        IndexSampler(path=tmp_path / "nothing.json")
+
+
+@given(num_frames=st.integers(1, 40), num_context=st.integers(1, 8))
+def test_trajectory_draws_every_frame_from_evenly_spread_contexts(num_frames, num_context):
+    sampler = TrajectorySampler(num_context=num_context)
+    if num_frames < num_context:
+        with pytest.raises(ValueError, match=f"lower num_context to at most {num_frames}"):
+            sampler.sample(circle_scene(num_frames), generator())
+        return
+    choice = sampler.sample(circle_scene(num_frames), generator())
+    assert choice.target == tuple(range(num_frames))
+    assert len(set(choice.context)) == num_context
+    if num_context > 1:
+        assert (choice.context[0], choice.context[-1]) == (0, num_frames - 1)
+
+
+@given(
+    num_frames=st.integers(6, 40),
+    every=st.integers(2, 9),
+    num_context=st.integers(1, 3),
+    num_target=st.integers(1, 3),
+    seed=st.integers(0, 100),
+)
+def test_holdout_never_shows_a_held_out_frame(num_frames, every, num_context, num_target, seed):
+    scene = circle_scene(num_frames)
+    held_out = set(range(0, num_frames, every))
+    assume(num_frames - len(held_out) >= num_context + num_target)
+    train = HoldoutSampler(split="train", num_context=num_context, num_target=num_target, every=every)
+    assert train.num_draws(num_frames) == num_frames - len(held_out)
+    first_targets = []
+    for draw in range(train.num_draws(num_frames)):
+        choice = train.sample(scene, generator(seed), draw=draw)
+        assert choice == train.sample(scene, generator(seed), draw=draw)
+        frames = choice.context + choice.target
+        assert len(set(frames)) == len(frames) == num_context + num_target
+        assert not set(frames) & held_out
+        first_targets.append(choice.target[0])
+    assert set(first_targets) == set(range(num_frames)) - held_out
+
+    val = HoldoutSampler(split="val", num_context=num_context, every=every)
+    choices = [val.sample(scene, generator(seed), draw=draw) for draw in range(val.num_draws(num_frames))]
+    assert [choice.target for choice in choices] == [(frame,) for frame in sorted(held_out)]
+    assert not held_out & {frame for choice in choices for frame in choice.context}
+
+
+def test_holdout_takes_the_nearest_cameras():
+    scene = circle_scene(24)
+    val = HoldoutSampler(split="val", num_context=2, every=8)
+    assert [set(val.sample(scene, generator(), draw=draw).context) for draw in range(3)] == [{23, 1}, {7, 9}, {15, 17}]
+    train = HoldoutSampler(split="train", num_context=2, num_target=2, every=8, num_neighbours=4)
+    source = generator()
+    for draw in range(train.num_draws(24)):
+        choice = train.sample(scene, source, draw=draw)
+        first = choice.target[0]
+        away = [min((frame - first) % 24, (first - frame) % 24) for frame in choice.context + choice.target[1:]]
+        assert max(away) <= 3
+
+
+def test_holdout_works_where_all_cameras_share_a_place():
+    scene = circle_scene(10)
+    still = dataclasses.replace(scene, camtoworld=torch.eye(4, dtype=torch.float64).repeat(10, 1, 1))
+    choice = HoldoutSampler(split="val", num_context=2, every=5).sample(still, generator(), draw=1)
+    assert choice.context == (1, 2)
+
+
+def test_holdout_refuses_what_cannot_work():
+    with pytest.raises(ValueError, match="every must be at least 2"):
+        HoldoutSampler(split="train", num_context=2, every=1)
+    with pytest.raises(ValueError, match="num_target must be 1 for split='val'"):
+        HoldoutSampler(split="val", num_context=2, num_target=2)
+    with pytest.raises(ValueError, match=r"num_neighbours must be at least .* = 5, got 4"):
+        HoldoutSampler(split="train", num_context=2, num_target=4, num_neighbours=4)
+    sampler = HoldoutSampler(split="train", num_context=2, num_target=2, every=2)
+    with pytest.raises(ValueError, match=r"'few' has 3 training frames \(of 6, every=2 held out\), fewer than the 4"):
+        sampler.sample(circle_scene(6, "few"), generator())
+    with pytest.raises(ValueError, match=r"draw must be in 0\.\.7, got 8"):
+        sampler.sample(circle_scene(16), generator(), draw=8)
