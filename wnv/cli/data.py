@@ -1,0 +1,141 @@
+"""`wnv-data`: makes, checks and indexes scene files."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from wnv.cli.app import hydra_main
+from wnv.scenes.importers.formats import IMPORTERS
+from wnv.scenes.index import INDEX_FILE, build_index, find_scenes, read_index, refusal_message
+from wnv.scenes.schema import SceneError
+from wnv.scenes.validate import validate_scene
+
+PATH_OPTIONS = ("images", "frames", "root")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of `wnv-data`.
+
+    Attributes:
+        run: Its entry point.
+        summary: What it does, in a line.
+        example: A command that shows it.
+    """
+
+    run: Callable[[], None]
+    summary: str
+    example: str
+
+
+@hydra_main(config_name="data_import", prog="wnv-data import")
+def import_scenes(cfg: DictConfig) -> None:
+    """Import posed captures of another format as scene files, and index the folder they lie in."""
+    if cfg.format not in IMPORTERS:
+        raise ValueError(f"format must be one of {', '.join(IMPORTERS)}, got {cfg.format}")
+    importer = IMPORTERS[cfg.format]
+    options = _import_options(cfg, importer)
+    out = Path(cfg.out).expanduser()
+    for path in importer(Path(cfg.source).expanduser(), out, **options):
+        print(path)
+    records = build_index(out)
+    print(f"{out / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
+
+
+def _import_options(cfg: DictConfig, importer: Callable[..., list[Path]]) -> dict[str, Any]:
+    """What the configuration sets of what this importer takes."""
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    options = {
+        name: Path(value).expanduser() if name in PATH_OPTIONS else value
+        for name, value in settings.items()
+        if name not in ("format", "source", "out") and value is not None
+    }
+    known = [
+        name
+        for name, parameter in inspect.signature(importer).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"format={cfg.format} has no option {name}; it has {', '.join(known)}")
+    return options
+
+
+@hydra_main(config_name="data_verify", prog="wnv-data verify")
+def verify_scenes(cfg: DictConfig) -> None:
+    """Check a scene file, or every one of a folder and its index, to the last pixel."""
+    folder = Path(cfg.path).expanduser()
+    if not folder.is_dir():
+        _print_verified(cfg.path if not folder.exists() else folder)
+        return
+    paths = find_scenes(folder)
+    refusals: list[str] = []
+    for path in paths:
+        try:
+            _print_verified(path)
+        except SceneError as error:
+            print(f"refused  {path}: {error}")
+            refusals.append(path.relative_to(folder).as_posix())
+    if refusals:
+        raise SceneError(refusal_message(folder, refusals, total=len(paths)))
+    if (folder / INDEX_FILE).exists():
+        read_index(folder)
+
+
+def _print_verified(path: str | Path) -> None:
+    info = validate_scene(path)
+    print(f"ok  {path}: {info.kind}, {len(info.frames)} frames of {info.width} x {info.height}")
+
+
+@hydra_main(config_name="data_index", prog="wnv-data index")
+def index_scenes(cfg: DictConfig) -> None:
+    """Index a folder of scene files anew."""
+    folder = Path(cfg.path).expanduser()
+    records = build_index(folder)
+    print(f"{folder / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
+
+
+STAGES = {
+    "import": Stage(
+        import_scenes,
+        f"turn posed captures ({', '.join(IMPORTERS)}) into scene files",
+        "wnv-data import format=nerfstudio source=captures/fox out=data/fox max_side=480",
+    ),
+    "verify": Stage(
+        verify_scenes, "check a scene file or a folder of them, pixels and all", "wnv-data verify path=data/fox"
+    ),
+    "index": Stage(index_scenes, "write the index of a folder of scene files anew", "wnv-data index path=data/fox"),
+}
+
+
+def main() -> None:
+    """Run the stage that the first argument names."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return
+    if not arguments or arguments[0] not in STAGES:
+        found = f"got {arguments[0]!r}" if arguments else "none was given"
+        sys.stderr.write(
+            f"wnv-data: error: the first argument names a stage ({', '.join(STAGES)}), {found}; see wnv-data --help\n"
+        )
+        raise SystemExit(2)
+    # Hydra reads the rest from here.
+    sys.argv = [f"wnv-data {arguments[0]}", *arguments[1:]]
+    STAGES[arguments[0]].run()
+
+
+def _usage() -> str:
+    lines = ["usage: wnv-data STAGE [setting=value ...]", ""]
+    for name, stage in STAGES.items():
+        lines += [f"  {name:8}{stage.summary}", f"          {stage.example}"]
+    return "\n".join([*lines, "", "wnv-data STAGE --help lists the settings of a stage."])
+
+
+if __name__ == "__main__":
+    main()
