@@ -1,0 +1,224 @@
+"""`wnv-train`: train KoNet as a composed configuration says."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from wnv.cli.app import hydra_main
+from wnv.evaluation.provenance import provenance
+from wnv.evaluation.weights import open_weights
+from wnv.models.konet import KoNet
+from wnv.training.checkpoint import LAST, AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
+
+log = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.yaml"
+STARTS_FILE = "starts.jsonl"
+# Settings in which a resumed run may differ from what it was without being another run.
+_FREE_SETTINGS = ("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.")
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train, and give a Hydra sweeper the metric that it optimises."""
+    hydra_config = HydraConfig.get()
+    # Hydra's word, not the configuration's: processes that Lightning starts compose for themselves, a moment later,
+    # and a sweep's jobs have folders of their own.
+    run_dir = Path(hydra_config.runtime.output_dir)
+    OmegaConf.update(cfg, "run_dir", str(run_dir))
+    overrides = [*hydra_config.overrides.task, *hydra_config.overrides.hydra]
+    metrics = train(
+        cfg,
+        run_dir=run_dir,
+        is_sweep=hydra_config.mode == RunMode.MULTIRUN,
+        is_run_dir_given=any(item.startswith(("run_dir=", "hydra.run.dir=")) for item in overrides),
+    )
+    if cfg.optimized_metric in metrics:
+        return metrics[cfg.optimized_metric]
+    if any(name.startswith("val/") for name in metrics):
+        known = ", ".join(sorted(metrics))
+        raise ValueError(f"optimized_metric must be one of {known}, got {cfg.optimized_metric!r}")
+    return None
+
+
+def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_given: bool = True) -> dict[str, float]:
+    """Build everything, fit, validate; the last value of each metric.
+
+    Args:
+        cfg: The composed configuration; its interpolations can be resolved.
+        run_dir: Where the run is written.
+        is_sweep: Whether this is one of several jobs of one process.
+        is_run_dir_given: Whether the folder was named by the user, and so is the same for all processes.
+
+    Raises:
+        FileExistsError: If the folder holds a run and `cfg.resume` is not set.
+        FileNotFoundError: If there is nothing to resume or to begin with.
+        ValueError: If settings cannot go together.
+    """
+    _quiet_lightning()
+    _check_precision(cfg)
+    checkpoint = _find_resumed(cfg, run_dir=run_dir, is_run_dir_given=is_run_dir_given)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    data = instantiate(cfg.data, _convert_="all")
+    model = instantiate(cfg.model, _convert_="all")
+    if checkpoint is not None:
+        _check_same_model(model, read_checkpoint(checkpoint)["model_config"], source=checkpoint)
+    elif cfg.init_from is not None:
+        _begin_with(model, cfg.init_from)
+    loss = instantiate(cfg.loss, _convert_="all")
+    module = instantiate(cfg.module, model=model, loss=loss, **cfg.optim, _convert_="all")
+    trainer = instantiate(
+        cfg.trainer,
+        callbacks=_instantiate_each(cfg.callbacks),
+        logger=_instantiate_each(cfg.logger),
+        plugins=[*_instantiate_each(cfg.trainer.get("plugins")), AtomicCheckpointIO()],
+        _convert_="all",
+    )
+    _check_processes(trainer, is_sweep=is_sweep, is_run_dir_given=is_run_dir_given)
+
+    if rank_zero_only.rank == 0:
+        _write_start(cfg, run_dir=run_dir, checkpoint=checkpoint, trainer=trainer)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        log.info("training %.2f M parameters on %s in %s", num_parameters / 1e6, trainer.strategy.root_device, run_dir)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    metrics = _plain(trainer.callback_metrics)
+    if trainer.limit_val_batches and module.validated_at_step != trainer.global_step:
+        trainer.validate(module, datamodule=data, verbose=False)
+        metrics |= _plain(trainer.callback_metrics)
+    if rank_zero_only.rank == 0:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()) if name.startswith("val/"))
+        log.info("step %d: %s; the run is in %s", trainer.global_step, shown or "no validation", run_dir)
+    return metrics
+
+
+def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> Path | None:
+    """The checkpoint to continue from; checked that no other run is written over."""
+    holds_run = (run_dir / CONFIG_FILE).exists() or (run_dir / LAST).exists()
+    if cfg.resume is None:
+        if holds_run and rank_zero_only.rank == 0:
+            raise FileExistsError(
+                f"{run_dir} holds a run already; continue it with resume=last, or choose another run_dir"
+            )
+        return None
+    if cfg.resume != "last":
+        return resolve_checkpoint(cfg.resume)
+    if not is_run_dir_given:
+        raise ValueError("resume=last continues the run in run_dir, got none; set run_dir=... to the folder of the run")
+    return resolve_checkpoint(run_dir)
+
+
+def _check_precision(cfg: DictConfig) -> None:
+    import torch
+
+    accelerator = cfg.trainer.accelerator
+    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    if is_cpu and str(cfg.trainer.precision).startswith("16"):
+        raise ValueError("precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda")
+
+
+def _check_processes(trainer: L.Trainer, *, is_sweep: bool, is_run_dir_given: bool) -> None:
+    if trainer.world_size == 1:
+        return
+    starts_own = trainer.strategy.launcher is not None
+    if is_sweep and starts_own:
+        raise ValueError(
+            f"a sweep (-m) runs its jobs in one process, got {trainer.world_size} devices a job, of which each would "
+            "repeat the sweep; set trainer.devices=1, or start every job by itself"
+        )
+    if not starts_own and not is_run_dir_given:
+        raise ValueError(
+            f"run_dir must be set where {trainer.world_size} processes are started from outside (torchrun, Slurm), "
+            "because each would name its own folder by the time; set run_dir=..."
+        )
+
+
+def _check_same_model(model: KoNet, config: dict[str, Any], *, source: Path | str) -> None:
+    names = sorted(model.config.keys() | config.keys())
+    shape_free = ("activation_checkpointing", "attention")  # the same weights serve either way
+    differing = [
+        f"{name}={config.get(name)} there and {model.config.get(name)} here"
+        for name in names
+        if name not in shape_free and config.get(name) != model.config.get(name)
+    ]
+    if differing:
+        raise ValueError(f"the model of {source} is another one: {', '.join(differing)}; set model.NAME to what it has")
+
+
+def _begin_with(model: KoNet, source: str) -> None:
+    given = open_weights(source)
+    _check_same_model(model, given.config, source=source)
+    model.load_state_dict(given.state_dict(), strict=True)
+
+
+def _instantiate_each(group: DictConfig | ListConfig | None) -> list[Any]:
+    if group is None:
+        return []
+    parts = group.values() if isinstance(group, DictConfig) else group
+    return [instantiate(part, _convert_="all") for part in parts if part is not None]
+
+
+def _write_start(cfg: DictConfig, *, run_dir: Path, checkpoint: Path | None, trainer: L.Trainer) -> None:
+    """Save the resolved configuration, and a line about this start: commit, versions, command, device."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file = run_dir / CONFIG_FILE
+    if checkpoint is not None and file.exists():
+        _warn_of_changes(OmegaConf.load(file), cfg)
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    os.replace(temporary, file)
+    start = provenance(trainer.strategy.root_device) | {
+        "devices": trainer.world_size,
+        "command": sys.argv,
+        "resumed_from": None if checkpoint is None else str(checkpoint),
+    }
+    with (run_dir / STARTS_FILE).open("a") as lines:
+        lines.write(json.dumps(start) + "\n")
+
+
+def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
+    then, now = _flatten(OmegaConf.to_container(before)), _flatten(OmegaConf.to_container(cfg, resolve=True))
+    changes = [
+        f"{name}: {then.get(name)} -> {now.get(name)}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name) and not name.startswith(_FREE_SETTINGS)
+    ]
+    if changes:
+        log.warning("resumed with other settings, so not the run that it would have been: %s", ", ".join(changes))
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.removesuffix("."): tree}
+    flat = {}
+    for name, branch in tree.items():
+        flat |= _flatten(branch, f"{prefix}{name}.")
+    return flat
+
+
+def _plain(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _quiet_lightning() -> None:
+    """Silence advice that does not hold here."""
+    # data.num_workers is the user's choice; the synthetic world needs none.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+
+
+main = hydra_main(config_name="train", prog="wnv-train")(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Checkpoints: written whole or not at all, and read back into a model without anything else."""
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from typing_extensions import override
+
+from wnv.models.konet import KoNet
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+EMA_KEY = "ema_state_dict"
+CONFIG_KEY = "model_config"
+_MODEL_PREFIX = "model."
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint under a temporary name in its own folder, flushes it to the disk, and renames it.
+
+    So a killed process leaves the previous checkpoint as it was. (Lightning writes to the system's temporary folder and
+    moves the file, which is not atomic between file systems, and passes over a folder it may not write to.)
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        """Write a checkpoint to a local path.
+
+        Raises:
+            TypeError: If storage options are given; there are none.
+            OSError: If the file cannot be written.
+        """
+        if storage_options is not None:
+            raise TypeError(f"{type(self).__name__} has no storage_options, got {storage_options!r}")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp lets nobody else read
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def resolve_checkpoint(source: str | os.PathLike) -> Path:
+    """The checkpoint that `source` means: itself, or the last one (else the best one) of a run's folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"no checkpoint at {path}: there is no such file or folder")
+    for name in (LAST, BEST):
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}")
+
+
+def read_checkpoint(source: str | os.PathLike) -> dict[str, Any]:
+    """Tensors and plain values of a checkpoint, on the CPU. No code of the file is run.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If the file is damaged, or not a checkpoint of `wnv-train`.
+    """
+    path = resolve_checkpoint(source)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one: {str(error).splitlines()[0]}") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", CONFIG_KEY} <= checkpoint.keys():
+        raise ValueError(f"{path} is not a checkpoint of wnv-train: it lacks state_dict or {CONFIG_KEY}")
+    return checkpoint
+
+
+def load_model(source: str | os.PathLike) -> KoNet:
+    """The model of a checkpoint, with the averaged weights where the run kept an average.
+
+    Args:
+        source: A `.ckpt` file, or the folder of a run, of which the last checkpoint is taken.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If the file is damaged, or its weights do not fit its configuration.
+    """
+    checkpoint = read_checkpoint(source)
+    state = {
+        name.removeprefix(_MODEL_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(_MODEL_PREFIX)
+    }
+    state |= checkpoint.get(EMA_KEY, {})
+    try:
+        model = KoNet(**checkpoint[CONFIG_KEY])
+        model.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the weights in {resolve_checkpoint(source)} do not fit their model: {error}") from error
+    return model.eval()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,102 @@
+"""A running average of the weights, which draws better than the weights themselves at a high learning rate."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from typing_extensions import override
+
+from wnv.training.checkpoint import EMA_KEY
+
+
+class WeightAverage(L.Callback):
+    """Exponential moving average of the model's weights, used in validation and saved beside the weights.
+
+    Training goes on with the weights themselves. The average is kept in float32 and is sharded where the model is.
+    In the first steps the decay is smaller, (1 + step) / (10 + step), so that the beginning is forgotten.
+
+    Args:
+        decay: Share of the average that is kept in a step; 0.999 averages over about the last thousand steps.
+
+    Raises:
+        ValueError: If the decay is not in 0..1.
+    """
+
+    def __init__(self, *, decay: float = 0.999) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"decay must lie between 0 and 1, got {decay}")
+        self.decay = decay
+        self._average: dict[str, Tensor] = {}
+        self._loaded: dict[str, Tensor] | None = None
+        self._updated_at_step = 0
+        self._weights: dict[str, Tensor] | None = None
+
+    @override
+    @torch.no_grad()
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._average = {name: value.detach().float().clone() for name, value in pl_module.model.named_parameters()}
+        self._updated_at_step = trainer.global_step
+        self._take_loaded()
+
+    @override
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._updated_at_step:  # gradients are still being accumulated
+            return
+        self._updated_at_step = step
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in pl_module.model.named_parameters():
+            self._average[name].lerp_(value.detach().float(), 1.0 - decay)
+
+    @override
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._average:
+            parameters = dict(pl_module.model.named_parameters())
+            self._weights = {name: value.detach().clone() for name, value in parameters.items()}
+            _assign(parameters, self._average)
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._weights is not None:
+            _assign(dict(pl_module.model.named_parameters()), self._weights)
+            self._weights = None
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.on_validation_end(trainer, pl_module)
+
+    @override
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._average:
+            checkpoint[EMA_KEY] = {
+                name: value.full_tensor().cpu() if isinstance(value, DTensor) else value
+                for name, value in self._average.items()
+            }
+
+    @override
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Strategies that shard restore after fit has started, others before it.
+        self._loaded = checkpoint.get(EMA_KEY)
+        self._updated_at_step = checkpoint["global_step"]
+        if self._average:
+            self._take_loaded()
+
+    @torch.no_grad()
+    def _take_loaded(self) -> None:
+        if self._loaded is not None:
+            _assign(self._average, self._loaded)
+            self._loaded = None
+
+
+@torch.no_grad()
+def _assign(to: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, tensor in to.items():
+        value = values[name]
+        if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
+            value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
+        tensor.copy_(value)
