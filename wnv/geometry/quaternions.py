@@ -62,7 +62,9 @@ def quaternion_log(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*bat
     vector = quaternion[..., 1:]
     sine = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
     half_angle = torch.atan2(sine, quaternion[..., :1])
-    return vector * torch.where(sine > 0, half_angle / sine.clamp_min(torch.finfo(sine.dtype).tiny), 1.0)
+    # Both branches are finite at the identity, and so is the gradient.
+    turns = sine > 0
+    return vector * torch.where(turns, half_angle / torch.where(turns, sine, 1.0), 1.0)
 
 
 def quaternion_exp(half_rotation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:

@@ -1,0 +1,134 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wnv.geometry.cameras import (
+    K_from_fov,
+    crop_K,
+    denormalize_K,
+    invert_K,
+    normalize_K,
+    project,
+    scale_K,
+    unproject,
+    zoom_K,
+)
+from wnv.geometry.poses import invert_se3
+
+EXACT = {"rtol": 0, "atol": 1e-10}
+
+
+def pixels_and_depth(cameras, generator, num_points=6):
+    size = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
+    pixels = torch.rand(5, num_points, 2, generator=generator, dtype=torch.float64) * size
+    depth = 0.5 + torch.rand(5, num_points, generator=generator, dtype=torch.float64)
+    return pixels, depth
+
+
+def test_K_from_fov_puts_the_image_border_at_half_the_angle():
+    K = K_from_fov(fov_y_deg=torch.tensor([30.0, 90.0], dtype=torch.float64), width=40, height=20)
+    assert K.dtype == torch.float64
+    for angle, camera_K in zip((15, 45), K, strict=True):
+        point = torch.tensor([[0, -math.tan(math.radians(angle)), 1.0]], dtype=torch.float64) * 3
+        pixels, depth = project(point, camera_K, torch.eye(4, dtype=torch.float64))
+        torch.testing.assert_close(pixels, torch.tensor([[20.0, 0.0]], dtype=torch.float64), **EXACT)
+        assert depth.item() == 3
+        assert camera_K[0, 0] == camera_K[1, 1]
+    assert K_from_fov(fov_y_deg=50, width=4, height=3).dtype == torch.float32
+
+
+@pytest.mark.parametrize("fov", [0, 180.0, -3, torch.tensor([40.0, float("nan")])])
+def test_K_from_fov_refuses_impossible_angles(fov):
+    with pytest.raises(ValueError, match="fov_y_deg must lie between 0 and 180 degrees"):
+        K_from_fov(fov_y_deg=fov, width=4, height=3)
+
+
+def test_invert_K_is_the_inverse(cameras):
+    torch.testing.assert_close(invert_K(cameras.K), torch.linalg.inv(cameras.K), **EXACT)
+
+
+def test_project_undoes_unproject(cameras, generator):
+    pixels, depth = pixels_and_depth(cameras, generator)
+    points = unproject(pixels, depth, cameras.K, cameras.camtoworld)
+    again, again_depth = project(points, cameras.K, invert_se3(cameras.camtoworld))
+    torch.testing.assert_close(again, pixels, **EXACT)
+    torch.testing.assert_close(again_depth, depth, **EXACT)
+
+
+def test_project_equals_the_written_out_formula(cameras):
+    point = torch.tensor([0.3, -0.2, 4.0], dtype=torch.float64)
+    for K, camtoworld in zip(cameras.K, cameras.camtoworld, strict=True):
+        x, y, z = (torch.linalg.inv(camtoworld) @ torch.cat([point, point.new_ones(1)]))[:3]
+        expected = torch.stack([K[0, 0] * x / z + K[0, 1] * y / z + K[0, 2], K[1, 1] * y / z + K[1, 2]])
+        pixels, depth = project(point[None], K, invert_se3(camtoworld))
+        torch.testing.assert_close(pixels[0], expected, **EXACT)
+        torch.testing.assert_close(depth[0], z, **EXACT)
+
+
+def test_one_point_set_is_projected_into_all_cameras(cameras, generator):
+    points = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    pixels, depth = project(points, cameras.K, invert_se3(cameras.camtoworld))
+    assert pixels.shape == (5, 7, 2)
+    assert depth.shape == (5, 7)
+
+
+def test_a_point_behind_the_camera_has_negative_depth():
+    K = K_from_fov(fov_y_deg=50, width=4, height=3)
+    assert project(torch.tensor([[0.0, 0.0, -2.0]]), K, torch.eye(4))[1].item() == -2
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    scale_x=st.floats(0.1, 8),
+    scale_y=st.floats(0.1, 8),
+    left=st.floats(-20, 20),
+    top=st.floats(-20, 20),
+    zoom=st.floats(0.5, 5),
+    x=st.floats(0, 44),
+    y=st.floats(0, 30),
+)
+def test_K_follows_pixels_through_scale_crop_and_zoom(scale_x, scale_y, left, top, zoom, x, y):
+    K = torch.tensor([[40.0, 0.7, 21.0], [0, 35.0, 16.0], [0, 0, 1]], dtype=torch.float64)
+    world, depth = torch.eye(4, dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64)
+    point = unproject(torch.tensor([[x, y]], dtype=torch.float64), depth, K, world)
+
+    def pixel(new_K):
+        return project(point, new_K, world)[0][0].tolist()
+
+    assert pixel(scale_K(K, scale_x=scale_x, scale_y=scale_y)) == pytest.approx([x * scale_x, y * scale_y], abs=1e-9)
+    assert pixel(crop_K(K, left=left, top=top)) == pytest.approx([x - left, y - top], abs=1e-9)
+    zoomed = [22 + zoom * (x - 22), 15 + zoom * (y - 15)]
+    assert pixel(zoom_K(K, zoom=zoom, width=44, height=30)) == pytest.approx(zoomed, abs=1e-9)
+    assert pixel(normalize_K(K, width=44, height=30)) == pytest.approx([x / 44, y / 30], abs=1e-9)
+
+
+def test_intrinsics_change_per_camera_and_in_place_of_nothing(cameras):
+    before = cameras.K.clone()
+    factors = torch.linspace(1, 3, 5, dtype=torch.float64)
+    zoomed = zoom_K(cameras.K, zoom=factors, width=cameras.width, height=cameras.height)
+    for index, factor in enumerate(factors.tolist()):
+        one = zoom_K(cameras.K[index], zoom=factor, width=cameras.width, height=cameras.height)
+        torch.testing.assert_close(zoomed[index], one, **EXACT)
+    assert torch.equal(cameras.K, before)
+
+
+def test_normalisation_is_undone_and_keeps_width_and_height_apart(cameras):
+    normalized = normalize_K(cameras.K, width=cameras.width, height=cameras.height)
+    torch.testing.assert_close(normalized[:, 1, 2], cameras.K[:, 1, 2] / cameras.height, **EXACT)
+    torch.testing.assert_close(normalized[:, 0, 0], cameras.K[:, 0, 0] / cameras.width, **EXACT)
+    again = denormalize_K(normalized, width=cameras.width, height=cameras.height)
+    torch.testing.assert_close(again, cameras.K, **EXACT)
+
+
+def test_dtype_is_kept(cameras):
+    single = cameras.to(torch.float32)
+    for K in (
+        scale_K(single.K, scale_x=2, scale_y=torch.ones(5, dtype=torch.float64)),
+        crop_K(single.K, left=1, top=0.5),
+        zoom_K(single.K, zoom=2, width=4, height=3),
+        invert_K(single.K),
+    ):
+        assert K.dtype == torch.float32
