@@ -1,0 +1,162 @@
+"""The synthetic world as a dataset: endless rooms and tables, rendered when asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.utils.data import Dataset
+
+from wnv.data.synthetic_cameras import Shots, sample_shots
+from wnv.data.synthetic_places import Kind, sample_worlds
+from wnv.data.synthetic_render import render_images
+from wnv.data.synthetic_world import World
+from wnv.geometry.poses import WorldFrame, fit_world_frame
+from wnv.types import Cameras, Example, Views
+
+
+@dataclass(frozen=True)
+class SyntheticDraw:
+    """Everything behind a batch of examples, in the world's own frame (metres, +z up).
+
+    Attributes:
+        world: The places.
+        shots: Cameras and times, not normalised.
+        frame: The frame the examples' cameras are normalised into.
+    """
+
+    world: World
+    shots: Shots
+    frame: WorldFrame
+
+
+class SyntheticDataset(Dataset[Example]):
+    """Procedurally generated scenes with exact cameras; a draw depends on (seed, epoch, index) alone.
+
+    A key is (epoch, index), or an index in epoch 0. The index is the place; another epoch visits it with other cameras.
+
+    Args:
+        num_scenes: Number of places, at least 1; None for endless ones (no `len`, any index).
+        seed: What places and cameras depend on, at least 0.
+        image_size: Height and width of the images in pixels.
+        num_context: Context views a scene, at least 1.
+        num_target: Target views a scene, at least 1.
+        kind: `static`; `dynamic`, where objects move while the camera does; or `mixed`, half of each.
+        zoom_range: Smallest and largest magnification over `fov_deg`, log-uniform.
+        zoom_per_view: Draw a zoom for each view instead of one for each scene.
+        fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
+        extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
+        supersample: Rays per pixel along each image axis.
+        pose_normalization: How `fit_world_frame` normalises the cameras.
+        device: Where images are rendered; examples are always on the CPU.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_scenes: int | None,
+        seed: int = 0,
+        image_size: Sequence[int] = (64, 64),
+        num_context: int = 2,
+        num_target: int = 6,
+        kind: Kind = "static",
+        zoom_range: Sequence[float | int] = (1.0, 1.0),
+        zoom_per_view: bool = False,
+        fov_deg: float | int = 60.0,
+        extrapolate: float | int = 0.1,
+        supersample: int = 1,
+        pose_normalization: Literal["mean", "first"] = "mean",
+        device: str = "cpu",
+    ) -> None:
+        for name, value in (
+            ("num_scenes", 1 if num_scenes is None else num_scenes),
+            ("num_context", num_context),
+            ("num_target", num_target),
+            ("supersample", supersample),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} of the synthetic world must be at least 1, got {value}")
+        if len(image_size) != 2 or min(image_size) < 1:
+            raise ValueError(f"image_size must be (height, width) in pixels, each at least 1, got {tuple(image_size)}")
+        if len(zoom_range) != 2 or not 0 < zoom_range[0] <= zoom_range[1]:
+            raise ValueError(f"zoom_range must be (smallest, largest) with 0 < smallest <= largest, got {zoom_range}")
+        if not 0 < fov_deg < 150:
+            raise ValueError(f"fov_deg must lie between 0 and 150 degrees, got {fov_deg}")
+        if extrapolate < 0:
+            raise ValueError(f"extrapolate must be at least 0, got {extrapolate}")
+        self.num_scenes = num_scenes
+        self.seed = seed
+        self.kind = kind
+        self.supersample = supersample
+        self.pose_normalization = pose_normalization
+        self.device = device
+        self._shots_settings = {
+            "image_size": (image_size[0], image_size[1]),
+            "num_context": num_context,
+            "num_target": num_target,
+            "zoom_range": (zoom_range[0], zoom_range[1]),
+            "zoom_per_view": zoom_per_view,
+            "fov_deg": fov_deg,
+            "extrapolate": extrapolate,
+        }
+
+    def __len__(self) -> int:
+        if self.num_scenes is None:
+            raise TypeError("an endless synthetic dataset has no length; set num_scenes for a finite one")
+        return self.num_scenes
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Example:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> list[Example]:
+        """Examples of several keys, rendered together; each is what it would be by itself.
+
+        Raises:
+            IndexError: If an index is beyond `num_scenes`, or negative.
+        """
+        draw = self.draw(keys)
+        shots, num_context = draw.shots, draw.shots.context_times.shape[1]
+        cameras = Cameras(
+            K=torch.cat([shots.context.K, shots.target.K], dim=1),
+            camtoworld=torch.cat([shots.context.camtoworld, shots.target.camtoworld], dim=1),
+            width=shots.context.width,
+            height=shots.context.height,
+        )
+        times = torch.cat([shots.context_times, shots.target_times], dim=1)
+        images = render_images(
+            draw.world.to(self.device), cameras.to(self.device), times.to(self.device), supersample=self.supersample
+        )
+        normalized = Cameras(
+            K=cameras.K, camtoworld=draw.frame.apply(cameras.camtoworld), width=cameras.width, height=cameras.height
+        )
+        views = Views(images=images.cpu(), cameras=normalized, times=times)
+        return [
+            Example(
+                scene=f"synthetic-{self.seed}-{self._split(key)[1]}",
+                context=views[i, :num_context],
+                target=views[i, num_context:],
+            )
+            for i, key in enumerate(keys)
+        ]
+
+    def draw(self, keys: Sequence[tuple[int, int] | int]) -> SyntheticDraw:
+        """The places, cameras and times behind the examples of these keys, for whoever needs more than images.
+
+        Raises:
+            IndexError: If an index is beyond `num_scenes`, or negative.
+        """
+        epochs, indices = zip(*(self._split(key) for key in keys), strict=True)
+        world = sample_worlds(seed=self.seed, indices=list(indices), kind=self.kind)
+        shots = sample_shots(world, seed=self.seed, indices=list(indices), epochs=list(epochs), **self._shots_settings)
+        frame = fit_world_frame(shots.context.camtoworld, method=self.pose_normalization)
+        return SyntheticDraw(world=world, shots=shots, frame=frame)
+
+    def _split(self, key: tuple[int, int] | int) -> tuple[int, int]:
+        epoch, index = (0, key) if isinstance(key, int) else key
+        if index < 0 or (self.num_scenes is not None and index >= self.num_scenes):
+            bound = "at least 0" if self.num_scenes is None else f"in 0..{self.num_scenes - 1}"
+            raise IndexError(f"index of a synthetic scene must be {bound}, got {index}")
+        return epoch, index

@@ -1,0 +1,167 @@
+"""Cameras of the synthetic world: short hand-held walks through a room or around a table."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wnv.data.synthetic_draws import Draws
+from wnv.data.synthetic_world import World, clearance, top
+from wnv.geometry.cameras import K_from_fov, zoom_K
+from wnv.geometry.poses import look_at
+from wnv.types import Cameras
+
+_NUM_DRAWS = 512
+_NUM_WALKS = 12
+# Closer than this to a thing a walk is given up for another, metres.
+_WANTED_CLEARANCE = 0.45
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Where and when each scene is looked at.
+
+    Attributes:
+        context: Cameras of the given views, in the world's own frame.
+        target: Cameras of the views to draw.
+        context_times: When the context sees the scene, 0..1; 0 in scenes where nothing moves.
+        target_times: The same for the targets.
+    """
+
+    context: Cameras
+    target: Cameras
+    context_times: Float[Tensor, "scene context"]
+    target_times: Float[Tensor, "scene target"]
+
+
+def sample_shots(
+    world: World,
+    *,
+    seed: int,
+    indices: list[int],
+    epochs: list[int],
+    image_size: tuple[int, int],
+    num_context: int,
+    num_target: int,
+    zoom_range: tuple[float | int, float | int] = (1.0, 1.0),
+    zoom_per_view: bool = False,
+    extrapolate: float | int = 0.1,
+    fov_deg: float | int = 60.0,
+) -> Shots:
+    """Cameras for each scene: contexts spread over a short walk, targets anywhere on it, in the order of the walk.
+
+    No camera is inside anything. Where things move, the walk's clock is the scene's.
+
+    Args:
+        world: The places, on the CPU.
+        seed: Seed of the synthetic world.
+        indices: Number of each place.
+        epochs: Which visit of the place this is; another visit takes other cameras.
+        image_size: Height and width in pixels.
+        num_context: Context views a scene, at least 1.
+        num_target: Target views a scene.
+        zoom_range: Smallest and largest magnification over `fov_deg`; log-uniform.
+        zoom_per_view: Draw a zoom for each view instead of one for each scene.
+        extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
+        fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
+    """
+    height, width = image_size
+    keys = list(zip(indices, epochs, strict=True))
+    draws = Draws(seed=seed, stream="cameras", keys=keys, count=_NUM_DRAWS + 2 * (num_context + num_target))
+    low, high = zoom_range
+    zoom_scene = draws.log_uniform(low, high)
+    walks = _draw_walks(draws, world, zoom_scene)
+
+    margin = extrapolate / (1 + 2 * extrapolate)
+    context_along = _spread(draws, num_context) * (1 - 2 * margin) + margin
+    target_along = draws.unit(num_target).sort(dim=1).values
+    along = torch.cat([context_along, target_along], dim=1)
+    zoom_view = draws.log_uniform(low, high, num_context + num_target)
+    zoom = zoom_view if zoom_per_view else zoom_scene[:, None].expand_as(zoom_view)
+    times = torch.where(world.is_dynamic[:, None], along, 0.0)
+
+    eyes = _walk(walks, along)
+    free = clearance(world, eyes, times).amin(dim=1)
+    wanted = torch.where(world.is_table, 0.7, 1.0)[:, None] * _WANTED_CLEARANCE
+    # The first walk that keeps its distance; if none does, the one that keeps the most.
+    chosen = (torch.minimum(free, wanted) - 1e-3 * torch.arange(_NUM_WALKS)).argmax(dim=1)
+    scene = torch.arange(world.num_scenes)
+    eye = eyes[scene, :, chosen]
+    target = walks["look"][scene, chosen, None] + walks["look_drift"][scene, chosen, None] * (along[..., None] - 0.5)
+    up = torch.tensor([0.0, 0.0, 1.0]) + walks["tilt"][scene, chosen, None]
+
+    # The field of view is that of the square with the image's area, so that neither side of a long image gets extreme.
+    fov_y = 2 * math.degrees(math.atan(math.tan(math.radians(fov_deg) / 2) * math.sqrt(height / width)))
+    K = zoom_K(K_from_fov(fov_y_deg=fov_y, width=width, height=height), zoom=zoom, width=width, height=height)
+    cameras = Cameras(K=K, camtoworld=look_at(eye, target, up), width=width, height=height)
+    return Shots(
+        context=cameras[:, :num_context],
+        target=cameras[:, num_context:],
+        context_times=times[:, :num_context],
+        target_times=times[:, num_context:],
+    )
+
+
+def _spread(draws: Draws, num_views: int) -> Float[Tensor, "scene view"]:
+    """Numbers in 0..1 in rising order that cover it evenly: the ends, and one near each step between."""
+    jitter = draws.uniform(-0.2, 0.2, num_views)
+    if num_views == 1:
+        return 0.5 + jitter
+    steps = torch.arange(num_views) + jitter
+    steps[:, 0], steps[:, -1] = 0, num_views - 1
+    return steps / (num_views - 1)
+
+
+def _draw_walks(draws: Draws, world: World, zoom: Float[Tensor, " scene"]) -> dict[str, Tensor]:
+    """Several walks a scene: arcs around the content with a change of distance and height, and an unsteady hand.
+
+    The last one is above everything there is, so at least one is always free.
+    """
+    n = _NUM_WALKS
+    table = world.is_table[:, None]
+    room = world.half[:, 0]
+    angle = draws.uniform(0, 2 * math.pi, n)
+    sweep = draws.uniform(0.35, 0.9, n) * torch.where(draws.chance(0.5, n), 1.0, -1.0)
+    inset = room[:, None, :2] - 0.4
+    distance = draws.unit(n)
+    around_table = torch.minimum(1.25 + 0.75 * distance[..., None], inset)
+    radius = torch.where(table[..., None], around_table, inset * (0.7 + 0.28 * distance[..., None]))
+    floor_height = torch.where(world.is_table, world.focus[:, 2] + 0.25, 0.8)[:, None]
+    high = 2 * room[:, 2:] - 0.3
+    height = torch.minimum(floor_height + draws.uniform(0, 0.9, n), high)
+    height[:, -1] = torch.minimum(torch.maximum(height[:, -1], top(world) + 0.3), high[:, 0])
+    climb = draws.uniform(-0.2, 0.2, n)
+    climb[:, -1] = 0
+    look = (
+        world.focus[:, None]
+        + draws.uniform(-1, 1, n, 3)
+        * torch.cat([0.45 * world.support, torch.where(world.is_table, 0.08, 0.25)[:, None]], dim=-1)[:, None]
+    )
+    drift = draws.uniform(-0.3, 0.3, n, 3) * torch.where(table, 0.5, 1.0)[..., None]
+    return {
+        "angle": angle,
+        "sweep": sweep,
+        "radius": radius,
+        "approach": draws.uniform(-0.18, 0.06, n),
+        "height": height,
+        "climb": climb,
+        "shake": draws.uniform(0.0, 0.03, n, 3),
+        "shake_phase": draws.uniform(0, 2 * math.pi, n, 3),
+        "look": look,
+        "look_drift": drift / zoom[:, None, None],
+        "tilt": 0.04 * draws.normal(n, 3),
+    }
+
+
+def _walk(walks: dict[str, Tensor], along: Float[Tensor, "scene view"]) -> Float[Tensor, "scene view walk 3"]:
+    """Camera centres at the given shares of every walk."""
+    s = along[..., None]
+    angle = walks["angle"][:, None] + walks["sweep"][:, None] * (s - 0.5)
+    scale = 1 + walks["approach"][:, None] * s
+    x = walks["radius"][:, None, :, 0] * scale * torch.cos(angle)
+    y = walks["radius"][:, None, :, 1] * scale * torch.sin(angle)
+    z = walks["height"][:, None] + walks["climb"][:, None] * (s - 0.5)
+    shake = walks["shake"][:, None] * torch.sin(9 * s[..., None] + walks["shake_phase"][:, None])
+    return torch.stack([x, y, z], dim=-1) + shake

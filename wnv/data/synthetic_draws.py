@@ -1,0 +1,99 @@
+"""Random numbers of the synthetic world: one row a scene, the same whatever else is drawn beside it."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_STREAMS = ("place", "cameras", "kind")
+
+
+class Draws:
+    """Uniform numbers of several scenes, handed out from left to right.
+
+    Row `i` depends on the seed, the stream and key `i` alone, so a scene is the same whether it is drawn by itself
+    or among others, and on whatever device it is rendered.
+
+    Args:
+        seed: Seed of the whole synthetic world, at least 0.
+        stream: What is drawn; streams are independent of each other.
+        keys: What tells one scene's numbers from another's: integers of at least 0, the same number of them a scene.
+        count: How many numbers a scene may ask for.
+    """
+
+    def __init__(self, *, seed: int, stream: str, keys: list[tuple[int, ...]], count: int) -> None:
+        if seed < 0:
+            raise ValueError(f"seed of the synthetic world must be at least 0, got {seed}")
+        rows = [
+            np.random.default_rng([_STREAMS.index(stream), seed, *key]).random(count, dtype=np.float32) for key in keys
+        ]
+        self._numbers = torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, count)
+        self._used = 0
+
+    @property
+    def num_scenes(self) -> int:
+        """How many scenes are drawn together."""
+        return self._numbers.shape[0]
+
+    def unit(self, *shape: int) -> Float[Tensor, "scene ..."]:
+        """Numbers in [0, 1).
+
+        Raises:
+            RuntimeError: If more numbers are asked for than were drawn.
+        """
+        count = math.prod(shape)
+        if self._used + count > self._numbers.shape[1]:
+            raise RuntimeError(f"{self._used + count} draws a scene were asked for, {self._numbers.shape[1]} made")
+        taken = self._numbers[:, self._used : self._used + count]
+        self._used += count
+        return taken.reshape(-1, *shape)
+
+    def uniform(self, low: float | int, high: float | int, *shape: int) -> Float[Tensor, "scene ..."]:
+        """Numbers in [low, high)."""
+        return low + (high - low) * self.unit(*shape)
+
+    def log_uniform(self, low: float | int, high: float | int, *shape: int) -> Float[Tensor, "scene ..."]:
+        """Numbers in [low, high) whose logarithm is uniform."""
+        return torch.exp(self.uniform(math.log(low), math.log(high), *shape))
+
+    def chance(self, probability: float, *shape: int) -> Bool[Tensor, "scene ..."]:
+        """True with the given probability."""
+        return self.unit(*shape) < probability
+
+    def choice(self, weights: Float[Tensor, "*shape option"]) -> Int[Tensor, "scene ..."]:
+        """Index of an option, with a probability proportional to its weight; each entry has its own weights."""
+        cumulative = (weights / weights.sum(-1, keepdim=True)).cumsum(-1)[..., :-1]
+        return (self.unit(*weights.shape[:-1])[..., None] >= cumulative).sum(-1)
+
+    def normal(self, *shape: int) -> Float[Tensor, "scene ..."]:
+        """Numbers from the standard normal distribution."""
+        radius = torch.sqrt(-2 * torch.log1p(-self.unit(*shape)))
+        return radius * torch.cos(2 * math.pi * self.unit(*shape))
+
+    def direction(self, *shape: int) -> Float[Tensor, "scene *shape 3"]:
+        """Unit vectors, uniform on the sphere."""
+        vectors = self.normal(*shape, 3)
+        return vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-6)
+
+
+def axis_angle_rotation(axis: Float[Tensor, "*batch 3"], angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rotation by `angle` radians about a unit axis (Rodrigues)."""
+    sine, versine = torch.sin(angle)[..., None, None], (1 - torch.cos(angle))[..., None, None]
+    x, y, z = axis.unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    outer = axis[..., :, None] * axis[..., None, :]
+    identity = torch.eye(3, dtype=axis.dtype, device=axis.device)
+    # The squared cross product matrix of a unit axis is axis axis^T - 1.
+    return identity + sine * skew + versine * (outer - identity)
+
+
+def hsv_to_rgb(
+    hue: Float[Tensor, "*#batch"], saturation: Float[Tensor, "*#batch"], value: Float[Tensor, "*#batch"]
+) -> Float[Tensor, "*batch 3"]:
+    """RGB in 0..1 from a hue in turns (any number) and a saturation and value in 0..1."""
+    offsets = torch.tensor([5.0, 3.0, 1.0], device=hue.device)
+    k = (offsets + 6 * hue[..., None]) % 6
+    return value[..., None] * (1 - saturation[..., None] * torch.minimum(k, 4 - k).clamp(0, 1))

@@ -1,0 +1,133 @@
+"""Colours and patterns of a place: pale walls, wooden, tiled or carpeted floors, and colourful things."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from wnv.data.synthetic_draws import Draws, hsv_to_rgb
+from wnv.data.synthetic_textures import NUM_PATTERNS, Textures, sample_textures
+from wnv.data.synthetic_world import (
+    BOX_SURFACES,
+    CEILING,
+    CYLINDER_SURFACES,
+    FLOOR,
+    NUM_BOXES,
+    NUM_CYLINDERS,
+    NUM_SURFACES,
+    PANEL_SURFACES,
+    ROOM_SURFACES,
+    SURFACE_BODY,
+)
+
+# How often each pattern is chosen:  solid checker stripes gradient noise dots
+_WALL_PATTERNS = (0.25, 0.05, 0.25, 0.30, 0.15, 0.0)
+_FLOOR_PATTERNS = (0.05, 0.35, 0.35, 0.05, 0.15, 0.05)
+_CEILING_PATTERNS = (0.6, 0.0, 0.0, 0.4, 0.0, 0.0)
+_PANEL_PATTERNS = (0.0, 0.15, 0.15, 0.25, 0.3, 0.15)
+_OBJECT_PATTERNS = (0.15, 0.2, 0.25, 0.15, 0.15, 0.1)
+
+
+def paint(draws: Draws, half: Float[Tensor, "scene body 3"], is_table: Bool[Tensor, " scene"]) -> Textures:
+    """Textures of all surfaces of places whose bodies have the given half sizes."""
+    flat_axis, shared_with = _flat_axis(), _shared_with()
+    pattern_weights = torch.tensor([_OBJECT_PATTERNS]).repeat(NUM_SURFACES, 1)
+    pattern_weights[:FLOOR] = torch.tensor(_WALL_PATTERNS)
+    pattern_weights[FLOOR] = torch.tensor(_FLOOR_PATTERNS)
+    pattern_weights[CEILING] = torch.tensor(_CEILING_PATTERNS)
+    pattern_weights[PANEL_SURFACES] = torch.tensor(_PANEL_PATTERNS)
+    assert pattern_weights.shape[1] == NUM_PATTERNS
+    patterns = draws.choice(pattern_weights)[:, shared_with]
+
+    # Patterns are sized by what they cover: one to three periods across an object.
+    size = 2 * half.mean(-1)[:, SURFACE_BODY]
+    size[:, ROOM_SURFACES] = 1.5
+    wavelength = size * draws.uniform(0.55, 1.1, NUM_SURFACES)[:, shared_with]
+    floor = draws.uniform(0.7, 1.4)
+    wavelength[:, FLOOR] = torch.where(is_table, 1.2 * floor, floor)
+
+    is_window = draws.chance(0.45, PANEL_SURFACES.stop - PANEL_SURFACES.start)
+    glow = torch.zeros(draws.num_scenes, NUM_SURFACES)
+    glow[:, PANEL_SURFACES] = torch.where(is_window, 0.9, 0.2)
+    specular = torch.where(draws.chance(0.5, NUM_SURFACES), draws.uniform(0.1, 0.45, NUM_SURFACES), 0.0)[:, shared_with]
+    curved = flat_axis < 0
+    specular = torch.where(curved, specular, 0.4 * specular)
+    specular[:, : BOX_SURFACES.start] = 0.0
+    return sample_textures(
+        draws,
+        patterns=patterns,
+        wavelength=wavelength,
+        colours=_colours(draws, is_window)[:, shared_with],
+        flat_axis=flat_axis,
+        shared_with=shared_with,
+        in_plane=torch.arange(NUM_SURFACES) < BOX_SURFACES.start,
+        specular=specular,
+        glow=glow,
+    )
+
+
+def _flat_axis() -> Tensor:
+    """Axis of its body's frame each surface is perpendicular to, -1 for curved ones."""
+    axis = torch.full((NUM_SURFACES,), -1)
+    axis[ROOM_SURFACES] = torch.tensor([0, 0, 1, 1, 2, 2])
+    axis[PANEL_SURFACES] = 2
+    axis[BOX_SURFACES] = torch.arange(3).repeat(NUM_BOXES)
+    axis[CYLINDER_SURFACES] = torch.tensor([-1, 2]).repeat(NUM_CYLINDERS)
+    return axis
+
+
+def _shared_with() -> Tensor:
+    """The surface whose colours and pattern each surface has: one pattern a body, and one for all four walls."""
+    surfaces = torch.arange(NUM_SURFACES)
+    shared = surfaces.clone()
+    shared[:FLOOR] = 0
+    shared[BOX_SURFACES] = surfaces[BOX_SURFACES].reshape(-1, 3)[:, :1].expand(-1, 3).flatten()
+    shared[CYLINDER_SURFACES] = surfaces[CYLINDER_SURFACES].reshape(-1, 2)[:, :1].expand(-1, 2).flatten()
+    return shared
+
+
+def _colours(draws: Draws, is_window: Bool[Tensor, "scene panel"]) -> Float[Tensor, "scene surface 2 3"]:
+    """Two colours a surface. A place has one hue it is furnished around; its objects step around the colour circle."""
+    place_hue = draws.unit()[:, None]
+    # Steps of the golden ratio never come close to each other.
+    hue = place_hue + 0.618 * torch.arange(NUM_SURFACES) + draws.uniform(-0.04, 0.04, NUM_SURFACES)
+    saturation = draws.uniform(0.4, 0.9, NUM_SURFACES)
+    value = draws.uniform(0.5, 1.0, NUM_SURFACES)
+    # The second colour: lighter or darker, a neighbour or the opposite hue, or nearly white.
+    hue_step = torch.where(draws.chance(0.3, NUM_SURFACES), 0.5, 0.0) + draws.uniform(-0.12, 0.12, NUM_SURFACES)
+    second_saturation = saturation * torch.where(draws.chance(0.35, NUM_SURFACES), 0.15, 0.9)
+    darker = value > 0.72
+    second_value = torch.where(
+        darker, value * draws.uniform(0.3, 0.65, NUM_SURFACES), 1 - (1 - value) * draws.uniform(0.0, 0.4, NUM_SURFACES)
+    )
+    first = torch.stack([hue, saturation, value], dim=-1)
+    second = torch.stack([hue + hue_step, second_saturation, second_value], dim=-1)
+
+    wall_hue, wall_saturation, wall_value = draws.unit(), draws.uniform(0.08, 0.4), draws.uniform(0.65, 0.98)
+    wall = torch.stack([wall_hue, wall_saturation, wall_value], dim=-1)
+    wall_second = torch.stack(
+        [
+            wall_hue + draws.uniform(-0.15, 0.15),
+            wall_saturation * draws.uniform(0.6, 1.8),
+            wall_value * draws.uniform(0.6, 0.85),
+        ],
+        dim=-1,
+    )
+    is_wood = draws.chance(0.5)
+    floor_hue = torch.where(is_wood, draws.uniform(0.05, 0.11), draws.unit())
+    floor_saturation = torch.where(is_wood, draws.uniform(0.35, 0.65), draws.uniform(0.05, 0.45))
+    floor = torch.stack([floor_hue, floor_saturation, draws.uniform(0.5, 0.85)], dim=-1)
+    floor_second = floor * torch.stack(
+        [torch.ones_like(floor_hue), draws.uniform(0.6, 1.2), draws.uniform(0.45, 0.75)], dim=-1
+    )
+    white = torch.stack([wall_hue, 0.3 * wall_saturation, draws.uniform(0.85, 1.0)], dim=-1)
+    first[:, :FLOOR], second[:, :FLOOR] = wall[:, None], wall_second[:, None]
+    first[:, FLOOR], second[:, FLOOR] = floor, floor_second
+    first[:, CEILING], second[:, CEILING] = white, white * torch.tensor([1.0, 1.5, 0.85])
+
+    # Windows show a sky.
+    sky = torch.tensor([[0.57, 0.5, 0.95], [0.55, 0.08, 1.0]])
+    panels = torch.stack([first[:, PANEL_SURFACES], second[:, PANEL_SURFACES]], dim=-2)
+    panels = torch.where(is_window[..., None, None], sky, panels)
+    colours = torch.stack([first, second], dim=-2)
+    colours[:, PANEL_SURFACES] = panels
+    return hsv_to_rgb(colours[..., 0], colours[..., 1].clamp(0, 1), colours[..., 2].clamp(0, 1))
