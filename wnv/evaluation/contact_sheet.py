@@ -37,7 +37,7 @@ def contact_sheet(
     row_titles: Sequence[str] | None = None,
     min_side: int = 160,
     method: Literal["nearest", "bicubic"] = "bicubic",
-) -> UInt8[np.ndarray, "height width 3"]:
+) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
     """Lay pictures out in a grid on white, each with its caption.
 
     Args:

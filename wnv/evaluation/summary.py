@@ -19,7 +19,7 @@ class Mean:
 
     Attributes:
         mean: The mean of the scores, one an example.
-        half_width: Half the width of the 95 % confidence interval of the mean; None where a single example tells nothing.
+        half_width: Half the width of the 95 % confidence interval of the mean; None for a single example.
     """
 
     mean: float

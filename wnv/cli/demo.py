@@ -1,0 +1,131 @@
+"""`wnv-demo`: the whole way in minutes, without a download: train, score on unseen scenes, draw a camera path."""
+
+import datetime
+import sys
+import time
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from wnv.cli.app import hydra_main
+from wnv.cli.eval import SHEET_FILE, evaluate_with_progress, pick_spread
+from wnv.cli.train import train
+from wnv.device import resolve_device
+from wnv.evaluation.evaluator import SUMMARY_FILE
+from wnv.evaluation.film import film_path, target_sheet
+from wnv.evaluation.pictures import write_png
+from wnv.evaluation.provenance import fingerprint
+from wnv.evaluation.records import read_records
+from wnv.evaluation.weights import open_weights
+
+RULE = "-" * 100
+
+
+def run(cfg: DictConfig) -> None:
+    """Train, evaluate, draw, and say where everything is."""
+    start = time.monotonic()
+    out = Path(HydraConfig.get().runtime.output_dir)
+    run_dir = out / "run"
+    if run_dir.exists() and not cfg.overwrite:
+        raise FileExistsError(f"{out} holds a demo; choose another out= or pass overwrite=true")
+    train_cfg = _compose_training(cfg, run_dir=run_dir)
+    device = resolve_device(cfg.trainer.accelerator)
+
+    begin = "random weights" if cfg.from_scratch else f"the weights {cfg.init_from}"
+    _say(f"[1/3] Training on the synthetic world, beginning with {begin}: {_length(train_cfg)}")
+    train(train_cfg, run_dir=run_dir)
+
+    _say(f"\n[2/3] Scoring on {cfg.num_eval_scenes} scenes that it has never seen")
+    model = open_weights(run_dir)
+    data_cfg = train_cfg.data.copy()
+    data_cfg.num_val_scenes = cfg.num_eval_scenes
+    data = instantiate(data_cfg, _convert_="all")
+    evaluation = out / "eval"
+    summary = evaluate_with_progress(
+        model,
+        data.val_dataset,
+        device=device,
+        out=evaluation,
+        settings={"weights": str(run_dir), "fingerprint": fingerprint(model), "data": "synthetic"},
+        batch_size=data.val_batch_size,
+        overwrite=cfg.overwrite,
+    )
+    _say(f"\n{summary.table(name='KoNet')}")
+
+    records = read_records(evaluation)
+    median = pick_spread(records, count=3)[1] if len(records) > 2 else 0
+    example = data.val_dataset[median if cfg.scene is None else cfg.scene]
+    _say(f"\n[3/3] Drawing {cfg.num_views} views of one of them, {example.scene}, along a path")
+    film = film_path(
+        model,
+        example.context,
+        out=out,
+        trajectory=cfg.trajectory,
+        num_views=cfg.num_views,
+        device=device,
+        there_and_back=True,
+        fps=cfg.fps,
+        title=example.scene,
+        overwrite=cfg.overwrite,
+    )
+    examples = [data.val_dataset[i] for i in pick_spread(records, count=cfg.num_sheet_scenes)]
+    sheet = write_png(out / SHEET_FILE, target_sheet(model, examples, device=device), overwrite=cfg.overwrite)
+
+    took = datetime.timedelta(seconds=round(time.monotonic() - start))
+    psnr, copy = summary.model["psnr"].mean, summary.copy["psnr"].mean
+    _say(
+        f"\n{RULE}\n"
+        f"Done in {took} (h:mm:ss). KoNet {psnr:.2f} dB, copying the nearest context view {copy:.2f} dB.\n\n"
+        f"  contact sheet  {sheet}   (context | target | drawn | nearest view)\n"
+        f"  camera path    {film.mp4}\n"
+        f"                 {film.gif}\n"
+        f"                 {film.sheet}\n"
+        f"  scores         {evaluation / SUMMARY_FILE}\n"
+        f"  weights        {run_dir}\n\n"
+        f"Next: wnv-render weights={run_dir} scene=synthetic:1 data.image_size={_size(data_cfg)} trajectory=wobble\n"
+        f"{RULE}"
+    )
+
+
+def _compose_training(cfg: DictConfig, *, run_dir: Path) -> DictConfig:
+    """The configuration that `wnv-train` would have, made with its own settings."""
+    way = cfg.scratch if cfg.from_scratch else cfg.fine_tuning
+    minutes = way.minutes if cfg.minutes is None else cfg.minutes
+    if not minutes > 0:
+        raise ValueError(f"minutes must be positive, got {minutes}")
+    limit = datetime.timedelta(minutes=minutes)
+    hours, seconds = divmod(max(1, round(limit.total_seconds())), 3600)
+    overrides = [
+        f"experiment={cfg.experiment}",
+        f"seed={cfg.seed}",
+        f"run_dir='{run_dir}'",
+        f"init_from={'null' if cfg.from_scratch else repr(str(cfg.init_from))}",
+        f"trainer.accelerator={cfg.trainer.accelerator}",
+        f"trainer.max_time='{hours // 24:02}:{hours % 24:02}:{seconds // 60:02}:{seconds % 60:02}'",
+        *way.overrides,
+        *cfg.train_overrides,
+    ]
+    return compose(config_name="train", overrides=overrides)
+
+
+def _length(train_cfg: DictConfig) -> str:
+    return f"{train_cfg.trainer.max_steps} steps, or {train_cfg.trainer.max_time[3:]} (h:mm:ss)"
+
+
+def _size(data_cfg: DictConfig) -> str:
+    return f"[{','.join(map(str, data_cfg.image_size))}]"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+main = hydra_main(config_name="demo", prog="wnv-demo")(run)
+
+
+if __name__ == "__main__":
+    main()

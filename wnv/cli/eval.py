@@ -1,0 +1,112 @@
+"""`wnv-eval`: score weights on scenes whose target views are known."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from wnv.cli.app import hydra_main
+from wnv.device import resolve_device
+from wnv.evaluation.evaluator import SUMMARY_FILE, evaluate
+from wnv.evaluation.film import target_sheet
+from wnv.evaluation.pictures import write_png
+from wnv.evaluation.provenance import fingerprint
+from wnv.evaluation.records import RECORDS_FILE, SceneRecord, read_records
+from wnv.evaluation.rendering import SceneModel
+from wnv.evaluation.summary import Summary
+from wnv.evaluation.weights import open_weights
+from wnv.types import Example
+
+SHEET_FILE = "sheet.png"
+TABLE_FILE = "table.txt"
+# How examples are loaded, and what concerns training only: no score depends on it.
+_LOADING = ("batch_size", "val_batch_size", "num_workers", "allow_changed_order", "root", "sampler", "seed")
+
+
+def run(cfg: DictConfig) -> float:
+    """Evaluate, print the table, and give a Hydra sweeper the PSNR."""
+    out = Path(HydraConfig.get().runtime.output_dir)
+    device = resolve_device(cfg.trainer.accelerator)
+    model = open_weights(cfg.weights)
+    data_config = _with_roots(cfg.data)
+    data = instantiate(data_config, _convert_="all")
+    dataset = data.val_dataset
+    settings = {
+        "weights": str(cfg.weights),
+        "fingerprint": fingerprint(model),
+        "data": {
+            name: value
+            for name, value in OmegaConf.to_container(data_config, resolve=True).items()
+            if name not in _LOADING or (name == "zoom_range" and "val_zoom_range" not in data_config)
+        },
+    }
+    summary = evaluate_with_progress(
+        model,
+        dataset,
+        device=device,
+        out=out,
+        settings=settings,
+        batch_size=data.val_batch_size,
+        num_workers=data.num_workers,
+        views_per_call=cfg.views_per_call,
+        resume=cfg.resume,
+        overwrite=cfg.overwrite,
+    )
+    table = summary.table(name=Path(str(cfg.weights)).name)
+    (out / TABLE_FILE).write_text(table + "\n", encoding="utf-8")
+    _print(table)
+    _print("")
+    files = [RECORDS_FILE, SUMMARY_FILE, TABLE_FILE]
+    if cfg.num_sheet_scenes:
+        chosen = pick_spread(read_records(out), count=cfg.num_sheet_scenes)
+        sheet = target_sheet(model, [dataset[i] for i in chosen], device=device, with_error=True)
+        write_png(out / SHEET_FILE, sheet, overwrite=True)
+        files.append(SHEET_FILE)
+    _print(f"In {out}: {', '.join(files)}")
+    return summary.model["psnr"].mean
+
+
+def evaluate_with_progress(
+    model: SceneModel, dataset: Dataset[Example], *, device: torch.device, **options: Any
+) -> Summary:
+    """`evaluate` with a progress bar on stderr."""
+    with tqdm(total=len(dataset), desc="evaluate", unit="scene", file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def show(record: SceneRecord) -> None:
+            bar.update(record.index + 1 - bar.n)
+            bar.set_postfix_str(f"{record.mean('model', 'psnr'):.2f} dB, copy {record.mean('copy', 'psnr'):.2f} dB")
+
+        return evaluate(model, dataset, device=device, on_record=show, **options)
+
+
+def pick_spread(records: list[SceneRecord], *, count: int) -> list[int]:
+    """Indices of `count` examples evenly spread from the lowest PSNR to the highest: no showing of the best alone."""
+    order = sorted(records, key=lambda record: record.mean("model", "psnr"))
+    places = torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().tolist()
+    return [order[place].index for place in places]
+
+
+def _with_roots(data: DictConfig) -> DictConfig:
+    """Data whose training part, which is not used here, may be left open; either root names the scenes."""
+    data = data.copy()
+    for name, other in (("val_root", "root"), ("root", "val_root")):
+        if name in data and OmegaConf.is_missing(data, name) and other in data:
+            data[name] = data[other]
+    return data
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+main = hydra_main(config_name="eval", prog="wnv-eval")(run)
+
+
+if __name__ == "__main__":
+    main()

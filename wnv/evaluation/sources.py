@@ -1,0 +1,92 @@
+"""A scene's context, prepared for drawing exactly as it is for training and scoring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from wnv.data.scene_dataset import SceneDataset
+from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
+from wnv.scenes.read import open_scene
+from wnv.types import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenFrames(ViewSampler):
+    """The frames that somebody chose; they are the context, and the target too.
+
+    Args:
+        frames: Frame numbers, at least one, each once.
+
+    Raises:
+        ValueError: If there is none, or one twice.
+    """
+
+    frames: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.frames or len(set(self.frames)) != len(self.frames):
+            raise ValueError(f"context must name at least one frame, and each once, got {list(self.frames)}")
+
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+        """The given frames; nothing is random."""
+        outside = [frame for frame in self.frames if not 0 <= frame < frames.num_frames]
+        if outside:
+            raise ValueError(
+                f"context names frames {outside} of scene {frames.scene_id!r}, which has frames 0 to "
+                f"{frames.num_frames - 1}"
+            )
+        return ViewChoice(context=self.frames, target=self.frames)
+
+
+def open_context(
+    path: str | Path,
+    *,
+    frames: Sequence[int] | None = None,
+    num_context: int = 2,
+    image_size: Sequence[int] | None = None,
+    short_side: int = 64,
+    size_multiple: int = 8,
+    pose_normalization: Literal["mean", "first"] = "mean",
+) -> Example:
+    """The context of one scene file; the example's target is the context again.
+
+    Args:
+        path: A scene file (`.zip`).
+        frames: Frame numbers of the context views; None takes `num_context` of them, evenly spread over the scene.
+        num_context: How many, if `frames` is None.
+        image_size: Height and width in pixels; None keeps the scene's proportions, nearly.
+        short_side: Pixels of the shorter side, if `image_size` is None.
+        size_multiple: What height and width are a multiple of, if `image_size` is None: the model's patch size.
+        pose_normalization: How the world is placed around the context, as in training.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the scene has no such frames.
+    """
+    path = Path(path)
+    if not path.is_file():
+        hint = "; give one of its scene files" if path.is_dir() else ""
+        raise FileNotFoundError(
+            f"no scene file at {path}{hint} (or synthetic:INDEX for a scene of the synthetic world)"
+        )
+    with open_scene(path) as scene:
+        info = scene.info
+    if frames is None:
+        if not 1 <= num_context <= len(info.frames):
+            raise ValueError(
+                f"num_context must be in 1..{len(info.frames)}, the frames of scene {info.id!r}, got {num_context}"
+            )
+        frames = torch.linspace(0, len(info.frames) - 1, num_context).round().long().tolist()
+    if image_size is None:
+        scale = short_side / min(info.height, info.width)
+        image_size = [max(1, round(side * scale / size_multiple)) * size_multiple for side in (info.height, info.width)]
+    dataset = SceneDataset(
+        root=path,
+        sampler=GivenFrames(frames=tuple(frames)),
+        image_size=image_size,
+        pose_normalization=pose_normalization,
+    )
+    return dataset[0]
