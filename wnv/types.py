@@ -68,9 +68,7 @@ class Views:
         )
 
     def pin_memory(self) -> "Views":
-        return Views(
-            images=self.images.pin_memory(), cameras=self.cameras.pin_memory(), times=self.times.pin_memory()
-        )
+        return Views(images=self.images.pin_memory(), cameras=self.cameras.pin_memory(), times=self.times.pin_memory())
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def test_weights_of_another_model_are_refused(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
-    with pytest.raises(ValueError, match="does not hold the weights of its config.json"):
+    with pytest.raises(ValueError, match="does not hold the weights of its configuration"):
         KoNet.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"colour": "red"}))
     with pytest.raises(ValueError, match="does not configure a KoNet"):

@@ -1,1 +1,1 @@
-"""The networks: KoNet, its transformer, its attention and the camera encodings. Plain `nn.Module`s, single-device code."""
+"""The networks: KoNet, its transformer, attention and camera encodings, as plain single-device `nn.Module`s."""

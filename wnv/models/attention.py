@@ -28,6 +28,7 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Features of unit mean square, times the learned weight."""
         dtype = x.dtype
         wide = x.float() if dtype in (torch.bfloat16, torch.float16) else x
         normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)

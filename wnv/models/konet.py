@@ -41,6 +41,7 @@ class ViewCondition(nn.Module):
         self.time = nn.Sequential(nn.Linear(1, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, times: Float[Tensor, "batch view"], *, is_target: bool) -> Float[Tensor, "batch view dim"]:
+        """One vector a view."""
         return self.role.weight[int(is_target)] + self.time(times[..., None])
 
 
@@ -48,8 +49,8 @@ class KoNet(PretrainedMixin, nn.Module):
     """A decoder-only transformer over patches of context and target views (after LVSM, arXiv:2410.17242).
 
     Two attentions use the same weights. `cached`: context tokens see the context, a target's tokens see the context and
-    themselves; so the context is computed once, whatever is drawn from it. `joint`: all tokens of the context and of one
-    target see each other, and the context is computed anew for each target.
+    themselves; so the context is computed once, whatever is drawn from it. `joint`: all tokens of the context and of
+    one target see each other, and the context is computed anew for each target.
 
     Args:
         dim: Features a token.

@@ -27,8 +27,8 @@ class PretrainedMixin:
         """The model whose weights and configuration lie in `source`, in evaluation mode on the CPU, in float32.
 
         Args:
-            source: A folder, the name of weights shipped with the package (`shipped_weights()` lists them), or the id of a
-                model on the Hugging Face hub (`owner/name`).
+            source: A folder, the name of weights shipped with the package (`shipped_weights()` lists them), or the id
+                of a model on the Hugging Face hub (`owner/name`).
 
         Raises:
             FileNotFoundError: If there is no such folder, shipped name or hub model.
@@ -45,7 +45,7 @@ class PretrainedMixin:
             model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(
-                f"{folder / WEIGHTS_FILE} does not hold the weights of its config.json: {error}"
+                f"{folder / WEIGHTS_FILE} does not hold the weights of its configuration: {error}"
             ) from error
         return model.eval()
 
@@ -92,8 +92,8 @@ def _resolve(source: str | os.PathLike) -> Path:
     if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/")):
         return _download(source)
     raise FileNotFoundError(
-        f"no weights at {str(source)!r}: neither a folder, nor shipped ({', '.join(shipped_weights()) or 'none'}), nor a "
-        "hub id of the form owner/name"
+        f"no weights at {str(source)!r}: neither a folder, nor shipped ({', '.join(shipped_weights()) or 'none'}), "
+        "nor a hub id of the form owner/name"
     )
 
 

@@ -14,8 +14,8 @@ RAY_CHANNELS = {"plucker": 6, "camray": 3, "raymap": 6, "none": 0}
 class Tokenizer(nn.Module):
     """Context views become tokens of (RGB, ray code, time), target views tokens of (ray code, time).
 
-    Ray codes, one value a pixel: `plucker` moment and direction in the world (LVSM); `raymap` origin and direction in the
-    world; `camray` K^-1 [u, v, 1] in the camera's own frame, which tells the lens and nothing of the pose; `none`.
+    Ray codes, one value a pixel: `plucker` moment and direction in the world (LVSM); `raymap` origin and direction in
+    the world; `camray` K^-1 [u, v, 1] in the camera's own frame, which tells the lens and nothing of the pose; `none`.
 
     Args:
         dim: Features a token.
@@ -39,10 +39,12 @@ class Tokenizer(nn.Module):
     def embed_context(
         self, images: Float[Tensor, "batch view 3 height width"], code: Float[Tensor, "batch view token code"]
     ) -> Float[Tensor, "batch view token dim"]:
+        """Tokens of given views, from their images in 0..1 and their code."""
         colour = patchify(images * 2 - 1, patch_size=self.patch_size)
         return self.context(torch.cat([colour, code], dim=-1))
 
     def embed_target(self, code: Float[Tensor, "batch view token code"]) -> Float[Tensor, "batch view token dim"]:
+        """Tokens of views to draw, from their code alone."""
         return self.target(code if code.shape[-1] else code.new_ones(*code.shape[:-1], 1))
 
     def encode_views(

@@ -21,6 +21,7 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(mlp_dim, dim, bias=False)
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """The branch's output, before the residual addition."""
         return self.contract(functional.gelu(self.expand(x), approximate="tanh"))
 
 
@@ -32,6 +33,7 @@ class Modulation(nn.Module):
         self.linear = nn.Linear(dim, 6 * dim)
 
     def forward(self, condition: Float[Tensor, "batch view dim"]) -> tuple[Float[Tensor, "batch view 1 dim"], ...]:
+        """Shift, scale and gate of attention, then those of the feed-forward."""
         return self.linear(functional.silu(condition)).unsqueeze(-2).chunk(6, dim=-1)
 
 
@@ -66,7 +68,9 @@ class Block(nn.Module):
         target_condition: Float[Tensor, "batch target dim"] | None = None,
         update_context: bool = True,
     ) -> tuple[
-        Float[Tensor, "batch context context_token dim"] | None, Float[Tensor, "batch target target_token dim"] | None, KeyValue
+        Float[Tensor, "batch context context_token dim"] | None,
+        Float[Tensor, "batch target target_token dim"] | None,
+        KeyValue,
     ]:
         """Run context tokens, target tokens, or both through the block.
 
@@ -144,7 +148,7 @@ class Transformer(nn.Module):
         )
 
     def initialize(self) -> None:
-        """Draw the weights: normal, std 0.02 / sqrt(2 (layer + 1)); modulation starts at zero (LVSM, arXiv:2410.17242)."""
+        """Draw the weights: normal, std 0.02 / sqrt(2 (layer + 1)) (LVSM, arXiv:2410.17242); modulation starts at 0."""
         for layer, block in enumerate(self.blocks):
             for module in block.modules():
                 if isinstance(module, nn.Linear):
