@@ -27,6 +27,7 @@ class Cameras:
 
     @property
     def batch_shape(self) -> torch.Size:
+        """All axes before the matrices."""
         return self.K.shape[:-2]
 
     def __getitem__(self, index: Any) -> "Cameras":
@@ -38,6 +39,7 @@ class Cameras:
         return replace(self, K=self.K.to(*args, **kwargs), camtoworld=self.camtoworld.to(*args, **kwargs))
 
     def pin_memory(self) -> "Cameras":
+        """Copy to page-locked memory."""
         return replace(self, K=self.K.pin_memory(), camtoworld=self.camtoworld.pin_memory())
 
 
@@ -61,6 +63,7 @@ class Views:
         return Views(images=self.images[index], cameras=self.cameras[index], times=self.times[index])
 
     def to(self, *args: Any, **kwargs: Any) -> "Views":
+        """Move or cast all tensors, as `Tensor.to` does."""
         return Views(
             images=self.images.to(*args, **kwargs),
             cameras=self.cameras.to(*args, **kwargs),
@@ -68,6 +71,7 @@ class Views:
         )
 
     def pin_memory(self) -> "Views":
+        """Copy to page-locked memory."""
         return Views(images=self.images.pin_memory(), cameras=self.cameras.pin_memory(), times=self.times.pin_memory())
 
 
@@ -98,11 +102,13 @@ class Batch:
         return len(self.scenes)
 
     def to(self, *args: Any, **kwargs: Any) -> "Batch":
+        """Move or cast all tensors, as `Tensor.to` does."""
         return Batch(
             scenes=self.scenes, context=self.context.to(*args, **kwargs), target=self.target.to(*args, **kwargs)
         )
 
     def pin_memory(self) -> "Batch":
+        """Copy to page-locked memory."""
         return Batch(scenes=self.scenes, context=self.context.pin_memory(), target=self.target.pin_memory())
 
 
