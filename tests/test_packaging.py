@@ -9,9 +9,11 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -91,6 +93,21 @@ def modules_loaded_by(statement: str) -> set[str]:
     return set(run(sys.executable, "-c", code, cwd=ROOT).split())
 
 
+def requirement_name(requirement: str) -> str:
+    return Requirement(requirement).name.lower().replace("_", "-")
+
+
+def imported_by(source: str) -> set[str]:
+    """The top-level names of the modules that the source imports, at any depth of it."""
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules.add(node.module)
+    return {module.split(".")[0] for module in modules}
+
+
 def test_package_list_is_the_tree():
     found = {
         ".".join([INSTALLED_AS[source].replace("/", "."), *path.parent.relative_to(ROOT / source).parts])
@@ -127,8 +144,26 @@ def test_constraints_pin_every_dependency_exactly():
         for requirement in project["optional-dependencies"][extra]
         if not requirement.startswith("wnv[")
     ]
-    names = {requirement.split(">")[0].split("[")[0].lower().replace("_", "-") for requirement in wanted}
-    assert names - pinned == set()
+    assert {requirement_name(requirement) for requirement in wanted} - pinned == set()
+
+
+def test_every_import_is_declared():
+    distributions = packages_distributions()
+    project = PYPROJECT["project"]
+    runtime_extras = [
+        requirement
+        for extra, requirements in project["optional-dependencies"].items()
+        if extra != "dev"
+        for requirement in requirements
+    ]
+    declared = {requirement_name(requirement) for requirement in project["dependencies"] + runtime_extras}
+    undeclared = {}
+    for path in (ROOT / "wnv").rglob("*.py"):
+        for module in imported_by(path.read_text()) - set(sys.stdlib_module_names) - {"wnv"}:
+            providers = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
+            if not providers & declared:
+                undeclared.setdefault(module, []).append(str(path.relative_to(ROOT)))
+    assert undeclared == {}
 
 
 def test_wheel_holds_every_file_and_nothing_else(wheel):
