@@ -1,0 +1,206 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from wnv.scenes.importers.colmap import _lens, import_colmap
+from wnv.scenes.importers.colmap_model import CAMERA_MODELS, ColmapCamera, read_model
+from wnv.scenes.importers.undistort import distort
+from wnv.scenes.read import open_scene
+
+
+def _image_lines(capture: Any) -> list[str]:
+    lines = ["# a comment"]
+    for index, viewmat in reversed(list(enumerate(capture.viewmats))):
+        quaternion = Rotation.from_matrix(viewmat[:3, :3]).as_quat(scalar_first=True).tolist()
+        pose = " ".join(repr(value) for value in quaternion + viewmat[:3, 3].tolist())
+        lines += [f"{index + 1} {pose} 7 walk/{index}.jpg", "" if index else "1.5 2.5 -1 3.5 4.5 2"]
+    return lines
+
+
+@pytest.fixture
+def project(tmp_path: Path, capture: Any) -> Path:
+    folder = tmp_path / "project"
+    (folder / "images" / "walk").mkdir(parents=True)
+    for index, jpeg in enumerate(capture.jpegs):
+        (folder / "images" / "walk" / f"{index}.jpg").write_bytes(jpeg)
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    K = capture.K
+    camera = f"7 PINHOLE {capture.width} {capture.height} {K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]}"
+    (model / "cameras.txt").write_text(f"# a comment\n{camera}\n")
+    (model / "images.txt").write_text("\n".join(_image_lines(capture)) + "\n")
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "scenes"
+
+
+def _rewrite(project: Path, file: str, change: Callable[[str], str]) -> None:
+    path = project / "sparse" / "0" / file
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize("where", [".", "sparse", "sparse/0"])
+def test_cameras_and_bytes_are_those_of_the_model(project: Path, out: Path, capture: Any, where: str) -> None:
+    (path,) = import_colmap(project / where, out)
+    scene = open_scene(path)
+    assert scene.info.id == "project"
+    np.testing.assert_allclose(scene.info.camtoworld, capture.camtoworld, atol=1e-12)
+    np.testing.assert_array_equal(scene.info.K, np.tile(capture.K, (4, 1, 1)))
+    assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
+
+
+def test_the_folder_of_images_can_be_named(project: Path, out: Path) -> None:
+    (project / "images" / "walk").rename(project / "photos")
+    _rewrite(project, "images.txt", lambda text: text.replace("walk/", ""))
+    (path,) = import_colmap(project, out, images=project / "photos")
+    assert len(open_scene(path)) == 4
+
+
+def test_a_binary_model_of_colmap_gives_the_same_scene(project: Path, out: Path, capture: Any) -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="writes the binary model")
+    model = project / "sparse" / "0"
+    (model / "points3D.txt").write_text("")
+    # The one observation with a point would dangle.
+    _rewrite(project, "images.txt", lambda text: text.replace("3.5 4.5 2", "3.5 4.5 -1"))
+    (text,) = import_colmap(project, out / "text")
+    pycolmap.Reconstruction(model).write_binary(model)
+    for file in ("cameras.txt", "images.txt", "points3D.txt"):
+        (model / file).unlink()
+    (binary,) = import_colmap(project, out / "binary")
+    for found, expected in zip(open_scene(binary).info.frames, open_scene(text).info.frames, strict=True):
+        np.testing.assert_allclose(found.camtoworld, expected.camtoworld, atol=1e-12)
+        np.testing.assert_array_equal(found.K, expected.K)
+    for file in ("cameras.bin", "images.bin"):
+        whole = (model / file).read_bytes()
+        for length in range(0, len(whole), 7):
+            (model / file).write_bytes(whole[:length])
+            with pytest.raises(ValueError, match=rf"{file}: cut short"):
+                read_model(model)
+        (model / file).write_bytes(whole + b"\0")
+        with pytest.raises(ValueError, match=rf"{file}: 1 bytes after the last entry"):
+            read_model(model)
+        (model / file).write_bytes(whole)
+
+
+def test_cameras_on_a_rig_are_where_colmap_says(tmp_path: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="writes the model of a rig")
+    model = pycolmap.Reconstruction()
+    options = pycolmap.SyntheticDatasetOptions(
+        num_rigs=1, num_cameras_per_rig=2, num_frames_per_rig=3, num_points3D=20, camera_has_prior_focal_length=False
+    )
+    model = pycolmap.synthesize_dataset(options)
+    model.write_binary(tmp_path)
+    expected = {image.name: image.cam_from_world() for image in model.images.values()}
+    found = read_model(tmp_path).images
+    assert len(found) == 6
+    for image in found:
+        np.testing.assert_allclose(image.translation, expected[image.name].translation, atol=1e-12)
+        # COLMAP keeps x y z w; both signs are one rotation.
+        alignment = abs(np.dot(np.roll(expected[image.name].rotation.quat, 1), image.quaternion))
+        assert alignment == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("SIMPLE_PINHOLE", [40.0, 24.0, 16.0]),
+        ("PINHOLE", [40.0, 41.0, 24.0, 16.0]),
+        ("SIMPLE_RADIAL", [40.0, 24.0, 16.0, 0.1]),
+        ("RADIAL", [40.0, 24.0, 16.0, 0.1, -0.02]),
+        ("OPENCV", [40.0, 41.0, 24.0, 16.0, 0.1, -0.02, 0.003, -0.004]),
+    ],
+)
+def test_lenses_mean_what_they_mean_to_colmap(model: str, params: list[float]) -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="is the reference")
+    camera = ColmapCamera(model=model, width=48, height=32, params=np.array(params))
+    K, lens = _lens(camera, where="here")
+    rays = np.array([[0.3, -0.2], [0.0, 0.0], [-0.5, 0.35]])
+    reference = pycolmap.Camera(model=model, width=48, height=32, params=params)
+    expected = reference.img_from_cam(np.concatenate([rays, np.ones((3, 1))], axis=-1))
+    np.testing.assert_allclose(distort(rays, K, lens), expected, atol=1e-9)
+
+
+def test_the_table_of_models_is_colmaps() -> None:
+    pycolmap = pytest.importorskip("pycolmap", reason="is the reference")
+    for model_id, (name, num_params) in CAMERA_MODELS.items():
+        if hasattr(pycolmap.CameraModelId, name):
+            assert int(getattr(pycolmap.CameraModelId, name)) == model_id
+            assert len(pycolmap.Camera.create_from_model_name(1, name, 10.0, 6, 4).params) == num_params
+
+
+def test_images_of_a_lens_are_undistorted(project: Path, out: Path, capture: Any) -> None:
+    _rewrite(project, "cameras.txt", lambda text: "7 SIMPLE_RADIAL 48 32 40 24 16 -0.1\n")
+    scene = open_scene(import_colmap(project, out)[0])
+    assert scene.info.source["undistorted"] is True
+    assert scene.info.K[0, 0, 0] < 40
+    assert scene.image_bytes(0) != capture.jpegs[0]
+
+
+def test_times_of_a_video(project: Path, out: Path) -> None:
+    (path,) = import_colmap(project, out, fps=2, kind="dynamic")
+    assert open_scene(path).info.times_s.tolist() == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_other_models_beside_the_first_are_mentioned(
+    project: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = project / "sparse" / "1"
+    other.mkdir()
+    for file in ("cameras.txt", "images.txt"):
+        (other / file).write_bytes((project / "sparse" / "0" / file).read_bytes())
+    import_colmap(project, out)
+    assert "its neighbours 1 are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("cameras.txt", lambda t: t.replace("PINHOLE", "OPENCV_FISHEYE") + " 0 0 0 0", r"cameras\.txt:2.*8 numbers"),
+        (
+            "cameras.txt",
+            lambda t: t.replace("PINHOLE", "OPENCV_FISHEYE").rstrip() + " 0 0 0 0\n",
+            r"image 'walk/0\.jpg', camera 7: camera model OPENCV_FISHEYE cannot be imported .*image_undistorter",
+        ),
+        ("cameras.txt", lambda t: t.replace("PINHOLE", "BOX"), r"cameras\.txt:2: unknown camera model 'BOX'"),
+        ("cameras.txt", lambda t: t.replace("40.5", "-40.5"), r"focal lengths must be positive"),
+        ("cameras.txt", lambda t: t.replace("40.5", "wide"), r"cameras\.txt:2: camera parameters must be 4 numbers"),
+        ("cameras.txt", lambda t: t.replace("7 PINHOLE 48", "7 PINHOLE 4.8"), r"cameras\.txt:2.*whole number.*'4\.8'"),
+        ("cameras.txt", lambda t: "7 PINHOLE\n", r"cameras\.txt:1: a camera is"),
+        ("cameras.txt", lambda t: t.replace("7 PINHOLE", "8 PINHOLE"), r"its camera 7 is not in the model"),
+        ("cameras.txt", lambda t: t.replace("48 32", "96 64"), r"walk/0\.jpg.*the image is 48 x 32"),
+        ("images.txt", lambda t: t.replace(" 7 walk", " seven walk"), r"images\.txt:2.*whole number, got 'seven'"),
+        ("images.txt", lambda t: t.replace("walk/0", "../0"), r"'\.\./0\.jpg'.*leaves the folder"),
+        ("images.txt", lambda t: t.replace("\n\n", "\n"), r"images\.txt:3: expected the observations of the image"),
+        ("images.txt", lambda t: "1 1 0 0 0 0 0\n", r"images\.txt:1: an image is"),
+        ("images.txt", lambda t: "1 0 0 0 0 0 0 0 7 walk/0.jpg\n", r"quaternion of a pose must not be zero"),
+        ("images.txt", lambda t: "1 1 0 0 0 nan 0 0 7 walk/0.jpg\n", r"images\.txt:1: the pose must be finite"),
+        ("images.txt", lambda t: "# nothing\n", r"no frames"),
+    ],
+)
+def test_a_bad_model_is_refused_and_nothing_stays(
+    project: Path, out: Path, file: str, change: Callable[[str], str], message: str
+) -> None:
+    _rewrite(project, file, change)
+    with pytest.raises(ValueError, match=message):
+        import_colmap(project, out)
+    assert not out.exists()
+
+
+def test_what_is_missing_is_named(project: Path, out: Path) -> None:
+    (project / "images" / "walk" / "1.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"walk/1\.jpg is missing"):
+        import_colmap(project, out)
+    (project / "images").rename(project / "photos")
+    with pytest.raises(FileNotFoundError, match=r"pass images=<folder"):
+        import_colmap(project, out)
+    with pytest.raises(FileNotFoundError, match="no such folder of images"):
+        import_colmap(project, out, images=project / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"no COLMAP model .* in any of"):
+        import_colmap(project / "photos", out)

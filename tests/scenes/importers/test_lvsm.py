@@ -1,0 +1,126 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wnv.scenes.importers.lvsm import import_lvsm
+from wnv.scenes.read import open_scene
+
+
+@pytest.fixture
+def root(tmp_path: Path, capture: Any) -> Path:
+    root = tmp_path / "data"
+    (root / "metadata").mkdir(parents=True)
+    for name in ("kitchen", "attic"):
+        (root / "images" / name).mkdir(parents=True)
+        frames = []
+        for index, (jpeg, viewmat) in enumerate(zip(capture.jpegs, capture.viewmats, strict=True)):
+            (root / "images" / name / f"{index:05d}.jpg").write_bytes(jpeg)
+            fxfycxcy = capture.K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+            path = f"images/{name}/{index:05d}.jpg"
+            frames.append({"image_path": path, "fxfycxcy": fxfycxcy, "w2c": viewmat.tolist()})
+        content = {"scene_name": name, "frames": frames}
+        (root / "metadata" / f"{name}.json").write_text(json.dumps(content))
+    (root / "full_list.txt").write_text("metadata/kitchen.json\n\nmetadata/attic.json\n")
+    return root
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "scenes"
+
+
+def _change(root: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    path = root / "metadata" / "kitchen.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_cameras_and_bytes_are_those_of_the_metadata(root: Path, out: Path, capture: Any) -> None:
+    (path,) = import_lvsm(root / "metadata" / "kitchen.json", out)
+    assert path == out / "kitchen.zip"
+    scene = open_scene(path)
+    np.testing.assert_allclose(scene.info.camtoworld, capture.camtoworld, atol=1e-12)
+    np.testing.assert_array_equal(scene.info.K, np.tile(capture.K, (4, 1, 1)))
+    assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("", ["kitchen.zip", "attic.zip"]),
+        ("full_list.txt", ["kitchen.zip", "attic.zip"]),
+        ("metadata", ["attic.zip", "kitchen.zip"]),
+    ],
+)
+def test_lists_and_folders(root: Path, out: Path, source: str, names: list[str]) -> None:
+    options = {"root": root} if source == "metadata" else {}
+    assert [path.name for path in import_lvsm(root / source, out, **options)] == names
+
+
+def test_a_folder_without_a_list(root: Path, out: Path) -> None:
+    (root / "full_list.txt").unlink()
+    assert len(import_lvsm(root, out)) == 2
+
+
+def test_absolute_paths_are_fine_inside_the_root(root: Path, out: Path) -> None:
+    path = _change(root, lambda c: [f.update(image_path=str(root / f["image_path"])) for f in c["frames"]])
+    (scene,) = import_lvsm(path, out)
+    assert len(open_scene(scene)) == 4
+    with pytest.raises(ValueError, match="leaves the folder"):
+        import_lvsm(path, out, root=root / "metadata")
+
+
+def test_times_of_a_video(root: Path, out: Path) -> None:
+    (path,) = import_lvsm(root / "metadata" / "attic.json", out, fps=10)
+    np.testing.assert_allclose(open_scene(path).info.times_s, [0.0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["frames"][2].pop("w2c"), r"kitchen\.json, frame 2: lacks w2c"),
+        (lambda c: c["frames"].__setitem__(2, None), r"kitchen\.json, frame 2: lacks fxfycxcy, image_path, w2c"),
+        (lambda c: c["frames"][2].update(fxfycxcy=[1, 2, 3]), r"frame 2 .*fxfycxcy must be 4 numbers, got 3"),
+        (lambda c: c["frames"][2].update(fxfycxcy=[-1, 2, 3, 4]), r"frame 2 .*focal lengths must be positive"),
+        (lambda c: c["frames"][2]["w2c"][0].__setitem__(0, float("nan")), r"frame 2 .*must be finite"),
+        (lambda c: c["frames"][2].update(w2c=np.diag([1.0, 1, -1, 1]).tolist()), r"frame 2 .*w2c mirrors the world"),
+        (lambda c: c["frames"][2].update(image_path="../../x.jpg"), r"frame 2 .*leaves the folder"),
+        (lambda c: c.update(frames={}), r"a list 'frames'"),
+        (lambda c: c.update(frames=[]), r"'kitchen': the source has no frames"),
+    ],
+)
+def test_bad_metadata_is_refused_and_nothing_stays(
+    root: Path, out: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    path = _change(root, change)
+    with pytest.raises(ValueError, match=message):
+        import_lvsm(path, out)
+    assert not out.exists()
+
+
+def test_pictures_of_two_sizes_are_refused(root: Path, out: Path, encode: Callable[..., bytes]) -> None:
+    (root / "images" / "kitchen" / "00002.jpg").write_bytes(encode(np.zeros((48, 32, 3), dtype=np.uint8)))
+    with pytest.raises(ValueError, match=r"frame 2 .*32 x 48 pixels .*48 x 32; all images of a scene are of one size"):
+        import_lvsm(root / "metadata" / "kitchen.json", out)
+
+
+def test_what_is_missing_is_named(root: Path, out: Path, tmp_path: Path) -> None:
+    (root / "full_list.txt").write_text("metadata/cellar.json\n")
+    with pytest.raises(FileNotFoundError, match=r"full_list\.txt:1: .*cellar\.json is missing"):
+        import_lvsm(root, out)
+    (root / "full_list.txt").write_text("\n")
+    with pytest.raises(ValueError, match="lists no metadata file"):
+        import_lvsm(root, out)
+    (root / "full_list.txt").write_text("../elsewhere.json\n")
+    with pytest.raises(ValueError, match=r"full_list\.txt:1: .*leaves the folder"):
+        import_lvsm(root, out)
+    with pytest.raises(FileNotFoundError, match="neither full_list"):
+        import_lvsm(root / "images", out)
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        import_lvsm(tmp_path / "nothing", out)

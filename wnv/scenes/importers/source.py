@@ -1,0 +1,219 @@
+"""What every importer checks before it believes a file: paths, JSON, numbers, poses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+"""Tried in this order where a format names an image without its suffix."""
+
+SOURCE_ROTATION_TOLERANCE = 1e-3
+"""How far `R^T R` of a source may be from the identity (largest entry): what short decimals explain."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON, with line and column.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}:{error.lineno}: not JSON at column {error.colno} ({error.msg}); was it cut short while copying?"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def path_inside(root: Path, name: Any, *, where: str) -> Path:
+    """The path of a file that a source names, held inside `root`.
+
+    The test is on the text of the path: `..` and absolute paths may not lead out of `root`. Links inside `root` are
+    followed, since data sets are often a folder of links to another disk.
+
+    Args:
+        root: Folder that relative names start from and that no name may leave.
+        name: The name as the source gives it.
+        where: File and frame, for the message.
+
+    Raises:
+        ValueError: If the name is not a text or leads out of `root`.
+    """
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise ValueError(f"{where}: a file is named by a non-empty text, got {name!r}")
+    base = _normal(root)
+    path = _normal(base / name.replace("\\", "/"))
+    if path != base and base not in path.parents:
+        raise ValueError(
+            f"{where}: path {name!r} leaves the folder {root}; make it relative to that folder, or name the folder "
+            "that holds the files"
+        )
+    return path
+
+
+def find_image(root: Path, name: Any, *, where: str) -> Path:
+    """The image that a source names inside `root`; the suffix may be missing.
+
+    Raises:
+        ValueError: If the name leads out of `root`.
+        FileNotFoundError: If there is no such image.
+    """
+    path = path_inside(root, name, where=where)
+    if path.is_file():
+        return path
+    for suffix in IMAGE_SUFFIXES:
+        candidate = path.with_name(path.name + suffix)
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"{where}: image {path} is missing; restore it or remove the frame from the source")
+
+
+def numbers(values: Any, *, count: int, what: str, where: str) -> Float64[np.ndarray, " value"]:
+    """`count` finite numbers out of JSON or text, as float64.
+
+    Raises:
+        ValueError: If there are more or fewer, or one is not a finite number.
+    """
+    try:
+        array = np.array([_number(value) for value in values], dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where}: {what} must be {count} numbers, got {_shorten(values)}") from None
+    if array.size != count:
+        raise ValueError(f"{where}: {what} must be {count} numbers, got {array.size}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where}: {what} must be finite, got {_shorten(values)}; remove the frame or repair its pose")
+    return array
+
+
+def matrix(value: Any, *, what: str, where: str) -> Float64[np.ndarray, "rows 4"]:
+    """A 3x4 or 4x4 matrix of finite numbers out of JSON.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    if not isinstance(value, list) or len(value) not in (3, 4) or not all(isinstance(row, list) for row in value):
+        raise ValueError(f"{where}: {what} must be a list of 3 or 4 rows of 4 numbers, got {_shorten(value)}")
+    return np.stack([numbers(row, count=4, what=f"each row of {what}", where=where) for row in value])
+
+
+def number(value: Any, *, what: str, where: str) -> float:
+    """One finite number out of JSON or text.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    return float(numbers([value], count=1, what=what, where=where)[0])
+
+
+def pinhole(*, fx: float, fy: float, cx: float, cy: float, where: str) -> Float64[np.ndarray, "3 3"]:
+    """The intrinsics `K` of four finite numbers in pixels.
+
+    Raises:
+        ValueError: If a focal length is not positive.
+    """
+    if not np.isfinite([fx, fy, cx, cy]).all():
+        raise ValueError(f"{where}: intrinsics must be finite, got fx={fx} fy={fy} cx={cx} cy={cy}")
+    if fx <= 0 or fy <= 0:
+        raise ValueError(
+            f"{where}: focal lengths must be positive, got fx={fx:g} fy={fy:g}; put a flip of axes into the pose"
+        )
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Float64[np.ndarray, "4 4"]:
+    """A pose that is certainly rigid: checked, and cleaned of rounding.
+
+    A rotation that is off by less than `SOURCE_ROTATION_TOLERANCE` (short decimals, float32) becomes the nearest one;
+    a rotation that is exact to 1e-9 is kept bit for bit.
+
+    Args:
+        pose: 3x4, or 4x4 with last row 0 0 0 1.
+        what: The name of the matrix in the source.
+        where: File and frame.
+
+    Raises:
+        ValueError: If it is not finite, has another last row, scales, shears or mirrors.
+    """
+    if not np.isfinite(pose).all():
+        raise ValueError(f"{where}: {what} must be finite, got NaN or infinity; remove the frame or repair its pose")
+    if pose.shape == (4, 4) and not np.allclose(pose[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
+        raise ValueError(f"{where}: the last row of {what} must be 0 0 0 1, got {_shorten(pose[3].tolist())}")
+    if pose.shape not in {(3, 4), (4, 4)}:
+        raise ValueError(f"{where}: {what} must be 3x4 or 4x4, got {pose.shape[0]}x{pose.shape[1]}")
+    rotation = pose[:3, :3].astype(np.float64)
+    determinant = float(np.linalg.det(rotation))
+    if determinant < 0:
+        raise ValueError(
+            f"{where}: {what} mirrors the world (determinant {determinant:.3g} where a rotation has 1); an axis was "
+            "flipped an odd number of times, so negate one more column or row"
+        )
+    error = float(np.abs(rotation.T @ rotation - np.eye(3)).max())
+    if error > SOURCE_ROTATION_TOLERANCE:
+        raise ValueError(
+            f"{where}: the rotation of {what} is off by {error:.3g} (at most {SOURCE_ROTATION_TOLERANCE}; determinant "
+            f"{determinant:.3g}); take scale and shear out of the matrix"
+        )
+    if error > 1e-9:
+        left, _, right = np.linalg.svd(rotation)
+        rotation = left @ right
+    result = np.eye(4)
+    result[:3, :3] = rotation
+    result[:3, 3] = pose[:3, 3]
+    return result
+
+
+def invert_rigid(pose: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+    """The inverse of a rigid transform, in closed form."""
+    result = np.eye(4)
+    result[:3, :3] = pose[:3, :3].T
+    result[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    return result
+
+
+def normalized_camera(
+    values: Float64[np.ndarray, "18"], *, width: int, height: int, where: str
+) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "4 4"]]:
+    """`K` in pixels and `camtoworld` out of the 18 numbers that RealEstate10K and pixelSplat give a camera.
+
+    Args:
+        values: `fx fy cx cy` divided by width and height, two unused numbers, and camera<-world 3x4 row by row.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        where: File and frame, for messages.
+
+    Raises:
+        ValueError: If a focal length is not positive or the pose is not rigid.
+    """
+    fx, fy, cx, cy = (values[:4] * (width, height, width, height)).tolist()
+    viewmat = rigid(values[6:].reshape(3, 4), what="the camera<-world matrix", where=where)
+    return pinhole(fx=fx, fy=fy, cx=cx, cy=cy, where=where), invert_rigid(viewmat)
+
+
+def _normal(path: Path) -> Path:
+    absolute = Path.cwd() / path
+    parts: list[str] = []
+    for part in absolute.parts[1:]:
+        if part == "..":
+            parts[-1:] = []
+        else:
+            parts.append(part)
+    return Path(absolute.anchor, *parts)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError("a truth value is not a number")
+    return float(value)
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,141 @@
+"""Lens distortion taken out of photographs: the camera becomes a pinhole of the same image size."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+MAX_ZOOM = 4.0
+"""A lens that needs more than this to lose its borders is not described by its coefficients."""
+
+PixelMaps = tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]
+"""Where each pixel of a new image lies on the old one: x and y, as OpenCV counts (first centre at 0)."""
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """Radial and tangential (Brown) distortion, as OpenCV and COLMAP's OPENCV model define it.
+
+    With normalised image coordinates (x, y) and r^2 = x^2 + y^2, the lens moves the point to
+    `x (1 + k1 r^2 + k2 r^4 + k3 r^6) + 2 p1 x y + p2 (r^2 + 2 x^2)`, and y alike.
+    """
+
+    k1: float = 0.0
+    k2: float = 0.0
+    p1: float = 0.0
+    p2: float = 0.0
+    k3: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether the lens distorts at all."""
+        return any((self.k1, self.k2, self.p1, self.p2, self.k3))
+
+    @property
+    def coefficients(self) -> Float64[np.ndarray, "5"]:
+        """In OpenCV's order."""
+        return np.array([self.k1, self.k2, self.p1, self.p2, self.k3], dtype=np.float64)
+
+    @property
+    def max_radius(self) -> float:
+        """The radius, in normalised coordinates, up to which the image of the lens does not fold over itself."""
+        roots = np.roots([7 * self.k3, 5 * self.k2, 3 * self.k1, 1.0])
+        turning = [root.real for root in roots if abs(root.imag) < 1e-12 and root.real > 0]
+        return float(np.sqrt(min(turning))) if turning else float("inf")
+
+
+def pinhole_without_borders(
+    K: Float64[np.ndarray, "3 3"], distortion: Distortion, *, width: int, height: int, where: str
+) -> Float64[np.ndarray, "3 3"]:
+    """The pinhole camera of the undistorted image: as wide as possible, and every pixel comes from the photograph.
+
+    Size, principal point and pixel shape stay; the focal length is multiplied by the smallest zoom for which the border
+    of the new image lies on the photograph, so there are no black borders (OpenCV's `alpha=0`, which in addition would
+    stretch the pixels). The zoom is found to one part in 10^9 by bisection along the whole border.
+
+    Args:
+        K: Intrinsics of the photograph, in pixels; the first pixel's centre is (0.5, 0.5).
+        distortion: The lens.
+        width: Width in pixels.
+        height: Height in pixels.
+        where: File and frame, for the message.
+
+    Raises:
+        ValueError: If no zoom up to `MAX_ZOOM` will do: the coefficients do not describe this image.
+    """
+
+    def fits(zoom: float) -> bool:
+        x = np.arange(width) + 0.5
+        y = np.arange(height) + 0.5
+        border = np.concatenate(
+            [
+                np.stack([x, np.full(width, 0.5)], axis=-1),
+                np.stack([x, np.full(width, height - 0.5)], axis=-1),
+                np.stack([np.full(height, 0.5), y], axis=-1),
+                np.stack([np.full(height, width - 0.5), y], axis=-1),
+            ]
+        )
+        rays = (border - K[:2, 2]) / (zoom * np.array([K[0, 0], K[1, 1]]))
+        if np.linalg.norm(rays, axis=-1).max() >= distortion.max_radius:
+            return False
+        source = distort(rays, K, distortion)
+        return bool((source >= 0.5).all() and (source <= np.array([width - 0.5, height - 0.5])).all())
+
+    inner = 1.0
+    while not fits(inner):
+        inner *= 1.25
+        if inner > MAX_ZOOM:
+            raise ValueError(
+                f"{where}: distortion {distortion} cannot be taken out of a {width}x{height} image with focal length "
+                f"{K[0, 0]:g}: the lens would fold the image over itself; check the coefficients and their order"
+            )
+    outer = inner / 1.25
+    while fits(outer) and outer > 1 / MAX_ZOOM:
+        inner, outer = outer, outer / 1.25
+    while inner - outer > 1e-9:
+        middle = (inner + outer) / 2
+        inner, outer = (middle, outer) if fits(middle) else (inner, middle)
+    result = K.copy()
+    result[0, 0] *= inner
+    result[1, 1] *= inner
+    return result
+
+
+def distort(
+    rays: Float64[np.ndarray, "point 2"], K: Float64[np.ndarray, "3 3"], distortion: Distortion
+) -> Float64[np.ndarray, "point 2"]:
+    """Pixels (first centre at 0.5) at which the lens shows the rays (x, y, 1)."""
+    points = np.concatenate([rays, np.ones((len(rays), 1))], axis=-1)
+    still = np.zeros(3)
+    pixels, _ = cv2.projectPoints(points, still, still, _opencv_K(K), distortion.coefficients)
+    return pixels.reshape(-1, 2) + 0.5
+
+
+def undistortion_maps(
+    K: Float64[np.ndarray, "3 3"],
+    distortion: Distortion,
+    new_K: Float64[np.ndarray, "3 3"],
+    *,
+    width: int,
+    height: int,
+) -> PixelMaps:
+    """Where each pixel of the undistorted image lies on the photograph."""
+    map_x, map_y = cv2.initUndistortRectifyMap(
+        _opencv_K(K), distortion.coefficients, None, _opencv_K(new_K), (width, height), cv2.CV_32FC1
+    )
+    return map_x, map_y
+
+
+def undistort_image(
+    image: UInt8[np.ndarray, "height width 3"],
+    maps: PixelMaps,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The image as the pinhole would have seen it (bicubic)."""
+    return cv2.remap(image, *maps, interpolation=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _opencv_K(K: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
+    """The same camera where the first pixel's centre is (0, 0), as OpenCV counts."""
+    result = K.copy()
+    result[:2, 2] -= 0.5
+    return result
