@@ -123,12 +123,12 @@ def _draw_walks(draws: Draws, world: World, zoom: Float[Tensor, " scene"]) -> di
     table = world.is_table[:, None]
     room = world.half[:, 0]
     angle = draws.uniform(0, 2 * math.pi, n)
-    sweep = draws.uniform(0.35, 0.9, n) * torch.where(draws.chance(0.5, n), 1.0, -1.0)
+    sweep = draws.uniform(1.0, 1.8, n) * torch.where(draws.chance(0.5, n), 1.0, -1.0)
     inset = room[:, None, :2] - 0.4
     distance = draws.unit(n)
     around_table = torch.minimum(1.25 + 0.75 * distance[..., None], inset)
     radius = torch.where(table[..., None], around_table, inset * (0.7 + 0.28 * distance[..., None]))
-    floor_height = torch.where(world.is_table, world.focus[:, 2] + 0.25, 0.8)[:, None]
+    floor_height = torch.where(world.is_table, world.focus[:, 2] + 0.3, 1.05)[:, None]
     high = 2 * room[:, 2:] - 0.3
     height = torch.minimum(floor_height + draws.uniform(0, 0.9, n), high)
     height[:, -1] = torch.minimum(torch.maximum(height[:, -1], top(world) + 0.3), high[:, 0])
@@ -139,12 +139,12 @@ def _draw_walks(draws: Draws, world: World, zoom: Float[Tensor, " scene"]) -> di
         + draws.uniform(-1, 1, n, 3)
         * torch.cat([0.45 * world.support, torch.where(world.is_table, 0.08, 0.25)[:, None]], dim=-1)[:, None]
     )
-    drift = draws.uniform(-0.3, 0.3, n, 3) * torch.where(table, 0.5, 1.0)[..., None]
+    drift = draws.uniform(-0.7, 0.7, n, 3) * torch.where(table, 0.5, 1.0)[..., None]
     return {
         "angle": angle,
         "sweep": sweep,
         "radius": radius,
-        "approach": draws.uniform(-0.18, 0.06, n),
+        "approach": draws.uniform(-0.25, 0.0, n),
         "height": height,
         "climb": climb,
         "shake": draws.uniform(0.0, 0.03, n, 3),

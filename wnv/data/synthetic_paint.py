@@ -20,7 +20,7 @@ from wnv.data.synthetic_world import (
 )
 
 # How often each pattern is chosen:  solid checker stripes gradient noise dots
-_WALL_PATTERNS = (0.25, 0.05, 0.25, 0.30, 0.15, 0.0)
+_WALL_PATTERNS = (0.12, 0.08, 0.36, 0.24, 0.20, 0.0)
 _FLOOR_PATTERNS = (0.05, 0.35, 0.35, 0.05, 0.15, 0.05)
 _CEILING_PATTERNS = (0.6, 0.0, 0.0, 0.4, 0.0, 0.0)
 _PANEL_PATTERNS = (0.0, 0.15, 0.15, 0.25, 0.3, 0.15)
@@ -40,7 +40,7 @@ def paint(draws: Draws, half: Float[Tensor, "scene body 3"], is_table: Bool[Tens
 
     # Patterns are sized by what they cover: one to three periods across an object.
     size = 2 * half.mean(-1)[:, SURFACE_BODY]
-    size[:, ROOM_SURFACES] = 1.5
+    size[:, ROOM_SURFACES] = 1.2
     wavelength = size * draws.uniform(0.55, 1.1, NUM_SURFACES)[:, shared_with]
     floor = draws.uniform(0.7, 1.4)
     wavelength[:, FLOOR] = torch.where(is_table, 1.2 * floor, floor)
@@ -90,8 +90,10 @@ def _colours(draws: Draws, is_window: Bool[Tensor, "scene panel"]) -> Float[Tens
     place_hue = draws.unit()[:, None]
     # Steps of the golden ratio never come close to each other.
     hue = place_hue + 0.618 * torch.arange(NUM_SURFACES) + draws.uniform(-0.04, 0.04, NUM_SURFACES)
-    saturation = draws.uniform(0.4, 0.9, NUM_SURFACES)
-    value = draws.uniform(0.5, 1.0, NUM_SURFACES)
+    saturation = draws.uniform(0.35, 0.8, NUM_SURFACES)
+    value = draws.uniform(0.5, 0.98, NUM_SURFACES)
+    # Pure greens are brighter to the eye than anything else in a room: calm them.
+    saturation = saturation * (1 - 0.35 * (1 - 4 * (hue % 1 - 0.33).abs()).clamp_min(0))
     # The second colour: lighter or darker, a neighbour or the opposite hue, or nearly white.
     hue_step = torch.where(draws.chance(0.3, NUM_SURFACES), 0.5, 0.0) + draws.uniform(-0.12, 0.12, NUM_SURFACES)
     second_saturation = saturation * torch.where(draws.chance(0.35, NUM_SURFACES), 0.15, 0.9)
@@ -108,7 +110,7 @@ def _colours(draws: Draws, is_window: Bool[Tensor, "scene panel"]) -> Float[Tens
         [
             wall_hue + draws.uniform(-0.15, 0.15),
             wall_saturation * draws.uniform(0.6, 1.8),
-            wall_value * draws.uniform(0.6, 0.85),
+            wall_value * draws.uniform(0.35, 0.65),
         ],
         dim=-1,
     )
@@ -117,7 +119,7 @@ def _colours(draws: Draws, is_window: Bool[Tensor, "scene panel"]) -> Float[Tens
     floor_saturation = torch.where(is_wood, draws.uniform(0.35, 0.65), draws.uniform(0.05, 0.45))
     floor = torch.stack([floor_hue, floor_saturation, draws.uniform(0.5, 0.85)], dim=-1)
     floor_second = floor * torch.stack(
-        [torch.ones_like(floor_hue), draws.uniform(0.6, 1.2), draws.uniform(0.45, 0.75)], dim=-1
+        [torch.ones_like(floor_hue), draws.uniform(0.6, 1.2), draws.uniform(0.3, 0.6)], dim=-1
     )
     white = torch.stack([wall_hue, 0.3 * wall_saturation, draws.uniform(0.85, 1.0)], dim=-1)
     first[:, :FLOOR], second[:, :FLOOR] = wall[:, None], wall_second[:, None]

@@ -100,10 +100,10 @@ def sample_worlds(*, seed: int, indices: list[int], kind: Kind = "static", devic
         spin=per_body("spin"),
         textures=paint(draws, half, is_table),
         light=light,
-        key=draws.uniform(0.45, 0.7),
-        ambient=draws.uniform(0.45, 0.6),
+        key=draws.uniform(0.5, 0.75),
+        ambient=draws.uniform(0.6, 0.8),
         lamp=room_half * lamp,
-        focus=torch.stack([zero, zero, torch.where(is_table, base + 0.12, 0.8 * room_half[:, 2])], dim=-1),
+        focus=torch.stack([zero, zero, torch.where(is_table, base + 0.1, 0.55 * room_half[:, 2])], dim=-1),
         support=support,
         is_table=is_table,
         is_dynamic=is_dynamic,
@@ -144,7 +144,7 @@ def _shape_objects(
 
     The first box is the table's top or a large piece of furniture, the first cylinder of a table scene the table's leg.
     """
-    boxes = draws.uniform(0.16, 0.5, NUM_BOXES, 3)
+    boxes = draws.uniform(0.18, 0.52, NUM_BOXES, 3)
     radii = draws.uniform(0.2, 0.46, NUM_SPHERES)
     columns = torch.stack([draws.uniform(0.12, 0.34, NUM_CYLINDERS)] * 2 + [draws.uniform(0.2, 0.6, NUM_CYLINDERS)], -1)
     half = torch.cat([boxes, radii[..., None].expand(-1, -1, 3), columns], dim=1)

@@ -159,7 +159,7 @@ class _Rays:
     def points(self, t: Float[Tensor, "n height width"]) -> list[Float[Tensor, "n height width"]]:
         """World x, y and z of the points at depth `t`."""
         directions = self.linear(self.camera_rotation)
-        return [torch.addcmul(self.eye[:, i, None, None], directions[:, i], t) for i in range(3)]
+        return [(directions[:, i] * t).add_(self.eye[:, i, None, None]) for i in range(3)]
 
     def trace(self) -> tuple[Float[Tensor, "n height width"], Int[Tensor, "n height width"]]:
         """Depth and surface of what each ray meets first; there is always the room."""
@@ -330,7 +330,7 @@ class _Rays:
         offsets = (rows * (self.eye[:, None] - self.body_centre[:, OBJECTS])[:, :, None]).sum(-1)[..., None, None]
         rows = matmul(rows, self.camera_rotation[:, None])
         t = t[:, None]
-        u, v, ahead = (torch.addcmul(offsets[:, :, i], self.linear(rows[:, :, i]), t) for i in range(3))
+        u, v, ahead = (self.linear(rows[:, :, i]).mul_(t).add_(offsets[:, :, i]) for i in range(3))
         shade = u.square_().addcmul_(v, v).sub_(1.2).mul_(-2).clamp_(0, 1)
         shade.mul_(ahead.mul_(-3).clamp_(0, 1))
         return shade.sum(1).clamp_(0, 1).mul_(-_SHADOW_DEPTH).add_(1)
