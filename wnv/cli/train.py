@@ -80,7 +80,7 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     module = instantiate(cfg.module, model=model, loss=loss, **cfg.optim, _convert_="all")
     trainer = instantiate(
         cfg.trainer,
-        callbacks=_instantiate_each(cfg.callbacks),
+        callbacks=[_StartRecord(cfg, run_dir=run_dir, checkpoint=checkpoint), *_instantiate_each(cfg.callbacks)],
         logger=_instantiate_each(cfg.logger),
         plugins=[*_instantiate_each(cfg.trainer.get("plugins")), AtomicCheckpointIO()],
         _convert_="all",
@@ -88,7 +88,6 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     _check_processes(trainer, is_sweep=is_sweep, is_run_dir_given=is_run_dir_given)
 
     if rank_zero_only.rank == 0:
-        _write_start(cfg, run_dir=run_dir, checkpoint=checkpoint, trainer=trainer)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         log.info("training %.2f M parameters on %s in %s", num_parameters / 1e6, trainer.strategy.root_device, run_dir)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -168,22 +167,33 @@ def _instantiate_each(group: DictConfig | ListConfig | None) -> list[Any]:
     return [instantiate(part, _convert_="all") for part in parts if part is not None]
 
 
-def _write_start(cfg: DictConfig, *, run_dir: Path, checkpoint: Path | None, trainer: L.Trainer) -> None:
-    """Save the resolved configuration, and a line about this start: commit, versions, command, device."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    file = run_dir / CONFIG_FILE
-    if checkpoint is not None and file.exists():
-        _warn_of_changes(OmegaConf.load(file), cfg)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(OmegaConf.to_yaml(cfg, resolve=True))
-    os.replace(temporary, file)
-    start = provenance(trainer.strategy.root_device) | {
-        "devices": trainer.world_size,
-        "command": sys.argv,
-        "resumed_from": None if checkpoint is None else str(checkpoint),
-    }
-    with (run_dir / STARTS_FILE).open("a") as lines:
-        lines.write(json.dumps(start) + "\n")
+class _StartRecord(L.Callback):
+    """Saves the resolved configuration, and a line about this start: commit, versions, command, device.
+
+    Only when training begins, so that a start that failed does not make its folder a run.
+    """
+
+    def __init__(self, cfg: DictConfig, *, run_dir: Path, checkpoint: Path | None) -> None:
+        self.cfg = cfg
+        self.run_dir = run_dir
+        self.checkpoint = checkpoint
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        file = self.run_dir / CONFIG_FILE
+        if self.checkpoint is not None and file.exists():
+            _warn_of_changes(OmegaConf.load(file), self.cfg)
+        temporary = file.with_name(f".{file.name}.tmp")
+        temporary.write_text(OmegaConf.to_yaml(self.cfg, resolve=True))
+        os.replace(temporary, file)
+        start = provenance(trainer.strategy.root_device) | {
+            "devices": trainer.world_size,
+            "command": sys.argv,
+            "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
+        }
+        with (self.run_dir / STARTS_FILE).open("a") as lines:
+            lines.write(json.dumps(start) + "\n")
 
 
 def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
@@ -214,6 +224,8 @@ def _quiet_lightning() -> None:
     """Silence advice that does not hold here."""
     # data.num_workers is the user's choice; the synthetic world needs none.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Lightning 2.6 asks torch 2.13 in a way that it is to give up.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 

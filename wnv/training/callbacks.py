@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -69,7 +70,7 @@ class RunCheckpoints(Checkpoint):
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.fitting or self.monitor is None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self.monitor is None:
             return
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(sorted(trainer.callback_metrics)) or "none"
@@ -77,7 +78,7 @@ class RunCheckpoints(Checkpoint):
         value = float(trainer.callback_metrics[self.monitor])
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best = value
-            trainer.save_checkpoint(self.folder / BEST)
+            trainer.save_checkpoint(self.folder / BEST, weights_only=False)  # with the optimiser state
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class RunCheckpoints(Checkpoint):
         if trainer.global_step == self._saved_at_step:  # also while gradients are being accumulated
             return
         self._saved_at_step = trainer.global_step
-        trainer.save_checkpoint(self.folder / LAST)
+        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 
 
 class Throughput(L.Callback):
@@ -296,5 +297,5 @@ def make_grid(
 def _log_image(logger: Any, pixels: np.ndarray, *, step: int) -> None:
     if hasattr(logger, "log_image"):  # Weights & Biases
         logger.log_image(key="val/images", images=[pixels], step=step)
-    elif hasattr(logger.experiment, "add_image"):  # TensorBoard
+    elif hasattr(getattr(logger, "experiment", None), "add_image"):  # TensorBoard
         logger.experiment.add_image("val/images", pixels, step, dataformats="HWC")

@@ -85,6 +85,7 @@ class ViewSynthesisModule(L.LightningModule):
         self._lpips = None if lpips_backbone is None else LPIPS(backbone=lpips_backbone)
         self._skipped_in_a_row = 0
         self._grad_norm = 0.0
+        self._lr = 0.0
         self._is_configured = False
 
     @override
@@ -150,6 +151,7 @@ class ViewSynthesisModule(L.LightningModule):
             raise ValueError(
                 f"trainer.gradient_clip_val must not be set, got {gradient_clip_val}; set optim.clip_norm instead"
             )
+        self._lr = optimizer.param_groups[0]["lr"]  # read here, because the schedule moves on before the batch ends
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -186,9 +188,8 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        optimizer = self.optimizers(use_pl_optimizer=False)
         values = {
-            "train/lr": optimizer.param_groups[0]["lr"],
+            "train/lr": self._lr,
             "train/grad_norm": self._grad_norm,
             "train/skipped_steps": float(self.skipped_steps),
         }
