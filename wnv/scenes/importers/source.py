@@ -29,6 +29,8 @@ def read_json(path: Path) -> Any:
         raise ValueError(
             f"{path}:{error.lineno}: not JSON at column {error.colno} ({error.msg}); was it cut short while copying?"
         ) from None
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply for any file of this kind; get it anew") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
