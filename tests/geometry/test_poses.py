@@ -138,8 +138,8 @@ def test_world_frame_is_undone_and_keeps_poses_rigid(poses, method):
 def test_scale_is_one_without_a_baseline(poses, method, dtype):
     one_view = poses[:, :1].to(dtype)
     assert fit_world_frame(one_view, method=method).scale.tolist() == [1, 1]
-    one_place = poses.to(dtype).clone()
-    one_place[..., :3, 3] = one_place[:, :1, :3, 3]  # cameras that only turn
+    one_place = poses.to(dtype)[:, [0, 1, 2, 3, 0, 1, 2]]
+    one_place[..., :3, 3] = one_place[:, :1, :3, 3]  # cameras that only turn; their mean position is rounded
     frame = fit_world_frame(one_place, method=method)
     assert frame.scale.tolist() == [1, 1]
     assert is_rigid(frame.apply(one_place)).all()
