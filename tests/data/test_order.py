@@ -91,6 +91,7 @@ def test_evaluation_shares_are_disjoint_and_complete(num_scenes, world_size):
     assert [len(order) for order in orders] == [len(list(order)) for order in orders]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_worker_count_does_not_change_the_batches(num_workers):
     def batches(workers):

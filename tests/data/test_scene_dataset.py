@@ -11,7 +11,7 @@ from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, IndexSampler, TrajectorySampler
 from wnv.geometry.poses import fit_world_frame, is_rigid
 from wnv.scenes.index import build_index
-from wnv.scenes.read import open_scene
+from wnv.scenes.read import Scene, open_scene
 from wnv.types import collate
 
 BOUNDED = BoundedSampler(num_context=2, num_target=3, min_gap=5, max_gap=9)
@@ -159,6 +159,25 @@ def test_repeat_draws_differently(folder):
     assert len({tuple(frame_numbers(dataset[index].context)) for index in range(20)}) > 5
 
 
+def test_cached_frames_are_decoded_once_and_are_the_same(folder, monkeypatch):
+    settings = {"root": folder, "sampler": BOUNDED, "image_size": (8, 12)}
+    plain, cached = SceneDataset(**settings), SceneDataset(**settings, cache_frames=30)
+    keys = [(epoch, index) for epoch in range(12) for index in range(3)]
+    expected = [plain[key] for key in keys]
+    for key, example in zip(keys, expected, strict=True):
+        assert_same_views(cached[key].target, example.target)
+    monkeypatch.setattr(Scene, "views", None)
+    for key, example in zip(keys, expected, strict=True):
+        assert_same_views(cached[key].context, example.context)
+
+
+def test_a_full_cache_only_stops_growing(folder):
+    settings = {"root": folder, "sampler": BOUNDED, "image_size": (8, 12)}
+    plain, cached = SceneDataset(**settings), SceneDataset(**settings, cache_frames=7)
+    for epoch in range(10):
+        assert_same_views(cached[(epoch, 2)].target, plain[(epoch, 2)].target)
+
+
 def test_a_broken_scene_is_named_and_not_skipped(folder):
     path = folder / "b.zip"
     with zipfile.ZipFile(path) as archive:
@@ -188,6 +207,10 @@ def test_bad_arguments_are_refused(folder, tmp_path):
         SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24), zoom_range=(0.5, 1.0))
     with pytest.raises(ValueError, match="repeat must be at least 1"):
         SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24), repeat=0)
+    with pytest.raises(ValueError, match="cache_frames must be at least 0"):
+        SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24), cache_frames=-1)
+    with pytest.raises(ValueError, match="cache_frames=9 cannot serve a random zoom"):
+        SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24), cache_frames=9, zoom_range=(1, 2))
     with pytest.raises(FileNotFoundError, match="root not found"):
         SceneDataset(root=tmp_path / "nowhere", sampler=BOUNDED, image_size=(16, 24))
     with pytest.raises(IndexError, match=r"example index must be in 0\.\.2, got 3"):

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from wnv.data.order import DrawKey, DrawOrder, EvaluationOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.synthetic import SyntheticDataset
+from wnv.data.synthetic_places import Kind
 from wnv.data.view_sampling import HoldoutSampler, ViewSampler
 from wnv.types import Batch, Example, collate
 
@@ -28,9 +29,9 @@ class ExampleDataModule(L.LightningDataModule):
     """What the data modules share: an endless resumable training stream and a fixed validation set.
 
     The trainer must be built with `use_distributed_sampler=False`, a limit of steps or time, and
-    `check_val_every_n_epoch=None` with `val_check_interval` in steps. After every training batch it calls
-    `advance(global_batch_size)`, from a callback: Lightning runs checkpoint callbacks before the hooks of the
-    LightningModule, so a count made there would be saved one batch late.
+    `check_val_every_n_epoch=None` with `val_check_interval` in steps. Once a training batch, before a checkpoint can be
+    saved, it calls `advance(global_batch_size)`: from `training_step` or a callback, not from a later hook of the
+    LightningModule, because Lightning lets checkpoint callbacks run before those.
 
     Args:
         seed: What the order of the training scenes and their draws depend on.
@@ -144,7 +145,7 @@ class ExampleDataModule(L.LightningDataModule):
         if self._order is not None:
             self._order.start = self._samples_consumed
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Batch]:
         """An endless loader of `Batch`es that begins at `samples_consumed`.
 
         Raises:
@@ -161,7 +162,7 @@ class ExampleDataModule(L.LightningDataModule):
         )
         return self._loader(self.train_dataset, self._order, batch_size=self.batch_size)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Batch]:
         """A loader over the fixed validation examples, shared out over the devices without repeats.
 
         Raises:
@@ -235,8 +236,14 @@ class SyntheticDataModule(ExampleDataModule):
         num_context: Context views a scene.
         num_target: Target views a scene.
         batch_size: Training scenes per device and step.
-        kind: `static`, or `dynamic` where objects move with time.
-        zoom_range: Smallest and largest zoom of a scene's cameras, at least 1, for training and validation alike.
+        kind: `static`; `dynamic`, where objects move with time; or `mixed`, half of each.
+        zoom_range: Smallest and largest magnification over `fov_deg`, log-uniform, for training and validation alike.
+        zoom_per_view: Draw a zoom for each view instead of one for each scene.
+        fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
+        extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
+        supersample: Rays per pixel along each image axis.
+        pose_normalization: How worlds are placed and scaled around their context cameras (`fit_world_frame`).
+        render_device: Where images are rendered; batches arrive on the CPU all the same.
         num_scenes: Training scenes; each epoch sees the same ones. None makes every draw a new scene.
         num_val_scenes: Validation scenes, at least 1.
         seed: What training scenes and their draws depend on.
@@ -256,8 +263,14 @@ class SyntheticDataModule(ExampleDataModule):
         num_context: int,
         num_target: int,
         batch_size: int,
-        kind: Literal["static", "dynamic"] = "static",
+        kind: Kind = "static",
         zoom_range: Sequence[float | int] = (1.0, 3.0),
+        zoom_per_view: bool = False,
+        fov_deg: float | int = 60.0,
+        extrapolate: float | int = 0.1,
+        supersample: int = 1,
+        pose_normalization: Literal["mean", "first"] = "mean",
+        render_device: str = "cpu",
         num_scenes: int | None = None,
         num_val_scenes: int = 64,
         seed: int = 0,
@@ -286,6 +299,12 @@ class SyntheticDataModule(ExampleDataModule):
             "num_target": num_target,
             "kind": kind,
             "zoom_range": tuple(zoom_range),
+            "zoom_per_view": zoom_per_view,
+            "fov_deg": fov_deg,
+            "extrapolate": extrapolate,
+            "supersample": supersample,
+            "pose_normalization": pose_normalization,
+            "device": render_device,
         }
 
     @property
@@ -314,6 +333,7 @@ class SceneDataModule(ExampleDataModule):
         val_zoom_range: The same for validation.
         pose_normalization: How worlds are placed and scaled around their context cameras (`fit_world_frame`).
         num_val_examples: Only the first so many validation examples; None takes all.
+        cache_frames: How many fitted frames each loader process keeps in memory; for few scenes and no random zoom.
         seed: What the order of the training scenes and their draws depend on.
         val_seed: What the choice of validation frames depends on.
         val_batch_size: Validation examples per device and step; None takes `batch_size`.
@@ -337,6 +357,7 @@ class SceneDataModule(ExampleDataModule):
         val_zoom_range: Sequence[float | int] = (1.0, 1.0),
         pose_normalization: Literal["mean", "first"] = "mean",
         num_val_examples: int | None = None,
+        cache_frames: int = 0,
         seed: int = 0,
         val_seed: int = 0,
         val_batch_size: int | None = None,
@@ -361,7 +382,11 @@ class SceneDataModule(ExampleDataModule):
         self.num_val_examples = num_val_examples
         self._train_settings = {"root": root, "sampler": sampler, "zoom_range": zoom_range, "seed": seed}
         self._val_settings = {"root": val_root, "sampler": val_sampler, "zoom_range": val_zoom_range, "seed": val_seed}
-        self._settings = {"image_size": tuple(image_size), "pose_normalization": pose_normalization}
+        self._settings = {
+            "image_size": tuple(image_size),
+            "pose_normalization": pose_normalization,
+            "cache_frames": cache_frames,
+        }
 
     @property
     def num_val_scenes(self) -> int:
@@ -373,17 +398,20 @@ class SceneDataModule(ExampleDataModule):
         return SceneDataset(**self._train_settings, **self._settings)
 
     def _make_val_dataset(self) -> Dataset[Example]:
-        dataset = SceneDataset(**self._val_settings, **self._settings)
-        shared = set(dataset.scene_ids) & set(self.train_dataset.scene_ids)
+        return SceneDataset(**self._val_settings, **self._settings)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """As that of every data module; scenes that are trained on as well are warned about."""
+        shared = set(self.val_dataset.scene_ids) & set(self.train_dataset.scene_ids)
         apart = all(isinstance(s["sampler"], HoldoutSampler) for s in (self._train_settings, self._val_settings))
         if shared and not apart:
             log.warning(
-                "%d scenes are in training and in validation (%s, ...): validation will not show how well unseen "
+                "%d scenes are in training and in validation (%s first): validation will not show how well unseen "
                 "scenes are drawn; use another val_root, or the holdout sampler for both",
                 len(shared),
                 min(shared),
             )
-        return dataset
+        return super().val_dataloader()
 
 
 def _start_method() -> Literal["forkserver", "spawn"]:

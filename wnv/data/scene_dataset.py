@@ -48,6 +48,8 @@ class SceneDataset(Dataset[Example]):
         pose_normalization: How the world is placed and scaled around the context cameras (`fit_world_frame`).
         seed: What all draws depend on.
         repeat: How often an epoch draws each example, differently each time.
+        cache_frames: How many frames, fitted to the image size, each loader process keeps in memory, so that they are
+            decoded once; not with a random zoom, which makes each frame another one every time.
 
     Attributes:
         scene_ids: The scenes that an epoch visits, in the order of the sampler.
@@ -67,6 +69,7 @@ class SceneDataset(Dataset[Example]):
         pose_normalization: Literal["mean", "first"] = "mean",
         seed: int = 0,
         repeat: int = 1,
+        cache_frames: int = 0,
     ) -> None:
         if len(image_size) != 2 or min(image_size) < 1:
             raise ValueError(f"image_size must be [height, width] in pixels, got {list(image_size)}")
@@ -74,11 +77,20 @@ class SceneDataset(Dataset[Example]):
             raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest, got {list(zoom_range)}")
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")
+        if cache_frames < 0:
+            raise ValueError(f"cache_frames must be at least 0, got {cache_frames}")
+        if cache_frames > 0 and zoom_range[0] != zoom_range[1]:
+            raise ValueError(
+                f"cache_frames={cache_frames} cannot serve a random zoom, got zoom_range={list(zoom_range)}; set "
+                "cache_frames=0 or one zoom"
+            )
         self.sampler = sampler
         self.height, self.width = image_size
         self.zoom_range = tuple(zoom_range)
         self.pose_normalization = pose_normalization
         self.seed = seed
+        self.cache_frames = cache_frames
+        self._cache: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
         self.scene_ids, draws = _list_draws(root, sampler)
         self._draws = [draw for draw in draws for _ in range(repeat)]
 
@@ -125,13 +137,17 @@ class SceneDataset(Dataset[Example]):
     def _read_images(
         self, scene: Scene, frames: Sequence[int], *, zoom: float
     ) -> tuple[Float[Tensor, "view 3 height width"], Float64[Tensor, "view 3 3"]]:
-        fitted = []
-        for start in range(0, len(frames), _FRAMES_AT_ONCE):
-            part = frames[start : start + _FRAMES_AT_ONCE]
+        fitted = {frame: self._cache[scene.path, frame] for frame in frames if (scene.path, frame) in self._cache}
+        unread = [frame for frame in frames if frame not in fitted]
+        for start in range(0, len(unread), _FRAMES_AT_ONCE):
+            part = unread[start : start + _FRAMES_AT_ONCE]
             K = scene.cameras(part, dtype=torch.float64).K
-            fitted.append(fit_images(scene.views(part).images, K, height=self.height, width=self.width, zoom=zoom))
-        images, K = zip(*fitted, strict=True)
-        return torch.cat(images), torch.cat(K)
+            images, K = fit_images(scene.views(part).images, K, height=self.height, width=self.width, zoom=zoom)
+            for row, frame in enumerate(part):
+                fitted[frame] = (images[row], K[row])
+                if len(self._cache) < self.cache_frames:
+                    self._cache[scene.path, frame] = (images[row].clone(), K[row])
+        return torch.stack([fitted[frame][0] for frame in frames]), torch.stack([fitted[frame][1] for frame in frames])
 
 
 def _list_draws(root: str | Path, sampler: ViewSampler) -> tuple[tuple[str, ...], list[_Draw]]:

@@ -1,0 +1,315 @@
+"""Data modules: exact continuation, fair shares, and refusals of what would break them."""
+
+import itertools
+import logging
+
+import lightning as L
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from torch import nn
+
+from wnv.data.datamodule import SceneDataModule, SyntheticDataModule
+from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, IndexSampler
+
+SAMPLER = BoundedSampler(num_context=2, num_target=1, min_gap=3, max_gap=9)
+pytestmark = [
+    # A run that resumes in its folder, and loader processes that these tiny scenes do not need.
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning:lightning"),
+]
+
+
+@pytest.fixture
+def roots(tmp_path, write_tiny_scene):
+    for part, names in (("train", "abcde"), ("val", "xyz")):
+        for name in names:
+            write_tiny_scene(tmp_path / part, name)
+    return {"root": tmp_path / "train", "val_root": tmp_path / "val"}
+
+
+@pytest.fixture
+def make_scenes(roots):
+    def make(**changes):
+        settings = {
+            **roots,
+            "sampler": SAMPLER,
+            "val_sampler": SAMPLER,
+            "image_size": (8, 12),
+            "zoom_range": (1.0, 2.0),
+            "batch_size": 2,
+        }
+        return SceneDataModule(**settings | changes)
+
+    return make
+
+
+def make_synthetic(**changes):
+    settings = {"image_size": (8, 12), "num_context": 2, "num_target": 1, "batch_size": 2, "num_val_scenes": 4}
+    return SyntheticDataModule(**settings | changes)
+
+
+def draws(batches):
+    """Which scene was drawn how, told by its pixels and cameras."""
+    return [
+        (scene, round(float(target.images.sum() + context.images.sum()), 4), round(float(target.cameras.K.sum()), 4))
+        for batch in batches
+        for scene, context, target in zip(batch.scenes, batch.context, batch.target, strict=True)
+    ]
+
+
+def take(datamodule, num_batches):
+    return draws(itertools.islice(datamodule.train_dataloader(), num_batches))
+
+
+class Recorder(L.LightningModule):
+    """Notes what it is trained and validated on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.trained, self.validated = [], []
+
+    def training_step(self, batch, batch_idx):
+        self.trained += draws([batch])
+        self.trainer.datamodule.advance(self.trainer.datamodule.global_batch_size)
+        return (self.weight - batch.target.images.mean()) ** 2
+
+    def validation_step(self, batch, batch_idx):
+        self.validated += draws([batch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def make_trainer(folder, **settings):
+    defaults = {
+        "default_root_dir": folder,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "check_val_every_n_epoch": None,
+        "val_check_interval": 3,
+    }
+    return L.Trainer(**defaults | settings)
+
+
+def fit(folder, datamodule, *, max_steps, **settings):
+    ckpt_path = settings.pop("ckpt_path", None)
+    module, trainer = Recorder(), make_trainer(folder, max_steps=max_steps, **settings)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+    return module, trainer
+
+
+def test_killed_and_resumed_run_draws_what_the_uninterrupted_run_draws(tmp_path, make_scenes):
+    whole, _ = fit(tmp_path, make_scenes(), max_steps=11)
+    assert len(whole.trained) == 22
+
+    def checkpoint():
+        return L.pytorch.callbacks.ModelCheckpoint(dirpath=tmp_path / "saved", every_n_train_steps=4, save_top_k=-1)
+
+    first, _ = fit(tmp_path, make_scenes(), max_steps=6, enable_checkpointing=True, callbacks=[checkpoint()])
+    saved = tmp_path / "saved" / "epoch=0-step=4.ckpt"
+    state = torch.load(saved, weights_only=True)
+    assert state["SceneDataModule"] == {"samples_consumed": 8, "seed": 0, "num_scenes": 5}
+
+    second, trainer = fit(
+        tmp_path, make_scenes(), max_steps=11, enable_checkpointing=True, callbacks=[checkpoint()], ckpt_path=saved
+    )
+    assert first.trained[:8] + second.trained == whole.trained
+    assert trainer.global_step == 11
+    assert trainer.datamodule.samples_consumed == 22
+    assert torch.equal(second.weight, whole.weight)
+
+
+def test_validation_runs_at_its_steps_on_the_same_examples(tmp_path, make_scenes):
+    module, _ = fit(tmp_path, make_scenes(), max_steps=7)
+    assert [scene for scene, *_ in module.validated] == ["x", "y", "z"] * 2
+    assert module.validated[:3] == module.validated[3:]
+
+
+def test_limited_epochs_go_on_in_the_stream(tmp_path, make_scenes):
+    module, _ = fit(tmp_path, make_scenes(), max_steps=-1, max_epochs=3, limit_train_batches=2, limit_val_batches=0)
+    assert module.trained == take(make_scenes(), 6)
+
+
+def test_reading_ahead_does_not_move_the_position(make_scenes):
+    datamodule = make_scenes()
+    whole = take(make_scenes(), 6)
+    assert take(datamodule, 4) == whole[:8]
+    assert datamodule.state_dict()["samples_consumed"] == 0
+    datamodule.advance(4)
+    assert take(datamodule, 4) == whole[4:12]
+
+
+@pytest.mark.slow  # processes that start afresh import torch
+@pytest.mark.parametrize("kind", ["scenes", "synthetic"])
+def test_workers_draw_what_the_training_process_draws(kind, make_scenes):
+    make = {"scenes": make_scenes, "synthetic": make_synthetic}[kind]
+    expected = take(make(), 4)
+    for num_workers in (1, 2):
+        datamodule = make(num_workers=num_workers)
+        assert take(datamodule, 4) == expected
+        assert len(draws(datamodule.val_dataloader())) == (3 if kind == "scenes" else 4)
+
+
+def test_loading_leaves_the_global_generator_alone(make_scenes):
+    before = torch.random.get_rng_state()
+    take(make_scenes(), 2)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"seed": 3},
+            "data seed=0, this run has seed=3; .*Set seed back to 0, or set allow_changed_order",
+        ),
+        ({"root": "val"}, "data num_scenes=5, this run has num_scenes=3"),
+    ],
+)
+def test_resuming_another_order_is_refused_unless_allowed(make_scenes, roots, caplog, changes, message):
+    state = make_scenes().state_dict() | {"samples_consumed": 6}
+    changes = {name: roots["val_root"] if value == "val" else value for name, value in changes.items()}
+    with pytest.raises(ValueError, match=message):
+        make_scenes(**changes).load_state_dict(state)
+    allowed = make_scenes(**changes, allow_changed_order=True)
+    allowed.load_state_dict(state)
+    assert allowed.samples_consumed == 6
+    assert "continuing with the new order" in caplog.text
+
+
+class Process:
+    """A data module's view of one of several processes."""
+
+    def __init__(self, rank, world_size):
+        self.strategy = self
+        self.distributed_sampler_kwargs = {"rank": rank, "num_replicas": world_size}
+        self.max_steps, self.max_epochs, self.limit_train_batches, self.val_check_interval = 10, -1, 1.0, 5
+        self.limit_val_batches = 1.0
+        self._accelerator_connector = self
+        self.use_distributed_sampler = False
+
+
+def on_process(datamodule, rank, world_size):
+    datamodule.trainer = Process(rank, world_size)
+    return datamodule
+
+
+def test_processes_share_the_stream_and_the_validation_scenes(make_scenes):
+    whole = take(make_scenes(), 12)
+    shares = [take(on_process(make_scenes(), rank, 3), 4) for rank in range(3)]
+    assert [draw for draws_of_round in zip(*shares, strict=True) for draw in draws_of_round] == whole
+    assert on_process(make_scenes(), 0, 3).global_batch_size == 6
+
+    scenes = [s for r in range(3) for b in on_process(make_scenes(), r, 3).val_dataloader() for s in b.scenes]
+    assert sorted(scenes) == ["x", "y", "z"]
+
+
+def test_uneven_validation_is_refused(make_scenes):
+    with pytest.raises(ValueError, match=r"3 validation examples give the 2 devices .*: \[1, 2\]; .* multiple of 2"):
+        on_process(make_scenes(val_batch_size=1), 0, 2).val_dataloader()
+    batches = list(on_process(make_scenes(val_batch_size=1, num_val_examples=2), 1, 2).val_dataloader())
+    assert [batch.scenes for batch in batches] == [("y",)]
+
+
+def test_a_sampler_put_in_by_lightning_is_refused(make_scenes):
+    datamodule = on_process(make_scenes(), 0, 2)
+    datamodule.trainer.use_distributed_sampler = True
+    with pytest.raises(ValueError, match="use_distributed_sampler must be false"):
+        datamodule.train_dataloader()
+
+
+def test_training_without_end_is_refused(tmp_path, make_scenes):
+    with pytest.raises(ValueError, match="max_steps must be set"):
+        fit(tmp_path, make_scenes(), max_steps=-1, max_epochs=2)
+
+
+def test_validation_that_would_never_run_is_warned_about(tmp_path, make_scenes, caplog):
+    fit(tmp_path, make_scenes(), max_steps=1, val_check_interval=1.0, check_val_every_n_epoch=1)
+    assert "validation will not run" in caplog.text
+
+
+def test_overlap_of_training_and_validation_is_warned_about(make_scenes, roots, caplog):
+    make_scenes().val_dataloader()
+    assert not caplog.text
+    datamodule = make_scenes(val_root=roots["root"] / "b.zip")
+    assert len(datamodule.val_dataset) == 1  # asked for by itself, as an evaluation does
+    assert not caplog.text
+    datamodule.val_dataloader()
+    assert "1 scenes are in training and in validation (b first)" in caplog.text
+
+
+def test_holdout_splits_one_scene_without_overlap(make_scenes, roots, caplog):
+    root = roots["root"] / "a.zip"
+    samplers = {
+        "sampler": HoldoutSampler(split="train", num_context=2, num_target=2, every=4),
+        "val_sampler": HoldoutSampler(split="val", num_context=2, every=4),
+    }
+    with caplog.at_level(logging.WARNING):
+        datamodule = make_scenes(root=root, val_root=root, **samplers)
+        assert sum(len(batch) for batch in datamodule.val_dataloader()) == 3
+    assert not caplog.text
+    with pytest.raises(ValueError, match="hold out the same frames, got every=4 and every=5"):
+        make_scenes(sampler=samplers["sampler"], val_sampler=HoldoutSampler(split="val", num_context=2, every=5))
+
+
+def test_numbers_out_of_range_are_refused(make_scenes):
+    for name, value in (("batch_size", 0), ("val_batch_size", 0), ("num_workers", -1), ("num_val_examples", 0)):
+        with pytest.raises(ValueError, match=f"{name} must be at least"):
+            make_scenes(**{name: value})
+    with pytest.raises(ValueError, match="num_val_scenes must be at least 1"):
+        make_synthetic(num_val_scenes=0)
+    with pytest.raises(ValueError, match="val_seed must differ from seed"):
+        make_synthetic(seed=5, val_seed=5)
+    with pytest.raises(ValueError, match="num_global_samples must be at least 0"):
+        make_scenes().advance(-1)
+
+
+@pytest.mark.parametrize("num_scenes", [None, 3])
+def test_synthetic_stream_and_validation(num_scenes):
+    datamodule = make_synthetic(num_scenes=num_scenes)
+    train = take(datamodule, 6)
+    assert len({scene for scene, *_ in train}) == (num_scenes or 12)
+    val = draws(datamodule.val_dataloader())
+    assert len(val) == 4
+    assert not {tuple(d[1:]) for d in val} & {tuple(d[1:]) for d in train}
+    assert val == draws(make_synthetic(seed=77).val_dataloader())
+    datamodule.advance(6)
+    assert take(datamodule, 3) == train[6:]
+    assert datamodule.state_dict() == {"samples_consumed": 6, "seed": 0, "num_scenes": num_scenes}
+
+
+def composed(*overrides):
+    with initialize_config_module("wnv.conf", version_base=None):
+        return compose(overrides=list(overrides)).data
+
+
+def test_configurations_build(roots, tmp_path):
+    for name in ("synthetic", "synthetic_dynamic"):
+        assert isinstance(instantiate(composed(f"+data={name}")), SyntheticDataModule)
+    paths = [f"data.{name}={path}" for name, path in roots.items()]
+    datamodule = instantiate(composed("+data=scenes", *paths, "data.sampler.min_gap=8", "+seed=4"))
+    assert isinstance(datamodule, SceneDataModule)
+    assert datamodule.seed == 4
+    assert datamodule.train_dataset.sampler.min_gap == 8
+
+    (tmp_path / "index.json").write_text('{"y": {"context": [0, 4], "target": [2]}}')
+    index = ("data/sampler@data.val_sampler=index", f"data.val_sampler.path={tmp_path}/index.json")
+    datamodule = instantiate(composed("+data=scenes", *paths, *index))
+    assert isinstance(datamodule.val_dataset.sampler, IndexSampler)
+    assert datamodule.num_val_scenes == 1
+
+    datamodule = instantiate(
+        composed("+data=fit_scene", f"data.root={roots['root']}/c.zip", "data.sampler.every=5", "data.num_workers=0")
+    )
+    assert datamodule.val_dataset.sampler.every == 5
+    assert datamodule.num_train_scenes + datamodule.num_val_scenes == 12
+    assert next(iter(datamodule.train_dataloader())).target.images.shape == (4, 4, 3, 128, 72)
