@@ -76,13 +76,22 @@ def evaluate_with_progress(
     model: SceneModel, dataset: Dataset[Example], *, device: torch.device, **options: Any
 ) -> Summary:
     """`evaluate` with a progress bar on stderr."""
-    with tqdm(total=len(dataset), desc="evaluate", unit="scene", file=sys.stderr, dynamic_ncols=True) as bar:
+    bar: tqdm | None = None
 
-        def show(record: SceneRecord) -> None:
-            bar.update(record.index + 1 - bar.n)
-            bar.set_postfix_str(f"{record.mean('model', 'psnr'):.2f} dB, copy {record.mean('copy', 'psnr'):.2f} dB")
+    def show(record: SceneRecord) -> None:
+        nonlocal bar
+        if bar is None:  # made with the first score, so that it does not precede a mistake's one line
+            bar = tqdm(total=len(dataset), desc="evaluate", unit="scene", dynamic_ncols=sys.stderr.isatty())
+        bar.set_postfix_str(
+            f"{record.mean('model', 'psnr'):.2f} dB, copy {record.mean('copy', 'psnr'):.2f} dB", refresh=False
+        )
+        bar.update(record.index + 1 - bar.n)
 
+    try:
         return evaluate(model, dataset, device=device, on_record=show, **options)
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def pick_spread(records: list[SceneRecord], *, count: int) -> list[int]:
@@ -96,8 +105,9 @@ def _with_roots(data: DictConfig) -> DictConfig:
     """Data whose training part, which is not used here, may be left open; either root names the scenes."""
     data = data.copy()
     for name, other in (("val_root", "root"), ("root", "val_root")):
-        if name in data and OmegaConf.is_missing(data, name) and other in data:
-            data[name] = data[other]
+        if {name, other} <= set(data.keys()) and OmegaConf.is_missing(data, name):
+            if not OmegaConf.is_missing(data, other):
+                data[name] = data[other]
     return data
 
 

@@ -69,9 +69,7 @@ def open_context(
     path = Path(path)
     if not path.is_file():
         hint = "; give one of its scene files" if path.is_dir() else ""
-        raise FileNotFoundError(
-            f"no scene file at {path}{hint} (or synthetic:INDEX for a scene of the synthetic world)"
-        )
+        raise FileNotFoundError(f"no scene file at {path}{hint} (synthetic:INDEX is one of the synthetic world)")
     with open_scene(path) as scene:
         info = scene.info
     if frames is None:

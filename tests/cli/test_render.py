@@ -1,0 +1,114 @@
+import sys
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from wnv.cli.render import main
+from wnv.models.konet import KoNet
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
+
+QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none", "device=cpu"]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32, time_code=True).save_pretrained(tmp_path / "weights")
+
+
+@pytest.fixture
+def scene_file(tmp_path):
+    frames = []
+    for i in range(6):
+        pose = np.eye(4)
+        pose[0, 3] = 0.3 * i
+        frames.append(Frame(time_s=i, K=np.array([[30.0, 0, 12], [0, 30, 20], [0, 0, 1]]), camtoworld=pose))
+    info = SceneInfo(id="upright", kind="dynamic", width=24, height=40, frames=tuple(frames))
+    images = [np.full((40, 24, 3), 30 * i, dtype=np.uint8) for i in range(6)]
+    return write_scene(tmp_path / "scenes", info, images)
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Runs the command in a folder of its own; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wnv-render", *QUIET, *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def video_shape(path) -> tuple[int, int, int]:
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return len(frames), *frames[0].shape[:2]
+
+
+def test_a_synthetic_scene_becomes_video_gif_and_sheet(tmp_path, call, weights):
+    code, stdout, stderr = call(
+        f"weights={weights}", "scene=synthetic:2", "image_size=[16,24]", "num_views=4", "min_side=32", "out=path"
+    )
+    assert code == 0, stderr
+    assert video_shape(tmp_path / "path" / "path.mp4") == (4 + 2, 32, 48)
+    with Image.open(tmp_path / "path" / "path.gif") as gif:
+        assert gif.size == (48, 32)
+    assert all(f"path/{name}" in stdout for name in ("path.mp4", "path.gif", "path.png"))
+
+
+def test_a_dynamic_scene_file_along_a_path_with_options(tmp_path, call, weights, scene_file):
+    code, _, stderr = call(
+        f"weights={weights}",
+        f"scene={scene_file}",
+        "context=[0,3,5]",
+        "trajectory=wobble",
+        "trajectory_options={radius: 0.2, anchor: 1}",
+        "time=[0,0.5]",
+        "num_views=3",
+        "min_side=1",
+        "there_and_back=false",
+        "write_frames=true",
+        "out=path",
+    )
+    assert code == 0, stderr
+    assert video_shape(tmp_path / "path" / "path.mp4") == (3, 104, 64)
+    assert len(list((tmp_path / "path" / "frames").glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scene=nowhere.zip"], "no scene file at nowhere.zip"),
+        (["scene=synthetic:first"], "scene=synthetic:INDEX needs a number"),
+        (["scene=synthetic:0", "context=[0,1]"], "context names frames of a scene file"),
+        (["scene=@", "context=[0,9]"], "context names frames [9] of scene 'upright'"),
+        (["scene=@", "trajectory=zigzag"], "trajectory must be one of orbit"),
+        (["scene=@", "trajectory_options={speed: 2}"], "has no option speed"),
+        (["scene=@", "image_size=[20,24]"], "image height must be a multiple of patch_size=8, got 20"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, call, weights, scene_file, arguments, message):
+    arguments = [item.replace("=@", f"={scene_file}") for item in arguments]
+    code, _, stderr = call(f"weights={weights}", "num_views=2", "out=path", *arguments)
+    assert code == 2
+    assert stderr.startswith("wnv-render: error: ")
+    assert stderr.count("\n") == 1
+    assert message in stderr
+    assert list((tmp_path / "path").glob("*")) == []
+
+
+def test_files_are_not_replaced_unasked(call, weights):
+    arguments = [f"weights={weights}", "image_size=[16,24]", "num_views=2", "min_side=1", "out=path"]
+    assert call(*arguments)[0] == 0
+    code, _, stderr = call(*arguments)
+    assert code == 2
+    assert "path.mp4 exists; choose another out= or pass overwrite=true" in stderr
+    assert call(*arguments, "overwrite=true")[0] == 0

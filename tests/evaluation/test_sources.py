@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+
+from wnv.evaluation.sources import open_context
+from wnv.geometry.poses import fit_world_frame
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
+
+
+@pytest.fixture
+def scene_file(tmp_path):
+    """Seven frames of 40 x 24 pixels on a line, frame i grey of value 30 * i."""
+    frames = []
+    for i in range(7):
+        pose = np.eye(4)
+        pose[0, 3] = 2.0 * i
+        frames.append(Frame(time_s=float(i), K=np.diag([30.0, 30.0, 1.0]) + _center(20, 12), camtoworld=pose))
+    info = SceneInfo(id="line", kind="dynamic", width=40, height=24, frames=tuple(frames))
+    images = [np.full((24, 40, 3), 30 * i, dtype=np.uint8) for i in range(7)]
+    return write_scene(tmp_path, info, images, image_format="png")
+
+
+def _center(x, y):
+    K = np.zeros((3, 3))
+    K[:2, 2] = x, y
+    return K
+
+
+def test_the_frames_asked_for_come_in_their_order_and_normalised(scene_file):
+    example = open_context(scene_file, frames=[5, 1], image_size=[12, 20])
+    assert example.scene == "line"
+    grey = example.context.images[:, 0, 0, 0] * 255
+    torch.testing.assert_close(grey, torch.tensor([150.0, 30.0]), rtol=0, atol=1e-3)
+    assert example.context.times.tolist() == [1.0, 0.0]
+    assert example.context.cameras.K[0, 0, 0] == pytest.approx(15)
+    camtoworld = example.context.cameras.camtoworld
+    torch.testing.assert_close(fit_world_frame(camtoworld).apply(camtoworld), camtoworld, rtol=0, atol=1e-5)
+
+
+def test_by_default_the_context_is_spread_and_keeps_the_proportions(scene_file):
+    example = open_context(scene_file, num_context=3, short_side=16)
+    assert example.context.images.shape == (3, 3, 16, 24)  # 26.7 is nearest to 24, of the multiples of 8
+    assert (example.context.images[:, 0, 0, 0] * 255).round().tolist() == [0, 90, 180]
+
+
+def test_faults_are_named(scene_file, tmp_path):
+    with pytest.raises(ValueError, match=r"context names frames \[7\] of scene 'line', which has frames 0 to 6"):
+        open_context(scene_file, frames=[0, 7])
+    with pytest.raises(ValueError, match=r"at least one frame, and each once, got \[2, 2\]"):
+        open_context(scene_file, frames=[2, 2])
+    with pytest.raises(ValueError, match=r"num_context must be in 1..7, the frames of scene 'line', got 8"):
+        open_context(scene_file, num_context=8)
+    with pytest.raises(FileNotFoundError, match=r"no scene file at .*; give one of its scene files"):
+        open_context(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no scene file at .*none.zip \(synthetic:INDEX"):
+        open_context(tmp_path / "none.zip")
