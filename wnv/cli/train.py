@@ -226,6 +226,8 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Lightning 2.6 asks torch 2.13 in a way that it is to give up.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    # A block hands out keys and values, which are views of one tensor; nothing writes into them.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 

@@ -181,6 +181,8 @@ class StepProgressBar(ProgressBar):
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        if not self._enabled:  # on all processes but the first
+            return
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=trainer.max_steps if trainer.max_steps > 0 else None,
@@ -189,7 +191,6 @@ class StepProgressBar(ProgressBar):
             unit="step",
             mininterval=self.refresh_s if is_terminal else max(30.0, self.refresh_s),
             dynamic_ncols=is_terminal,
-            disable=not self._enabled,
             file=sys.stderr,
         )
 

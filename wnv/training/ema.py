@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
@@ -36,7 +37,7 @@ class WeightAverage(L.Callback):
     @override
     @torch.no_grad()
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._average = {name: value.detach().float().clone() for name, value in pl_module.model.named_parameters()}
+        self._average = {name: value.detach().float().clone() for name, value in _parameters(pl_module).items()}
         self._updated_at_step = trainer.global_step
         self._take_loaded()
 
@@ -50,20 +51,20 @@ class WeightAverage(L.Callback):
             return
         self._updated_at_step = step
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in pl_module.model.named_parameters():
+        for name, value in _parameters(pl_module).items():
             self._average[name].lerp_(value.detach().float(), 1.0 - decay)
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._average:
-            parameters = dict(pl_module.model.named_parameters())
+            parameters = _parameters(pl_module)
             self._weights = {name: value.detach().clone() for name, value in parameters.items()}
             _assign(parameters, self._average)
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._weights is not None:
-            _assign(dict(pl_module.model.named_parameters()), self._weights)
+            _assign(_parameters(pl_module), self._weights)
             self._weights = None
 
     @override
@@ -91,6 +92,14 @@ class WeightAverage(L.Callback):
         if self._loaded is not None:
             _assign(self._average, self._loaded)
             self._loaded = None
+
+
+def _parameters(pl_module: L.LightningModule) -> dict[str, Tensor]:
+    if isinstance(pl_module.model, FSDPModule):
+        # After a forward pass without gradients the outermost module keeps its weights gathered, and would go on to use
+        # the gathered copy whatever is written into the shards.
+        pl_module.model.reshard()
+    return dict(pl_module.model.named_parameters())
 
 
 @torch.no_grad()
