@@ -127,7 +127,7 @@ class Archive:
         members: dict[str, Member] = {}
         infos = sorted(infos, key=lambda info: info.header_offset)
         stops = [info.header_offset for info in infos[1:]] + [directory_start]
-        for info, stop in zip(infos, stops, strict=True):
+        for info, stop in zip(infos, stops, strict=False):  # an empty archive has a directory all the same
             # The original name: zipfile has already mended the one it calls filename.
             name = info.orig_filename
             check_member_name(name.removesuffix("/"), f"{self.path}: member")

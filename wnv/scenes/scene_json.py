@@ -17,6 +17,8 @@ from wnv.scenes.schema import (
     Frame,
     SceneError,
     SceneInfo,
+    check_id,
+    check_kind,
     frame_label,
     version_message,
 )
@@ -77,17 +79,21 @@ def info_from_json(text: str | bytes, *, name: str) -> SceneInfo:
         raise SceneError(version_message(name, data.get("schema_version")))
     where = f"scene '{name}'"
     scene = _field(data, "id", str, where)
+    check_id(scene)
     where = f"scene '{scene}'"
+    kind = _field(data, "kind", str, where)
+    check_kind(kind, where)
+    scale = _field(data, "scale", (float, int, type(None)), where)
     entries = _field(data, "frames", list, where)
     if len(entries) > MAX_FRAMES:
         raise SceneError(f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(entries)}; split it")
     return SceneInfo(
         id=scene,
-        kind=_field(data, "kind", str, where),  # type: ignore[arg-type]  # checked by SceneInfo
+        kind=kind,
         width=_field(data, "width", int, where),
         height=_field(data, "height", int, where),
         frames=tuple(_frame_from_json(entry, frame_label(scene, index)) for index, entry in enumerate(entries)),
-        scale=_field(data, "scale", (float, int, type(None)), where),
+        scale=None if scale is None else _number(scale, f"{where}: scale"),
         source=_field(data, "source", dict, where),
         schema_version=SCHEMA_VERSION,
     )

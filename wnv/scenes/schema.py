@@ -128,16 +128,11 @@ class SceneInfo:
 
 
 def _check_header(info: SceneInfo) -> None:
-    if not _ID.fullmatch(info.id):
-        raise SceneError(
-            f"scene id {info.id!r} must be 1 to 200 letters, digits or ._- and start with a letter, digit or _; "
-            f"use {safe_id(info.id)!r}"
-        )
+    check_id(info.id)
     if info.schema_version != SCHEMA_VERSION:
         raise SceneError(version_message(info.id, info.schema_version))
     where = f"scene '{info.id}'"
-    if info.kind not in get_args(SceneKind):
-        raise SceneError(f"{where}: kind must be 'static' or 'dynamic', got {info.kind!r}")
+    check_kind(info.kind, where)
     if info.width < 1 or info.height < 1 or info.width * info.height > MAX_IMAGE_PIXELS:
         raise SceneError(
             f"{where}: width and height must be at least 1 and width * height at most {MAX_IMAGE_PIXELS}, "
@@ -154,6 +149,29 @@ def _check_header(info: SceneInfo) -> None:
             raise SceneError(
                 f"{frame_label(info.id, index)}: source_index must be 0 or more or null, got {frame.source_index}"
             )
+
+
+def check_id(name: str) -> None:
+    """Refuse a scene id that could not be the stem of a file on every system, or would garble a message.
+
+    Raises:
+        SceneError: If it is not 1 to 200 letters, digits or `._-`, the first no `.` or `-`.
+    """
+    if not _ID.fullmatch(name):
+        raise SceneError(
+            f"scene id {name[:250]!r} must be 1 to 200 letters, digits or ._- and start with a letter, digit or _; "
+            f"use {safe_id(name)!r}"
+        )
+
+
+def check_kind(kind: str, where: str) -> None:
+    """Refuse a kind of scene that is none; `where` is the subject of the message.
+
+    Raises:
+        SceneError: If it is not one of `SceneKind`.
+    """
+    if kind not in get_args(SceneKind):
+        raise SceneError(f"{where}: kind must be 'static' or 'dynamic', got {kind!r}")
 
 
 def _check_files(info: SceneInfo) -> None:

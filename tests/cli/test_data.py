@@ -1,0 +1,133 @@
+"""`wnv-data` as a user types it."""
+
+import inspect
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from wnv.cli import data
+from wnv.scenes.importers.formats import IMPORTERS
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """A nerfstudio capture of three pictures."""
+    root = tmp_path / "captures" / "room"
+    (root / "images").mkdir(parents=True)
+    frames = []
+    for index in range(3):
+        Image.new("RGB", (24, 16), (80 * index, 90, 10)).save(root / "images" / f"{index}.jpg")
+        pose = np.eye(4)
+        pose[0, 3] = index
+        frames.append({"file_path": f"images/{index}.jpg", "transform_matrix": pose.tolist()})
+    content = {"fl_x": 20.0, "fl_y": 20.0, "cx": 12.0, "cy": 8.0, "w": 24, "h": 16, "frames": frames}
+    (root / "transforms.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
+def wnv_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Runs the command in `tmp_path`: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wnv-data", *arguments])
+        code = 0
+        try:
+            data.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_import_verify_index(wnv_data, capture: Path, tmp_path: Path) -> None:
+    code, out, _ = wnv_data("import", "format=nerfstudio", f"source={capture}", "out=scenes")
+    assert code == 0
+    assert out.splitlines() == ["scenes/room.zip", "scenes/index.jsonl: 1 scenes, 3 frames"]
+    code, out, _ = wnv_data("verify", "path=scenes")
+    assert (code, out) == (0, "ok  scenes/room.zip: static, 3 frames of 24 x 16\n")
+    code, out, _ = wnv_data("verify", "path=scenes/room.zip")
+    assert (code, out) == (0, "ok  scenes/room.zip: static, 3 frames of 24 x 16\n")
+    (tmp_path / "scenes" / "index.jsonl").unlink()
+    code, out, _ = wnv_data("index", "path=scenes")
+    assert (code, out) == (0, "scenes/index.jsonl: 1 scenes, 3 frames\n")
+    assert sorted(os.listdir(tmp_path)) == ["captures", "scenes"]  # no folder of Hydra's
+    assert sorted(os.listdir(tmp_path / "scenes")) == ["index.jsonl", "room.zip"]
+
+
+def test_settings_reach_the_importer(wnv_data, capture: Path, tmp_path: Path) -> None:
+    arguments = ["scene_id=den", "kind=dynamic", "max_side=12", "fps=10"]
+    code, _, _ = wnv_data("import", "format=nerfstudio", f"source={capture}", "out=scenes", *arguments)
+    assert code == 0
+    record = json.loads((tmp_path / "scenes" / "index.jsonl").read_text())
+    assert record == {"id": "den", "file": "den.zip", "kind": "dynamic", "num_frames": 3, "width": 12, "height": 8}
+
+
+def test_every_setting_of_every_importer_is_in_the_configuration() -> None:
+    known = set(OmegaConf.load(Path(__file__).parents[2] / "conf" / "data_import.yaml"))
+    for importer in IMPORTERS.values():
+        assert set(inspect.signature(importer).parameters) <= known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("import", "format=obj", "source=a", "out=b"), "import: error: format must be one of nerfstudio, .* got obj"),
+        (("import", "format=colmap", "out=b"), "import: error: source has no default; set source="),
+        (("import", "format=re10k", "source=a", "out=b", "scene_id=x"), "format=re10k has no option scene_id"),
+        (("import", "format=nerfstudio", "source=nowhere", "out=b"), "import: error: .*nowhere.*no such file"),
+        (("verify", "path=nowhere"), "verify: error: nowhere: no such scene file"),
+        (("index", "path=nowhere"), "index: error: nowhere: no such folder of scene files"),
+        (("polish",), r"wnv-data: error: the first argument names a stage \(import, verify, index\), got 'polish'"),
+        ((), "names a stage .* none was given"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(wnv_data, tmp_path: Path, arguments: tuple, message: str) -> None:
+    code, out, err = wnv_data(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err)
+    assert os.listdir(tmp_path) == []
+
+
+def test_verify_names_every_refused_scene(wnv_data, capture: Path, tmp_path: Path) -> None:
+    for name in "abc":
+        wnv_data("import", "format=nerfstudio", f"source={capture}", "out=scenes", f"scene_id={name}")
+    for name in "ac":
+        path = tmp_path / "scenes" / f"{name}.zip"
+        path.write_bytes(path.read_bytes()[:-30])
+    code, out, err = wnv_data("verify", "path=scenes")
+    assert code == 2
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        "refused  scenes/a.zip", "ok  scenes/b.zip", "refused  scenes/c.zip"
+    ]  # fmt: skip
+    assert "wnv-data verify: error: scenes: 2 of 3 scenes are refused" in err
+    assert "a.zip" in err
+    assert "c.zip" in err
+
+
+def test_help_shows_an_example_of_each_stage(wnv_data) -> None:
+    code, out, _ = wnv_data("--help")
+    assert code == 0
+    for stage in ("import", "verify", "index"):
+        assert f"\n          wnv-data {stage} " in out
+
+
+@pytest.mark.parametrize("stage", ["import", "verify", "index"])
+def test_help_of_a_stage(wnv_data, tmp_path: Path, stage: str) -> None:
+    code, out, _ = wnv_data(stage, "--help")
+    assert code == 0
+    assert out.startswith(f"wnv-data {stage}: ")
+    assert "path: ???" in out or "format: ???" in out
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,109 @@
+"""Scenes made on the fly: small, not square, every frame with a camera of its own."""
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
+
+WIDTH, HEIGHT = 24, 16
+
+
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
+    q, r = np.linalg.qr(rng.standard_normal((3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q if np.linalg.det(q) > 0 else -q
+
+
+@pytest.fixture
+def make_info() -> Callable[..., SceneInfo]:
+    def make(num_frames: int = 3, *, shared_K: bool = False, **changes: Any) -> SceneInfo:
+        rng = np.random.default_rng(7)
+        frames = []
+        for index in range(num_frames):
+            zoom = 1.0 if shared_K else 1 + 0.1 * index
+            pose = np.eye(4)
+            pose[:3, :3] = random_rotation(rng)
+            pose[:3, 3] = rng.uniform(-5, 5, 3)
+            K = np.array([[20.3 * zoom, 0, 11.7], [0, 19.1 * zoom, 8.4], [0, 0, 1]])
+            frames.append(Frame(time_s=index / 30, source_index=10 * index, K=K, camtoworld=pose))
+        info = SceneInfo(
+            id="room",
+            kind="static",
+            width=WIDTH,
+            height=HEIGHT,
+            frames=tuple(frames),
+            scale=0.5,
+            source={"manifest": "bv:1", "sfm": {"error_px": 0.3}, "名": "场景"},
+        )
+        return replace(info, **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_images() -> Callable[..., list[np.ndarray]]:
+    def make(num_frames: int = 3, *, height: int = HEIGHT, width: int = WIDTH) -> list[np.ndarray]:
+        y, x = np.mgrid[:height, :width]
+        return [
+            np.stack([(x * 9 + 20 * i) % 256, (y * 13) % 256, np.full_like(x, 40 * i)], axis=-1).astype(np.uint8)
+            for i in range(num_frames)
+        ]
+
+    return make
+
+
+@pytest.fixture
+def scene_file(tmp_path: Path, make_info: Callable, make_images: Callable) -> Path:
+    """A valid scene of three frames; frame 1 is PNG."""
+    images = make_images()
+    buffer = io.BytesIO()
+    Image.fromarray(images[1]).save(buffer, "PNG")
+    return write_scene(tmp_path / "scenes", make_info(), [images[0], buffer.getvalue(), images[2]])
+
+
+@pytest.fixture
+def repack() -> Callable[..., Path]:
+    """Rewrite a scene file with its members or its scene.json changed, by no rule of the writer."""
+
+    def change(
+        path: Path,
+        *,
+        edit: Callable[[dict[str, Any]], Any] | None = None,
+        members: dict[str, bytes | None] | None = None,
+        compression: int = zipfile.ZIP_STORED,
+    ) -> Path:
+        with zipfile.ZipFile(path) as archive:
+            contents: dict[str, bytes | None] = {name: archive.read(name) for name in archive.namelist()}
+        contents |= members or {}
+        if edit is not None:
+            data = json.loads(contents["scene.json"])
+            edit(data)
+            contents["scene.json"] = json.dumps(data).encode()
+        out = path.with_name("changed.zip")
+        with zipfile.ZipFile(out, "w", compression) as archive:
+            for name, content in contents.items():
+                if content is not None:
+                    archive.writestr(name, content)
+        return out
+
+    return change
+
+
+@pytest.fixture
+def rotation_z() -> Callable[[float], np.ndarray]:
+    def make(angle: float) -> np.ndarray:
+        c, s = math.cos(angle), math.sin(angle)
+        return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+    return make

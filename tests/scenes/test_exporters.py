@@ -1,0 +1,136 @@
+"""Exports: read back by the importers of this package, and by the other tools' own readers, to the last digit."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wnv.scenes.exporters.formats import EXPORTERS
+from wnv.scenes.importers.formats import IMPORTERS
+from wnv.scenes.read import open_scene
+from wnv.scenes.schema import SceneError
+from wnv.scenes.write import write_scene
+
+FORMATS = sorted(EXPORTERS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("shared_K", [True, False])
+def test_round_trip(tmp_path: Path, make_info: Callable, make_images: Callable, name: str, shared_K: bool) -> None:
+    path = write_scene(tmp_path, make_info(12, shared_K=shared_K), make_images(12))
+    EXPORTERS[name](path, tmp_path / "out")
+    [back_path] = IMPORTERS[name](tmp_path / "out", tmp_path / "back")
+    scene, back = open_scene(path), open_scene(back_path)
+    np.testing.assert_allclose(back.info.K, scene.info.K, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(back.info.camtoworld, scene.info.camtoworld, rtol=0, atol=1e-12)
+    assert (back.info.width, back.info.height) == (24, 16)
+    assert [back.image_bytes(i) for i in range(12)] == [scene.image_bytes(i) for i in range(12)]
+    if name == "nerfstudio":
+        np.testing.assert_array_equal(back.info.times_s, scene.info.times_s)
+    if name == "lvsm":
+        assert back.info.id == scene.info.id
+
+
+def test_nerfstudio_looks_along_minus_z(tmp_path: Path, scene_file: Path) -> None:
+    path = EXPORTERS["nerfstudio"](scene_file, tmp_path / "out")
+    content = json.loads(path.read_text())
+    assert (content["w"], content["h"]) == (24, 16)
+    for frame, truth in zip(content["frames"], open_scene(scene_file).info.camtoworld, strict=True):
+        pose = np.array(frame["transform_matrix"])
+        np.testing.assert_allclose(pose[:, 0], truth[:, 0], atol=1e-15)
+        np.testing.assert_allclose(pose[:, 1], -truth[:, 1], atol=1e-15)
+        np.testing.assert_allclose(pose[:, 2], -truth[:, 2], atol=1e-15)
+        np.testing.assert_allclose(pose[:, 3], truth[:, 3], atol=1e-15)
+        assert (tmp_path / "out" / frame["file_path"]).is_file()
+
+
+def test_nerfstudio_gives_shared_intrinsics_once(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
+    path = write_scene(tmp_path, make_info(shared_K=True), make_images())
+    content = json.loads(EXPORTERS["nerfstudio"](path, tmp_path / "out").read_text())
+    assert (content["fl_x"], content["fl_y"], content["cx"], content["cy"]) == (20.3, 19.1, 11.7, 8.4)
+    assert "fl_x" not in content["frames"][0]
+
+
+def test_colmap_text_has_pinholes_and_no_points(tmp_path: Path, scene_file: Path) -> None:
+    model = EXPORTERS["colmap"](scene_file, tmp_path / "out")
+    assert model == tmp_path / "out" / "sparse" / "0"
+    cameras = [line.split() for line in (model / "cameras.txt").read_text().splitlines() if line[0] != "#"]
+    assert [camera[:4] for camera in cameras] == [[str(n), "PINHOLE", "24", "16"] for n in (1, 2, 3)]
+    images = (model / "images.txt").read_text().splitlines()[1:]
+    assert images[1::2] == ["", "", ""]
+    assert (model / "points3D.txt").read_text().count("\n") == 1
+
+
+def test_colmap_itself_reads_it(tmp_path: Path, scene_file: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    model = pycolmap.Reconstruction(str(EXPORTERS["colmap"](scene_file, tmp_path / "out")))
+    info = open_scene(scene_file).info
+    assert model.num_images() == 3
+    for image in model.images.values():
+        index = int(Path(image.name).stem)
+        viewmat = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
+        np.testing.assert_allclose(viewmat @ info.camtoworld[index], np.eye(4), atol=1e-9)
+        np.testing.assert_allclose(model.cameras[image.camera_id].calibration_matrix(), info.K[index], atol=1e-9)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, np.pi, np.pi - 1e-9, -np.pi / 2])
+def test_colmap_quaternions_near_half_turns(
+    tmp_path: Path, make_info: Callable, make_images: Callable, rotation_z: Callable, angle: float
+) -> None:
+    info = make_info(1)
+    info.frames[0].camtoworld[:3, :3] = rotation_z(angle)
+    path = write_scene(tmp_path, info, make_images(1))
+    EXPORTERS["colmap"](path, tmp_path / "out")
+    [back] = IMPORTERS["colmap"](tmp_path / "out", tmp_path / "back")
+    np.testing.assert_allclose(open_scene(back).info.camtoworld, info.camtoworld, rtol=0, atol=1e-12)
+
+
+def test_lvsm_lists_its_metadata(tmp_path: Path, scene_file: Path) -> None:
+    EXPORTERS["lvsm"](scene_file, tmp_path / "out")
+    assert (tmp_path / "out" / "full_list.txt").read_text() == "metadata/room.json\n"
+    content = json.loads((tmp_path / "out" / "metadata" / "room.json").read_text())
+    info = open_scene(scene_file).info
+    frame = content["frames"][1]
+    assert content["scene_name"] == "room"
+    assert frame["fxfycxcy"] == [*info.K[1].diagonal()[:2], *info.K[1][:2, 2]]
+    np.testing.assert_allclose(np.array(frame["w2c"]) @ info.camtoworld[1], np.eye(4), atol=1e-14)
+    assert (tmp_path / "out" / frame["image_path"]).is_file()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_is_overwritten_unasked(tmp_path: Path, scene_file: Path, name: str) -> None:
+    out = tmp_path / "deep" / "out"
+    EXPORTERS[name](scene_file, out)
+    with pytest.raises(FileExistsError, match=r"out is not empty; set overwrite=true"):
+        EXPORTERS[name](scene_file, out)
+    first = sorted(out.rglob("*"))
+    (out / "images" / "stale.jpg").write_bytes(b"of an earlier export")
+    EXPORTERS[name](scene_file, out, overwrite=True)
+    assert sorted(out.rglob("*")) == first
+    assert os.listdir(out.parent) == ["out"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_other_files_are_never_lost(tmp_path: Path, scene_file: Path, name: str) -> None:
+    out = tmp_path / "home"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"home also holds thesis\.tex, which would be lost"):
+        EXPORTERS[name](scene_file, out, overwrite=True)
+    assert os.listdir(out) == ["thesis.tex"]
+    with pytest.raises(FileExistsError, match=r"thesis\.tex is a file; name a folder"):
+        EXPORTERS[name](scene_file, out / "thesis.tex", overwrite=True)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_failed_export_leaves_nothing(tmp_path: Path, scene_file: Path, name: str) -> None:
+    data = bytearray(scene_file.read_bytes())
+    position = data.index(b"frames/000002.jpg") + 40
+    data[position : position + 4] = b"oops"
+    scene_file.write_bytes(data)
+    with pytest.raises(SceneError, match=r"frames/000002\.jpg does not match its checksum"):
+        EXPORTERS[name](scene_file, tmp_path / "deep" / "out")
+    assert os.listdir(tmp_path / "deep") == []

@@ -1,0 +1,92 @@
+"""Images: what cannot be decoded whole is refused, and nothing is decoded that lies about its size."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wnv.scenes.images import decode_image, encode_image, image_header
+from wnv.scenes.schema import SceneError
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    y, x = np.mgrid[:48, :64]
+    return np.stack([x * 4, y * 5, (x + y) * 2], axis=-1).astype(np.uint8)
+
+
+def saved(image: Image.Image, image_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def png_declaring(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def test_png_is_lossless_and_jpeg_is_close(image: np.ndarray) -> None:
+    png = encode_image(image, image_format="png")
+    jpeg = encode_image(image, image_format="jpeg", quality=95)
+    assert image_header(png, where="x") == ("png", 64, 48)
+    assert image_header(jpeg, where="x") == ("jpeg", 64, 48)
+    np.testing.assert_array_equal(decode_image(png, width=64, height=48, where="x"), image)
+    assert np.abs(decode_image(jpeg, width=64, height=48, where="x").astype(int) - image).mean() < 2
+
+
+def test_grey_becomes_three_channels(image: np.ndarray) -> None:
+    data = saved(Image.fromarray(image[..., 0]), "JPEG")
+    pixels = decode_image(data, width=64, height=48, where="x")
+    np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
+
+
+def test_an_orientation_tag_changes_nothing(image: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.fromarray(image), "JPEG", exif=exif)
+    assert decode_image(data, width=64, height=48, where="x").shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "png"])
+@pytest.mark.parametrize("kept", [0.98, 0.5, 0.2])
+def test_truncated_images_are_refused(image: np.ndarray, image_format: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
+    data = encode_image(noise, image_format=image_format)
+    with pytest.raises(SceneError, match=r"scene 'a', frame 3: .*(truncated|not a readable)"):
+        decode_image(data[: int(len(data) * kept)], width=64, height=48, where="scene 'a', frame 3")
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a....", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(SceneError, match="frame 1: not a readable JPEG or PNG"):
+        image_header(data, where="frame 1")
+
+
+def test_other_formats_are_refused(image: np.ndarray) -> None:
+    with pytest.raises(SceneError, match="not a readable JPEG or PNG"):
+        image_header(saved(Image.fromarray(image), "BMP"), where="x")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+def test_transparent_and_palette_images_are_refused(image: np.ndarray, mode: str) -> None:
+    data = saved(Image.fromarray(image).convert(mode), "PNG")
+    with pytest.raises(SceneError, match=f"8-bit RGB or grey, got mode {mode}; convert"):
+        decode_image(data, width=64, height=48, where="x")
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_000, 9_500), (60_000, 60_000), (9_000, 8_000)])
+def test_a_decompression_bomb_is_not_decoded(width: int, height: int) -> None:
+    with pytest.raises(SceneError, match="frame 0: the image declares more than 67108864 pixels"):
+        decode_image(png_declaring(width, height), width=width, height=height, where="frame 0")
+
+
+def test_another_size_is_refused_before_decoding() -> None:
+    with pytest.raises(SceneError, match=r"the image is 8000 x 8000 and the scene says 64 x 48 \(width x height\)"):
+        decode_image(png_declaring(8000, 8000), width=64, height=48, where="x")

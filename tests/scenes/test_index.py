@@ -1,0 +1,127 @@
+"""The index of a folder: always rebuilt, never silent about a scene."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from wnv.scenes.index import SceneRecord, build_index, find_scenes, read_index
+from wnv.scenes.schema import SceneError
+from wnv.scenes.write import write_scene
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_info: Callable, make_images: Callable) -> Path:
+    root = tmp_path / "data"
+    write_scene(root, make_info(id="b", kind="dynamic"), make_images())
+    write_scene(root, make_info(2, id="a"), make_images(2))
+    write_scene(root / "more", make_info(1, id="c"), make_images(1))
+    return root
+
+
+def test_a_line_a_scene(folder: Path) -> None:
+    records = build_index(folder)
+    assert records == [
+        SceneRecord(id="a", file="a.zip", kind="static", num_frames=2, width=24, height=16),
+        SceneRecord(id="b", file="b.zip", kind="dynamic", num_frames=3, width=24, height=16),
+        SceneRecord(id="c", file="more/c.zip", kind="static", num_frames=1, width=24, height=16),
+    ]
+    assert read_index(folder) == records
+    lines = (folder / "index.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {
+        "id": "a", "file": "a.zip", "kind": "static", "num_frames": 2, "width": 24, "height": 16
+    }  # fmt: skip
+
+
+def test_it_can_be_rebuilt(folder: Path) -> None:
+    build_index(folder)
+    (folder / "a.zip").unlink()
+    assert [record.id for record in build_index(folder)] == ["b", "c"]
+    (folder / "index.jsonl").unlink()
+    assert [record.id for record in build_index(folder)] == ["b", "c"]
+
+
+def test_unfinished_files_are_not_scenes(folder: Path) -> None:
+    (folder / ".a.zip.host-1-00000000.tmp").write_bytes(b"half")
+    (folder / ".hidden.zip").write_bytes(b"half")
+    assert [path.name for path in find_scenes(folder)] == ["a.zip", "b.zip", "c.zip"]
+
+
+def test_all_refused_scenes_are_named_and_the_index_is_kept(folder: Path) -> None:
+    build_index(folder)
+    before = (folder / "index.jsonl").read_text()
+    (folder / "x.zip").write_bytes(b"no")
+    (folder / "b.zip").write_bytes((folder / "b.zip").read_bytes()[:100])
+    with pytest.raises(SceneError, match=r"2 of 4 scenes are refused(?s:.*)b\.zip: .*truncated(?s:.*)x\.zip: .*not a"):
+        build_index(folder)
+    assert (folder / "index.jsonl").read_text() == before
+    assert not [name for name in os.listdir(folder) if name.endswith(".tmp")]
+
+
+def test_two_scenes_of_one_id_are_refused(folder: Path) -> None:
+    (folder / "copy.zip").write_bytes((folder / "a.zip").read_bytes())
+    with pytest.raises(SceneError, match=r"copy\.zip: its id 'a' is also that of a\.zip"):
+        build_index(folder)
+
+
+def test_folders_without_scenes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        build_index(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"holds no scene file .*wnv-data import"):
+        build_index(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has no index\.jsonl; run `wnv-data index path="):
+        read_index(tmp_path)
+
+
+def test_a_file_that_is_gone_is_an_error(folder: Path) -> None:
+    build_index(folder)
+    (folder / "a.zip").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.zip is in the index but not in the folder.*wnv-data index"):
+        read_index(folder)
+
+
+def test_a_file_that_is_not_in_the_index_is_warned_about(
+    folder: Path, make_info: Callable, make_images: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_index(folder)
+    write_scene(folder, make_info(id="new"), make_images())
+    assert [record.id for record in read_index(folder)] == ["a", "b", "c"]
+    assert "holds 1 scene files that its index does not name (new.zip first)" in caplog.text
+
+
+def test_an_index_on_an_object_store(folder: Path) -> None:
+    records = build_index(folder)
+    with fsspec.open("memory://indexed/index.jsonl", "wb") as file:
+        file.write((folder / "index.jsonl").read_bytes())
+    assert read_index("memory://indexed/") == records
+    with pytest.raises(FileNotFoundError, match=r"memory://elsewhere has no index\.jsonl"):
+        read_index("memory://elsewhere")
+
+
+LINE = {"id": "a", "file": "a.zip", "kind": "static", "num_frames": 2, "width": 24, "height": 16}
+BROKEN = {
+    "not json": ("{", r"index\.jsonl:2: not a line of JSON"),
+    "no object": ("[]", r"index\.jsonl:2: a record has the fields id, file"),
+    "lacks a field": (json.dumps({"id": "a"}), r"index\.jsonl:2: a record has the fields"),
+    "wrong type": (json.dumps(LINE | {"width": "24"}), r"index\.jsonl:2: field 'width' cannot be '24'"),
+    "wrong kind": (json.dumps(LINE | {"kind": "x"}), r"index\.jsonl:2: field 'kind' cannot be 'x'"),
+    "leaves": (json.dumps(LINE | {"file": "../a.zip"}), r"index\.jsonl:2: file '\.\./a\.zip' leaves"),
+    "twice": (json.dumps(LINE | {"id": "b"}), "names scene 'b' twice"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_index_is_refused(tmp_path: Path, name: str) -> None:
+    line, message = BROKEN[name]
+    (tmp_path / "index.jsonl").write_text(json.dumps(LINE | {"id": "b"}) + "\n" + line + "\n")
+    with pytest.raises(ValueError, match=message):
+        read_index(tmp_path)
+
+
+def test_an_empty_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.jsonl").write_text("\n")
+    with pytest.raises(ValueError, match="names no scene"):
+        read_index(tmp_path)

@@ -1,0 +1,142 @@
+"""Writing: whole or not at all."""
+
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wnv.scenes.read import open_scene
+from wnv.scenes.schema import SceneError
+from wnv.scenes.write import write_scene
+
+
+def test_the_file_is_a_plain_uncompressed_zip(scene_file: Path) -> None:
+    assert scene_file.name == "room.zip"
+    with zipfile.ZipFile(scene_file) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["frames/000000.jpg", "frames/000001.png", "frames/000002.jpg", "scene.json"]
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_bytes_are_stored_as_they_are(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(make_images(1)[0]).save(buffer, "JPEG", quality=30)
+    path = write_scene(tmp_path, make_info(1), [buffer.getvalue()])
+    assert open_scene(path).image_bytes(0) == buffer.getvalue()
+
+
+def test_png_is_lossless(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
+    path = write_scene(tmp_path, make_info(), (image for image in make_images()), image_format="png")
+    scene = open_scene(path)
+    for index, image in enumerate(make_images()):
+        np.testing.assert_array_equal(scene.image_u8(index), image)
+
+
+def test_equal_scenes_are_equal_files(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
+    paths = [write_scene(tmp_path / name, make_info(), make_images()) for name in "ab"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_nothing_is_overwritten_unasked(scene_file: Path, make_info: Callable, make_images: Callable) -> None:
+    before = scene_file.read_bytes()
+    with pytest.raises(FileExistsError, match=r"room\.zip exists; set overwrite=true"):
+        write_scene(scene_file.parent, make_info(), make_images())
+    assert scene_file.read_bytes() == before
+    write_scene(scene_file.parent, make_info(2), make_images(2), overwrite=True)
+    assert len(open_scene(scene_file)) == 2
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
+    def images():
+        yield from make_images()
+        (tmp_path / "room.zip").write_text("another writer's")
+
+    with pytest.raises(FileExistsError, match="exists"):
+        write_scene(tmp_path, make_info(), images())
+    assert os.listdir(tmp_path) == ["room.zip"]
+    assert (tmp_path / "room.zip").read_text() == "another writer's"
+
+
+FAULTS = {
+    "too few": (lambda images: images[:2], "3 frames but 2 images"),
+    "too many": (lambda images: [*images, images[0]], "more images than its 3 frames"),
+    "damaged": (lambda images: [*images[:2], b"\xff\xd8\xff\xe0 no"], "scene 'room', frame 2: not a readable"),
+    "wrong size": (lambda images: [images[0], images[1][:, 1:], images[2]], r"frame 1: .*\(16, 24, 3\).*\(16, 23, 3\)"),
+    "turned": (lambda images: [images[0], images[1].swapaxes(0, 1), images[2]], r"frame 1: .*got uint8 \(24, 16, 3\)"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_failed_write_leaves_nothing(tmp_path: Path, make_info: Callable, make_images: Callable, name: str) -> None:
+    change, message = FAULTS[name]
+    with pytest.raises(SceneError, match=message):
+        write_scene(tmp_path, make_info(), iter(change(make_images())))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_overwrite_keeps_the_old_file(scene_file: Path, make_info: Callable, make_images: Callable) -> None:
+    before = hashlib.sha256(scene_file.read_bytes()).digest()
+    with pytest.raises(SceneError):
+        write_scene(scene_file.parent, make_info(), make_images(2), overwrite=True)
+    assert hashlib.sha256(scene_file.read_bytes()).digest() == before
+    assert os.listdir(scene_file.parent) == ["room.zip"]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
+    def images():
+        yield make_images()[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_scene(tmp_path, make_info(), images())
+    assert os.listdir(tmp_path) == []
+
+
+KILLED_WRITER = """
+    import sys, time
+    import numpy as np
+    from wnv.scenes.schema import Frame, SceneInfo
+    from wnv.scenes.write import write_scene
+
+    K = np.array([[20.0, 0, 12], [0, 20.0, 8], [0, 0, 1]])
+    frames = tuple(Frame(time_s=i, K=K, camtoworld=np.eye(4)) for i in range(3))
+
+    def images():
+        yield np.zeros((16, 24, 3), np.uint8)
+        yield np.zeros((16, 24, 3), np.uint8)
+        print("half", flush=True)
+        time.sleep(60)
+
+    write_scene(sys.argv[1], SceneInfo(id="room", kind="static", width=24, height=16, frames=frames), images())
+"""
+
+
+def test_a_killed_write_leaves_no_scene_and_the_next_one_clears_up(
+    tmp_path: Path, make_info: Callable, make_images: Callable
+) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(KILLED_WRITER), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half\n"
+        writing = os.listdir(tmp_path)
+        # A living writer's file is nobody else's to remove.
+        other = write_scene(tmp_path, make_info(id="room2"), make_images())
+        assert set(writing) <= set(os.listdir(tmp_path))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "room.zip").exists()
+    assert all(name.startswith(".room.zip.") for name in writing)
+    path = write_scene(tmp_path, make_info(), make_images())
+    assert len(open_scene(path)) == 3
+    assert sorted(os.listdir(tmp_path)) == ["room.zip", other.name]
