@@ -58,7 +58,11 @@ def atomic_folder(path: Path, *, entries: Collection[str], overwrite: bool = Fal
             # A folder with content cannot be replaced in one step; for an instant there is none, never half of one.
             retired = _temporary_name(path)
             os.replace(path, retired)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            except BaseException:
+                os.replace(retired, path)
+                raise
             shutil.rmtree(retired)
         else:
             os.replace(temporary, path)
