@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from wnv.data.synthetic_cameras import Shots, sample_shots
-from wnv.data.synthetic_places import Kind, sample_worlds
+from wnv.data.synthetic_places import check_kind, sample_worlds
 from wnv.data.synthetic_render import render_images
 from wnv.data.synthetic_world import World
 from wnv.geometry.poses import WorldFrame, fit_world_frame
@@ -46,6 +48,8 @@ class SyntheticDataset(Dataset[Example]):
         zoom_per_view: Draw a zoom for each view instead of one for each scene.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
         extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
+        free_time: Where things move, draw the targets' times apart from where they are on the camera's walk: a target may
+            then be any camera at any time. Otherwise the camera and the clock go together, as in a video.
         supersample: Rays per pixel along each image axis.
         pose_normalization: How `fit_world_frame` normalises the cameras.
         device: Where images are rendered; examples are always on the CPU.
@@ -62,11 +66,12 @@ class SyntheticDataset(Dataset[Example]):
         image_size: Sequence[int] = (64, 64),
         num_context: int = 2,
         num_target: int = 6,
-        kind: Kind = "static",
+        kind: str = "static",
         zoom_range: Sequence[float | int] = (1.0, 1.0),
         zoom_per_view: bool = False,
         fov_deg: float | int = 60.0,
         extrapolate: float | int = 0.1,
+        free_time: bool = False,
         supersample: int = 1,
         pose_normalization: Literal["mean", "first"] = "mean",
         device: str = "cpu",
@@ -79,6 +84,7 @@ class SyntheticDataset(Dataset[Example]):
         ):
             if value < 1:
                 raise ValueError(f"{name} of the synthetic world must be at least 1, got {value}")
+        check_kind(kind)
         if len(image_size) != 2 or min(image_size) < 1:
             raise ValueError(f"image_size must be (height, width) in pixels, each at least 1, got {tuple(image_size)}")
         if len(zoom_range) != 2 or not 0 < zoom_range[0] <= zoom_range[1]:
@@ -101,6 +107,7 @@ class SyntheticDataset(Dataset[Example]):
             "zoom_per_view": zoom_per_view,
             "fov_deg": fov_deg,
             "extrapolate": extrapolate,
+            "free_time": free_time,
         }
 
     def __len__(self) -> int:
@@ -153,6 +160,32 @@ class SyntheticDataset(Dataset[Example]):
         shots = sample_shots(world, seed=self.seed, indices=list(indices), epochs=list(epochs), **self._shots_settings)
         frame = fit_world_frame(shots.context.camtoworld, method=self.pose_normalization)
         return SyntheticDraw(world=world, shots=shots, frame=frame)
+
+    def render(
+        self, key: tuple[int, int] | int, cameras: Cameras, times: Float[Tensor, " view"] | None = None
+    ) -> Float[Tensor, "view 3 height width"]:
+        """The true images of an example's place from any cameras, such as a path between its context views.
+
+        Args:
+            key: Which example.
+            cameras: One camera a view, normalised as the example's own are; of any image size.
+            times: When each view sees the place, 0..1; None is time 0.
+        """
+        draw = self.draw([key])
+        raw = Cameras(
+            K=cameras.K[None],
+            camtoworld=draw.frame.undo(cameras.camtoworld[None]),
+            width=cameras.width,
+            height=cameras.height,
+        )
+        times = torch.zeros(cameras.batch_shape) if times is None else times
+        images = render_images(
+            draw.world.to(self.device),
+            raw.to(self.device),
+            times[None].to(self.device),
+            supersample=self.supersample,
+        )
+        return images[0].cpu()
 
     def _split(self, key: tuple[int, int] | int) -> tuple[int, int]:
         epoch, index = (0, key) if isinstance(key, int) else key

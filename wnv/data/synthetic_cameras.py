@@ -49,6 +49,7 @@ def sample_shots(
     zoom_per_view: bool = False,
     extrapolate: float | int = 0.1,
     fov_deg: float | int = 60.0,
+    free_time: bool = False,
 ) -> Shots:
     """Cameras for each scene: contexts spread over a short walk, targets anywhere on it, in the order of the walk.
 
@@ -66,10 +67,11 @@ def sample_shots(
         zoom_per_view: Draw a zoom for each view instead of one for each scene.
         extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
+        free_time: Draw the targets' times apart from where they are on the walk.
     """
     height, width = image_size
     keys = list(zip(indices, epochs, strict=True))
-    draws = Draws(seed=seed, stream="cameras", keys=keys, count=_NUM_DRAWS + 2 * (num_context + num_target))
+    draws = Draws(seed=seed, stream="cameras", keys=keys, count=_NUM_DRAWS + 3 * (num_context + num_target))
     low, high = zoom_range
     zoom_scene = draws.log_uniform(low, high)
     walks = _draw_walks(draws, world, zoom_scene)
@@ -80,7 +82,9 @@ def sample_shots(
     along = torch.cat([context_along, target_along], dim=1)
     zoom_view = draws.log_uniform(low, high, num_context + num_target)
     zoom = zoom_view if zoom_per_view else zoom_scene[:, None].expand_as(zoom_view)
-    times = torch.where(world.is_dynamic[:, None], along, 0.0)
+    free_times = draws.unit(num_target).sort(dim=1).values
+    clock = torch.cat([context_along, free_times], dim=1) if free_time else along
+    times = torch.where(world.is_dynamic[:, None], clock, 0.0)
 
     eyes = _walk(walks, along)
     free = clearance(world, eyes, times).amin(dim=1)

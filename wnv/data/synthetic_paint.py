@@ -24,7 +24,7 @@ _WALL_PATTERNS = (0.12, 0.08, 0.36, 0.24, 0.20, 0.0)
 _FLOOR_PATTERNS = (0.05, 0.35, 0.35, 0.05, 0.15, 0.05)
 _CEILING_PATTERNS = (0.6, 0.0, 0.0, 0.4, 0.0, 0.0)
 _PANEL_PATTERNS = (0.0, 0.15, 0.15, 0.25, 0.3, 0.15)
-_OBJECT_PATTERNS = (0.15, 0.2, 0.25, 0.15, 0.15, 0.1)
+_OBJECT_PATTERNS = (0.1, 0.22, 0.26, 0.15, 0.15, 0.12)
 
 
 def paint(draws: Draws, half: Float[Tensor, "scene body 3"], is_table: Bool[Tensor, " scene"]) -> Textures:
@@ -99,7 +99,7 @@ def _colours(draws: Draws, is_window: Bool[Tensor, "scene panel"]) -> Float[Tens
     second_saturation = saturation * torch.where(draws.chance(0.35, NUM_SURFACES), 0.15, 0.9)
     darker = value > 0.72
     second_value = torch.where(
-        darker, value * draws.uniform(0.3, 0.65, NUM_SURFACES), 1 - (1 - value) * draws.uniform(0.0, 0.4, NUM_SURFACES)
+        darker, value * draws.uniform(0.25, 0.55, NUM_SURFACES), 1 - (1 - value) * draws.uniform(0.0, 0.4, NUM_SURFACES)
     )
     first = torch.stack([hue, saturation, value], dim=-1)
     second = torch.stack([hue + hue_step, second_saturation, second_value], dim=-1)

@@ -1,7 +1,6 @@
 """Sampling of places: the layout, colours and motion of rooms and tables."""
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,7 +18,7 @@ from wnv.data.synthetic_world import (
     World,
 )
 
-Kind = Literal["static", "dynamic", "mixed"]
+KINDS = ("static", "dynamic", "mixed")
 
 _NUM_OBJECTS = NUM_BOXES + NUM_SPHERES + NUM_CYLINDERS
 _FIRST_SPHERE = NUM_BOXES
@@ -35,21 +34,30 @@ _BURIED = -200.0
 _HEADROOM = 0.65
 
 
-def sample_worlds(*, seed: int, indices: list[int], kind: Kind = "static", device: torch.device | str = "cpu") -> World:
+def check_kind(kind: str) -> None:
+    """Refuse what is no kind of scene.
+
+    Raises:
+        ValueError: If it is none of `KINDS`.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind of the synthetic world must be static, dynamic or mixed, got {kind!r}")
+
+
+def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device: torch.device | str = "cpu") -> World:
     """Places number `indices` of the synthetic world with the given seed.
 
     Args:
         seed: Seed of the world, at least 0; different seeds share no places.
         indices: Which places, each at least 0. A place does not depend on which others are asked for.
-        kind: Whether things move; `mixed` has half of each. The static and the dynamic place of one index are alike
-            but for the motion.
+        kind: Whether things move: `static`, `dynamic` or `mixed`, which has half of each. The static and the dynamic
+            place of one index are alike but for the motion.
         device: Where the result lives. It is drawn on the CPU, so every device gets the same.
 
     Raises:
         ValueError: If the kind is unknown or the seed or an index is negative.
     """
-    if kind not in ("static", "dynamic", "mixed"):
-        raise ValueError(f"kind of the synthetic world must be static, dynamic or mixed, got {kind!r}")
+    check_kind(kind)
     if any(index < 0 for index in indices):
         raise ValueError(f"indices of synthetic places must be at least 0, got {min(indices)}")
     draws = Draws(seed=seed, stream="place", keys=[(index,) for index in indices], count=_NUM_DRAWS)
@@ -100,8 +108,8 @@ def sample_worlds(*, seed: int, indices: list[int], kind: Kind = "static", devic
         spin=per_body("spin"),
         textures=paint(draws, half, is_table),
         light=light,
-        key=draws.uniform(0.5, 0.75),
-        ambient=draws.uniform(0.6, 0.8),
+        key=draws.uniform(0.42, 0.62),
+        ambient=draws.uniform(0.6, 0.76),
         lamp=room_half * lamp,
         focus=torch.stack([zero, zero, torch.where(is_table, base + 0.1, 0.55 * room_half[:, 2])], dim=-1),
         support=support,

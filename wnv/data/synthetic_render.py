@@ -4,11 +4,13 @@ Camera rays have z = 1, so the ray parameter is the depth along the optical axis
 a function of the pixel's column plus one of its row: intersections work on such outer sums and on nothing larger.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from wnv.data.synthetic_world import (
     BOX_SURFACES,
@@ -81,18 +83,16 @@ def render_worlds(
     """
     images = render_images(world, cameras, times, supersample=supersample)
     depth, surfaces, points = [], [], []
-    for chunk in _chunks(world, cameras):
-        rays = _Rays(world[chunk], cameras[chunk], times[chunk])
+    for rays in _cast(world, cameras, times):
         t, surface = rays.trace()
         depth.append(t)
         surfaces.append(surface)
         points.append(torch.stack(rays.points(t), dim=-1))
-    shape = (*cameras.batch_shape, cameras.height, cameras.width)
     return Rendering(
         images=images,
-        depth=torch.cat(depth).reshape(shape),
-        object_ids=SURFACE_BODY.to(images.device)[torch.cat(surfaces)].reshape(shape),
-        points=torch.cat(points).reshape(*shape, 3),
+        depth=torch.cat(depth).unflatten(0, times.shape),
+        object_ids=SURFACE_BODY.to(times.device)[torch.cat(surfaces)].unflatten(0, times.shape),
+        points=torch.cat(points).unflatten(0, times.shape),
     )
 
 
@@ -115,31 +115,31 @@ def render_images(
         width=cameras.width * supersample,
         height=cameras.height * supersample,
     )
-    images = []
-    for chunk in _chunks(world, fine):
-        rays = _Rays(world[chunk], fine[chunk], times[chunk])
-        image = rays.shade(*rays.trace())
-        images.append(torch.nn.functional.avg_pool2d(image, supersample) if supersample > 1 else image)
-    return torch.cat(images).unflatten(0, cameras.batch_shape)
+    images = (rays.shade(*rays.trace()) for rays in _cast(world, fine, times))
+    if supersample > 1:
+        images = (avg_pool2d(image, supersample) for image in images)
+    return torch.cat(list(images)).unflatten(0, times.shape)
 
 
-def _chunks(world: World, cameras: Cameras) -> list[slice]:
-    """Scenes to render at a time, as slices of the batch."""
-    rays = _RAYS_PER_CHUNK_CPU if cameras.K.device.type == "cpu" else _RAYS_PER_CHUNK
-    step = max(1, rays // (cameras.batch_shape[1] * cameras.width * cameras.height))
-    return [slice(start, start + step) for start in range(0, world.num_scenes, step)]
+def _cast(world: World, cameras: Cameras, times: Float[Tensor, "scene view"]) -> Iterator["_Rays"]:
+    """The rays of all views, as many views at a time as is fast."""
+    scenes = torch.arange(world.num_scenes, device=times.device).repeat_interleave(times.shape[1])
+    cameras = Cameras(cameras.K.flatten(0, 1), cameras.camtoworld.flatten(0, 1), cameras.width, cameras.height)
+    limit = _RAYS_PER_CHUNK_CPU if times.device.type == "cpu" else _RAYS_PER_CHUNK
+    step = max(1, limit // (cameras.width * cameras.height))
+    for start in range(0, len(scenes), step):
+        part = slice(start, start + step)
+        yield _Rays(world[scenes[part]], cameras[part], times.flatten()[part])
 
 
 class _Rays:
-    """The rays of several scenes' cameras, one through each pixel's centre; `n` counts scenes times views."""
+    """The rays of some views, one through each pixel's centre; `world` has one entry a view."""
 
-    def __init__(self, world: World, cameras: Cameras, times: Float[Tensor, "scene view"]) -> None:
-        num_views = times.shape[1]
-        rotation, centre = body_poses(world, times)
-        self.body_rotation, self.body_centre = rotation.flatten(0, 1), centre.flatten(0, 1)
-        # Everything that belongs to a scene, repeated for its views.
-        self.world = world[torch.arange(world.num_scenes, device=times.device).repeat_interleave(num_views)]
-        K, camtoworld = cameras.K.flatten(0, 1), cameras.camtoworld.flatten(0, 1)
+    def __init__(self, world: World, cameras: Cameras, times: Float[Tensor, " n"]) -> None:
+        self.world = world
+        rotation, centre = body_poses(world, times[:, None])
+        self.body_rotation, self.body_centre = rotation[:, 0], centre[:, 0]
+        K, camtoworld = cameras.K, cameras.camtoworld
         columns = torch.arange(cameras.width, device=K.device) + 0.5
         rows = torch.arange(cameras.height, device=K.device) + 0.5
         self.x = ((columns - K[:, 0, 2:]) / K[:, 0, :1])[:, None, None, :]
@@ -278,9 +278,9 @@ class _Rays:
         world = self.world
         lamp = world.lamp[:, :, None, None]
         distance = (px - lamp[:, 0]).square_() + (py - lamp[:, 1]).square_() + (pz - lamp[:, 2]).square_()
-        reach = 2.2 * (world.half[:, ROOM] ** 2).sum(-1)[:, None, None]
-        falloff = 1.2 / (1 + distance / reach)
-        lit = (towards_light * 0.3 + 1) * world.ambient[:, None, None]
+        reach = 2.6 * (world.half[:, ROOM] ** 2).sum(-1)[:, None, None]
+        falloff = 1.12 / (1 + distance / reach)
+        lit = (towards_light * 0.25 + 1) * world.ambient[:, None, None]
         direct = towards_light.clamp_min(0) * self._unshadowed(t) * world.key[:, None, None]
         lit = (lit + direct) * falloff * (1 - glow) + glow
         highlight = towards_gloss.clamp_(0, 1).square_().square_().square_().square_() * specular

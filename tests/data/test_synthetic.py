@@ -1,0 +1,225 @@
+import math
+
+import pytest
+import torch
+
+from wnv.data.synthetic import SyntheticDataset
+from wnv.data.synthetic_cameras import sample_shots
+from wnv.data.synthetic_draws import Draws, hsv_to_rgb
+from wnv.data.synthetic_places import sample_worlds
+from wnv.data.synthetic_world import OBJECTS, clearance, top
+from wnv.geometry.poses import is_rigid, nearest_pose
+from wnv.types import Example, collate
+
+
+def tensors(example: Example) -> list[torch.Tensor]:
+    views = (example.context, example.target)
+    return [x for v in views for x in (v.images, v.cameras.K, v.cameras.camtoworld, v.times)]
+
+
+def same(a: Example, b: Example) -> bool:
+    return a.scene == b.scene and all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic", "mixed"])
+def test_an_example_depends_on_its_key_alone(kind: str) -> None:
+    settings = {"image_size": (24, 40), "num_target": 3, "kind": kind, "seed": 5, "zoom_range": (1.0, 2.0)}
+    endless = SyntheticDataset(num_scenes=None, **settings)
+    together = endless.__getitems__([(0, 4), (0, 9), (2, 4), (0, 11)])
+    for key, example in zip([4, 9, (2, 4), 11], together, strict=True):
+        assert same(endless[key], example)
+    # The number of scenes, the order and what else is in the batch do not matter.
+    finite = SyntheticDataset(num_scenes=12, **settings)
+    assert same(finite.__getitems__([11, 4])[1], together[0])
+    assert not same(SyntheticDataset(num_scenes=12, **{**settings, "seed": 6})[4], together[0])
+
+
+def test_another_epoch_is_another_walk_through_the_same_place() -> None:
+    data = SyntheticDataset(num_scenes=3, image_size=(16, 24))
+    first, second = data.draw([(0, 1)]), data.draw([(1, 1)])
+    assert torch.equal(first.world.centre, second.world.centre)
+    assert torch.equal(first.world.textures.colours, second.world.textures.colours)
+    assert not torch.equal(first.shots.context.camtoworld, second.shots.context.camtoworld)
+    assert data[(0, 1)].scene == data[(1, 1)].scene
+
+
+def test_examples_have_the_shapes_and_ranges_they_should() -> None:
+    data = SyntheticDataset(
+        num_scenes=4, image_size=(24, 56), num_context=3, num_target=5, kind="dynamic", zoom_range=(1.0, 3.0)
+    )
+    assert len(data) == 4
+    batch = collate(data.__getitems__([0, 1, 2, 3]))
+    assert batch.context.images.shape == (4, 3, 3, 24, 56)
+    assert batch.target.images.shape == (4, 5, 3, 24, 56)
+    for views in (batch.context, batch.target):
+        assert views.images.dtype == torch.float32
+        assert views.images.min() >= 0
+        assert views.images.max() <= 1
+        assert views.images.flatten(2).std(-1).min() > 0.02, "a view shows something"
+        assert views.times.min() >= 0
+        assert views.times.max() <= 1
+        assert is_rigid(views.cameras.camtoworld).all()
+        assert (views.cameras.width, views.cameras.height) == (56, 24)
+    assert (batch.context.times.diff(dim=1) > 0).all()
+    assert (SyntheticDataset(num_scenes=1, image_size=(16, 16))[0].target.times == 0).all()
+
+
+def test_mixed_has_both_kinds_and_dynamic_only_adds_motion() -> None:
+    indices = list(range(32))
+    mixed = sample_worlds(seed=0, indices=indices, kind="mixed")
+    assert 8 <= mixed.is_dynamic.sum() <= 24
+    static, dynamic = (sample_worlds(seed=0, indices=indices, kind=kind) for kind in ("static", "dynamic"))
+    assert torch.equal(static.centre, dynamic.centre)
+    assert not static.is_dynamic.any()
+    assert (static.sway == 0).all()
+    assert (static.spin == 0).all()
+    assert 4 <= static.is_table.sum() <= 24, "there are rooms and tables"
+
+
+def test_focal_lengths_follow_the_zoom() -> None:
+    settings = {"num_scenes": None, "image_size": (32, 32), "num_target": 3}
+    plain = SyntheticDataset(**settings)[0].context.cameras.K
+    focal = 16 / math.tan(math.radians(30))
+    expected = torch.tensor([[focal, 0, 16], [0, focal, 16], [0, 0, 1]])
+    torch.testing.assert_close(plain, expected.expand(2, 3, 3))
+
+    draws = SyntheticDataset(**settings, zoom_range=(1.0, 3.0)).draw(list(range(64)))
+    zoom = torch.cat([draws.shots.context.K[..., 0, 0], draws.shots.target.K[..., 0, 0]], dim=1) / focal
+    assert torch.equal(zoom[:, :1].expand_as(zoom), zoom), "one focal length a scene"
+    assert 0.999 <= zoom.min() < 1.2
+    assert 2.5 < zoom.max() <= 3.001
+    per_view = SyntheticDataset(**settings, zoom_range=(1.0, 3.0), zoom_per_view=True)[0].target.cameras.K[:, 0, 0]
+    assert len(per_view.unique()) == 3
+
+    # A long image has square pixels and the field of view of the square with its area.
+    wide = SyntheticDataset(num_scenes=None, image_size=(32, 72))[0].context.cameras.K[0]
+    assert wide[0, 0].item() == pytest.approx(wide[1, 1].item())
+    assert wide[0, 0].item() == pytest.approx(24 / math.tan(math.radians(30)), rel=1e-5)
+    assert (wide[0, 2], wide[1, 2]) == (36, 16)
+
+
+def test_cameras_are_normalised_by_the_context_and_the_raw_world_is_there() -> None:
+    data = SyntheticDataset(num_scenes=None, image_size=(16, 24), num_context=3)
+    example, draw = data[7], data.draw([7])
+    centers = example.context.cameras.camtoworld[:, :3, 3]
+    assert centers.abs().max().item() == pytest.approx(1 / 1.35, rel=1e-4)
+    raw = draw.frame.undo(example.target.cameras.camtoworld[None])
+    torch.testing.assert_close(raw, draw.shots.target.camtoworld, atol=1e-4, rtol=0)
+    first = SyntheticDataset(num_scenes=None, image_size=(16, 24), pose_normalization="first")[7]
+    torch.testing.assert_close(first.context.cameras.camtoworld[0], torch.eye(4), atol=1e-5, rtol=0)
+
+
+def test_the_truth_can_be_had_from_any_camera() -> None:
+    data = SyntheticDataset(num_scenes=None, image_size=(24, 40), kind="dynamic", supersample=2)
+    example = data[(1, 3)]
+    again = data.render((1, 3), example.target.cameras, example.target.times)
+    assert (again - example.target.images).abs().mean() < 1e-3
+    earlier = data.render((1, 3), example.target.cameras)
+    assert (earlier - example.target.images).abs().mean() > 1e-3
+
+
+def test_free_time_parts_the_clock_from_the_walk() -> None:
+    settings = {"num_scenes": None, "image_size": (16, 24), "kind": "dynamic"}
+    bound, free = SyntheticDataset(**settings).draw([2]), SyntheticDataset(**settings, free_time=True).draw([2])
+    assert torch.equal(bound.shots.context_times, free.shots.context_times)
+    assert not torch.equal(bound.shots.target_times, free.shots.target_times)
+    assert free.shots.target_times.min() >= 0
+    assert free.shots.target_times.max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_no_camera_is_inside_anything(kind: str) -> None:
+    indices = list(range(150))
+    world = sample_worlds(seed=2, indices=indices, kind=kind)
+    shots = sample_shots(
+        world,
+        seed=2,
+        indices=indices,
+        epochs=[3] * len(indices),
+        image_size=(32, 48),
+        num_context=2,
+        num_target=6,
+        extrapolate=0.3,
+    )
+    for cameras, times in ((shots.context, shots.context_times), (shots.target, shots.target_times)):
+        free = clearance(world, cameras.camtoworld[..., None, :3, 3], times)
+        assert free.min() > 0.1
+        assert free.median() > 0.3
+
+
+def test_clearance_is_the_distance_to_the_nearest_surface() -> None:
+    world = sample_worlds(seed=0, indices=[0])
+    body = int(world.present[0, OBJECTS].nonzero()[0]) + OBJECTS.start
+    times = torch.zeros(1, 1)
+    centre = world.centre[:, None, None, body]
+    assert clearance(world, centre, times).item() < 0
+    assert clearance(world, torch.tensor([[[[0.0, 0.0, -1.0]]]]), times).item() == pytest.approx(-1.0)
+    room = world.half[0, 0]
+    near_corner = torch.tensor([room[0] - 0.05, room[1] - 0.3, 2 * room[2] - 0.4])
+    assert clearance(world, near_corner[None, None, None], times).item() == pytest.approx(0.05, abs=1e-5)
+
+
+def test_nothing_ever_reaches_the_uppermost_part_of_a_room() -> None:
+    world = sample_worlds(seed=4, indices=list(range(200)), kind="dynamic")
+    assert (top(world) <= 2 * world.half[:, 0, 2] - 0.6).all()
+
+
+@pytest.mark.parametrize(("kind", "zoom_range"), [("static", (1.0, 1.0)), ("dynamic", (1.0, 3.0))])
+def test_copying_the_nearest_view_is_a_poor_answer_but_not_a_hopeless_one(
+    kind: str, zoom_range: tuple[float, float]
+) -> None:
+    data = SyntheticDataset(num_scenes=None, seed=7, kind=kind, zoom_range=zoom_range)
+    scores = []
+    for example in data.__getitems__(list(range(32))):
+        nearest = nearest_pose(example.target.cameras.camtoworld, example.context.cameras.camtoworld)
+        error = (example.context.images[nearest] - example.target.images).square().flatten(1).mean(1)
+        scores.append(-10 * torch.log10(error.clamp_min(1e-8)))
+    assert 13 < torch.stack(scores).mean() < 18
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_scenes": 0}, "num_scenes of the synthetic world must be at least 1, got 0"),
+        ({"num_context": 0}, "num_context of the synthetic world must be at least 1"),
+        ({"image_size": (0, 8)}, r"image_size must be \(height, width\)"),
+        ({"zoom_range": (3.0, 1.0)}, "zoom_range must be"),
+        ({"kind": "still"}, "must be static, dynamic or mixed, got 'still'"),
+        ({"fov_deg": 180}, "fov_deg must lie between 0 and 150"),
+        ({"extrapolate": -1}, "extrapolate must be at least 0"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SyntheticDataset(**{"num_scenes": 2, **settings})
+
+
+def test_wrong_keys_are_refused() -> None:
+    data = SyntheticDataset(num_scenes=2, image_size=(8, 8))
+    with pytest.raises(IndexError, match=r"must be in 0\.\.1, got 2"):
+        data[2]
+    endless = SyntheticDataset(num_scenes=None, image_size=(8, 8))
+    with pytest.raises(IndexError, match="at least 0, got -1"):
+        endless[(0, -1)]
+    with pytest.raises(TypeError, match="endless"):
+        len(endless)
+    with pytest.raises(ValueError, match="seed of the synthetic world must be at least 0"):
+        sample_worlds(seed=-1, indices=[0])
+
+
+def test_draws_run_out_loudly_and_cover_their_range() -> None:
+    draws = Draws(seed=0, stream="place", keys=[(i,) for i in range(50)], count=100)
+    numbers = draws.uniform(2, 5, 8)
+    assert 2 <= numbers.min() < 2.2
+    assert 4.8 < numbers.max() < 5
+    assert torch.equal(draws.choice(torch.tensor([0.0, 1.0, 0.0])), torch.ones(50, dtype=torch.long))
+    torch.testing.assert_close(torch.linalg.vector_norm(draws.direction(4), dim=-1), torch.ones(50, 4))
+    with pytest.raises(RuntimeError, match="draws a scene were asked for"):
+        draws.unit(100)
+
+
+def test_hsv_to_rgb_of_known_colours() -> None:
+    hue = torch.tensor([0.0, 1 / 3, 2 / 3, 1.0, 0.25])
+    rgb = hsv_to_rgb(hue, torch.tensor([1.0, 1.0, 1.0, 0.0, 0.5]), torch.tensor([1.0, 1.0, 0.5, 0.7, 1.0]))
+    expected = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 0.5], [0.7, 0.7, 0.7], [0.75, 1, 0.5]])
+    torch.testing.assert_close(rgb, expected)

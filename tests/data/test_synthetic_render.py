@@ -1,0 +1,244 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from wnv.data.synthetic_cameras import sample_shots
+from wnv.data.synthetic_places import sample_worlds
+from wnv.data.synthetic_render import render_images, render_worlds
+from wnv.data.synthetic_world import BOXES, CYLINDERS, OBJECTS, PANELS, ROOM, SPHERES, World, body_poses, move_points
+from wnv.geometry.cameras import K_from_fov, project
+from wnv.geometry.poses import invert_se3, look_at
+from wnv.geometry.rays import raymap
+from wnv.types import Cameras
+
+HEIGHT, WIDTH = 40, 56
+
+
+def shots(world: World, indices: list[int], **settings):
+    settings = {"image_size": (HEIGHT, WIDTH), "num_context": 2, "num_target": 2, **settings}
+    return sample_shots(world, seed=0, indices=indices, epochs=[0] * len(indices), **settings)
+
+
+def empty_world() -> World:
+    """One large room with nothing in it; tests put things back."""
+    world = sample_worlds(seed=0, indices=[0])
+    centre, half = world.centre.clone(), world.half.clone()
+    centre[:, PANELS.start :] = torch.tensor([0.0, 0.0, -200.0])
+    half[:, ROOM] = torch.tensor([4.0, 5.0, 3.0])
+    centre[:, ROOM] = torch.tensor([0.0, 0.0, 3.0])
+    return dataclasses.replace(world, centre=centre, half=half)
+
+
+def put(world: World, body: int, centre: list[float], half: list[float], rotation: torch.Tensor | None = None) -> World:
+    centres, halves, rotations = world.centre.clone(), world.half.clone(), world.rotation.clone()
+    centres[:, body], halves[:, body] = torch.tensor(centre), torch.tensor(half)
+    rotations[:, body] = torch.eye(3) if rotation is None else rotation
+    return dataclasses.replace(world, centre=centres, half=halves, rotation=rotations)
+
+
+def camera(eye: list[float], target: list[float], *, width: int = WIDTH, height: int = HEIGHT) -> Cameras:
+    K = K_from_fov(fov_y_deg=50.0, width=width, height=height)
+    pose = look_at(torch.tensor(eye), torch.tensor(target), torch.tensor([0.0, 0.0, 1.0]))
+    return Cameras(K=K[None, None], camtoworld=pose[None, None], width=width, height=height)
+
+
+NOW = torch.zeros(1, 1)
+
+
+def test_depth_of_a_sphere_is_the_analytic_one() -> None:
+    body, centre, radius = SPHERES.start, [0.3, 0.4, 1.2], 0.7
+    world = put(empty_world(), body, centre, [radius] * 3)
+    view = camera([-2.5, -1.0, 1.7], [0.2, 0.3, 1.0])
+    drawn = render_worlds(world, view, NOW)
+
+    rays = raymap(view.K[0, 0].double(), view.camtoworld[0, 0].double(), height=HEIGHT, width=WIDTH)
+    origin, direction = rays[..., :3], rays[..., 3:]
+    arm = origin - torch.tensor(centre, dtype=torch.float64)
+    b = (arm * direction).sum(-1)
+    discriminant = b**2 - (arm**2).sum(-1) + radius**2
+    # Silhouette rays aside, where a rounding decides.
+    hit, miss = discriminant > 1e-4, discriminant < -1e-4
+    assert hit.sum() > 100
+    seen = drawn.object_ids[0, 0] == body
+    assert seen[hit].all()
+    assert not seen[miss].any()
+    distance = -b - discriminant.clamp_min(0).sqrt()
+    depth = distance * (direction @ view.camtoworld[0, 0, :3, 2].double())
+    torch.testing.assert_close(drawn.depth[0, 0].double()[hit], depth[hit], rtol=1e-4, atol=1e-4)
+
+
+def test_every_seen_point_lies_on_the_surface_of_the_body_it_is_said_to_be() -> None:
+    indices = list(range(12))
+    world = sample_worlds(seed=3, indices=indices, kind="dynamic")
+    shot = shots(world, indices)
+    drawn = render_worlds(world, shot.target, shot.target_times)
+    rotation, centre = body_poses(world, shot.target_times)
+    ids = drawn.object_ids.flatten(2)
+    points = drawn.points.flatten(2, 3)
+    index = ids[..., None].expand(-1, -1, -1, 3)
+    to_body = (
+        rotation.transpose(-1, -2).flatten(-2).gather(2, ids[..., None].expand(-1, -1, -1, 9)).unflatten(-1, (3, 3))
+    )
+    local = (to_body @ (points - centre.gather(2, index))[..., None]).squeeze(-1)
+    half = world.half[:, None].expand(-1, 2, -1, -1).gather(2, index)
+    flat = (local.abs() - half).amax(-1)
+    radius = torch.linalg.vector_norm(local, dim=-1) - half[..., 0]
+    to_side = torch.linalg.vector_norm(local[..., :2], dim=-1) - half[..., 0]
+    cylinder = torch.maximum(to_side, local[..., 2].abs() - half[..., 2])
+    off = torch.where(
+        (ids >= SPHERES.start) & (ids < SPHERES.stop), radius, torch.where(ids >= CYLINDERS.start, cylinder, flat)
+    )
+    assert off.abs().max() < 2e-3
+    assert off.abs().mean() < 1e-5
+    assert set(ids.unique().tolist()) == set(range(OBJECTS.stop)), "some kind of body is never seen"
+
+
+def test_points_project_to_the_pixel_centres_they_were_seen_at() -> None:
+    indices = [0, 1, 2]
+    world = sample_worlds(seed=0, indices=indices)
+    shot = shots(world, indices, zoom_range=(1.0, 3.0))
+    drawn = render_worlds(world, shot.target, shot.target_times)
+    viewmat = invert_se3(shot.target.camtoworld)
+    pixels, depth = project(drawn.points.flatten(2, 3), shot.target.K, viewmat)
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
+    expected = torch.stack([columns, rows], dim=-1).flatten(0, 1).expand_as(pixels)
+    torch.testing.assert_close(pixels, expected, rtol=0, atol=2e-3)
+    torch.testing.assert_close(depth, drawn.depth.flatten(2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_a_point_looks_the_same_from_elsewhere(kind: str) -> None:
+    """Reprojection with depth (and, where things move, their motion) finds the same depth and colour."""
+    indices = list(range(8))
+    world = sample_worlds(seed=1, indices=indices, kind=kind)
+    textures = dataclasses.replace(world.textures, specular=torch.zeros_like(world.textures.specular))
+    world = dataclasses.replace(world, textures=textures)
+    # Moving things turn in a fixed light: their colour changes, so only static scenes are compared in colour.
+    shot = shots(world, indices, image_size=(96, 128))
+    first = render_worlds(world, shot.context[:, :1], shot.context_times[:, :1])
+    other, times = shot.target[:, :1], shot.target_times[:, :1]
+    second = render_worlds(world, other, times)
+
+    moved = move_points(
+        world,
+        first.points.flatten(1, 3),
+        first.object_ids.flatten(1),
+        times_from=shot.context_times[:, 0],
+        times_to=times[:, 0],
+    )
+    pixels, depth = project(moved, other.K[:, 0], invert_se3(other.camtoworld[:, 0]))
+    column, row = pixels.floor().long().unbind(-1)
+    inside = (depth > 0) & (column >= 0) & (column < 128) & (row >= 0) & (row < 96)
+    index = row.clamp(0, 95) * 128 + column.clamp(0, 127)
+    seen_id = second.object_ids.flatten(1).gather(1, index)
+    seen_depth = second.depth.flatten(1).gather(1, index)
+    same = inside & (seen_id == first.object_ids.flatten(1))
+    error = (seen_depth - depth).abs() / depth
+    assert same.float().mean() > 0.3
+    # Within a pixel depth varies, most where a surface is seen at a grazing angle.
+    assert error[same].median() < 0.01
+    assert (error[same] < 0.05).float().mean() > 0.9
+    if kind == "static":
+        colour = second.images[:, 0].flatten(2).gather(2, index[:, None].expand(-1, 3, -1))
+        difference = (colour - first.images[:, 0].flatten(2)).abs().mean(1)
+        assert difference[same & (error < 0.02)].median() < 0.01
+
+
+def test_the_nearer_of_two_hides_the_farther() -> None:
+    view = camera([-3.0, 0.0, 1.0], [0.0, 0.0, 1.0])
+    near, far = BOXES.start, CYLINDERS.start
+    world = put(empty_world(), far, [1.0, 0.0, 1.0], [0.6, 0.6, 0.6])
+    middle = (0, 0, HEIGHT // 2, WIDTH // 2)
+    assert render_worlds(world, view, NOW).object_ids[middle] == far
+    world = put(world, near, [-0.5, 0.0, 1.0], [0.2, 0.3, 0.3])
+    drawn = render_worlds(world, view, NOW)
+    assert drawn.object_ids[middle] == near
+    assert drawn.depth[middle].item() == pytest.approx(2.3, abs=1e-4)
+    world = put(world, near, [2.0, 0.0, 1.0], [0.2, 0.3, 0.3])
+    drawn = render_worlds(world, view, NOW)
+    assert drawn.object_ids[middle] == far
+    world = put(world, near, [-4.5, 0.0, 1.0], [0.2, 0.3, 0.3])
+    assert render_worlds(world, view, NOW).object_ids[middle] == far, "what lies behind the camera is not seen"
+
+
+def test_rays_along_an_axis_give_no_nan() -> None:
+    """An odd image has rays exactly along the camera's axes, parallel to walls and faces."""
+    world = put(empty_world(), BOXES.start, [1.0, 0.0, 1.0], [0.5, 0.5, 0.5])
+    world = put(world, CYLINDERS.start, [2.5, 0.0, 1.0], [0.4, 0.4, 0.9])
+    view = camera([-2.0, 0.0, 1.0], [1.0, 0.0, 1.0], width=31, height=17)
+    drawn = render_worlds(world, view, NOW)
+    assert drawn.images.isfinite().all()
+    assert drawn.depth.isfinite().all()
+    assert drawn.depth[0, 0, 8, 15].item() == pytest.approx(2.5, abs=1e-4)
+
+
+def test_supersampling_averages_and_leaves_the_geometry_alone() -> None:
+    world = sample_worlds(seed=0, indices=[2])
+    shot = shots(world, [2])
+    plain = render_worlds(world, shot.target, shot.target_times)
+    fine = render_worlds(world, shot.target, shot.target_times, supersample=3)
+    assert torch.equal(plain.depth, fine.depth)
+    assert plain.images.shape == fine.images.shape
+    assert 0 < (plain.images - fine.images).abs().mean() < 0.05
+
+
+def test_motion_is_exact_and_only_where_things_move() -> None:
+    world = sample_worlds(seed=0, indices=list(range(6)), kind="dynamic")
+    times = torch.tensor([[0.0, 0.37, 1.0]]).expand(6, 3)
+    rotation, centre = body_poses(world, times)
+    torch.testing.assert_close(centre[:, 0], world.centre)
+    torch.testing.assert_close(rotation[:, 0], world.rotation)
+    torch.testing.assert_close(
+        rotation @ rotation.transpose(-1, -2), torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0
+    )
+    # By the written-out formula, for one moving body.
+    scene, body = (world.hop > 0).nonzero()[0].tolist()
+    t = 0.37
+    angle = world.pace[scene, body] * t
+    expected = world.centre[scene, body] + world.sway[scene, body] * angle.sin()
+    expected = expected + world.swing[scene, body] * (1 - angle.cos())
+    expected[2] += world.hop[scene, body] * abs(math.sin(world.hop_pace[scene, body] * t))
+    torch.testing.assert_close(centre[scene, 1, body], expected)
+    angle = torch.acos((torch.trace(rotation[scene, 1, body] @ rotation[scene, 0, body].T) - 1) / 2)
+    assert angle.item() == pytest.approx(abs(world.spin[scene, body].item()) * t, abs=2e-3)
+    assert (centre[:, 1] - centre[:, 0]).norm(dim=-1).amax(-1).min() > 0.01, "something moves in every dynamic scene"
+    torch.testing.assert_close(centre[:, 1, : OBJECTS.start], centre[:, 0, : OBJECTS.start])
+    assert torch.equal(world.half[:, PANELS, 2], torch.zeros(6, 3))
+
+
+def test_moved_points_keep_their_place_on_the_body() -> None:
+    world = sample_worlds(seed=0, indices=[0, 1], kind="dynamic")
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, OBJECTS.stop, (2, 50), generator=generator)
+    start, end = torch.tensor([0.1, 0.2]), torch.tensor([0.8, 0.9])
+    points = torch.rand(2, 50, 3, generator=generator)
+    there = move_points(world, points, ids, times_from=start, times_to=end)
+    back = move_points(world, there, ids, times_from=end, times_to=start)
+    torch.testing.assert_close(back, points, atol=1e-4, rtol=0)
+    torch.testing.assert_close(there[ids == ROOM], points[ids == ROOM])
+
+
+def test_a_static_scene_does_not_know_the_time() -> None:
+    world = sample_worlds(seed=0, indices=[0, 1])
+    shot = shots(world, [0, 1])
+    early = render_images(world, shot.target, torch.zeros(2, 2))
+    late = render_images(world, shot.target, torch.ones(2, 2))
+    assert torch.equal(early, late)
+    moving = sample_worlds(seed=0, indices=[0, 1], kind="dynamic")
+    assert torch.equal(render_images(moving, shot.target, torch.zeros(2, 2)), early), "at rest they are the same place"
+    assert not torch.equal(render_images(moving, shot.target, torch.ones(2, 2)), early)
+
+
+def test_wrong_input_is_refused() -> None:
+    world = sample_worlds(seed=0, indices=[0])
+    view = camera([0.0, 0.0, 1.5], [1.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="supersample must be at least 1"):
+        render_images(world, view, NOW, supersample=0)
+    with pytest.raises(ValueError, match="must share their scenes and views"):
+        render_images(world, view, torch.zeros(1, 2))
+    skewed = view.K.clone()
+    skewed[..., 0, 1] = 1
+    with pytest.raises(ValueError, match="no skew"):
+        render_images(world, dataclasses.replace(view, K=skewed), NOW)
