@@ -48,8 +48,8 @@ class SyntheticDataset(Dataset[Example]):
         zoom_per_view: Draw a zoom for each view instead of one for each scene.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
         extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
-        free_time: Where things move, draw the targets' times apart from where they are on the camera's walk: a target may
-            then be any camera at any time. Otherwise the camera and the clock go together, as in a video.
+        free_time: Where things move, draw the targets' times apart from where they are on the camera's walk: a target
+            may then be any camera at any time. Otherwise the camera and the clock go together, as in a video.
         supersample: Rays per pixel along each image axis.
         pose_normalization: How `fit_world_frame` normalises the cameras.
         device: Where images are rendered; examples are always on the CPU.

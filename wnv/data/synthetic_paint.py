@@ -1,11 +1,11 @@
 """Colours and patterns of a place: pale walls, wooden, tiled or carpeted floors, and colourful things."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from wnv.data.synthetic_draws import Draws, hsv_to_rgb
-from wnv.data.synthetic_textures import NUM_PATTERNS, Textures, sample_textures
+from wnv.data.synthetic_textures import Textures, sample_textures
 from wnv.data.synthetic_world import (
     BOX_SURFACES,
     CEILING,
@@ -35,7 +35,6 @@ def paint(draws: Draws, half: Float[Tensor, "scene body 3"], is_table: Bool[Tens
     pattern_weights[FLOOR] = torch.tensor(_FLOOR_PATTERNS)
     pattern_weights[CEILING] = torch.tensor(_CEILING_PATTERNS)
     pattern_weights[PANEL_SURFACES] = torch.tensor(_PANEL_PATTERNS)
-    assert pattern_weights.shape[1] == NUM_PATTERNS
     patterns = draws.choice(pattern_weights)[:, shared_with]
 
     # Patterns are sized by what they cover: one to three periods across an object.
@@ -65,7 +64,7 @@ def paint(draws: Draws, half: Float[Tensor, "scene body 3"], is_table: Bool[Tens
     )
 
 
-def _flat_axis() -> Tensor:
+def _flat_axis() -> Int[Tensor, " surface"]:
     """Axis of its body's frame each surface is perpendicular to, -1 for curved ones."""
     axis = torch.full((NUM_SURFACES,), -1)
     axis[ROOM_SURFACES] = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -75,7 +74,7 @@ def _flat_axis() -> Tensor:
     return axis
 
 
-def _shared_with() -> Tensor:
+def _shared_with() -> Int[Tensor, " surface"]:
     """The surface whose colours and pattern each surface has: one pattern a body, and one for all four walls."""
     surfaces = torch.arange(NUM_SURFACES)
     shared = surfaces.clone()

@@ -16,7 +16,6 @@ from torch import Tensor
 from wnv.data.synthetic_draws import Draws, axis_angle_rotation
 
 SOLID, CHECKER, STRIPES, GRADIENT, NOISE, DOTS = range(6)
-NUM_PATTERNS = 6
 
 
 @dataclass(frozen=True)
