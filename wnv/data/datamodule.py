@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from wnv.data.order import DrawKey, DrawOrder, EvaluationOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.synthetic import SyntheticDataset
-from wnv.data.synthetic_places import Kind
 from wnv.data.view_sampling import HoldoutSampler, ViewSampler
 from wnv.types import Batch, Example, collate
 
@@ -263,7 +262,7 @@ class SyntheticDataModule(ExampleDataModule):
         num_context: int,
         num_target: int,
         batch_size: int,
-        kind: Kind = "static",
+        kind: Literal["static", "dynamic"] = "static",
         zoom_range: Sequence[float | int] = (1.0, 3.0),
         zoom_per_view: bool = False,
         fov_deg: float | int = 60.0,
