@@ -1,6 +1,5 @@
 """`wnv-demo`: the whole way in minutes, without a download: train, score on unseen scenes, draw a camera path."""
 
-import datetime
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wnv.cli.app import hydra_main
-from wnv.cli.eval import SHEET_FILE, evaluate_with_progress, pick_spread
+from wnv.cli.eval import SHEET_FILE, evaluate_with_progress, pick_spread, shorten
 from wnv.cli.train import train
 from wnv.device import resolve_device
 from wnv.evaluation.evaluator import SUMMARY_FILE
@@ -27,7 +26,7 @@ RULE = "-" * 100
 def run(cfg: DictConfig) -> None:
     """Train, evaluate, draw, and say where everything is."""
     start = time.monotonic()
-    out = Path(HydraConfig.get().runtime.output_dir)
+    out = shorten(Path(HydraConfig.get().runtime.output_dir))
     run_dir = out / "run"
     if run_dir.exists() and not cfg.overwrite:
         raise FileExistsError(f"{out} holds a demo; choose another out= or pass overwrite=true")
@@ -35,7 +34,10 @@ def run(cfg: DictConfig) -> None:
     device = resolve_device(cfg.trainer.accelerator)
 
     begin = "random weights" if cfg.from_scratch else f"the weights {cfg.init_from}"
-    _say(f"[1/3] Training on the synthetic world, beginning with {begin}: {_length(train_cfg)}")
+    _say(
+        f"[1/3] Training on the synthetic world, beginning with {begin}: "
+        f"{train_cfg.trainer.max_steps} steps, {_duration(60 * _minutes(cfg))} at most"
+    )
     train(train_cfg, run_dir=run_dir)
 
     _say(f"\n[2/3] Scoring on {cfg.num_eval_scenes} scenes that it has never seen")
@@ -74,11 +76,11 @@ def run(cfg: DictConfig) -> None:
     examples = [data.val_dataset[i] for i in pick_spread(records, count=cfg.num_sheet_scenes)]
     sheet = write_png(out / SHEET_FILE, target_sheet(model, examples, device=device), overwrite=cfg.overwrite)
 
-    took = datetime.timedelta(seconds=round(time.monotonic() - start))
     psnr, copy = summary.model["psnr"].mean, summary.copy["psnr"].mean
     _say(
         f"\n{RULE}\n"
-        f"Done in {took} (h:mm:ss). KoNet {psnr:.2f} dB, copying the nearest context view {copy:.2f} dB.\n\n"
+        f"Done in {_duration(time.monotonic() - start)}. "
+        f"KoNet {psnr:.2f} dB, copying the nearest context view {copy:.2f} dB.\n\n"
         f"  contact sheet  {sheet}   (context | target | drawn | nearest view)\n"
         f"  camera path    {film.mp4}\n"
         f"                 {film.gif}\n"
@@ -92,27 +94,32 @@ def run(cfg: DictConfig) -> None:
 
 def _compose_training(cfg: DictConfig, *, run_dir: Path) -> DictConfig:
     """The configuration that `wnv-train` would have, made with its own settings."""
-    way = cfg.scratch if cfg.from_scratch else cfg.fine_tuning
-    minutes = way.minutes if cfg.minutes is None else cfg.minutes
-    if not minutes > 0:
-        raise ValueError(f"minutes must be positive, got {minutes}")
-    limit = datetime.timedelta(minutes=minutes)
-    hours, seconds = divmod(max(1, round(limit.total_seconds())), 3600)
+    hours, seconds = divmod(max(1, round(60 * _minutes(cfg))), 3600)
     overrides = [
-        f"experiment={cfg.experiment}",
+        f"experiment={cfg.train_experiment}",
         f"seed={cfg.seed}",
         f"run_dir='{run_dir}'",
         f"init_from={'null' if cfg.from_scratch else repr(str(cfg.init_from))}",
         f"trainer.accelerator={cfg.trainer.accelerator}",
         f"trainer.max_time='{hours // 24:02}:{hours % 24:02}:{seconds // 60:02}:{seconds % 60:02}'",
-        *way.overrides,
+        *(cfg.scratch if cfg.from_scratch else cfg.fine_tuning).overrides,
         *cfg.train_overrides,
     ]
     return compose(config_name="train", overrides=overrides)
 
 
-def _length(train_cfg: DictConfig) -> str:
-    return f"{train_cfg.trainer.max_steps} steps, or {train_cfg.trainer.max_time[3:]} (h:mm:ss)"
+def _minutes(cfg: DictConfig) -> float | int:
+    minutes = cfg.minutes
+    if minutes is None:
+        minutes = (cfg.scratch if cfg.from_scratch else cfg.fine_tuning).minutes
+    if not minutes > 0:
+        raise ValueError(f"minutes must be positive, got {minutes}")
+    return minutes
+
+
+def _duration(seconds: float | int) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _size(data_cfg: DictConfig) -> str:

@@ -31,7 +31,7 @@ _LOADING = ("batch_size", "val_batch_size", "num_workers", "allow_changed_order"
 
 def run(cfg: DictConfig) -> float:
     """Evaluate, print the table, and give a Hydra sweeper the PSNR."""
-    out = Path(HydraConfig.get().runtime.output_dir)
+    out = shorten(Path(HydraConfig.get().runtime.output_dir))
     device = resolve_device(cfg.trainer.accelerator)
     model = open_weights(cfg.weights)
     data_config = _with_roots(cfg.data)
@@ -99,6 +99,11 @@ def pick_spread(records: list[SceneRecord], *, count: int) -> list[int]:
     order = sorted(records, key=lambda record: record.mean("model", "psnr"))
     places = torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().tolist()
     return [order[place].index for place in places]
+
+
+def shorten(path: Path) -> Path:
+    """The path relative to the current folder, if it lies in it: what a person would type."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _with_roots(data: DictConfig) -> DictConfig:

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from wnv.cli.app import hydra_main
+from wnv.cli.eval import shorten
 from wnv.device import resolve_device
 from wnv.evaluation.film import film_path
 from wnv.evaluation.sources import open_context
@@ -19,7 +20,7 @@ SYNTHETIC = "synthetic:"
 
 def run(cfg: DictConfig) -> None:
     """Draw the path and say where its files are."""
-    out = Path(HydraConfig.get().runtime.output_dir)
+    out = shorten(Path(HydraConfig.get().runtime.output_dir))
     device = resolve_device(cfg.trainer.accelerator)
     model = open_weights(cfg.weights)
     example = _open_scene(cfg, patch_size=model.patch_size)

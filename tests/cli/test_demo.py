@@ -1,0 +1,88 @@
+import json
+import sys
+
+import av
+import pytest
+from PIL import Image
+
+from wnv.cli.demo import main
+from wnv.evaluation.weights import open_weights
+
+SHRUNKEN = [
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "device=cpu",
+    "train_experiment=smoke",
+    'scratch.overrides=["trainer.max_steps=2","trainer.val_check_interval=2","optim.warmup_steps=1"]',
+    'fine_tuning.overrides=["trainer.max_steps=2","trainer.val_check_interval=2","optim.warmup_steps=1"]',
+    "minutes=1",
+    "num_eval_scenes=4",
+    "num_sheet_scenes=2",
+    "num_views=3",
+]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Runs the command in a folder of its own; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wnv-demo", *SHRUNKEN, *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):
+    code, stdout, stderr = call("from_scratch=true", "out=first")
+    assert code == 0, stderr
+    out = tmp_path / "first"
+    summary = json.loads((out / "eval" / "summary.json").read_text())
+    assert summary["num_scenes"] == 4
+    assert f"KoNet {summary['model']['psnr']['mean']:.2f} dB" in stdout
+    assert f"copying the nearest context view {summary['copy']['psnr']['mean']:.2f} dB" in stdout
+    for name in ("sheet.png", "path.mp4", "path.gif", "path.png", "eval/summary.json", "run"):
+        assert f"first/{name}" in stdout
+        assert (out / name).exists()
+    with av.open(str(out / "path.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 4
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.width > 5 * 160
+    assert open_weights(out / "run").config["dim"] == 32
+
+    code, _, stderr = call("from_scratch=true", "out=first")
+    assert code == 2
+    assert stderr == "wnv-demo: error: first holds a demo; choose another out= or pass overwrite=true\n"
+
+    # The trained weights are something to begin with, and the same seed gives the same scores.
+    code, stdout, stderr = call("init_from=first/run", "out=second")
+    assert code == 0, stderr
+    assert "beginning with the weights first/run" in stdout
+    code, _, stderr = call("from_scratch=true", "out=third")
+    assert code == 0, stderr
+    again = json.loads((tmp_path / "third" / "eval" / "summary.json").read_text())
+    assert again["model"]["psnr"]["mean"] == pytest.approx(summary["model"]["psnr"]["mean"], abs=1e-6)
+    assert (tmp_path / "third" / "path.gif").read_bytes() == (out / "path.gif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["minutes=0"], "minutes must be positive, got 0"),
+        (["init_from=konet_huge"], "no weights at 'konet_huge'"),
+        (["train_experiment=nothing"], "nothing"),
+        (['train_overrides=["trainer.max_stepz=3"]'], "max_stepz"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(call, arguments, message):
+    code, _, stderr = call("out=results", *arguments)
+    assert code == 2
+    assert stderr.startswith("wnv-demo: error: ")
+    assert stderr.count("\n") == 1
+    assert message in stderr
