@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 STARTS_FILE = "starts.jsonl"
+# What is read of the configuration, by this module or by its interpolations.
+_READ = {"data", "model", "loss", "optim", "paths", "trainer", "callbacks", "logger", "module"}
+_READ |= {"name", "seed", "run_dir", "resume", "init_from", "optimized_metric"}
 # Settings in which a resumed run may differ from what it was without being another run.
 _FREE_SETTINGS = ("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.")
 
@@ -66,6 +69,8 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
         ValueError: If settings cannot go together.
     """
     _quiet_lightning()
+    if unread := sorted(cfg.keys() - _READ):
+        log.warning("not read by wnv-train: %s", ", ".join(unread))
     _check_precision(cfg)
     checkpoint = _find_resumed(cfg, run_dir=run_dir, is_run_dir_given=is_run_dir_given)
     L.seed_everything(cfg.seed, workers=True, verbose=False)

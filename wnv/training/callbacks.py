@@ -61,7 +61,10 @@ class RunCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+        # At the end of the run here already: a checkpoint made after Lightning has closed its books of the last step
+        # would number the steps that follow wrongly when the run is made longer.
+        is_last = trainer.global_step == trainer.max_steps or trainer.should_stop
+        if trainer.global_step % self.every_n_steps == 0 or is_last:
             self._save_last(trainer)
 
     @override

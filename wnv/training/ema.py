@@ -5,11 +5,11 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
 from wnv.training.checkpoint import EMA_KEY
+from wnv.training.strategies import reshard_model
 
 
 class WeightAverage(L.Callback):
@@ -95,10 +95,7 @@ class WeightAverage(L.Callback):
 
 
 def _parameters(pl_module: L.LightningModule) -> dict[str, Tensor]:
-    if isinstance(pl_module.model, FSDPModule):
-        # After a forward pass without gradients the outermost module keeps its weights gathered, and would go on to use
-        # the gathered copy whatever is written into the shards.
-        pl_module.model.reshard()
+    reshard_model(pl_module.model)
     return dict(pl_module.model.named_parameters())
 
 

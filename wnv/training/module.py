@@ -15,7 +15,7 @@ from wnv.geometry.poses import nearest_pose
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
 from wnv.training.optim import adamw, warmup_cosine
-from wnv.training.strategies import shard_model
+from wnv.training.strategies import reshard_model, shard_model
 from wnv.types import Batch
 
 log = logging.getLogger(__name__)
@@ -212,6 +212,7 @@ class ViewSynthesisModule(L.LightningModule):
     @override
     def on_validation_epoch_end(self) -> None:
         self.validated_at_step = self.trainer.global_step
+        reshard_model(self.model)
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,117 @@
+import builtins
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from wnv.metrics import image
+from wnv.metrics.image import LPIPS, psnr, ssim
+
+
+def test_psnr_of_a_known_error() -> None:
+    truth = torch.full((2, 3, 3, 16, 24), 0.5)
+    torch.testing.assert_close(psnr(truth + 0.1, truth), torch.full((2, 3), 20.0), rtol=1e-5, atol=0)
+    assert psnr(truth[0, 0], truth[0, 0]) == 100.0
+
+
+def test_psnr_is_of_each_image_and_not_of_their_pool() -> None:
+    truth = torch.zeros(2, 3, 16, 24)
+    drawn = torch.stack([truth[0] + 0.1, truth[1] + 0.01])
+    torch.testing.assert_close(psnr(drawn, truth), torch.tensor([20.0, 40.0]), rtol=1e-5, atol=0)
+
+
+def slow_ssim(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Wang et al. 2004 for one channel, window by window, in float64, over windows that fit into the image."""
+    position = torch.arange(11, dtype=torch.float64) - 5
+    weights = torch.exp(-(position**2) / (2 * 1.5**2))
+    window = torch.outer(weights, weights) / weights.sum() ** 2
+    values = []
+    for row in range(one.shape[0] - 10):
+        for column in range(one.shape[1] - 10):
+            x, y = one[row : row + 11, column : column + 11], other[row : row + 11, column : column + 11]
+            mean_x, mean_y = (window * x).sum(), (window * y).sum()
+            var_x, var_y = (window * x * x).sum() - mean_x**2, (window * y * y).sum() - mean_y**2
+            covariance = (window * x * y).sum() - mean_x * mean_y
+            luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+            values.append(luminance * (2 * covariance + 0.03**2) / (var_x + var_y + 0.03**2))
+    return float(torch.stack(values).mean())
+
+
+def test_ssim_equals_the_written_out_formula() -> None:
+    truth = torch.rand(1, 3, 18, 15)
+    drawn = (truth + 0.2 * torch.randn(truth.shape)).clamp(0, 1)
+    expected = sum(slow_ssim(drawn[0, i].double(), truth[0, i].double()) for i in range(3)) / 3
+    assert float(ssim(drawn, truth)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_ssim_keeps_the_batch_axes_and_is_one_for_equal_images() -> None:
+    truth = torch.rand(2, 3, 3, 12, 20)
+    torch.testing.assert_close(ssim(truth, truth), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_other_ranges_are_refused(metric: object) -> None:
+    truth = torch.rand(1, 3, 16, 24)
+    with pytest.raises(ValueError, match=r"drawn must lie in 0\.\.1"):
+        metric(truth * 2 - 1, truth)
+    with pytest.raises(ValueError, match=r"truth must lie in 0\.\.1"):
+        metric(truth, truth * 255)
+    with pytest.raises(ValueError, match="drawn must be finite"):
+        metric(truth * math.nan, truth)
+
+
+def test_too_small_images_are_refused_by_ssim() -> None:
+    with pytest.raises(ValueError, match="at least 11 px a side, got 8 x 16"):
+        ssim(torch.rand(1, 3, 8, 16), torch.rand(1, 3, 8, 16))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_half_precision_is_measured_in_float32(metric: object) -> None:
+    truth = torch.rand(1, 3, 16, 24)
+    assert metric(truth.bfloat16(), truth).dtype == torch.float32
+
+
+def test_lpips_names_the_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def without(name: str, *args: object, **kwargs: object) -> object:
+        if name == "torchmetrics.image.lpip":
+            raise ImportError("no torchvision")
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"LPIPS \(alex\) needs torchvision: pip install 'wnv\[perceptual\]'"):
+        LPIPS(backbone="alex")
+
+
+class _MeanDistance:
+    """Stands in for torchmetrics' LPIPS: the mean over a call, accumulated over calls."""
+
+    def __init__(self, *, net_type: str, normalize: bool) -> None:
+        assert normalize, "images in 0..1 must be rescaled to -1..1"
+        self.calls = 0
+
+    def to(self, device: torch.device) -> "_MeanDistance":
+        return self
+
+    def reset(self) -> None:
+        self.calls = 0
+
+    def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return (one - other).abs().mean()
+
+
+def test_lpips_is_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    fake = SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_MeanDistance)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", fake)
+    metric = image.LPIPS(backbone="vgg")
+    truth = torch.zeros(1, 2, 3, 16, 24)
+    drawn = truth.clone()
+    drawn[0, 1] = 0.5
+    torch.testing.assert_close(metric(drawn, truth), torch.tensor([[0.0, 0.5]]))
+    assert metric.backbone == "vgg"
+    assert metric._metric.calls == 0
