@@ -58,7 +58,7 @@ def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):
 
     code, _, stderr = call("from_scratch=true", "out=first")
     assert code == 2
-    assert stderr == "wnv-demo: error: first holds a demo; choose another out= or pass overwrite=true\n"
+    assert stderr == "wnv-demo: error: first holds a demo; choose another out=\n"
 
     # The trained weights are something to begin with, and the same seed gives the same scores.
     code, stdout, stderr = call("init_from=first/run", "out=second")
@@ -74,6 +74,7 @@ def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["scene=4"], "scene must be in 0..3 (num_eval_scenes), got 4"),
         (["minutes=0"], "minutes must be positive, got 0"),
         (["init_from=konet_huge"], "no weights at 'konet_huge'"),
         (["train_experiment=nothing"], "nothing"),

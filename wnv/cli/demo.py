@@ -28,8 +28,10 @@ def run(cfg: DictConfig) -> None:
     start = time.monotonic()
     out = shorten(Path(HydraConfig.get().runtime.output_dir))
     run_dir = out / "run"
-    if run_dir.exists() and not cfg.overwrite:
-        raise FileExistsError(f"{out} holds a demo; choose another out= or pass overwrite=true")
+    if run_dir.exists():
+        raise FileExistsError(f"{out} holds a demo; choose another out=")
+    if cfg.scene is not None and not 0 <= cfg.scene < cfg.num_eval_scenes:
+        raise ValueError(f"scene must be in 0..{cfg.num_eval_scenes - 1} (num_eval_scenes), got {cfg.scene}")
     train_cfg = _compose_training(cfg, run_dir=run_dir)
     device = resolve_device(cfg.trainer.accelerator)
 
@@ -53,7 +55,6 @@ def run(cfg: DictConfig) -> None:
         out=evaluation,
         settings={"weights": str(run_dir), "fingerprint": fingerprint(model), "data": "synthetic"},
         batch_size=data.val_batch_size,
-        overwrite=cfg.overwrite,
     )
     _say(f"\n{summary.table(name='KoNet')}")
 
@@ -71,10 +72,9 @@ def run(cfg: DictConfig) -> None:
         there_and_back=True,
         fps=cfg.fps,
         title=example.scene,
-        overwrite=cfg.overwrite,
     )
     examples = [data.val_dataset[i] for i in pick_spread(records, count=cfg.num_sheet_scenes)]
-    sheet = write_png(out / SHEET_FILE, target_sheet(model, examples, device=device), overwrite=cfg.overwrite)
+    sheet = write_png(out / SHEET_FILE, target_sheet(model, examples, device=device))
 
     psnr, copy = summary.model["psnr"].mean, summary.copy["psnr"].mean
     _say(
@@ -98,7 +98,7 @@ def _compose_training(cfg: DictConfig, *, run_dir: Path) -> DictConfig:
     overrides = [
         f"experiment={cfg.train_experiment}",
         f"seed={cfg.seed}",
-        f"run_dir='{run_dir}'",
+        f"run_dir={str(run_dir)!r}",
         f"init_from={'null' if cfg.from_scratch else repr(str(cfg.init_from))}",
         f"trainer.accelerator={cfg.trainer.accelerator}",
         f"trainer.max_time='{hours // 24:02}:{hours % 24:02}:{seconds // 60:02}:{seconds % 60:02}'",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from wnv.evaluation.baselines import copy_nearest
 from wnv.evaluation.provenance import provenance
@@ -161,9 +161,16 @@ def _batches(
     num_workers: int,
 ) -> Iterator[tuple[list[int], Batch]]:
     """Batches of scenes that are not `done`, each with the scenes' places in the order."""
-    if isinstance(examples, Dataset):
+    if isinstance(examples, Dataset) and not isinstance(examples, IterableDataset):
         left = [index for index in range(len(examples)) if index not in done]
-        loader = DataLoader(examples, batch_size=batch_size, sampler=left, num_workers=num_workers, collate_fn=collate)
+        loader = DataLoader(
+            examples,
+            batch_size=batch_size,
+            sampler=left,
+            num_workers=num_workers,
+            collate_fn=collate,
+            multiprocessing_context="spawn" if num_workers else None,  # a forked copy of a running model may hang
+        )
         position = 0
         for batch in loader:
             yield left[position : position + len(batch)], batch
