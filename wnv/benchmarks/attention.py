@@ -1,0 +1,143 @@
+"""How much faster `cached` attention is than `joint`, with the same weights, and what the camera encoding costs."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from wnv.benchmarks.tables import Table
+from wnv.geometry.cameras import K_from_fov
+from wnv.geometry.poses import random_se3
+from wnv.models.konet import KoNet
+from wnv.types import Cameras, Views
+
+
+def run(
+    *,
+    dim: int = 768,
+    num_layers: int = 6,
+    num_heads: int = 16,
+    mlp_dim: int = 3072,
+    patch_size: int = 8,
+    image_size: Sequence[int] = (128, 128),
+    context_sizes: Sequence[int] = (2, 8, 16),
+    training_sizes: Sequence[Sequence[int]] = ((2, 6), (8, 6)),
+    repeats: int = 5,
+    training_repeats: int = 3,
+    device: str = "cpu",
+) -> Table:
+    """Time both attentions in turns, so that what else the machine does touches both alike.
+
+    Drawing: one view of an encoded scene against one view by joint attention. Training: forward and backward of one
+    scene. Encoding: a training step with `geope` and `rope2d` against one without any encoding.
+
+    Args:
+        dim: Features a token.
+        num_layers: Transformer blocks.
+        num_heads: Attention heads.
+        mlp_dim: Hidden features of the feed-forwards.
+        patch_size: Side of a patch, in pixels.
+        image_size: Height and width in pixels.
+        context_sizes: Numbers of context views to draw from.
+        training_sizes: Numbers of context and target views of the training steps.
+        repeats: Timed draws of each side; the median counts.
+        training_repeats: Timed training steps of each side; the median counts.
+        device: Where to run.
+    """
+    torch.manual_seed(0)
+    sizes = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "mlp_dim": mlp_dim, "patch_size": patch_size}
+    cached = KoNet(**sizes, attention="cached").to(device)
+    joint = KoNet(**sizes, attention="joint").to(device)
+    joint.load_state_dict(cached.state_dict())
+    plain = KoNet(**sizes, camera_encoding="none", patch_encoding="none").to(device)
+    rows, figures = [], {}
+
+    def compare(name: str, label: str, slow: Callable[[], None], fast: Callable[[], None], times: int) -> None:
+        slow_s, fast_s = time_in_turns(slow, fast, repeats=times, device=device)
+        figures[name] = slow_s / fast_s
+        rows.append((label, f"{slow_s * 1e3:.0f} ms", f"{fast_s * 1e3:.0f} ms", f"{slow_s / fast_s:.2f}x"))
+
+    for num_context in context_sizes:
+        context, target = _random_views(num_context, image_size, device), _random_views(1, image_size, device).cameras
+        with torch.no_grad():
+            scene = cached.encode(context)
+            compare(
+                f"draw_{num_context}",
+                f"draw a view from {num_context} encoded context views",
+                lambda context=context, target=target: joint(context, target),
+                lambda scene=scene, target=target: cached.render(scene, target),
+                repeats,
+            )
+    for num_context, num_target in training_sizes:
+        context = _random_views(num_context, image_size, device)
+        target = _random_views(num_target, image_size, device)
+        compare(
+            f"train_{num_context}_{num_target}",
+            f"training step, {num_context} context and {num_target} target views",
+            lambda context=context, target=target: _training_step(joint, context, target),
+            lambda context=context, target=target: _training_step(cached, context, target),
+            training_repeats,
+        )
+    num_context, num_target = training_sizes[0]
+    context, target = _random_views(num_context, image_size, device), _random_views(num_target, image_size, device)
+    encoded_s, plain_s = time_in_turns(
+        lambda: _training_step(cached, context, target),
+        lambda: _training_step(plain, context, target),
+        repeats=2 * training_repeats,
+        device=device,
+    )
+    figures["encoding_overhead"] = encoded_s / plain_s - 1
+    rows.append(
+        (
+            f"camera encoding in that step ({num_context}, {num_target})",
+            f"{encoded_s * 1e3:.0f} ms",
+            f"{plain_s * 1e3:.0f} ms",
+            f"{100 * figures['encoding_overhead']:+.1f} %",
+        )
+    )
+    num_tokens = (image_size[0] // patch_size) * (image_size[1] // patch_size)
+    return Table(
+        title=f"Attention: dim {dim}, {num_layers} layers, {num_tokens} tokens a view, float32 on {device}",
+        columns=("what", "joint / with encoding", "cached / without", "ratio"),
+        rows=rows,
+        figures=figures,
+    )
+
+
+def time_in_turns(
+    first: Callable[[], None], second: Callable[[], None], *, repeats: int, device: str = "cpu"
+) -> tuple[float, float]:
+    """Median seconds of two calls that are timed in turns, after one untimed call of each."""
+    durations: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats + 1):
+        for call, times in zip((first, second), durations, strict=True):
+            _wait(device)
+            start = time.perf_counter()
+            call()
+            _wait(device)
+            if turn:
+                times.append(time.perf_counter() - start)
+    return statistics.median(durations[0]), statistics.median(durations[1])
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def _training_step(model: KoNet, context: Views, target: Views) -> None:
+    model.zero_grad(set_to_none=True)
+    (model(context, target.cameras) - target.images).square().mean().backward()
+
+
+def _random_views(num_views: int, image_size: Sequence[int], device: str) -> Views:
+    height, width = image_size
+    generator = torch.Generator().manual_seed(num_views)
+    K = K_from_fov(fov_y_deg=60.0, width=width, height=height).expand(1, num_views, 3, 3)
+    camtoworld = random_se3((1, num_views), generator=generator, dtype=torch.float32)
+    return Views(
+        images=torch.rand(1, num_views, 3, height, width, generator=generator),
+        cameras=Cameras(K=K, camtoworld=camtoworld, width=width, height=height),
+        times=torch.zeros(1, num_views),
+    ).to(device)

@@ -1,0 +1,222 @@
+"""Which camera encoding learns most from equal training, and whether cached attention costs quality."""
+
+import logging
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from wnv.benchmarks.tables import Table
+from wnv.data.synthetic import SyntheticDataset
+from wnv.geometry.poses import nearest_pose
+from wnv.metrics.image import psnr
+from wnv.models.konet import KoNet
+from wnv.training.optim import adamw, warmup_cosine
+from wnv.types import Batch, Example, collate
+
+log = logging.getLogger(__name__)
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "none": {"camera_encoding": "none", "ray_code": "none"},
+    "plucker": {"camera_encoding": "none", "ray_code": "plucker"},
+    "gta": {"camera_encoding": "gta", "ray_code": "none"},
+    "geope": {"camera_encoding": "geope", "ray_code": "none"},
+    "geope, joint": {"camera_encoding": "geope", "ray_code": "none", "attention": "joint"},
+}
+EQUAL_TIME = "geope, joint, equal time"
+
+
+def run(
+    *,
+    variants: Sequence[str] = (*VARIANTS, EQUAL_TIME),
+    seeds: Sequence[int] = (0, 1, 2),
+    num_steps: int = 1000,
+    batch_size: int = 8,
+    num_train_scenes: int = 4096,
+    num_test_scenes: int = 128,
+    image_size: Sequence[int] = (32, 40),
+    zoom_range: Sequence[float | int] = (1.0, 2.0),
+    num_context: int = 2,
+    num_target: int = 6,
+    dim: int = 96,
+    num_layers: int = 4,
+    num_heads: int = 3,
+    lr: float = 2e-3,
+    warmup_steps: int = 50,
+    device: str = "cpu",
+) -> Table:
+    """Train small models that differ in one thing, on the same scenes in the same order, and test on unseen scenes.
+
+    The scenes are synthetic and static, every view with a zoom of its own. `equal time` gives joint attention the
+    processor time that cached attention took, instead of its steps.
+
+    Args:
+        variants: Names out of `VARIANTS`, and "geope, joint, equal time".
+        seeds: Of the weights and of the order of scenes; each variant runs once a seed.
+        num_steps: Optimiser steps.
+        batch_size: Scenes a step.
+        num_train_scenes: Scenes that training draws from, rendered once.
+        num_test_scenes: Unseen scenes that the score is a mean over.
+        image_size: Height and width in pixels.
+        zoom_range: Smallest and largest magnification of a view, log-uniform.
+        num_context: Context views a scene.
+        num_target: Target views a scene.
+        dim: Features a token.
+        num_layers: Transformer blocks.
+        num_heads: Attention heads.
+        lr: Peak learning rate.
+        warmup_steps: Steps until the peak.
+        device: Where to train.
+
+    Raises:
+        ValueError: If a variant is unknown, or equal time is asked for without what it is compared with.
+    """
+    unknown = [name for name in variants if name not in (*VARIANTS, EQUAL_TIME)]
+    if unknown:
+        raise ValueError(f"variants must be out of {', '.join((*VARIANTS, EQUAL_TIME))}; got {', '.join(unknown)}")
+    if EQUAL_TIME in variants and "geope" not in list(variants)[: list(variants).index(EQUAL_TIME)]:
+        raise ValueError(f"variants must name geope before {EQUAL_TIME!r}, because it sets the time; got {variants}")
+    world = {
+        "image_size": image_size,
+        "num_context": num_context,
+        "num_target": num_target,
+        "zoom_range": zoom_range,
+        "zoom_per_view": True,
+    }
+    train = _render(SyntheticDataset(num_scenes=num_train_scenes, seed=1, **world), batch_size)
+    test = _render(SyntheticDataset(num_scenes=num_test_scenes, seed=2, **world), batch_size)
+    copy_db = _score_copy(test, batch_size)
+    sizes = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "mlp_dim": 4 * dim}
+    recipe = {"batch_size": batch_size, "num_steps": num_steps, "lr": lr, "warmup_steps": warmup_steps}
+
+    scores: dict[str, list[float]] = {name: [] for name in variants}
+    steps: dict[str, list[int]] = {name: [] for name in variants}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for seed in seeds:
+        for name in variants:
+            options = VARIANTS["geope, joint" if name == EQUAL_TIME else name]
+            torch.manual_seed(seed)
+            model = KoNet(**sizes, **options).to(device)
+            budget_s = seconds["geope"][-1] if name == EQUAL_TIME else None
+            done, used_s = _train(model, train, seed=seed, budget_s=budget_s, **recipe)
+            score = _score(model, test, batch_size)
+            log.info("seed %d, %s: %.2f dB after %d steps, %.0f s", seed, name, score, done, used_s)
+            scores[name].append(score)
+            steps[name].append(done)
+            seconds[name].append(used_s)
+    return _tabulate(
+        scores, steps, seconds, copy_db=copy_db, num_seeds=len(seeds), settings={**sizes, **recipe, **world}
+    )
+
+
+def _tabulate(
+    scores: Mapping[str, Sequence[float]],
+    steps: Mapping[str, Sequence[int]],
+    seconds: Mapping[str, Sequence[float]],
+    *,
+    copy_db: float,
+    num_seeds: int,
+    settings: dict[str, Any],
+) -> Table:
+    rows = [("nearest context view, copied", f"{copy_db:.2f}", "", "", "")]
+    for name, values in scores.items():
+        spread = f" +- {statistics.stdev(values):.2f}" if num_seeds > 1 else ""
+        rows.append(
+            (
+                name,
+                f"{statistics.mean(values):.2f}{spread}",
+                "  ".join(f"{value:.2f}" for value in values),
+                f"{statistics.mean(steps[name]):.0f}",
+                f"{statistics.mean(seconds[name]):.0f}",
+            )
+        )
+    height, width = settings["image_size"]
+    low, high = settings["zoom_range"]
+    return Table(
+        title=(
+            f"Camera encodings: dim {settings['dim']}, {settings['num_layers']} layers, {height} x {width} px, zoom "
+            f"{low:g} to {high:g} a view, {settings['num_context']} context and {settings['num_target']} target views, "
+            f"{settings['batch_size']} scenes a step, {num_seeds} seeds"
+        ),
+        columns=("variant", "PSNR, dB", "by seed", "steps", "training, CPU s"),
+        rows=rows,
+        figures={"copy": copy_db, "psnr": dict(scores), "steps": dict(steps), "seconds": dict(seconds), **settings},
+    )
+
+
+def _train(
+    model: KoNet,
+    scenes: Sequence[Example],
+    *,
+    seed: int,
+    batch_size: int,
+    num_steps: int,
+    lr: float,
+    warmup_steps: int,
+    budget_s: float | None,
+) -> tuple[int, float]:
+    """Train for `num_steps`, or for about `budget_s` of processor time; steps done and seconds used."""
+    order = torch.Generator().manual_seed(seed)
+    drawn: list[int] = []
+    if budget_s is not None:
+        num_steps = max(warmup_steps + 1, round(budget_s / _seconds_a_step(model, scenes, batch_size)))
+    optimizer = adamw(model, lr=lr)
+    schedule = warmup_cosine(optimizer, warmup_steps=warmup_steps, max_steps=num_steps)
+    start = time.process_time()
+    for _ in range(num_steps):
+        if len(drawn) < batch_size:
+            drawn = torch.randperm(len(scenes), generator=order).tolist()
+        batch = collate([scenes[drawn.pop()] for _ in range(batch_size)]).to(_device(model))
+        _loss(model, batch).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+    return num_steps, time.process_time() - start
+
+
+def _seconds_a_step(model: KoNet, scenes: Sequence[Example], batch_size: int, num_trials: int = 5) -> float:
+    """Processor time of a forward and backward pass; leaves the weights as they were."""
+    batch = collate(scenes[:batch_size]).to(_device(model))
+    for trial in range(num_trials + 1):
+        if trial == 1:
+            start = time.process_time()
+        _loss(model, batch).backward()
+        model.zero_grad(set_to_none=True)
+    return (time.process_time() - start) / num_trials
+
+
+def _loss(model: KoNet, batch: Batch) -> torch.Tensor:
+    return functional.mse_loss(model(batch.context, batch.target.cameras), batch.target.images)
+
+
+@torch.no_grad()
+def _score(model: KoNet, scenes: Sequence[Example], batch_size: int) -> float:
+    scores = []
+    for start in range(0, len(scenes), batch_size):
+        batch = collate(scenes[start : start + batch_size]).to(_device(model))
+        drawn = model(batch.context, batch.target.cameras)
+        scores.append(psnr(drawn, batch.target.images).mean(dim=1))
+    return torch.cat(scores).mean().item()
+
+
+def _score_copy(scenes: Sequence[Example], batch_size: int) -> float:
+    scores = []
+    for example in scenes:
+        nearest = nearest_pose(example.target.cameras.camtoworld, example.context.cameras.camtoworld)
+        scores.append(psnr(example.context.images[nearest], example.target.images).mean())
+    return torch.stack(scores).mean().item()
+
+
+def _render(dataset: SyntheticDataset, batch_size: int) -> list[Example]:
+    examples: list[Example] = []
+    for start in range(0, len(dataset), batch_size):
+        examples += dataset.__getitems__(range(start, min(start + batch_size, len(dataset))))
+    return examples
+
+
+def _device(model: KoNet) -> torch.device:
+    return next(model.parameters()).device
