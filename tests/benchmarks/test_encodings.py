@@ -1,0 +1,47 @@
+import pytest
+
+from wnv.benchmarks.encodings import EQUAL_TIME, run
+
+SMALL = dict(
+    seeds=(0, 1),
+    num_steps=4,
+    batch_size=2,
+    num_train_scenes=4,
+    num_test_scenes=3,
+    image_size=(16, 24),
+    num_target=2,
+    dim=32,
+    num_layers=1,
+    num_heads=2,
+    warmup_steps=1,
+)
+
+
+def test_every_variant_is_trained_once_a_seed_on_the_same_terms():
+    table = run(**SMALL)
+    assert [row[0] for row in table.rows] == [
+        "nearest context view, copied",
+        "none",
+        "plucker",
+        "gta",
+        "geope",
+        "geope, joint",
+        EQUAL_TIME,
+    ]
+    assert all(len(scores) == 2 for scores in table.figures["psnr"].values())
+    for name in ("none", "plucker", "gta", "geope", "geope, joint"):
+        assert table.figures["steps"][name] == [4, 4]
+
+
+def test_is_repeatable():
+    once, again = (run(**SMALL, variants=("none", "geope")).figures["psnr"] for _ in range(2))
+    assert once == again
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [(("none", "prope"), "got prope"), ((EQUAL_TIME, "geope"), "must name geope before")],
+)
+def test_refuses_variants_that_cannot_be_compared(variants, message):
+    with pytest.raises(ValueError, match=message):
+        run(**SMALL, variants=variants)
