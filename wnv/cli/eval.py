@@ -58,10 +58,9 @@ def run(cfg: DictConfig) -> float:
         resume=cfg.resume,
         overwrite=cfg.overwrite,
     )
-    table = summary.table(name=Path(str(cfg.weights)).name)
+    table = f"{cfg.weights} on data={HydraConfig.get().runtime.choices.data}\n\n{summary.table(name='KoNet')}"
     (out / TABLE_FILE).write_text(table + "\n", encoding="utf-8")
-    _print(table)
-    _print("")
+    _print(f"\n{table}\n")
     files = [RECORDS_FILE, SUMMARY_FILE, TABLE_FILE]
     if cfg.num_sheet_scenes:
         chosen = pick_spread(read_records(out), count=cfg.num_sheet_scenes)
