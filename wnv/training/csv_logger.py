@@ -33,6 +33,7 @@ class CsvTable(Logger):
         self._columns: list[str] | None = None
         self._rows: list[dict[str, str]] = []
         self._num_written = 0
+        self._num_changes = 0  # rows added or changed since the last writing
         self._is_stale = False  # the file's head or an already written row has changed
 
     @property
@@ -52,7 +53,7 @@ class CsvTable(Logger):
 
     @override
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, float | int], step: int | None = None) -> None:
         """Add values to the row of `step`."""
         values = {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}  # epochs never end
         if not values:
@@ -64,10 +65,13 @@ class CsvTable(Logger):
         self._is_stale |= bool(new)
         if self._rows and self._rows[-1]["step"] == str(step):
             self._rows[-1] |= values
-            self._is_stale |= self._num_written == len(self._rows)
+            is_written = self._num_written == len(self._rows)
+            self._is_stale |= is_written
+            self._num_changes += is_written
         else:
             self._rows.append({"step": str(step), **values})
-        if len(self._rows) - self._num_written >= self.flush_every_n_rows:
+            self._num_changes += 1
+        if self._num_changes >= self.flush_every_n_rows:
             self.save()
 
     @override
@@ -88,6 +92,7 @@ class CsvTable(Logger):
                 writer.writerows(self._rows)
             os.replace(temporary, self.file)
         self._num_written = len(self._rows)
+        self._num_changes = 0
         self._is_stale = False
 
     @override

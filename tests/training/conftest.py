@@ -1,0 +1,94 @@
+"""A network and batches small enough to train in a blink."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from torch.utils.data import DataLoader
+
+from wnv.losses.image_loss import ImageLoss
+from wnv.models.konet import KoNet
+from wnv.training.module import ViewSynthesisModule
+from wnv.types import Batch, Cameras, Views
+
+HEIGHT, WIDTH = 16, 24
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")  # where a test does not validate
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    def make(seed: int = 0, num_scenes: int = 2, num_context: int = 2, num_target: int = 3) -> Batch:
+        generator = torch.Generator().manual_seed(seed)
+
+        def views(num_views: int) -> Views:
+            K = torch.tensor([[20.0, 0, WIDTH / 2], [0, 20, HEIGHT / 2], [0, 0, 1]]).repeat(num_scenes, num_views, 1, 1)
+            camtoworld = torch.eye(4).repeat(num_scenes, num_views, 1, 1)
+            camtoworld[..., :3, 3] = torch.randn(num_scenes, num_views, 3, generator=generator)
+            return Views(
+                images=torch.rand(num_scenes, num_views, 3, HEIGHT, WIDTH, generator=generator),
+                cameras=Cameras(K=K, camtoworld=camtoworld, width=WIDTH, height=HEIGHT),
+                times=torch.zeros(num_scenes, num_views),
+            )
+
+        scenes = tuple(f"scene-{seed}-{i}" for i in range(num_scenes))
+        return Batch(scenes=scenes, context=views(num_context), target=views(num_target))
+
+    return make
+
+
+@pytest.fixture
+def loader() -> Callable[[list[Batch]], DataLoader]:
+    """Lightning takes a bare list for a list of loaders."""
+    return lambda batches: DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+
+
+@pytest.fixture
+def make_module() -> Callable[..., ViewSynthesisModule]:
+    def make(**options: object) -> ViewSynthesisModule:
+        torch.manual_seed(1)
+        model = KoNet(dim=32, num_layers=2, num_heads=2, mlp_dim=64)
+        return ViewSynthesisModule(model=model, loss=ImageLoss(), **({"lr": 1e-3, "warmup_steps": 2} | options))
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
+    def make(**options: object) -> L.Trainer:
+        defaults = {
+            "max_steps": 4,
+            "max_epochs": -1,
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "default_root_dir": tmp_path,
+        }
+        has_checkpoints = any(isinstance(callback, Checkpoint) for callback in options.get("callbacks", []))
+        return L.Trainer(**(defaults | {"enable_checkpointing": has_checkpoints} | options))
+
+    return make
+
+
+@pytest.fixture
+def fake() -> Callable[..., object]:
+    """An object that passes for an instance of a class and has the given attributes only."""
+
+    def make(base: type, **attributes: object) -> object:
+        return type("Fake", (base,), {"__init__": lambda self: None, **attributes})()
+
+    return make

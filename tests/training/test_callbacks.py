@@ -1,0 +1,174 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image
+
+from wnv.training.callbacks import ImageGrid, RunCheckpoints, StepProgressBar, Throughput, make_grid
+from wnv.training.checkpoint import AtomicCheckpointIO
+
+
+def test_last_is_kept_at_its_interval_and_at_the_end(
+    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    seen = []
+
+    class Io(AtomicCheckpointIO):
+        def save_checkpoint(self, checkpoint: dict, path: Path, storage_options: object = None) -> None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            seen.append((checkpoint["global_step"], Path(path).name))
+
+    callback = RunCheckpoints(folder=tmp_path, every_n_steps=2, monitor=None)
+    trainer = make_trainer(max_steps=5, accumulate_grad_batches=2, callbacks=[callback], plugins=[Io()])
+    trainer.fit(make_module(), loader([make_batch(i) for i in range(10)]))
+    assert seen == [(2, "last.ckpt"), (4, "last.ckpt"), (5, "last.ckpt")]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("max", [1, 3]), ("min", [1, 2, 4])])
+def test_best_is_kept_by_its_metric(tmp_path: Path, fake: Callable, mode: str, expected: list[int]) -> None:
+    callback = RunCheckpoints(folder=tmp_path, monitor="val/psnr", mode=mode)
+    saved = []
+    for step, value in enumerate([10.0, 9.0, 12.0, 8.0], start=1):
+        trainer = fake(
+            L.Trainer,
+            sanity_checking=False,
+            state=SimpleNamespace(fn=TrainerFn.FITTING),
+            callback_metrics={"val/psnr": torch.tensor(value)},
+            save_checkpoint=lambda self, path, weights_only, step=step: saved.append((step, path)),
+        )
+        callback.on_validation_end(trainer, fake(L.LightningModule))
+        resumed = RunCheckpoints(folder=tmp_path, monitor="val/psnr", mode=mode)
+        resumed.load_state_dict(callback.state_dict())
+        callback = resumed
+    assert saved == [(step, tmp_path / "best.ckpt") for step in expected]
+
+
+def test_an_unknown_metric_is_refused_with_those_that_there_are(
+    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    callback = RunCheckpoints(folder=tmp_path, monitor="val/beauty")
+    trainer = make_trainer(val_check_interval=2, callbacks=[callback])
+    with pytest.raises(
+        ValueError, match=r"monitor must name a metric of validation \(.*val/psnr.*\), got 'val/beauty'"
+    ):
+        trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]), loader([make_batch(9)]))
+
+
+def test_throughput_counts_all_views_of_all_scenes(
+    make_batch: Callable, fake: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 2.0, 100.0, 102.0])
+    monkeypatch.setattr("wnv.training.callbacks.time.perf_counter", lambda: next(clock))
+    logged = {}
+    module = fake(L.LightningModule, log_dict=lambda self, values, batch_size: logged.update(values))
+    trainer = fake(L.Trainer, world_size=4)
+    batch = make_batch(num_scenes=2, num_context=2, num_target=3)
+    callback = Throughput(every_n_steps=2)
+    callback.on_train_start(trainer, module)
+    callback.on_train_batch_end(trainer, module, None, batch, 0)
+    callback.on_validation_end(trainer, module)  # ends at 100 s
+    callback.on_train_batch_end(trainer, module, None, batch, 1)
+    assert logged == {
+        "speed/scenes_per_s": 2 * 2 * 4 / 4.0,
+        "speed/views_per_s": 2 * 2 * 4 * 5 / 4.0,
+        "speed/scenes_seen": 16.0,
+    }
+    resumed = Throughput()
+    resumed.load_state_dict(callback.state_dict())
+    assert resumed.scenes_seen == 16
+
+
+def test_grid_shows_context_target_drawn_and_error(make_batch: Callable) -> None:
+    batch = make_batch(num_scenes=3, num_context=2)
+    drawn = batch.target.images.clone()
+    drawn[1, 0] = (drawn[1, 0] + 0.1).clamp(0, 1)
+    grid = make_grid(batch, drawn, num_scenes=2, error_gain=2.0)
+    height, width = 16 + 2, 24 + 2  # a border of one pixel on every side
+    assert grid.shape == (3, 2 * height, 5 * width)
+    cells = grid.unflatten(1, (2, height)).unflatten(3, (5, width)).permute(1, 3, 0, 2, 4)[..., 1:-1, 1:-1]
+    torch.testing.assert_close(cells[0, :2], batch.context.images[0])
+    torch.testing.assert_close(cells[0, 2], batch.target.images[0, 0])
+    torch.testing.assert_close(cells[1, 3], drawn[1, 0])
+    assert cells[0, 4].max() == 0
+    torch.testing.assert_close(cells[1, 4], (drawn[1, 0] - batch.target.images[1, 0]).abs() * 2)
+
+
+def test_grid_needs_images_of_one_size(make_batch: Callable) -> None:
+    batch = make_batch()
+    other = replace(batch, target=replace(batch.target, images=batch.target.images[..., :8, :]))
+    with pytest.raises(ValueError, match=r"got \(16, 24\) and \(8, 24\)"):
+        make_grid(other, other.target.images, num_scenes=1)
+
+
+def test_pictures_are_written_and_handed_to_the_loggers(tmp_path: Path, make_batch: Callable, fake: Callable) -> None:
+    shown = {}
+
+    class Board:
+        def add_image(self, tag: str, pixels: np.ndarray, step: int, dataformats: str) -> None:
+            shown["tensorboard"] = (tag, pixels.shape, step, dataformats)
+
+    class Wandb:
+        def log_image(self, key: str, images: list[np.ndarray], step: int) -> None:
+            shown["wandb"] = (key, images[0].shape, step)
+
+    callback = ImageGrid(folder=tmp_path / "images", num_scenes=2)
+    loggers = [SimpleNamespace(experiment=Board()), Wandb(), SimpleNamespace()]
+    trainer = fake(L.Trainer, sanity_checking=False, is_global_zero=True, global_step=7, loggers=loggers)
+    module = fake(L.LightningModule)
+    batch = make_batch()
+    callback.on_validation_batch_end(trainer, module, {"drawn": batch.target.images}, batch, 0)
+    callback.on_validation_batch_end(trainer, module, {"drawn": batch.target.images}, batch, 1)
+    files = list((tmp_path / "images").iterdir())
+    assert [file.name for file in files] == ["step_00000007.png"]
+    with Image.open(files[0]) as picture:
+        assert picture.size == (5 * 26, 2 * 18)
+    assert shown == {"tensorboard": ("val/images", (36, 130, 3), 7, "HWC"), "wandb": ("val/images", (36, 130, 3), 7)}
+
+
+def test_progress_shows_steps_loss_and_the_copy_to_beat(
+    make_batch: Callable,
+    make_module: Callable,
+    make_trainer: Callable,
+    loader: Callable,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer = make_trainer(max_steps=4, val_check_interval=2, enable_progress_bar=True, callbacks=[StepProgressBar()])
+    trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]), loader([make_batch(9)]))
+    shown = capsys.readouterr().err
+    assert "4/4" in shown
+    for text in ("loss 0.", "psnr ", "val ", "copy "):
+        assert text in shown
+
+
+def test_progress_can_be_switched_off(
+    make_batch: Callable,
+    make_module: Callable,
+    make_trainer: Callable,
+    loader: Callable,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bar = StepProgressBar()
+    bar.disable()
+    make_trainer(callbacks=[bar], enable_progress_bar=True).fit(
+        make_module(), loader([make_batch(i) for i in range(4)])
+    )
+    assert "4/4" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: RunCheckpoints(folder=folder, every_n_steps=0), "every_n_steps must be at least 1, got 0"),
+        (lambda folder: Throughput(every_n_steps=0), "every_n_steps must be at least 1, got 0"),
+        (lambda folder: ImageGrid(folder=folder, num_scenes=0), "num_scenes must be at least 1, got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tmp_path: Path, make: Callable, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path)

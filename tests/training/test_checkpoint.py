@@ -1,0 +1,152 @@
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from wnv.training.callbacks import RunCheckpoints
+from wnv.training.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint, resolve_checkpoint
+from wnv.training.ema import WeightAverage
+
+
+@pytest.fixture
+def run_dir(
+    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> Path:
+    """A run of four steps, with an average of the weights."""
+    folder = tmp_path / "run"
+    callbacks = [RunCheckpoints(folder=folder, every_n_steps=2, monitor=None), WeightAverage(decay=0.5)]
+    trainer = make_trainer(callbacks=callbacks, plugins=[AtomicCheckpointIO()])
+    trainer.fit(make_module(lr=1e-2), loader([make_batch(i) for i in range(4)]))
+    return folder
+
+
+def test_a_model_is_rebuilt_from_the_checkpoint_alone(run_dir: Path, make_batch: Callable) -> None:
+    checkpoint = torch.load(run_dir / "last.ckpt", weights_only=True)
+    model = load_model(run_dir)
+    assert model.config == checkpoint["model_config"]
+    assert not model.training
+    batch = make_batch()
+    assert model(batch.context, batch.target.cameras).shape == batch.target.images.shape
+
+
+def test_averaged_weights_are_preferred(run_dir: Path) -> None:
+    checkpoint = read_checkpoint(run_dir)
+    weight = load_model(run_dir / "last.ckpt").head.weight
+    torch.testing.assert_close(weight, checkpoint["ema_state_dict"]["head.weight"])
+    assert not torch.equal(weight, checkpoint["state_dict"]["model.head.weight"])
+
+
+def test_checkpoints_have_the_permissions_of_other_files(run_dir: Path) -> None:
+    other = run_dir / "other"
+    other.touch()
+    assert (run_dir / "last.ckpt").stat().st_mode == other.stat().st_mode
+
+
+def test_the_best_serves_where_there_is_no_last(run_dir: Path) -> None:
+    (run_dir / "last.ckpt").rename(run_dir / "best.ckpt")
+    assert resolve_checkpoint(run_dir) == run_dir / "best.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nowhere", "there is no such file or folder"), (".", "holds neither last.ckpt nor best.ckpt")],
+)
+def test_absent_checkpoints_are_named(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(FileNotFoundError, match=message):
+        load_model(tmp_path / name)
+
+
+def test_truncated_and_foreign_files_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    content = (run_dir / "last.ckpt").read_bytes()
+    (tmp_path / "truncated.ckpt").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.ckpt").write_text("hello")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "foreign.ckpt")
+    for name in ("truncated", "text"):
+        with pytest.raises(ValueError, match=rf"{name}\.ckpt is not a checkpoint, or a damaged one"):
+            read_checkpoint(tmp_path / f"{name}.ckpt")
+    with pytest.raises(ValueError, match="lacks state_dict or model_config"):
+        read_checkpoint(tmp_path / "foreign.ckpt")
+
+
+def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple:
+            return (os.mkdir, (str(tmp_path / "pwned"),))
+
+    torch.save({"state_dict": {}, "model_config": Malicious()}, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match="not a checkpoint, or a damaged one"):
+        load_model(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_weights_that_do_not_fit_are_refused(run_dir: Path) -> None:
+    checkpoint = torch.load(run_dir / "last.ckpt", weights_only=True)
+    for spoil, message in (
+        (lambda c: (c["state_dict"].pop("model.head.weight"), c["ema_state_dict"].clear()), "head.weight"),
+        (lambda c: c["model_config"].update(num_layers=3), "transformer.blocks.2"),
+        (lambda c: c["model_config"].update(num_wheels=3), "num_wheels"),
+    ):
+        spoiled = {
+            **checkpoint,
+            **{key: dict(checkpoint[key]) for key in ("state_dict", "ema_state_dict", "model_config")},
+        }
+        spoil(spoiled)
+        torch.save(spoiled, run_dir / "last.ckpt")
+        with pytest.raises(ValueError, match=rf"do not fit their model(.|\n)*{message}"):
+            load_model(run_dir)
+
+
+def test_a_failed_write_raises_and_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+
+    def full_disk(checkpoint: object, file: object) -> None:
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        io.save_checkpoint({"step": 2}, path)
+    monkeypatch.undo()
+    assert io.load_checkpoint(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "file" / "last.ckpt")
+
+
+def test_storage_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="has no storage_options"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "a.ckpt", storage_options={"a": 1})
+
+
+@pytest.mark.slow
+def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    program = """
+        import sys, torch
+        from wnv.training.checkpoint import AtomicCheckpointIO
+        step = 0
+        while True:
+            step += 1
+            AtomicCheckpointIO().save_checkpoint({"x": torch.full((2_000_000,), float(step))}, sys.argv[1])
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(path)])
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.kill()
+    process.wait()
+    values = torch.load(path, weights_only=True)["x"]
+    assert (values == values[0]).all()
+    assert values[0] >= 1

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from wnv.training.optim import adamw, lr_factor, warmup_cosine
+
+
+def test_only_matrices_decay_and_frozen_parameters_are_left_out() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    module[2].weight.requires_grad_(False)
+    optimizer = adamw(module, lr=1e-3, weight_decay=0.05)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay[id(module[0].weight)] == 0.05
+    assert decay[id(module[0].bias)] == 0.0
+    assert decay[id(module[1].weight)] == 0.0
+    assert id(module[2].weight) not in decay
+    assert len(decay) == 5
+    assert optimizer.defaults["betas"] == (0.9, 0.95)
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(ValueError, match="no trainable parameters"):
+        adamw(nn.Linear(2, 2).requires_grad_(False), lr=1.0)
+
+
+def test_schedule_equals_the_written_table() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.4)
+    scheduler = warmup_cosine(optimizer, warmup_steps=4, max_steps=12)
+    seen = []
+    for _ in range(13):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    half = 0.2 * math.cos(math.pi / 8), 0.2 * math.cos(math.pi / 4), 0.2 * math.cos(3 * math.pi / 8)
+    expected = [0.1, 0.2, 0.3, 0.4, 0.4, *(0.2 + h for h in half), 0.2, *(0.2 - h for h in reversed(half)), 0.0]
+    assert seen == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_warmup_begins_at_the_peak_and_past_the_end_stays_at_zero() -> None:
+    assert lr_factor(0, warmup_steps=0, max_steps=10) == 1.0
+    assert lr_factor(25, warmup_steps=0, max_steps=10) == 0.0
+
+
+@pytest.mark.parametrize("warmup_steps", [-1, 10, 11])
+def test_warmup_must_be_shorter_than_the_run(warmup_steps: int) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match=f"less than max_steps=10, got {warmup_steps}; set optim.warmup_steps"):
+        warmup_cosine(optimizer, warmup_steps=warmup_steps, max_steps=10)
