@@ -1,0 +1,284 @@
+import csv
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from wnv.cli.train import train
+from wnv.training.checkpoint import load_model, read_checkpoint
+
+TRAIN = [sys.executable, "-m", "wnv.cli.train", "experiment=smoke", "device=cpu"]
+TWO_STEPS = ["trainer.max_steps=2", "optim.warmup_steps=1", "trainer.val_check_interval=2"]
+
+
+@pytest.fixture
+def compose_smoke() -> Callable[..., DictConfig]:
+    def make(run_dir: Path, *overrides: str) -> DictConfig:
+        with initialize_config_module("wnv.conf", version_base="1.3"):
+            return compose("train", ["experiment=smoke", "device=cpu", f"run_dir={run_dir}", *overrides])
+
+    return make
+
+
+@pytest.fixture
+def fit(compose_smoke: Callable) -> Callable[..., dict[str, float]]:
+    return lambda run_dir, *overrides, **options: train(compose_smoke(run_dir, *overrides), run_dir=run_dir, **options)
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]}
+
+
+def command(*overrides: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE")}
+    return subprocess.run(
+        [*TRAIN, *overrides], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path, fit: Callable) -> None:
+    metrics = fit(tmp_path / "run")
+    assert {"val/psnr", "val/ssim", "val/psnr_copy", "train/loss", "speed/scenes_per_s"} <= metrics.keys()
+    names = {file.name for file in (tmp_path / "run").iterdir()}
+    assert names == {"config.yaml", "starts.jsonl", "metrics.csv", "last.ckpt", "best.ckpt", "images"}
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["optim"]["lr"] == 1e-3
+    assert "${" not in (tmp_path / "run" / "config.yaml").read_text(), "interpolations must be resolved"
+    start = json.loads((tmp_path / "run" / "starts.jsonl").read_text())
+    assert {"commit", "version", "torch", "command", "device", "date"} <= start.keys()
+    assert len(losses(tmp_path / "run")) == 8
+    assert len(list((tmp_path / "run" / "images").glob("*.png"))) == 2
+    assert read_checkpoint(tmp_path / "run")["global_step"] == 8
+    assert load_model(tmp_path / "run").config["dim"] == 32
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path: Path, fit: Callable) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit(tmp_path / name, *TWO_STEPS, f"seed={seed}", "trainer.limit_val_batches=0")
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert losses(tmp_path / "a") != losses(tmp_path / "c")
+
+
+def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path, fit: Callable) -> None:
+    """A real SIGKILL, at a moment that nobody chose."""
+    settings = [
+        "trainer.max_steps=120",
+        "trainer.val_check_interval=50",
+        "callbacks.checkpoints.every_n_steps=5",
+        "callbacks=ema",
+        "data.num_scenes=7",
+    ]
+    run_dir = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*TRAIN, *settings, f"run_dir={run_dir}"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 100
+    while not (run_dir / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    _, stderr = process.communicate()
+    assert process.returncode == -signal.SIGKILL, stderr
+    killed_at = read_checkpoint(run_dir)["global_step"]
+    assert 0 < killed_at < 120
+
+    resumed = fit(run_dir, *settings, "resume=last")
+    straight = fit(tmp_path / "straight", *settings)
+
+    expected = losses(tmp_path / "straight")
+    assert len(expected) == 120
+    if killed_at - 1 not in losses(run_dir):  # between the checkpoint and the row of its step, a few milliseconds
+        del expected[killed_at - 1]
+    assert losses(run_dir) == pytest.approx(expected, abs=1e-6)
+    for name in ("val/psnr", "val/ssim"):
+        assert resumed[name] == pytest.approx(straight[name], abs=1e-5)
+    one, other = read_checkpoint(run_dir), read_checkpoint(tmp_path / "straight")
+    for key in ("state_dict", "ema_state_dict"):
+        for name, value in other[key].items():
+            torch.testing.assert_close(one[key][name], value, rtol=0, atol=1e-6, msg=f"{key} {name}")
+    assert one["SyntheticDataModule"] == other["SyntheticDataModule"]
+    starts = [json.loads(line) for line in (run_dir / "starts.jsonl").read_text().splitlines()]
+    assert [start["resumed_from"] for start in starts] == [None, str(run_dir / "last.ckpt")]
+
+
+def test_a_longer_run_goes_on_where_the_shorter_ended(tmp_path: Path, fit: Callable) -> None:
+    quiet = ["trainer.limit_val_batches=0", "optim.warmup_steps=0"]
+    fit(tmp_path / "short", *quiet, "trainer.max_steps=3")
+    fit(tmp_path / "long", *quiet, "trainer.max_steps=5", f"resume={tmp_path / 'short'}")
+    assert sorted(losses(tmp_path / "short")) == [0, 1, 2]
+    assert sorted(losses(tmp_path / "long")) == [3, 4]
+
+
+def test_a_run_is_not_written_over(tmp_path: Path, fit: Callable) -> None:
+    fit(tmp_path / "run", *TWO_STEPS)
+    with pytest.raises(FileExistsError, match=r"holds a run already; continue it with resume=last"):
+        fit(tmp_path / "run", *TWO_STEPS)
+
+
+def test_a_start_that_failed_does_not_make_its_folder_a_run(tmp_path: Path, fit: Callable) -> None:
+    with pytest.raises(ValueError, match="warmup_steps must be at least 0 and less than max_steps=2"):
+        fit(tmp_path / "run", "trainer.max_steps=2", "optim.warmup_steps=5")
+    fit(tmp_path / "run", *TWO_STEPS)
+
+
+def test_changed_settings_are_told_when_a_run_is_resumed(
+    tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(tmp_path / "run", *TWO_STEPS)
+    with caplog.at_level(logging.WARNING):
+        fit(tmp_path / "run", *TWO_STEPS, "resume=last", "trainer.max_steps=3")
+    assert "resumed with other settings" in caplog.text
+    assert "trainer.max_steps: 2 -> 3" in caplog.text
+    assert "run_dir" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["precision=fp16"], ValueError, r"precision=fp16 does not train on a CPU; set precision=bf16"),
+        (["resume=nowhere.ckpt"], FileNotFoundError, r"no checkpoint at nowhere\.ckpt"),
+        (["resume=last"], FileNotFoundError, r"no checkpoint at .*run"),
+        (["init_from=no_such_weights"], FileNotFoundError, r"no weights at 'no_such_weights'"),
+        (["data.batch_size=0"], ValueError, r"batch_size must be at least 1, got 0"),
+        (["trainer.max_steps=-1"], ValueError, r"trainer\.max_steps must be positive"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    tmp_path: Path, fit: Callable, overrides: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 Hydra wraps what a constructor raises
+        fit(tmp_path / "run", *overrides)
+    cause = caught.value.__cause__ or caught.value
+    assert isinstance(cause, error)
+    assert caught.match(message)
+
+
+def test_resuming_the_last_needs_the_runs_folder(tmp_path: Path, fit: Callable) -> None:
+    with pytest.raises(ValueError, match=r"set run_dir=\.\.\. to the folder of the run"):
+        fit(tmp_path / "run", "resume=last", is_run_dir_given=False)
+
+
+def test_another_model_is_not_resumed_and_no_beginning(tmp_path: Path, fit: Callable) -> None:
+    fit(tmp_path / "run", *TWO_STEPS)
+    for key in ("resume", "init_from"):
+        with pytest.raises(ValueError, match="is another one: num_layers=2 there and 3 here"):
+            fit(tmp_path / "other", *TWO_STEPS, f"{key}={tmp_path / 'run'}", "model.num_layers=3")
+
+
+def test_a_run_begins_with_given_weights(tmp_path: Path, fit: Callable) -> None:
+    fit(tmp_path / "first", *TWO_STEPS)
+    load_model(tmp_path / "first").save_pretrained(tmp_path / "weights")
+    for source in ("first", "weights"):
+        fit(tmp_path / f"from_{source}", *TWO_STEPS, f"init_from={tmp_path / source}", "optim.lr=1e-12", "seed=5")
+        begun, given = load_model(tmp_path / f"from_{source}"), load_model(tmp_path / "first")
+        torch.testing.assert_close(begun.state_dict(), given.state_dict(), rtol=0, atol=1e-6)
+
+
+def test_a_setting_that_nobody_reads_is_told(tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        fit(tmp_path / "run", *TWO_STEPS, "+learning_rate=1")
+    assert "not read by wnv-train: learning_rate" in caplog.text
+
+
+def test_a_callback_can_be_left_out(tmp_path: Path, fit: Callable) -> None:
+    fit(tmp_path / "run", *TWO_STEPS, "callbacks.images=null", "callbacks.progress=null")
+    assert not (tmp_path / "run" / "images").exists()
+
+
+def test_tensorboard_gets_metrics_and_pictures(tmp_path: Path, fit: Callable) -> None:
+    pytest.importorskip("tensorboard")
+    fit(tmp_path / "run", *TWO_STEPS, "logger=tensorboard")
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    assert (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.slow
+def test_wandb_works_offline(tmp_path: Path) -> None:
+    done = command(*TWO_STEPS, "logger=wandb", "logger.wandb.offline=true", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_the_command_answers_on_one_line(tmp_path: Path) -> None:
+    done = command("model.dim=33", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "wnv-train: error: dim must be a multiple of num_heads=2, got 33 (config key model)\n"
+
+
+def test_a_sweep_runs_each_job_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    done = command(*TWO_STEPS, "optim.lr=1e-3,2e-3", "run_dir=sweep", "-m", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rates = [
+        yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text())["optim"]["lr"] for job in ("0", "1")
+    ]
+    assert rates == [1e-3, 2e-3]
+    for job in ("0", "1"):
+        assert {"last.ckpt", "metrics.csv"} <= {file.name for file in (tmp_path / "sweep" / job).iterdir()}
+
+
+@pytest.mark.slow
+def test_a_sweep_over_several_devices_is_refused(tmp_path: Path) -> None:
+    done = command(*TWO_STEPS, "seed=0,1", "trainer.devices=2", "run_dir=sweep", "-m", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a sweep (-m) runs its jobs in one process, got 2 devices a job" in done.stderr
+
+
+@pytest.mark.slow
+def test_sharded_and_data_parallel_training_agree_and_continue_each_other(tmp_path: Path) -> None:
+    """Two processes each, through FSDP2 and through DDP: the same losses, gradients and checkpoints."""
+    common = ["trainer.devices=2", "trainer.val_check_interval=3", "callbacks=ema", "optim.warmup_steps=1"]
+    for strategy in ("fsdp", "ddp"):
+        done = command(*common, f"strategy={strategy}", "trainer.max_steps=3", f"run_dir={strategy}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "fsdp") == pytest.approx(losses(tmp_path / "ddp"), abs=1e-6)
+    fsdp, ddp = read_checkpoint(tmp_path / "fsdp"), read_checkpoint(tmp_path / "ddp")
+    for key in ("state_dict", "ema_state_dict"):
+        torch.testing.assert_close(fsdp[key], ddp[key], rtol=0, atol=1e-6)
+    # Adam hides a gradient of the wrong size; its running mean does not.
+    states = fsdp["optimizer_states"][0]["state"], ddp["optimizer_states"][0]["state"]
+    assert states[0].keys() == states[1].keys()
+    for number, state in states[1].items():
+        torch.testing.assert_close(states[0][number]["exp_avg"], state["exp_avg"], rtol=1e-4, atol=1e-8)
+    for strategy in ("fsdp", "ddp"):
+        for source in ("fsdp", "ddp"):
+            run_dir = f"{strategy}_from_{source}"
+            overrides = [f"strategy={strategy}", "trainer.max_steps=5", f"run_dir={run_dir}", f"resume={source}"]
+            done = command(*common, *overrides, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert losses(tmp_path / run_dir) == pytest.approx(losses(tmp_path / "fsdp_from_fsdp"), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_konet_fsdp_trains_on_two_processes(tmp_path: Path) -> None:
+    shrunken = [
+        "experiment=konet_fsdp",
+        "precision=fp32",
+        "trainer.devices=2",
+        "trainer.max_steps=3",
+        "optim.warmup_steps=1",
+        "data.image_size=[16,24]",
+        "data.num_val_scenes=4",
+        "data.num_workers=0",
+        "model.dim=32",
+        "model.num_layers=2",
+        "model.num_heads=2",
+        "model.mlp_dim=64",
+    ]
+    done = command(*shrunken, "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert load_model(tmp_path / "run").config["num_layers"] == 2
