@@ -14,7 +14,7 @@ from typing_extensions import override
 from wnv.geometry.poses import nearest_pose
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
-from wnv.training.optim import adamw, warmup_cosine
+from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
 from wnv.training.strategies import reshard_model, shard_model
 from wnv.types import Batch
 
@@ -34,9 +34,10 @@ class ViewSynthesisModule(L.LightningModule):
     Args:
         model: The network.
         loss: Maps (drawn, truth) to a dictionary with `loss`, which is minimised; its other entries are logged.
+        optimizer: `adamw`, or `muon` for the matrices of the blocks with AdamW for the rest.
         lr: Peak learning rate.
-        betas: AdamW's decay of the running mean of the gradient and of its square.
-        weight_decay: AdamW's decay of matrices.
+        betas: Decay of the running mean of the gradient and of its square.
+        weight_decay: Decoupled decay of matrices.
         warmup_steps: Steps in which the learning rate rises to its peak; over the rest it falls to 0 as a cosine.
         clip_norm: Norm that a longer gradient is scaled down to.
         skip_norm_factor: How many times `clip_norm` a gradient may be after the warm-up; None for any finite norm.
@@ -54,6 +55,7 @@ class ViewSynthesisModule(L.LightningModule):
         *,
         model: KoNet,
         loss: nn.Module,
+        optimizer: str = "adamw",
         lr: float = 4e-4,
         betas: tuple[float, float] | list[float] = (0.9, 0.95),
         weight_decay: float | int = 0.05,
@@ -70,8 +72,11 @@ class ViewSynthesisModule(L.LightningModule):
                 raise ValueError(f"{name} must be positive, got {value}")
         if skip_norm_factor is not None and skip_norm_factor < 1:
             raise ValueError(f"skip_norm_factor must be at least 1, or null for no limit, got {skip_norm_factor}")
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
         self.model = model
         self.loss = loss
+        self.optimizer = optimizer
         self.lr = lr
         self.betas = tuple(betas)
         self.weight_decay = weight_decay
@@ -101,7 +106,7 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with a warm-up and a cosine over `trainer.max_steps`.
+        """The optimiser with a warm-up and a cosine over `trainer.max_steps`.
 
         Raises:
             ValueError: If the trainer has no `max_steps`, or no more than the warm-up.
@@ -112,7 +117,9 @@ class ViewSynthesisModule(L.LightningModule):
                 f"trainer.max_steps must be positive, because the learning rate falls to 0 over them, got {max_steps}; "
                 "set it, also where trainer.max_time may end the run earlier"
             )
-        optimizer = adamw(self.model, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = make_optimizer(
+            self.optimizer, self.model, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay
+        )
         scheduler = warmup_cosine(optimizer, warmup_steps=self.warmup_steps, max_steps=max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,4 +1,4 @@
-"""AdamW with decay on matrices only, and a linear warm-up followed by a cosine."""
+"""AdamW or Muon with decay on matrices only, and a linear warm-up followed by a cosine."""
 
 import functools
 import math
@@ -6,6 +6,43 @@ import math
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from wnv.models.konet import KoNet
+from wnv.training.muon import Muon
+
+OPTIMIZERS = ("adamw", "muon")
+
+
+def make_optimizer(
+    name: str, model: KoNet, *, lr: float, betas: tuple[float, float], weight_decay: float | int
+) -> Optimizer:
+    """The optimiser of that name over the model's trainable parameters.
+
+    Args:
+        name: `adamw`, or `muon`: Muon for the matrices of the transformer's blocks, AdamW for the rest.
+        model: The network.
+        lr: Peak learning rate.
+        betas: Decay of the running mean of the gradient and of its square.
+        weight_decay: Decoupled decay of every parameter with two or more axes.
+    """
+    if name == "adamw":
+        return adamw(model, lr=lr, betas=betas, weight_decay=weight_decay)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [
+        parameter
+        for parameter in model.transformer.blocks.parameters()
+        if parameter.requires_grad and parameter.ndim == 2
+    ]
+    inside = {id(parameter) for parameter in matrices}
+    rest = [parameter for parameter in trainable if id(parameter) not in inside]
+    return Muon(
+        matrices=matrices,
+        others=[parameter for parameter in rest if parameter.ndim >= 2],
+        undecayed=[parameter for parameter in rest if parameter.ndim < 2],
+        lr=lr,
+        betas=betas,
+        weight_decay=weight_decay,
+    )
 
 
 def adamw(

@@ -1,0 +1,134 @@
+"""Muon: momentum whose matrices are made orthogonal before they are added (K. Jordan, 2024; arXiv:2502.16982)."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+# Coefficients of the quintic Newton-Schulz iteration, chosen by the authors for its slope at zero.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(Optimizer):
+    """Muon for the matrices inside the blocks, AdamW for everything else, as one optimiser with one learning rate.
+
+    An update of Muon is scaled to the root mean square that AdamW's have (0.2, arXiv:2502.16982), so that a learning
+    rate means about the same for both.
+
+    Args:
+        matrices: Parameters with two axes, whose updates are made orthogonal.
+        others: Parameters for AdamW with decay.
+        undecayed: Parameters for AdamW without decay.
+        lr: Learning rate of all of them.
+        betas: AdamW's decays; the first is also Muon's momentum.
+        weight_decay: Decoupled decay of `matrices` and `others`.
+
+    Raises:
+        ValueError: If a matrix does not have two axes, or is sharded over devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        matrices: Iterable[nn.Parameter],
+        others: Iterable[nn.Parameter],
+        undecayed: Iterable[nn.Parameter],
+        lr: float,
+        betas: tuple[float, float] = (0.95, 0.95),
+        weight_decay: float = 0.05,
+    ) -> None:
+        groups = [
+            {"params": list(matrices), "weight_decay": weight_decay, "orthogonal": True},
+            {"params": list(others), "weight_decay": weight_decay, "orthogonal": False},
+            {"params": list(undecayed), "weight_decay": 0.0, "orthogonal": False},
+        ]
+        for matrix in groups[0]["params"]:
+            if isinstance(matrix, DTensor):
+                raise ValueError(
+                    "optimizer=muon needs whole matrices, and this strategy shards them; set optim=adamw_cosine or "
+                    "strategy=ddp"
+                )
+            if matrix.ndim != 2:
+                raise ValueError(
+                    f"optimizer=muon takes parameters with two axes, got one of shape {tuple(matrix.shape)}"
+                )
+        super().__init__([group for group in groups if group["params"]], {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["orthogonal"]:
+                self._step_orthogonal(parameters, group)
+            elif parameters:
+                self._step_adamw(parameters, group)
+        return loss
+
+    def _step_orthogonal(self, parameters: list[nn.Parameter], group: dict) -> None:
+        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+        for parameter in parameters:
+            by_shape.setdefault(parameter.shape, []).append(parameter)
+        momentum = group["betas"][0]
+        for shape, alike in by_shape.items():
+            looked_ahead = []
+            for parameter in alike:
+                state = self.state[parameter]
+                mean = state.setdefault("mean", torch.zeros_like(parameter))
+                mean.lerp_(parameter.grad, 1 - momentum)
+                looked_ahead.append(parameter.grad.lerp(mean, momentum))
+            directions = orthogonalize(torch.stack(looked_ahead))
+            scale = 0.2 * math.sqrt(max(shape))
+            for parameter, direction in zip(alike, directions, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(direction.to(parameter.dtype), alpha=-group["lr"] * scale)
+
+    def _step_adamw(self, parameters: list[nn.Parameter], group: dict) -> None:
+        states = [self.state[parameter] for parameter in parameters]
+        for parameter, state in zip(parameters, states, strict=True):
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["mean"] = torch.zeros_like(parameter)
+                state["mean_square"] = torch.zeros_like(parameter)
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters],
+            [state["mean"] for state in states],
+            [state["mean_square"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+def orthogonalize(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
+    """The nearest orthogonal matrix, roughly: singular values near 1 (0.7 to 1.2), singular vectors kept.
+
+    Args:
+        matrices: Matrices in the last two axes.
+        num_iterations: Newton-Schulz iterations.
+    """
+    a, b, c = _QUINTIC
+    x = matrices.float()
+    is_tall = x.shape[-2] > x.shape[-1]
+    if is_tall:
+        x = x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(num_iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if is_tall else x
