@@ -151,6 +151,7 @@ def test_changed_settings_are_told_when_a_run_is_resumed(
     ("overrides", "error", "message"),
     [
         (["precision=fp16"], ValueError, r"precision=fp16 does not train on a CPU; set precision=bf16"),
+        (["trainer.accelerator=abacus"], ValueError, r"device must be one of auto, cpu, cuda, npu, got 'abacus'"),
         (["resume=nowhere.ckpt"], FileNotFoundError, r"no checkpoint at nowhere\.ckpt"),
         (["resume=last"], FileNotFoundError, r"no checkpoint at .*run"),
         (["init_from=no_such_weights"], FileNotFoundError, r"no weights at 'no_such_weights'"),

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from wnv.cli.app import hydra_main
+from wnv.device import resolve_device
 from wnv.evaluation.provenance import provenance
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
@@ -71,7 +72,7 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     _quiet_lightning()
     if unread := sorted(cfg.keys() - _READ):
         log.warning("not read by wnv-train: %s", ", ".join(unread))
-    _check_precision(cfg)
+    _choose_device(cfg)
     checkpoint = _find_resumed(cfg, run_dir=run_dir, is_run_dir_given=is_run_dir_given)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
@@ -122,13 +123,12 @@ def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> 
     return resolve_checkpoint(run_dir)
 
 
-def _check_precision(cfg: DictConfig) -> None:
-    import torch
-
-    accelerator = cfg.trainer.accelerator
-    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
-    if is_cpu and str(cfg.trainer.precision).startswith("16"):
+def _choose_device(cfg: DictConfig) -> None:
+    """Settle what `auto` means, before Lightning does: it would pass over devices that it does not know."""
+    device = resolve_device(cfg.trainer.accelerator)
+    if device.type == "cpu" and str(cfg.trainer.precision).startswith("16"):
         raise ValueError("precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda")
+    cfg.trainer.accelerator = device.type
 
 
 def _check_processes(trainer: L.Trainer, *, is_sweep: bool, is_run_dir_given: bool) -> None:
