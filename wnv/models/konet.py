@@ -161,7 +161,10 @@ class KoNet(PretrainedMixin, nn.Module):
             return EncodedScene(context=context, caches=())
         tokens, options = self._embed_context(context)
         _, _, caches = self.transformer(tokens, None, **options)
-        return EncodedScene(context=context, caches=tuple(caches))
+        # Drawing reads these once a layer and target; head by head in memory they are read at full speed.
+        return EncodedScene(
+            context=context, caches=tuple(KeyValue(*(part.contiguous() for part in cache)) for cache in caches)
+        )
 
     def render(
         self,
