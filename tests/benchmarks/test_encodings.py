@@ -25,6 +25,7 @@ def test_every_variant_is_trained_once_a_seed_on_the_same_terms():
         "plucker",
         "gta",
         "geope",
+        "geope and camray",
         "geope, joint",
         EQUAL_TIME,
     ]

@@ -24,6 +24,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "plucker": {"camera_encoding": "none", "ray_code": "plucker"},
     "gta": {"camera_encoding": "gta", "ray_code": "none"},
     "geope": {"camera_encoding": "geope", "ray_code": "none"},
+    "geope and camray": {"camera_encoding": "geope", "ray_code": "camray"},
     "geope, joint": {"camera_encoding": "geope", "ray_code": "none", "attention": "joint"},
 }
 EQUAL_TIME = "geope, joint, equal time"
@@ -33,12 +34,12 @@ def run(
     *,
     variants: Sequence[str] = (*VARIANTS, EQUAL_TIME),
     seeds: Sequence[int] = (0, 1, 2),
-    num_steps: int = 800,
-    batch_size: int = 8,
+    num_steps: int = 1600,
+    batch_size: int = 4,
     num_train_scenes: int = 4096,
     num_test_scenes: int = 128,
     image_size: Sequence[int] = (32, 40),
-    zoom_range: Sequence[float | int] = (1.0, 2.0),
+    zoom_range: Sequence[float | int] = (1.0, 3.0),
     num_context: int = 2,
     num_target: int = 6,
     dim: int = 96,
