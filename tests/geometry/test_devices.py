@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from wnv.geometry.cameras import K_from_fov, crop_K, denormalize_K, invert_K, project, scale_K, unproject, zoom_K
-from wnv.geometry.poses import fit_world_frame, interpolate_poses, invert_se3, is_rigid, nearest_pose, pose_spread
+from wnv.geometry.poses import (
+    fit_world_frame,
+    interpolate_poses,
+    invert_se3,
+    is_rigid,
+    nearest_pose,
+    pose_distance,
+    pose_spread,
+)
 from wnv.geometry.rays import camera_rays, plucker
 
 K = torch.zeros(2, 4, 3, 3, device="meta")
@@ -28,6 +36,7 @@ POINTS = torch.zeros(2, 4, 5, 3, device="meta")
         lambda: interpolate_poses(POSE, POSE, 0.5),
         lambda: is_rigid(POSE),
         lambda: nearest_pose(POSE, POSE),
+        lambda: pose_distance(POSE, POSE),
         lambda: pose_spread(POSE),
         lambda: camera_rays(K, height=3, width=4),
         lambda: plucker(K, POSE, height=3, width=4),

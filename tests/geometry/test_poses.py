@@ -14,6 +14,7 @@ from wnv.geometry.poses import (
     make_se3,
     mean_pose,
     nearest_pose,
+    pose_distance,
     pose_spread,
     random_se3,
     rotation_angle,
@@ -212,6 +213,16 @@ def test_nearest_pose_is_the_pose_itself_and_weighs_turning_against_moving(poses
     turned = torch.stack([quarter, aside])  # the nearer place looks elsewhere: 1.57 rad against 1.2 spreads
     target = make_se3(torch.eye(3), torch.tensor([0.9, 0, 0]))
     assert nearest_pose(target[None], turned).tolist() == [1]
+
+
+def test_pose_distance_is_spreads_moved_plus_radians_turned():
+    still, aside, quarter = torch.eye(4), torch.eye(4), torch.eye(4)
+    aside[0, 3] = 4.0  # spread 2
+    quarter[:3, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    quarter[2, 3] = 3.0
+    distance = pose_distance(torch.stack([still, quarter, aside]), torch.stack([still, aside]))
+    expected = torch.tensor([[0, 2], [1.5 + math.pi / 2, 2.5 + math.pi / 2], [2, 0]])
+    torch.testing.assert_close(distance, expected)
 
 
 def test_nearest_pose_among_cameras_in_one_place_goes_by_rotation(generator):

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wnv.geometry.poses import rotation_angle
+from wnv.geometry.poses import pose_distance
 
 log = logging.getLogger(__name__)
 
@@ -320,13 +320,8 @@ class HoldoutSampler(ViewSampler):
 def _by_nearness(frames: SceneFrames, frame: int, candidates: Sequence[int]) -> list[int]:
     """The candidates, the one whose camera is nearest to the frame's first; ties in frame order."""
     camtoworld = frames.camtoworld.double()
-    others = camtoworld[list(candidates)]
-    centers = others[:, :3, 3]
-    spread = (centers - centers.mean(dim=0)).norm(dim=-1).mean()
-    spread = spread if spread > 1e-9 * centers.abs().max() else torch.ones_like(spread)
-    distance = (centers - camtoworld[frame, :3, 3]).norm(dim=-1) / spread
-    angle = rotation_angle(others[:, :3, :3], camtoworld[frame, :3, :3].expand(len(candidates), 3, 3))
-    order = torch.argsort(distance + angle, stable=True)
+    distance = pose_distance(camtoworld[[frame]], camtoworld[list(candidates)])[0]
+    order = torch.argsort(distance, stable=True)
     return [candidates[index] for index in order.tolist()]
 
 

@@ -185,19 +185,26 @@ def pose_spread(camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "
     return torch.where(spread > _rounding(centers), spread, 0.0)
 
 
-def nearest_pose(
+def pose_distance(
     target_camtoworld: Float[Tensor, "*batch target 4 4"], context_camtoworld: Float[Tensor, "*batch context 4 4"]
-) -> Int[Tensor, "*batch target"]:
-    """Index of the context pose nearest to each target pose; the first of equals.
+) -> Float[Tensor, "*batch target context"]:
+    """How far each target pose is from each context pose, in one number.
 
-    The distance is that of the positions, in units of the contexts' mean distance from their centroid (scene units
-    where they share one place), plus the angle between the rotations in radians.
+    The distance of the positions, in units of the contexts' mean distance from their centroid (scene units where they
+    share one place), plus the angle between the rotations in radians.
     """
     spread = pose_spread(context_camtoworld)
     spread = torch.where(spread > 0, spread, 1.0)
     target, context = target_camtoworld[..., :, None, :, :], context_camtoworld[..., None, :, :, :]
     distance = torch.linalg.vector_norm(target[..., :3, 3] - context[..., :3, 3], dim=-1) / spread[..., None, None]
-    return (distance + rotation_angle(target[..., :3, :3], context[..., :3, :3])).argmin(dim=-1)
+    return distance + rotation_angle(target[..., :3, :3], context[..., :3, :3])
+
+
+def nearest_pose(
+    target_camtoworld: Float[Tensor, "*batch target 4 4"], context_camtoworld: Float[Tensor, "*batch context 4 4"]
+) -> Int[Tensor, "*batch target"]:
+    """Index of the context pose nearest to each target pose by `pose_distance`; the first of equals."""
+    return pose_distance(target_camtoworld, context_camtoworld).argmin(dim=-1)
 
 
 def _rounding(centers: Float[Tensor, "*batch view 3"]) -> Float[Tensor, "*batch"]:
