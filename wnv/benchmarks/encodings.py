@@ -34,7 +34,7 @@ def run(
     *,
     variants: Sequence[str] = (*VARIANTS, EQUAL_TIME),
     seeds: Sequence[int] = (0, 1, 2),
-    num_steps: int = 1600,
+    num_steps: int = 1200,
     batch_size: int = 4,
     num_train_scenes: int = 4096,
     num_test_scenes: int = 128,
