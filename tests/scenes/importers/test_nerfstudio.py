@@ -188,6 +188,23 @@ def test_how_the_world_was_moved_is_noted_and_not_undone(folder: Path, out: Path
     np.testing.assert_allclose(info.camtoworld, capture.camtoworld, atol=1e-12)
 
 
+def test_frames_are_in_the_order_of_their_numbers(folder: Path, out: Path) -> None:
+    names = {0: "clip_1/9", 1: "clip_1/10", 2: "clip_1/0100", 3: "clip_2/1"}
+
+    def rename(content: dict[str, Any]) -> None:
+        for frame in content["frames"]:
+            old = folder / frame["file_path"]
+            frame["file_path"] = f"{names[int(old.stem)]}.jpg"
+            new = folder / frame["file_path"]
+            new.parent.mkdir(exist_ok=True)
+            old.rename(new)
+
+    before = open_scene(import_nerfstudio(folder, out / "before")[0]).info
+    _change(folder, rename)
+    after = open_scene(import_nerfstudio(folder, out / "after")[0]).info
+    np.testing.assert_array_equal(after.camtoworld, before.camtoworld)
+
+
 def test_times_of_the_file_or_of_the_video(folder: Path, out: Path) -> None:
     (path,) = import_nerfstudio(folder, out, fps=8, kind="dynamic")
     assert open_scene(path).info.times_s.tolist() == [0.0, 0.125, 0.25, 0.375]

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from wnv.scenes.images import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
 from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model
-from wnv.scenes.importers.source import find_image, invert_rigid, pinhole, rigid
+from wnv.scenes.importers.source import find_image, invert_rigid, natural_order, pinhole, rigid
 from wnv.scenes.importers.undistort import Distortion
 from wnv.scenes.schema import SceneKind, safe_id
 
@@ -41,8 +41,8 @@ def import_colmap(
     """Write the scene file of a COLMAP model, text or binary, and return its path (a list of one).
 
     The model is looked for in `source`, `source/sparse/0`, `source/sparse` and `source/0`. Registered images are sorted
-    by name. Models of cameras: PINHOLE and SIMPLE_PINHOLE are taken as they are; SIMPLE_RADIAL, RADIAL and OPENCV are
-    undistorted; others are refused.
+    by name (`2.jpg` before `10.jpg`). Models of cameras: PINHOLE and SIMPLE_PINHOLE are taken as they are;
+    SIMPLE_RADIAL, RADIAL and OPENCV are undistorted; others are refused.
 
     Args:
         source: Folder of the model or of the whole project.
@@ -69,7 +69,7 @@ def import_colmap(
         raise FileNotFoundError(f"{root}: no such folder of images; pass images=<folder>")
     posed = [
         _posed_image(image, model, root, index=index, fps=fps)
-        for index, image in enumerate(sorted(model.images, key=lambda image: image.name))
+        for index, image in enumerate(sorted(model.images, key=lambda image: natural_order(image.name)))
     ]
     scene = assemble_scene(
         out,

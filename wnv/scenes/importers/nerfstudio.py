@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from wnv.scenes.images import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
 from wnv.scenes.importers.images import image_size
-from wnv.scenes.importers.source import find_image, matrix, number, pinhole, read_json, rigid
+from wnv.scenes.importers.source import find_image, matrix, natural_order, number, pinhole, read_json, rigid
 from wnv.scenes.importers.undistort import Distortion
 from wnv.scenes.schema import SceneKind, safe_id
 
@@ -36,7 +36,8 @@ def import_nerfstudio(
 ) -> list[Path]:
     """Write the scene file of a capture with `transforms.json`, and return its path (a list of one).
 
-    - Frames are sorted by `file_path`; image paths are relative to the folder of the file, and may lack the suffix.
+    - Frames are sorted by `file_path` (`2.png` before `10.png`).
+    - Image paths are relative to the folder of the file, and may lack the suffix.
     - Intrinsics are those of the frame, else those of the file: `fl_x fl_y cx cy w h`, or `camera_angle_x` (and `_y`);
       a missing `fl_y` equals `fl_x`, a missing principal point is the centre, a missing size that of the image.
     - Distortion `k1 k2 p1 p2 k3` is taken out of the images. Fisheye lenses are refused.
@@ -65,7 +66,7 @@ def import_nerfstudio(
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path}: needs an object with a list 'frames'; is this a transforms.json of nerfstudio?")
     entries = [_entry(entry, path=path, index=index) for index, entry in enumerate(content["frames"])]
-    entries.sort(key=lambda entry: entry["file_path"])
+    entries.sort(key=lambda entry: natural_order(entry["file_path"]))
     clocks = sum("time" in entry for entry in entries)
     if clocks not in (0, len(entries)):
         raise ValueError(f"{path}: {clocks} of {len(entries)} frames have a 'time'; give it to all of them or to none")

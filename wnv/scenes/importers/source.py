@@ -1,6 +1,7 @@
 """What every importer checks before it believes a file: paths, JSON, numbers, poses."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,12 @@ def find_image(root: Path, name: Any, *, where: str) -> Path:
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(f"{where}: image {path} is missing; restore it or remove the frame from the source")
+
+
+def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts names as people number them, by the value of the digits in them: `frame_2` before `frame_10`."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((1, int(part)) if index % 2 else (0, part) for index, part in enumerate(parts))
 
 
 def numbers(values: Any, *, count: int, what: str, where: str) -> Float64[np.ndarray, " value"]:
