@@ -84,6 +84,13 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, make_info: Callable, make
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("quality", [0, 101])
+def test_a_quality_that_there_is_not(tmp_path: Path, make_info: Callable, make_images: Callable, quality: int) -> None:
+    with pytest.raises(ValueError, match=rf"JPEG quality must be in 1\.\.100, got {quality}"):
+        write_scene(tmp_path, make_info(), make_images(), quality=quality)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_failed_overwrite_keeps_the_old_file(scene_file: Path, make_info: Callable, make_images: Callable) -> None:
     before = hashlib.sha256(scene_file.read_bytes()).digest()
     with pytest.raises(SceneError):

@@ -39,8 +39,11 @@ def write_scene(
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is not set.
+        ValueError: If the quality is out of its range.
         SceneError: If an image cannot be decoded, is of another size, or there is not one image a frame.
     """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"JPEG quality must be in 1..100, got {quality}")
     path = Path(folder) / f"{info.id}.zip"
     with atomic_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         frames = _write_frames(archive, info, images, image_format=image_format, quality=quality)

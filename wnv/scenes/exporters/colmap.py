@@ -29,6 +29,7 @@ def export_colmap(scene_path: str | Path, out: str | Path, *, overwrite: bool = 
     scene = open_scene(scene_path)
     info = scene.info
     pinholes, camera_of_frame = np.unique(info.K[:, [0, 1, 0, 1], [0, 1, 2, 2]], axis=0, return_inverse=True)
+    camera_of_frame = camera_of_frame.reshape(-1)  # NumPy 2.0 alone gives it a second axis
     cameras = ["# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy"]
     cameras += [
         f"{index + 1} PINHOLE {info.width} {info.height} {_numbers(pinhole)}" for index, pinhole in enumerate(pinholes)
