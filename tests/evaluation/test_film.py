@@ -31,6 +31,17 @@ def test_a_path_becomes_video_gif_sheet_and_frames(tmp_path, dataset, copy_model
         assert sheet.size == ((24 * 10 + GAP_PX) * 4 + GAP_PX, 430)
 
 
+def test_frames_of_a_longer_path_do_not_stay_behind(tmp_path, dataset, copy_model):
+    options = {**OPTIONS, "out": tmp_path, "write_frames": True, "min_side": 1, "overwrite": True}
+    film_path(copy_model, dataset[0].context, **options)
+    film = film_path(copy_model, dataset[0].context, **{**options, "num_views": 2})
+    assert sorted(path.name for path in film.frames.iterdir()) == ["000000.png", "000001.png"]
+    (film.frames / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"also holds notes.txt, which would be lost"):
+        film_path(copy_model, dataset[0].context, **options)
+    assert (film.frames / "notes.txt").read_text() == "mine"
+
+
 def test_there_and_back_shows_no_end_twice(tmp_path, dataset, copy_model):
     film = film_path(copy_model, dataset[0].context, out=tmp_path, there_and_back=True, min_side=1, **OPTIONS)
     assert num_frames(film.mp4) == 5 + 3

@@ -17,6 +17,7 @@ from wnv.evaluation.rendering import SceneModel, draw_path
 from wnv.evaluation.video import write_gif, write_mp4
 from wnv.geometry.trajectories import make_trajectory
 from wnv.metrics.image import psnr
+from wnv.scenes.atomic import atomic_folder
 from wnv.types import Example, Views, collate
 
 NUM_STILLS = 4  # frames of a path that are shown below its context
@@ -106,7 +107,8 @@ def film_path(
         overwrite: Whether files that are there may be replaced.
 
     Raises:
-        FileExistsError: If a file is there and `overwrite` is False; nothing is drawn then.
+        FileExistsError: If a file is there and `overwrite` is False; nothing is drawn then. Or if `frames/` holds
+            anything but frames.
         ValueError: If the trajectory, the time or the frame rate is out of its range.
     """
     out = Path(out)
@@ -121,8 +123,11 @@ def film_path(
     images = draw_path(model, context, cameras, times, device=device, views_per_call=views_per_call)
 
     if film.frames is not None:
-        for i, frame in enumerate(to_u8(images)):
-            write_png(film.frames / f"{i:06d}.png", frame, overwrite=overwrite)
+        # The folder is replaced as a whole: the end of a longer path that was there must not stay behind.
+        earlier = [path.name for path in film.frames.glob("??????.png")] if film.frames.is_dir() else []
+        with atomic_folder(film.frames, entries=earlier, overwrite=overwrite) as folder:
+            for i, frame in enumerate(to_u8(images)):
+                write_png(folder / f"{i:06d}.png", frame)
     write_png(film.sheet, path_sheet(context, images, title=title), overwrite=overwrite)
     shown = torch.cat([images, images[1:-1].flip(0)]) if there_and_back else images
     write_mp4(film.mp4, shown, fps=fps, min_side=min_side, overwrite=overwrite)
