@@ -2,13 +2,14 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+
+from wnv.scenes.atomic import atomic_file
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -52,7 +53,7 @@ class PretrainedMixin:
     def save_pretrained(
         self, folder: str | os.PathLike, *, dtype: torch.dtype = torch.float32, overwrite: bool = False
     ) -> Path:
-        """Write `model.safetensors` and `config.json`, whole or not at all.
+        """Write `model.safetensors` and `config.json`, each whole or not at all.
 
         Args:
             folder: Where to; made if it is missing.
@@ -67,11 +68,13 @@ class PretrainedMixin:
             raise FileExistsError(f"{folder / WEIGHTS_FILE} exists; choose another folder or pass overwrite=True")
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-            save_file(tensors, Path(temporary) / WEIGHTS_FILE, metadata={"format": "pt"})
-            (Path(temporary) / CONFIG_FILE).write_text(json.dumps(self.config, indent=2) + "\n")
-            for name in (CONFIG_FILE, WEIGHTS_FILE):
-                os.replace(Path(temporary) / name, folder / name)
+        content = {
+            CONFIG_FILE: (json.dumps(self.config, indent=2) + "\n").encode(),
+            WEIGHTS_FILE: save(tensors, metadata={"format": "pt"}),
+        }
+        for name, data in content.items():
+            with atomic_file(folder / name, overwrite=overwrite) as file:
+                file.write(data)
         return folder
 
 
