@@ -15,6 +15,8 @@ from PIL import Image
 from wnv.cli import data
 from wnv.scenes.importers.formats import IMPORTERS
 
+IMPORT = ("import", "format=nerfstudio", "source=nowhere", "out=b")
+
 
 @pytest.fixture
 def capture(tmp_path: Path) -> Path:
@@ -74,6 +76,19 @@ def test_settings_reach_the_importer(wnv_data, capture: Path, tmp_path: Path) ->
     assert record == {"id": "den", "file": "den.zip", "kind": "dynamic", "num_frames": 3, "width": 12, "height": 8}
 
 
+def test_names_may_look_like_numbers_and_lie_in_the_home_folder(
+    wnv_data, capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ["import", "format=nerfstudio", 'source="~/captures/room"', "scene_id=7"]
+    code, out, err = wnv_data(*arguments, "out=2024")
+    assert (code, out.splitlines()[0]) == (0, "2024/7.zip"), err
+    assert wnv_data("verify", "path=2024")[0] == 0
+    assert wnv_data(*arguments, 'out="~/a b"')[0] == 0
+    code, out, _ = wnv_data("verify", 'path="~/a b/7.zip"')
+    assert (code, out) == (0, f"ok  {tmp_path}/a b/7.zip: static, 3 frames of 24 x 16\n")
+
+
 def test_every_setting_of_every_importer_is_in_the_configuration() -> None:
     known = set(OmegaConf.load(Path(__file__).parents[2] / "conf" / "data_import.yaml"))
     for importer in IMPORTERS.values():
@@ -91,6 +106,11 @@ def test_every_setting_of_every_importer_is_in_the_configuration() -> None:
         (("index", "path=nowhere"), "index: error: nowhere: no such folder of scene files"),
         (("polish",), r"wnv-data: error: the first argument names a stage \(import, verify, index\), got 'polish'"),
         ((), "names a stage .* none was given"),
+        ((*IMPORT, "overwrite=no"), "overwrite must be true or false, got 'no'"),
+        ((*IMPORT, "max_side=small"), "max_side must be a whole number, got 'small'; null leaves it out"),
+        ((*IMPORT, "fps=[1,2]"), r"fps must be a number, got \[1, 2\]; null leaves it out"),
+        ((*IMPORT, "kind=moving"), "kind must be static or dynamic, got 'moving'"),
+        ((*IMPORT, "image_format=gif"), "image_format must be jpeg or png, got 'gif'"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(wnv_data, tmp_path: Path, arguments: tuple, message: str) -> None:
@@ -124,7 +144,9 @@ def test_help_shows_an_example_of_each_stage(wnv_data) -> None:
         assert f"\n          wnv-data {stage} " in out
 
 
-@pytest.mark.parametrize("stage", ["import", "verify", "index"])
+@pytest.mark.parametrize(
+    "stage", ["import", *(pytest.param(name, marks=pytest.mark.slow) for name in ("verify", "index"))]
+)
 def test_help_of_a_stage(wnv_data, tmp_path: Path, stage: str) -> None:
     code, out, _ = wnv_data(stage, "--help")
     assert code == 0

@@ -60,15 +60,18 @@ def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):
     assert code == 2
     assert stderr == "wnv-demo: error: first holds a demo; choose another out=\n"
 
-    # The trained weights are something to begin with, and the same seed gives the same scores.
+
+@pytest.mark.slow
+def test_its_weights_are_something_to_begin_with_and_a_seed_gives_the_same_again(tmp_path, call):
+    assert call("from_scratch=true", "out=first")[0] == 0
     code, stdout, stderr = call("init_from=first/run", "out=second")
     assert code == 0, stderr
     assert "beginning with the weights first/run" in stdout
     code, _, stderr = call("from_scratch=true", "out=third")
     assert code == 0, stderr
-    again = json.loads((tmp_path / "third" / "eval" / "summary.json").read_text())
-    assert again["model"]["psnr"]["mean"] == pytest.approx(summary["model"]["psnr"]["mean"], abs=1e-6)
-    assert (tmp_path / "third" / "path.gif").read_bytes() == (out / "path.gif").read_bytes()
+    first, third = (json.loads((tmp_path / out / "eval" / "summary.json").read_text()) for out in ("first", "third"))
+    assert third["model"]["psnr"]["mean"] == pytest.approx(first["model"]["psnr"]["mean"], abs=1e-6)
+    assert (tmp_path / "third" / "path.gif").read_bytes() == (tmp_path / "first" / "path.gif").read_bytes()
 
 
 @pytest.mark.parametrize(

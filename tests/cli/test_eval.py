@@ -68,14 +68,15 @@ def test_results_are_resumed_or_replaced_only_when_asked(call, weights):
     assert code == 2
     assert stderr.count("\n") == 1
     assert stderr.startswith("wnv-eval: error: results holds an evaluation; pass resume=true")
-    assert call(*arguments("resume=true"))[0] == 0
+    assert call(*arguments("resume=true", "data.num_scenes=5", "data.batch_size=3"))[0] == 0
     code, _, stderr = call(*arguments("resume=true", "data.zoom_range=[1.0,1.0]"))
     assert code == 2
     assert "made with other settings (data was" in stderr
     assert call(*arguments("overwrite=true", "data.zoom_range=[1.0,1.0]"))[0] == 0
 
 
-def test_scene_files_are_scored(tmp_path, call, weights):
+def test_scene_files_are_scored(tmp_path, call, weights, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("a", "b"):
         frames = tuple(
             Frame(time_s=i, K=np.array([[30.0, 0, 20], [0, 30, 12], [0, 0, 1]]), camtoworld=_moved(0.3 * i))
@@ -87,7 +88,7 @@ def test_scene_files_are_scored(tmp_path, call, weights):
     code, stdout, stderr = call(
         f"weights={weights}",
         "data=scenes",
-        "data.root=scenes",
+        'data.root="~/scenes"',
         "data.image_size=[16,24]",
         "data.val_sampler.min_gap=5",
         "data.val_sampler.max_gap=7",
@@ -110,7 +111,10 @@ def _moved(x: float) -> np.ndarray:
     [
         (["weights=konet_huge"], "no weights at 'konet_huge'"),
         (["weights=@", "data=scenes"], "data.root has no default"),
+        (["weights=@", "data=fit_scene"], "data.root has no default"),
         (["weights=@", "data=scenes", "data.root=nowhere"], "nowhere"),
+        (["weights=@", "overwrite=no"], "overwrite must be true or false, got 'no'"),
+        (["weights=@", "num_sheet_scenes=few"], "num_sheet_scenes must be a whole number, got 'few'"),
         (["weights=@", "data.image_size=[15,24]"], "image height must be a multiple of patch_size=8, got 15"),
         (["weights=@", "data.num_val_scenes=0"], "num_val_scenes"),
     ],

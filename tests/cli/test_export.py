@@ -73,6 +73,10 @@ def test_a_url(wnv_export, scenes: Path, tmp_path: Path) -> None:
         (("format=obj", "scene=scenes/a.zip", "out=out"), "format must be one of nerfstudio, colmap, lvsm, got obj"),
         (("format=colmap", "scene=scenes/no.zip", "out=out"), "scenes/no.zip: no such scene file"),
         (("format=colmap", "out=out"), "scene has no default; set scene=..."),
+        (
+            ("format=colmap", "scene=scenes/a.zip", "out=out", "overwrite=no"),
+            "overwrite must be true or false, got 'no'",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(wnv_export, scenes: Path, arguments: tuple, message: str) -> None:

@@ -90,6 +90,12 @@ def test_a_dynamic_scene_file_along_a_path_with_options(tmp_path, call, weights,
         (["scene=synthetic:first"], "scene=synthetic:INDEX needs a number"),
         (["scene=synthetic:0", "context=[0,1]"], "context names frames of a scene file"),
         (["scene=@", "context=[0,9]"], "context names frames [9] of scene 'upright'"),
+        (["scene=@", "context=3"], "context must be a list of numbers, as [0,10], got 3; null leaves it out"),
+        (["scene=@", "image_size=64"], "image_size must be a list of numbers, as [0,10], got 64"),
+        (["scene=@", "image_size=[64]"], "image_size must be [height, width] in pixels, got [64]"),
+        (["scene=@", "num_views=many"], "num_views must be a whole number, got 'many'"),
+        (["scene=@", "time=[0,end]"], "time must be a number or a list of numbers"),
+        (["scene=@", "overwrite=no"], "overwrite must be true or false, got 'no'"),
         (["scene=@", "trajectory=zigzag"], "trajectory must be one of orbit"),
         (["scene=@", "trajectory_options={speed: 2}"], "has no option speed"),
         (["scene=@", "image_size=[20,24]"], "image height must be a multiple of patch_size=8, got 20"),
@@ -103,6 +109,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, call, weights, scene_fi
     assert stderr.count("\n") == 1
     assert message in stderr
     assert list((tmp_path / "path").glob("*")) == []
+
+
+def test_a_scene_file_by_url_and_from_the_home_folder(tmp_path, call, weights, scene_file, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    small = ['weights="~/weights"', "num_views=2", "min_side=1"]
+    assert call(*small, f"scene=file://{scene_file}", "out=url")[0] == 0
+    assert call(*small, 'scene="~/scenes/upright.zip"', "out=home")[0] == 0
+    assert (tmp_path / "url" / "path.gif").read_bytes() == (tmp_path / "home" / "path.gif").read_bytes()
 
 
 def test_files_are_not_replaced_unasked(call, weights):

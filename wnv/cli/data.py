@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from wnv.cli.app import hydra_main
+from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.scenes.importers.formats import IMPORTERS
 from wnv.scenes.index import INDEX_FILE, build_index, find_scenes, read_index, refusal_message
 from wnv.scenes.schema import SceneError
@@ -40,8 +41,8 @@ def import_scenes(cfg: DictConfig) -> None:
         raise ValueError(f"format must be one of {', '.join(IMPORTERS)}, got {cfg.format}")
     importer = IMPORTERS[cfg.format]
     options = _import_options(cfg, importer)
-    out = Path(cfg.out).expanduser()
-    for path in importer(Path(cfg.source).expanduser(), out, **options):
+    out = Path(path_setting(cfg, "out"))
+    for path in importer(Path(path_setting(cfg, "source")), out, **options):
         print(path)
     records = build_index(out)
     print(f"{out / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
@@ -49,29 +50,34 @@ def import_scenes(cfg: DictConfig) -> None:
 
 def _import_options(cfg: DictConfig, importer: Callable[..., list[Path]]) -> dict[str, Any]:
     """What the configuration sets of what this importer takes."""
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    options = {
-        name: Path(value).expanduser() if name in PATH_OPTIONS else value
-        for name, value in settings.items()
-        if name not in ("format", "source", "out") and value is not None
-    }
-    known = [
-        name
+    known = {
+        name: parameter.annotation
         for name, parameter in inspect.signature(importer).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    for name in options:
+    }
+    options: dict[str, Any] = {}
+    for name in cfg:
+        if name in ("format", "source", "out") or cfg[name] is None:
+            continue
         if name not in known:
             raise ValueError(f"format={cfg.format} has no option {name}; it has {', '.join(known)}")
+        if name in PATH_OPTIONS:
+            options[name] = Path(path_setting(cfg, name))
+        elif name == "scene_id":
+            options[name] = str(cfg[name])  # a name may look like a number
+        else:
+            options[name] = plain(cfg, name)
+            check_setting(name, options[name], known[name])
     return options
 
 
 @hydra_main(config_name="data_verify", prog="wnv-data verify")
 def verify_scenes(cfg: DictConfig) -> None:
     """Check a scene file, or every one of a folder and its index, to the last pixel."""
-    folder = Path(cfg.path).expanduser()
+    path = path_setting(cfg, "path")
+    folder = Path(path)
     if not folder.is_dir():
-        _print_verified(cfg.path if not folder.exists() else folder)
+        _print_verified(path)  # as typed: a Path would spoil a URL
         return
     paths = find_scenes(folder)
     refusals: list[str] = []
@@ -95,7 +101,7 @@ def _print_verified(path: str | Path) -> None:
 @hydra_main(config_name="data_index", prog="wnv-data index")
 def index_scenes(cfg: DictConfig) -> None:
     """Index a folder of scene files anew."""
-    folder = Path(cfg.path).expanduser()
+    folder = Path(path_setting(cfg, "path"))
     records = build_index(folder)
     print(f"{folder / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
 

@@ -8,10 +8,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from wnv.cli.app import hydra_main
+from wnv.cli.settings import check_setting, path_setting, switch
 from wnv.device import resolve_device
 from wnv.evaluation.evaluator import SUMMARY_FILE, evaluate
 from wnv.evaluation.film import target_sheet
@@ -21,19 +23,30 @@ from wnv.evaluation.records import RECORDS_FILE, SceneRecord, read_records
 from wnv.evaluation.rendering import SceneModel
 from wnv.evaluation.summary import Summary
 from wnv.evaluation.weights import open_weights
+from wnv.scenes.atomic import atomic_file
 from wnv.types import Example
 
 SHEET_FILE = "sheet.png"
 TABLE_FILE = "table.txt"
 # How examples are loaded, and what concerns training only: no score depends on it.
-_LOADING = ("batch_size", "val_batch_size", "num_workers", "allow_changed_order", "root", "sampler", "seed")
+_LOADING = ("batch_size", "val_batch_size", "num_workers", "cache_frames", "allow_changed_order", "seed")
+# What concerns training only, where the data have another one for validation.
+_VALIDATION = {
+    "root": "val_root",
+    "sampler": "val_sampler",
+    "zoom_range": "val_zoom_range",
+    "num_scenes": "num_val_scenes",
+}
 
 
 def run(cfg: DictConfig) -> float:
     """Evaluate, print the table, and give a Hydra sweeper the PSNR."""
     out = shorten(Path(HydraConfig.get().runtime.output_dir))
     device = resolve_device(cfg.trainer.accelerator)
-    model = open_weights(cfg.weights)
+    resume, overwrite = switch(cfg, "resume"), switch(cfg, "overwrite")
+    for name in ("views_per_call", "num_sheet_scenes"):
+        check_setting(name, cfg[name], int)
+    model = open_weights(path_setting(cfg, "weights"))
     data_config = _with_roots(cfg.data)
     data = instantiate(data_config, _convert_="all")
     dataset = data.val_dataset
@@ -43,7 +56,7 @@ def run(cfg: DictConfig) -> float:
         "data": {
             name: value
             for name, value in OmegaConf.to_container(data_config, resolve=True).items()
-            if name not in _LOADING or (name == "zoom_range" and "val_zoom_range" not in data_config)
+            if name not in _LOADING and _VALIDATION.get(name, "") not in data_config
         },
     }
     summary = evaluate_with_progress(
@@ -55,11 +68,12 @@ def run(cfg: DictConfig) -> float:
         batch_size=data.val_batch_size,
         num_workers=data.num_workers,
         views_per_call=cfg.views_per_call,
-        resume=cfg.resume,
-        overwrite=cfg.overwrite,
+        resume=resume,
+        overwrite=overwrite,
     )
     table = f"{cfg.weights} on data={HydraConfig.get().runtime.choices.data}\n\n{summary.table(name='KoNet')}"
-    (out / TABLE_FILE).write_text(table + "\n", encoding="utf-8")
+    with atomic_file(out / TABLE_FILE, overwrite=True) as file:
+        file.write(f"{table}\n".encode())
     _print(f"\n{table}\n")
     files = [RECORDS_FILE, SUMMARY_FILE, TABLE_FILE]
     if cfg.num_sheet_scenes:
@@ -108,11 +122,19 @@ def shorten(path: Path) -> Path:
 def _with_roots(data: DictConfig) -> DictConfig:
     """Data whose training part, which is not used here, may be left open; either root names the scenes."""
     data = data.copy()
-    for name, other in (("val_root", "root"), ("root", "val_root")):
-        if {name, other} <= set(data.keys()) and OmegaConf.is_missing(data, name):
-            if not OmegaConf.is_missing(data, other):
-                data[name] = data[other]
+    # Of the keys: a name without a value is not in a DictConfig.
+    roots = {name: _given_path(data, name) for name in ("val_root", "root") if name in list(data.keys())}
+    given = next((root for root in roots.values() if root is not None), None)
+    for name, root in roots.items():
+        data[name] = root or given or data.root  # the last says that it has no default
     return data
+
+
+def _given_path(data: DictConfig, name: str) -> str | None:
+    try:
+        return path_setting(data, name)
+    except (MissingMandatoryValue, InterpolationToMissingValueError):
+        return None
 
 
 def _print(text: str) -> None:

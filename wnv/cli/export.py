@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from wnv.cli.app import hydra_main
+from wnv.cli.settings import path_setting, switch
 from wnv.scenes.exporters.formats import EXPORTERS
 from wnv.scenes.index import find_scenes
 
@@ -15,13 +16,13 @@ def main(cfg: DictConfig) -> None:
     if cfg.format not in EXPORTERS:
         raise ValueError(f"format must be one of {', '.join(EXPORTERS)}, got {cfg.format}")
     export = EXPORTERS[cfg.format]
-    source, out = Path(cfg.scene).expanduser(), Path(cfg.out).expanduser()
+    scene, overwrite = path_setting(cfg, "scene"), switch(cfg, "overwrite")
+    source, out = Path(scene), Path(path_setting(cfg, "out"))
     if not source.is_dir():
-        # What is no local file may be a URL, which a Path would spoil.
-        print(export(source if source.exists() else cfg.scene, out, overwrite=cfg.overwrite))
+        print(export(scene, out, overwrite=overwrite))  # as typed: a Path would spoil a URL
         return
     for path in find_scenes(source):
-        print(export(path, out / path.relative_to(source).with_suffix(""), overwrite=cfg.overwrite))
+        print(export(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
 
 
 if __name__ == "__main__":

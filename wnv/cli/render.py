@@ -5,10 +5,11 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from wnv.cli.app import hydra_main
 from wnv.cli.eval import shorten
+from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.device import resolve_device
 from wnv.evaluation.film import film_path
 from wnv.evaluation.sources import open_context
@@ -16,15 +17,29 @@ from wnv.evaluation.weights import open_weights
 from wnv.types import Example
 
 SYNTHETIC = "synthetic:"
+_KINDS = {
+    "context": list[int] | None,
+    "num_context": int,
+    "image_size": list[int] | None,
+    "trajectory": str,
+    "trajectory_options": dict | None,
+    "num_views": int,
+    "time": int | float | list[int | float] | None,
+    "fps": int | float,
+    "min_side": int,
+    "views_per_call": int,
+}
 
 
 def run(cfg: DictConfig) -> None:
     """Draw the path and say where its files are."""
     out = shorten(Path(HydraConfig.get().runtime.output_dir))
     device = resolve_device(cfg.trainer.accelerator)
-    model = open_weights(cfg.weights)
+    switches = {name: switch(cfg, name) for name in ("there_and_back", "write_frames", "overwrite")}
+    for name, kind in _KINDS.items():
+        check_setting(name, plain(cfg, name), kind)
+    model = open_weights(path_setting(cfg, "weights"))
     example = _open_scene(cfg, patch_size=model.patch_size)
-    options = OmegaConf.to_container(cfg.trajectory_options) if cfg.trajectory_options is not None else None
     film = film_path(
         model,
         example.context,
@@ -32,15 +47,13 @@ def run(cfg: DictConfig) -> None:
         trajectory=cfg.trajectory,
         num_views=cfg.num_views,
         device=device,
-        options=options,
-        time=_plain(cfg.time),
-        there_and_back=cfg.there_and_back,
+        options=plain(cfg, "trajectory_options"),
+        time=plain(cfg, "time"),
         fps=cfg.fps,
         min_side=cfg.min_side,
-        write_frames=cfg.write_frames,
         views_per_call=cfg.views_per_call,
         title=example.scene,
-        overwrite=cfg.overwrite,
+        **switches,
     )
     sys.stdout.write(f"{cfg.num_views} views of {example.scene} along '{cfg.trajectory}':\n")
     for path in (film.mp4, film.gif, film.sheet, film.frames):
@@ -49,13 +62,13 @@ def run(cfg: DictConfig) -> None:
 
 
 def _open_scene(cfg: DictConfig, *, patch_size: int) -> Example:
-    scene = str(cfg.scene)
+    scene = path_setting(cfg, "scene")
     if not scene.startswith(SYNTHETIC):
         return open_context(
             scene,
-            frames=_plain(cfg.context),
+            frames=plain(cfg, "context"),
             num_context=cfg.num_context,
-            image_size=_plain(cfg.image_size),
+            image_size=plain(cfg, "image_size"),
             size_multiple=patch_size,
             pose_normalization=cfg.pose_normalization,
         )
@@ -70,11 +83,6 @@ def _open_scene(cfg: DictConfig, *, patch_size: int) -> Example:
     if cfg.image_size is not None:
         data.image_size = cfg.image_size
     return instantiate(data, _convert_="all").val_dataset[int(number)]
-
-
-def _plain(value: object) -> object:
-    """A value without OmegaConf's wrapping."""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 main = hydra_main(config_name="render", prog="wnv-render")(run)

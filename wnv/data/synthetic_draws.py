@@ -48,7 +48,7 @@ class Draws:
             raise RuntimeError(f"{self._used + count} draws a scene were asked for, {self._numbers.shape[1]} made")
         taken = self._numbers[:, self._used : self._used + count]
         self._used += count
-        return taken.reshape(-1, *shape)
+        return taken.reshape(self.num_scenes, *shape)
 
     def uniform(self, low: float | int, high: float | int, *shape: int) -> Float[Tensor, "scene ..."]:
         """Numbers in [low, high)."""

@@ -140,6 +140,8 @@ def _read(path: Path) -> list[SceneRecord]:
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(there, dict):
+            raise ValueError(f"{path} must hold an object")
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read, so what the records beside it were made with is unknown; pass overwrite=true "

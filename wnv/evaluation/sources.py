@@ -9,6 +9,7 @@ import torch
 
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
+from wnv.scenes.archive import is_url
 from wnv.scenes.read import open_scene
 from wnv.types import Example
 
@@ -54,7 +55,7 @@ def open_context(
     """The context of one scene file; the example's target is the context again.
 
     Args:
-        path: A scene file (`.zip`).
+        path: A scene file (`.zip`), also as a URL that fsspec understands.
         frames: Frame numbers of the context views; None takes `num_context` of them, evenly spread over the scene.
         num_context: How many, if `frames` is None.
         image_size: Height and width in pixels; None keeps the scene's proportions, nearly.
@@ -66,9 +67,8 @@ def open_context(
         FileNotFoundError: If there is no such file.
         ValueError: If the scene has no such frames.
     """
-    path = Path(path)
-    if not path.is_file():
-        hint = "; give one of its scene files" if path.is_dir() else ""
+    if not is_url(str(path)) and not Path(path).is_file():
+        hint = "; give one of its scene files" if Path(path).is_dir() else ""
         raise FileNotFoundError(f"no scene file at {path}{hint} (synthetic:INDEX is one of the synthetic world)")
     with open_scene(path) as scene:
         info = scene.info
