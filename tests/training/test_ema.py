@@ -49,10 +49,16 @@ def test_training_itself_is_not_changed(
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
 def test_a_resumed_average_is_that_of_the_uninterrupted_run(
-    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+    tmp_path: Path,
+    make_batch: Callable,
+    make_module: Callable,
+    make_trainer: Callable,
+    loader: Callable,
+    accumulated: int,
 ) -> None:
-    batches = [make_batch(i) for i in range(6)]
+    batches = [make_batch(i) for i in range(6 * accumulated)]
 
     def run(num: int, first: int = 0, ckpt_path: Path | None = None) -> dict:
         class Stop(L.Callback):
@@ -60,7 +66,11 @@ def test_a_resumed_average_is_that_of_the_uninterrupted_run(
                 trainer.should_stop = trainer.global_step == num
 
         trainer = make_trainer(
-            max_steps=6, min_steps=0, callbacks=[Stop(), WeightAverage(decay=0.5)], plugins=[AtomicCheckpointIO()]
+            max_steps=6,
+            min_steps=0,
+            accumulate_grad_batches=accumulated,
+            callbacks=[Stop(), WeightAverage(decay=0.5)],
+            plugins=[AtomicCheckpointIO()],
         )
         # A loader of batches that have not been seen stands in for the data module, which continues by itself.
         trainer.fit(
@@ -71,7 +81,7 @@ def test_a_resumed_average_is_that_of_the_uninterrupted_run(
 
     straight = run(6)
     run(3)
-    resumed = run(6, first=3, ckpt_path=tmp_path / "3-0.ckpt")
+    resumed = run(6, first=3 * accumulated, ckpt_path=tmp_path / "3-0.ckpt")
     for key in ("state_dict", "ema_state_dict"):
         for name, value in straight[key].items():
             torch.testing.assert_close(resumed[key][name], value, rtol=0, atol=0, msg=name)

@@ -38,7 +38,8 @@ class WeightAverage(L.Callback):
     @torch.no_grad()
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._average = {name: value.detach().float().clone() for name, value in _parameters(pl_module).items()}
-        self._updated_at_step = trainer.global_step
+        if self._loaded is None:  # else the checkpoint has said it; the trainer's own count is restored only later
+            self._updated_at_step = trainer.global_step
         self._take_loaded()
 
     @override
