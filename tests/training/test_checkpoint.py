@@ -150,3 +150,7 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     values = torch.load(path, weights_only=True)["x"]
     assert (values == values[0]).all()
     assert values[0] >= 1
+    AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(1)}, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"], (
+        "what the killed process had begun is still there"
+    )

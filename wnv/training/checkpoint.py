@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from wnv.models.konet import KoNet
+from wnv.scenes.atomic import atomic_file
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -22,7 +22,8 @@ _MODEL_PREFIX = "model."
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint under a temporary name in its own folder, flushes it to the disk, and renames it.
 
-    So a killed process leaves the previous checkpoint as it was. (Lightning writes to the system's temporary folder and
+    So a killed process leaves the previous checkpoint as it was, and the next write removes what the killed one had
+    begun. (Lightning writes to the system's temporary folder and
     moves the file, which is not atomic between file systems, and passes over a folder it may not write to.)
     """
 
@@ -36,20 +37,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         if storage_options is not None:
             raise TypeError(f"{type(self).__name__} has no storage_options, got {storage_options!r}")
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp lets nobody else read
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with atomic_file(Path(path), overwrite=True) as file:
+            torch.save(checkpoint, file)
 
 
 def resolve_checkpoint(source: str | os.PathLike) -> Path:
@@ -109,18 +98,3 @@ def load_model(source: str | os.PathLike) -> KoNet:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"the weights in {resolve_checkpoint(source)} do not fit their model: {error}") from error
     return model.eval()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
