@@ -119,6 +119,12 @@ def test_every_experiment_trains(experiment: str, data_of: Callable, tmp_path: P
     assert (tmp_path / "run" / "last.ckpt").exists()
 
 
+@pytest.mark.parametrize("experiment", ["konet_dynamic", "konet_fsdp"])
+def test_synthetic_experiments_that_name_scene_files_in_their_comment_take_them(experiment: str, scenes: Path) -> None:
+    cfg = compose_train(f"experiment={experiment}", "data=scenes", f"data.root={scenes}", f"data.val_root={scenes}")
+    assert instantiate(cfg.data, _convert_="all").num_train_scenes == 1
+
+
 @pytest.mark.parametrize(("name", "millions"), SIZES_M.items())
 def test_models_have_the_size_that_is_told(name: str, millions: float) -> None:
     with torch.device("meta"):
