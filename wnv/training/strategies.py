@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +30,6 @@ class FullyShardedStrategy(ModelParallelStrategy):
     the groups, and a checkpoint of one strategy continues under any other.
 
     Args:
-        save_distributed_checkpoint: Write a folder with a file a process instead of one whole file.
         process_group_backend: `gloo`, `nccl`, ...; None takes the device's own.
         timeout_s: How long processes wait for each other before they give up, in seconds.
     """
@@ -39,14 +37,13 @@ class FullyShardedStrategy(ModelParallelStrategy):
     def __init__(
         self,
         *,
-        save_distributed_checkpoint: bool = False,
         process_group_backend: str | None = None,
         timeout_s: float | int = 1800,
     ) -> None:
         super().__init__(
             data_parallel_size=1,
             tensor_parallel_size=1,
-            save_distributed_checkpoint=save_distributed_checkpoint,
+            save_distributed_checkpoint=False,  # one whole file, which any strategy and `load_model` read
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout_s),
         )
@@ -59,8 +56,6 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        if self._save_distributed_checkpoint:
-            return super().optimizer_state(optimizer)
         optimizer = getattr(optimizer, "optimizer", optimizer)  # out of Lightning's wrapper
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = get_optimizer_state_dict(self.model, optimizer, options=options)
@@ -69,9 +64,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     @override
     def load_checkpoint(self, checkpoint_path: str | os.PathLike, weights_only: bool | None = None) -> dict[str, Any]:
-        path = Path(self.broadcast(checkpoint_path))
-        if path.is_dir():
-            return super().load_checkpoint(path, weights_only)
+        path = self.broadcast(checkpoint_path)
         checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
         set_model_state_dict(self.model, checkpoint.pop("state_dict"), options=options)
