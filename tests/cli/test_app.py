@@ -98,6 +98,21 @@ def test_the_traceback_is_there_for_who_asks(
     assert shown.splitlines()[-1] == "wnv-x: error: radius must be positive, got 0 (config key car.wheel)"
 
 
+@pytest.mark.parametrize(
+    ("words", "line"), [((), "wnv-x: interrupted"), (("at step 3",), "wnv-x: interrupted at step 3")]
+)
+def test_an_interrupt_is_one_line_and_exit_code_130(
+    words: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt(*words)
+
+    with pytest.raises(SystemExit) as caught:
+        _answer_user_errors(interrupt, prog="wnv-x")
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == f"\n{line}\n"
+
+
 @pytest.mark.parametrize("kind", [RuntimeError, KeyError, AssertionError, ZeroDivisionError])
 def test_what_no_user_can_mend_keeps_its_traceback(kind: type[Exception]) -> None:
     def fail() -> None:

@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import logging
 import os
@@ -15,8 +16,9 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
-from wnv.cli.train import train
+from wnv.cli.train import main, train
 from wnv.training.checkpoint import load_model, read_checkpoint
+from wnv.training.module import ViewSynthesisModule
 
 TRAIN = [sys.executable, "-m", "wnv.cli.train", "experiment=smoke", "device=cpu"]
 TWO_STEPS = ["trainer.max_steps=2", "optim.warmup_steps=1", "trainer.val_check_interval=2"]
@@ -71,6 +73,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path: Path, fi
     assert losses(tmp_path / "a") != losses(tmp_path / "c")
 
 
+@pytest.mark.timeout(400)  # a busy machine may take minutes to start the process that is killed
 def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path, fit: Callable) -> None:
     """A real SIGKILL, at a moment that nobody chose."""
     settings = [
@@ -88,7 +91,7 @@ def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 250
     while not (run_dir / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
@@ -151,6 +154,7 @@ def test_changed_settings_are_told_when_a_run_is_resumed(
     ("overrides", "error", "message"),
     [
         (["precision=fp16"], ValueError, r"precision=fp16 does not train on a CPU; set precision=bf16"),
+        (["trainer.precision=bf16-true"], ValueError, r"cameras stay in float32 .* got bf16-true; set precision=fp32"),
         (["trainer.accelerator=abacus"], ValueError, r"device must be one of auto, cpu, cuda, npu, got 'abacus'"),
         (["resume=nowhere.ckpt"], FileNotFoundError, r"no checkpoint at nowhere\.ckpt"),
         (["resume=last"], FileNotFoundError, r"no checkpoint at .*run"),
@@ -219,6 +223,78 @@ def test_the_command_answers_on_one_line(tmp_path: Path) -> None:
     done = command("model.dim=33", "run_dir=run", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "wnv-train: error: dim must be a multiple of num_heads=2, got 33 (config key model)\n"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        pytest.param(
+            "device=npu",
+            "device=npu: torch_npu finds no Ascend NPU here",
+            marks=pytest.mark.skipif(importlib.util.find_spec("torch_npu") is not None, reason="torch_npu is there"),
+        ),
+        (
+            "precision=fp16",
+            "precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda",
+        ),
+    ],
+)
+def test_a_device_that_cannot_serve_is_answered_on_one_line(
+    tmp_path: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["experiment=smoke", "device=cpu", override, f"run_dir={tmp_path / 'run'}", "hydra/job_logging=none"]
+    monkeypatch.setattr(sys, "argv", ["wnv-train", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"wnv-train: error: {message}")
+    assert shown.count("\n") == 1
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(module: ViewSynthesisModule, *args: object) -> None:
+        if module.trainer.global_step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ViewSynthesisModule, "on_train_batch_end", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"at step 5; continue with run_dir=.*run resume=last"):
+            fit(tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "run")["global_step"] == 4
+    fit(tmp_path / "run", "resume=last")
+    assert sorted(losses(tmp_path / "run")) == list(range(8))
+
+
+def test_a_resumed_run_whose_time_is_used_up_says_so(
+    tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(tmp_path / "run", *TWO_STEPS)
+    with caplog.at_level(logging.WARNING):
+        fit(tmp_path / "run", "resume=last", "trainer.max_time='00:00:00:00'")
+    assert "nothing was trained: the run had done 2 of trainer.max_steps=8 steps" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_the_plain_one_does(tmp_path: Path) -> None:
+    settings = [*TWO_STEPS, "trainer.max_steps=3", "callbacks.images=null"]
+    for name, compiled in (("plain", "false"), ("compiled", "true")):
+        done = command(*settings, f"module.compile={compiled}", f"run_dir={name}", cwd=tmp_path, timeout=800)
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
+    load_model(tmp_path / "compiled")
+
+
+@pytest.mark.slow
+def test_muon_on_sharded_matrices_is_refused(tmp_path: Path) -> None:
+    done = command("optim=muon_cosine", "strategy=fsdp", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 2
+    reason = "optimizer=muon needs whole matrices, and this strategy shards them"
+    assert done.stderr.splitlines()[-1] == f"wnv-train: error: {reason}; set optim=adamw_cosine or strategy=ddp"
 
 
 def test_a_sweep_runs_each_job_in_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -39,7 +40,8 @@ def hydra_main(*, config_name: str, prog: str) -> Callable[[Callable[[DictConfig
     """Decorator that makes a function of a composed configuration a console command.
 
     A user's mistake ends as the one line `PROG: error: ...` on stderr with exit code 2, and shows its traceback only
-    when the environment variable `WNV_DEBUG` is 1. Every other exception keeps its traceback and exits with code 1.
+    when the environment variable `WNV_DEBUG` is 1. Ctrl-C ends in one line as well, with exit code 130. Every other
+    exception keeps its traceback and exits with code 1.
     In a sweep (`-m`) the remaining jobs run first, as Hydra's launcher does.
 
     Args:
@@ -93,6 +95,9 @@ def describe_error(error: Exception) -> tuple[Exception, str]:
 def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
     try:
         return call()
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write(f"\n{prog}: interrupted{f' {interrupt}' if interrupt.args else ''}\n")
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         cause, message = describe_error(error)
         if not isinstance(cause, USER_ERRORS):

@@ -29,6 +29,7 @@ STARTS_FILE = "starts.jsonl"
 # What is read of the configuration, by this module or by its interpolations.
 _READ = {"data", "model", "loss", "optim", "paths", "trainer", "callbacks", "logger", "module"}
 _READ |= {"name", "seed", "run_dir", "resume", "init_from", "optimized_metric"}
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # Settings in which a resumed run may differ from what it was without being another run.
 _FREE_SETTINGS = ("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.")
 
@@ -96,7 +97,24 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     if rank_zero_only.rank == 0:
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         log.info("training %.2f M parameters on %s in %s", num_parameters / 1e6, trainer.strategy.root_device, run_dir)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    begun_at = 0 if checkpoint is None else read_checkpoint(checkpoint)["global_step"]
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        # Lightning answers Ctrl-C by leaving without a word.
+        has_checkpoint = (run_dir / LAST).exists()
+        way_on = f"; continue with run_dir={run_dir} resume=last" if has_checkpoint else " before its first checkpoint"
+        raise KeyboardInterrupt(f"at step {trainer.global_step}{way_on}") from None
+    if begun_at == trainer.global_step:
+        log.warning(
+            "nothing was trained: the run had done %d of trainer.max_steps=%d steps, and "
+            "trainer.max_time=%s counts from its first start",
+            begun_at,
+            trainer.max_steps,
+            cfg.trainer.max_time,
+        )
     metrics = _plain(trainer.callback_metrics)
     if trainer.limit_val_batches and module.validated_at_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
@@ -126,7 +144,12 @@ def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> 
 def _choose_device(cfg: DictConfig) -> None:
     """Settle what `auto` means, before Lightning does: it would pass over devices that it does not know."""
     device = resolve_device(cfg.trainer.accelerator)
-    if device.type == "cpu" and str(cfg.trainer.precision).startswith("16"):
+    if str(cfg.trainer.precision) not in _PRECISIONS:
+        raise ValueError(
+            f"trainer.precision must be one of {', '.join(_PRECISIONS)}, because cameras stay in float32 whatever the "
+            f"matrix products do, got {cfg.trainer.precision}; set precision=fp32, precision=bf16 or precision=fp16"
+        )
+    if device.type == "cpu" and cfg.trainer.precision == "16-mixed":
         raise ValueError("precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda")
     cfg.trainer.accelerator = device.type
 
