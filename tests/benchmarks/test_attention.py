@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from wnv.benchmarks.attention import run, time_in_turns
 
@@ -30,6 +31,6 @@ def test_timing_leaves_the_first_call_out_and_takes_turns(monkeypatch):
         for _ in range(4):
             next(clock)
 
-    first, second = time_in_turns(slow, lambda: calls.append("fast"), repeats=3)
+    first, second = time_in_turns(slow, lambda: calls.append("fast"), repeats=3, device=torch.device("cpu"))
     assert calls == ["slow", "fast"] * 4
     assert (first, second) == pytest.approx((5.0, 1.0))

@@ -16,6 +16,14 @@ def test_markdown_is_aligned():
     ]
 
 
+def test_the_machine_is_its_processor_and_its_accelerator(monkeypatch):
+    monkeypatch.setattr("wnv.benchmarks.tables._processor_name", lambda: "Abacus 9")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Slide Rule X")
+    assert describe_machine().startswith("Abacus 9, ")
+    assert ", Slide Rule X, torch " in describe_machine()
+
+
 def test_json_names_the_machine(tmp_path):
     TABLE.write_json(tmp_path / "speed.json")
     content = json.loads((tmp_path / "speed.json").read_text())

@@ -30,6 +30,20 @@ def test_prints_a_table_and_writes_its_figures(monkeypatch, capsys, tmp_path):
     assert set(json.loads(out.read_text())["figures"]) == {"draw_1", "train_1_1", "encoding_overhead"}
 
 
+def test_figures_may_go_to_a_new_folder(monkeypatch, tmp_path):
+    out = tmp_path / "figures" / "attention.json"
+    run(monkeypatch, "attention", f"out={out}", *SMALL)
+    assert out.exists()
+
+
+@pytest.mark.parametrize("name", bench.BENCHMARKS)
+def test_an_unknown_device_is_answered_on_one_line(monkeypatch, capsys, name):
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, name, "bench.device=abacus")
+    assert stop.value.code == 2
+    assert "device must be one of auto, cpu, cuda, npu, got 'abacus'" in capsys.readouterr().err
+
+
 def test_figures_are_not_overwritten(monkeypatch, capsys, tmp_path):
     out = tmp_path / "attention.json"
     out.write_text("mine")

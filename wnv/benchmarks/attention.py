@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from wnv.benchmarks.tables import Table
+from wnv.device import resolve_device
 from wnv.geometry.cameras import K_from_fov
 from wnv.geometry.poses import random_se3
 from wnv.models.konet import KoNet
@@ -43,23 +44,27 @@ def run(
         training_sizes: Numbers of context and target views of the training steps.
         repeats: Timed draws of each side; the median counts.
         training_repeats: Timed training steps of each side; the median counts.
-        device: Where to run.
+        device: Where to run: `cpu`, `cuda`, `npu`, or `auto`.
+
+    Raises:
+        ValueError: If the device is not there.
     """
+    place = resolve_device(device)
     torch.manual_seed(0)
     sizes = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "mlp_dim": mlp_dim, "patch_size": patch_size}
-    cached = KoNet(**sizes, attention="cached").to(device)
-    joint = KoNet(**sizes, attention="joint").to(device)
+    cached = KoNet(**sizes, attention="cached").to(place)
+    joint = KoNet(**sizes, attention="joint").to(place)
     joint.load_state_dict(cached.state_dict())
-    plain = KoNet(**sizes, camera_encoding="none", patch_encoding="none").to(device)
+    plain = KoNet(**sizes, camera_encoding="none", patch_encoding="none").to(place)
     rows, figures = [], {}
 
     def compare(name: str, label: str, slow: Callable[[], None], fast: Callable[[], None], times: int) -> None:
-        slow_s, fast_s = time_in_turns(slow, fast, repeats=times, device=device)
+        slow_s, fast_s = time_in_turns(slow, fast, repeats=times, device=place)
         figures[name] = slow_s / fast_s
         rows.append((label, f"{slow_s * 1e3:.0f} ms", f"{fast_s * 1e3:.0f} ms", f"{slow_s / fast_s:.2f}x"))
 
     for num_context in context_sizes:
-        context, target = _random_views(num_context, image_size, device), _random_views(1, image_size, device).cameras
+        context, target = _random_views(num_context, image_size, place), _random_views(1, image_size, place).cameras
         with torch.no_grad():
             scene = cached.encode(context)
             compare(
@@ -70,8 +75,8 @@ def run(
                 repeats,
             )
     for num_context, num_target in training_sizes:
-        context = _random_views(num_context, image_size, device)
-        target = _random_views(num_target, image_size, device)
+        context = _random_views(num_context, image_size, place)
+        target = _random_views(num_target, image_size, place)
         compare(
             f"train_{num_context}_{num_target}",
             f"training step, {num_context} context and {num_target} target views",
@@ -80,12 +85,12 @@ def run(
             training_repeats,
         )
     num_context, num_target = training_sizes[0]
-    context, target = _random_views(num_context, image_size, device), _random_views(num_target, image_size, device)
+    context, target = _random_views(num_context, image_size, place), _random_views(num_target, image_size, place)
     encoded_s, plain_s = time_in_turns(
         lambda: _training_step(cached, context, target),
         lambda: _training_step(plain, context, target),
         repeats=2 * training_repeats,
-        device=device,
+        device=place,
     )
     figures["encoding_overhead"] = encoded_s / plain_s - 1
     rows.append(
@@ -98,7 +103,7 @@ def run(
     )
     num_tokens = (image_size[0] // patch_size) * (image_size[1] // patch_size)
     return Table(
-        title=f"Attention: dim {dim}, {num_layers} layers, {num_tokens} tokens a view, float32 on {device}",
+        title=f"Attention: dim {dim}, {num_layers} layers, {num_tokens} tokens a view, float32 on {place}",
         columns=("what", "joint / with encoding", "cached / without", "ratio"),
         rows=rows,
         figures=figures,
@@ -106,7 +111,7 @@ def run(
 
 
 def time_in_turns(
-    first: Callable[[], None], second: Callable[[], None], *, repeats: int, device: str = "cpu"
+    first: Callable[[], None], second: Callable[[], None], *, repeats: int, device: torch.device
 ) -> tuple[float, float]:
     """Median seconds of two calls that are timed in turns, after one untimed call of each."""
     durations: tuple[list[float], list[float]] = ([], [])
@@ -121,8 +126,8 @@ def time_in_turns(
     return statistics.median(durations[0]), statistics.median(durations[1])
 
 
-def _wait(device: str) -> None:
-    if device != "cpu":
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
         torch.accelerator.synchronize()
 
 
@@ -131,7 +136,7 @@ def _training_step(model: KoNet, context: Views, target: Views) -> None:
     (model(context, target.cameras) - target.images).square().mean().backward()
 
 
-def _random_views(num_views: int, image_size: Sequence[int], device: str) -> Views:
+def _random_views(num_views: int, image_size: Sequence[int], device: torch.device) -> Views:
     height, width = image_size
     generator = torch.Generator().manual_seed(num_views)
     K = K_from_fov(fov_y_deg=60.0, width=width, height=height).expand(1, num_views, 3, 3)

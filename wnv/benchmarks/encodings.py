@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from wnv.benchmarks.tables import Table
 from wnv.data.synthetic import SyntheticDataset
+from wnv.device import resolve_device
 from wnv.geometry.poses import nearest_pose
 from wnv.metrics.image import psnr
 from wnv.models.konet import KoNet
@@ -71,11 +72,13 @@ def run(
         num_heads: Attention heads.
         lr: Peak learning rate.
         warmup_steps: Steps until the peak.
-        device: Where to train.
+        device: Where to train: `cpu`, `cuda`, `npu`, or `auto`.
 
     Raises:
-        ValueError: If a variant is unknown, or equal time is asked for without what it is compared with.
+        ValueError: If the device is not there, a variant is unknown, or equal time is asked for without what it is
+            compared with.
     """
+    place = resolve_device(device)
     unknown = [name for name in variants if name not in (*VARIANTS, EQUAL_TIME)]
     if unknown:
         raise ValueError(f"variants must be out of {', '.join((*VARIANTS, EQUAL_TIME))}; got {', '.join(unknown)}")
@@ -101,7 +104,7 @@ def run(
         for name in variants:
             options = VARIANTS["geope, joint" if name == EQUAL_TIME else name]
             torch.manual_seed(seed)
-            model = KoNet(**sizes, **options).to(device)
+            model = KoNet(**sizes, **options).to(place)
             budget_s = seconds["geope"][-1] if name == EQUAL_TIME else None
             done, used_s = _train(model, train, seed=seed, budget_s=budget_s, **recipe)
             score = _score(model, test, batch_size)
@@ -110,7 +113,12 @@ def run(
             steps[name].append(done)
             seconds[name].append(used_s)
     return _tabulate(
-        scores, steps, seconds, copy_db=copy_db, num_seeds=len(seeds), settings={**sizes, **recipe, **world}
+        scores,
+        steps,
+        seconds,
+        copy_db=copy_db,
+        num_seeds=len(seeds),
+        settings={**sizes, **recipe, **world, "device": str(place)},
     )
 
 
@@ -141,7 +149,7 @@ def _tabulate(
         title=(
             f"Camera encodings: dim {settings['dim']}, {settings['num_layers']} layers, {height} x {width} px, zoom "
             f"{low:g} to {high:g} a view, {settings['num_context']} context and {settings['num_target']} target views, "
-            f"{settings['batch_size']} scenes a step, {num_seeds} seeds"
+            f"{settings['batch_size']} scenes a step, {num_seeds} seeds, on {settings['device']}"
         ),
         columns=("variant", "PSNR, dB", "by seed", "steps", "training, CPU s"),
         rows=rows,

@@ -43,10 +43,11 @@ class Table:
 
 
 def describe_machine() -> str:
-    """Processor or accelerator, threads and torch version, in a line."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor_name()
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{device}, {torch.get_num_threads()} CPU threads, {versions}"
+    """Processor with its threads, graphics processor where there is one, and versions, in a line."""
+    parts = [_processor_name(), f"{torch.get_num_threads()} CPU threads"]
+    if torch.cuda.is_available():  # beside the processor: a benchmark may have run on either
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join([*parts, f"torch {torch.__version__}", f"Python {platform.python_version()}"])
 
 
 def _processor_name() -> str:
