@@ -32,7 +32,7 @@ class ImageLoss(nn.Module):
     def forward(
         self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Loss of a batch, in float32 whatever the images' precision.
+        """Loss of a batch, in float32 whatever the images' precision (feature networks follow autocast).
 
         Returns:
             `loss`, to be minimised, and its parts: `mse`, and `perceptual` (unweighted) where the weight is positive.

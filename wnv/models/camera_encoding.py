@@ -263,8 +263,7 @@ def _apply(
     # Small matrices times their inverses must cancel, which bfloat16 is too coarse for.
     with torch.autocast(x.device.type, enabled=False):
         dtype = x.dtype
-        if matrix is not None or patch is not None:
-            x = x.float() if dtype in (torch.bfloat16, torch.float16) else x
+        x = x.float() if dtype in (torch.bfloat16, torch.float16) else x
         camera, place = x.chunk(2, dim=-1)
         if matrix is not None:
             tiles = camera.reshape(*camera.shape[:2], -1, 4)

@@ -101,7 +101,8 @@ class RunCheckpoints(Checkpoint):
 class Throughput(L.Callback):
     """Logs `speed/scenes_per_s` and `speed/views_per_s` over all devices, and `speed/scenes_seen` since the run began.
 
-    Views are context and target views together. Validation and the writing of checkpoints are left out of the time.
+    Views are context and target views together. Loading and the writing of `last.ckpt` count as time, validation does
+    not.
 
     Args:
         every_n_steps: Training batches that a figure averages over.

@@ -82,7 +82,9 @@ class Muon(Optimizer):
             looked_ahead = []
             for parameter in alike:
                 state = self.state[parameter]
-                mean = state.setdefault("mean", torch.zeros_like(parameter))
+                if not state:
+                    state["mean"] = torch.zeros_like(parameter)
+                mean = state["mean"]
                 mean.lerp_(parameter.grad, 1 - momentum)
                 looked_ahead.append(parameter.grad.lerp(mean, momentum))
             directions = orthogonalize(torch.stack(looked_ahead))
