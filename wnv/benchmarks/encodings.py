@@ -12,7 +12,7 @@ from torch.nn import functional
 from wnv.benchmarks.tables import Table
 from wnv.data.synthetic import SyntheticDataset
 from wnv.device import resolve_device
-from wnv.geometry.poses import nearest_pose
+from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
 from wnv.models.konet import KoNet
 from wnv.training.optim import make_optimizer, warmup_cosine
@@ -93,7 +93,7 @@ def run(
     }
     train = _render(SyntheticDataset(num_scenes=num_train_scenes, seed=1, **world), batch_size)
     test = _render(SyntheticDataset(num_scenes=num_test_scenes, seed=2, **world), batch_size)
-    copy_db = _score_copy(test, batch_size)
+    copy_db = _score_copy(test)
     sizes = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "mlp_dim": 4 * dim}
     recipe = {"batch_size": batch_size, "num_steps": num_steps, "lr": lr, "warmup_steps": warmup_steps}
 
@@ -213,12 +213,9 @@ def _score(model: KoNet, scenes: Sequence[Example], batch_size: int) -> float:
     return torch.cat(scores).mean().item()
 
 
-def _score_copy(scenes: Sequence[Example], batch_size: int) -> float:
-    scores = []
-    for example in scenes:
-        nearest = nearest_pose(example.target.cameras.camtoworld, example.context.cameras.camtoworld)
-        scores.append(psnr(example.context.images[nearest], example.target.images).mean())
-    return torch.stack(scores).mean().item()
+def _score_copy(scenes: Sequence[Example]) -> float:
+    batch = collate(scenes)
+    return psnr(copy_nearest(batch), batch.target.images).mean().item()
 
 
 def _render(dataset: SyntheticDataset, batch_size: int) -> list[Example]:

@@ -240,6 +240,7 @@ class SyntheticDataModule(ExampleDataModule):
         zoom_per_view: Draw a zoom for each view instead of one for each scene.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
         extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
+        free_time: Where things move, draw a target's time apart from its place on the camera's walk.
         supersample: Rays per pixel along each image axis.
         pose_normalization: How worlds are placed and scaled around their context cameras (`fit_world_frame`).
         render_device: Where images are rendered; batches arrive on the CPU all the same.
@@ -267,6 +268,7 @@ class SyntheticDataModule(ExampleDataModule):
         zoom_per_view: bool = False,
         fov_deg: float | int = 60.0,
         extrapolate: float | int = 0.1,
+        free_time: bool = False,
         supersample: int = 1,
         pose_normalization: Literal["mean", "first"] = "mean",
         render_device: str = "cpu",
@@ -301,6 +303,7 @@ class SyntheticDataModule(ExampleDataModule):
             "zoom_per_view": zoom_per_view,
             "fov_deg": fov_deg,
             "extrapolate": extrapolate,
+            "free_time": free_time,
             "supersample": supersample,
             "pose_normalization": pose_normalization,
             "device": render_device,

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from wnv.evaluation.baselines import copy_nearest
 from wnv.evaluation.provenance import provenance
 from wnv.evaluation.records import RecordFile, SceneRecord
 from wnv.evaluation.rendering import SceneModel, draw_views
 from wnv.evaluation.summary import Summary, summarize
+from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr, ssim
 from wnv.scenes.atomic import atomic_file
 from wnv.types import Batch, Example, collate

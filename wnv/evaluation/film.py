@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from wnv.evaluation.baselines import copy_nearest
 from wnv.evaluation.contact_sheet import Cell, contact_sheet, scene_row
 from wnv.evaluation.pictures import to_u8, write_png
 from wnv.evaluation.rendering import SceneModel, draw_path
 from wnv.evaluation.video import write_gif, write_mp4
 from wnv.geometry.trajectories import make_trajectory
+from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
 from wnv.scenes.atomic import atomic_folder
 from wnv.types import Example, Views, collate

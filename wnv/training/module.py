@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from wnv.geometry.poses import nearest_pose
+from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
 from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
@@ -210,7 +210,7 @@ class ViewSynthesisModule(L.LightningModule):
         metrics["ssim"] = ssim(drawn, truth).mean()
         if self._lpips is not None:
             metrics["lpips"] = self._lpips(drawn, truth).mean()
-        metrics["psnr_copy"] = psnr(_copy_nearest(batch), truth).mean()
+        metrics["psnr_copy"] = psnr(copy_nearest(batch).float(), truth).mean()
         for name, value in metrics.items():
             # Scenes of a batch have equally many targets: batches weighed by scenes give the mean over scenes.
             self.log(f"val/{name}", value, batch_size=len(batch), on_epoch=True, sync_dist=True)
@@ -230,9 +230,3 @@ class ViewSynthesisModule(L.LightningModule):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
-
-
-def _copy_nearest(batch: Batch) -> Tensor:
-    nearest = nearest_pose(batch.target.cameras.camtoworld, batch.context.cameras.camtoworld)  # [b, target]
-    scenes = torch.arange(len(batch), device=nearest.device)[:, None]
-    return batch.context.images[scenes, nearest].float()
