@@ -182,10 +182,9 @@ def _resumed_run(place: Path, _shown: str) -> None:
 
 
 @step(
-    r"wnv-train experiment=konet data\.root=scenes/train data\.val_root=scenes/test",
+    r"wnv-train experiment=konet loss=mse data\.root=scenes/train data\.val_root=scenes/test",
     *TRAIN,
     "trainer.devices=1",
-    "loss.perceptual_weight=0",  # the perceptual loss needs weights from elsewhere
 )
 def _scene_files(place: Path, _shown: str) -> None:
     run_dir = newest(place, "runs/konet/*")

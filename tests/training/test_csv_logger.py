@@ -36,6 +36,12 @@ def test_a_resumed_run_replaces_the_rows_that_it_repeats(tmp_path: Path) -> None
     ]
 
 
+def test_a_run_resumed_at_its_end_adds_to_its_last_row(tmp_path: Path) -> None:
+    CsvTable(folder=tmp_path).log_metrics({"loss": 0.5}, step=10)
+    CsvTable(folder=tmp_path).log_metrics({"psnr": 20.0}, step=10)
+    assert rows(tmp_path) == [{"step": "10", "loss": "0.5", "psnr": "20.0"}]
+
+
 def test_a_row_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
     table = CsvTable(folder=tmp_path)
     table.log_metrics({"loss": 1.0, "psnr": 2.0}, step=10)

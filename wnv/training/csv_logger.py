@@ -59,7 +59,7 @@ class CsvTable(Logger):
         if not values:
             return
         if self._columns is None:
-            self._read(before_step=step)
+            self._read(first_step=step)
         new = [name for name in values if name not in self._columns]
         self._columns += new
         self._is_stale |= bool(new)
@@ -100,7 +100,7 @@ class CsvTable(Logger):
     def finalize(self, status: str) -> None:
         self.save()
 
-    def _read(self, *, before_step: int | None) -> None:
+    def _read(self, *, first_step: int | None) -> None:
         self._columns, self._rows = ["step"], []
         self._is_stale = True
         if not self.file.exists():
@@ -110,4 +110,4 @@ class CsvTable(Logger):
             self._columns = list(reader.fieldnames or ["step"])
             # A row cut short by a kill has no value for its last columns, or no whole step.
             rows = [row for row in reader if row["step"].isdigit() and None not in row.values()]
-        self._rows = [row for row in rows if before_step is None or int(row["step"]) < before_step]
+        self._rows = [row for row in rows if first_step is None or int(row["step"]) <= first_step]
