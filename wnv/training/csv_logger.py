@@ -111,3 +111,4 @@ class CsvTable(Logger):
             # A row cut short by a kill has no value for its last columns, or no whole step.
             rows = [row for row in reader if row["step"].isdigit() and None not in row.values()]
         self._rows = [row for row in rows if first_step is None or int(row["step"]) <= first_step]
+        self._num_written = len(self._rows)
