@@ -59,7 +59,7 @@ class Muon(Optimizer):
         super().__init__([group for group in groups if group["params"]], {"lr": lr, "betas": betas})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], Tensor | float | None] | None = None) -> Tensor | float | None:
         """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
