@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from wnv.scenes.importers.colmap import _lens, import_colmap
 from wnv.scenes.importers.colmap_model import CAMERA_MODELS, ColmapCamera, read_model
-from wnv.scenes.importers.undistort import distort
 from wnv.scenes.read import open_scene
+from wnv.scenes.undistort import distort
 
 
 def _image_lines(capture: Any) -> list[str]:

@@ -20,14 +20,14 @@ from wnv.scenes.importers.images import (
     shrink_image,
     size_hint,
 )
-from wnv.scenes.importers.undistort import (
+from wnv.scenes.schema import Frame, SceneInfo, SceneKind
+from wnv.scenes.undistort import (
     Distortion,
     PixelMaps,
     pinhole_without_borders,
     undistort_image,
     undistortion_maps,
 )
-from wnv.scenes.schema import Frame, SceneInfo, SceneKind
 from wnv.scenes.write import write_scene
 
 logger = logging.getLogger(__name__)

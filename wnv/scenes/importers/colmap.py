@@ -10,8 +10,8 @@ from wnv.scenes.images import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
 from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model
 from wnv.scenes.importers.source import find_image, invert_rigid, natural_order, pinhole, rigid
-from wnv.scenes.importers.undistort import Distortion
 from wnv.scenes.schema import SceneKind, safe_id
+from wnv.scenes.undistort import Distortion
 
 logger = logging.getLogger(__name__)
 

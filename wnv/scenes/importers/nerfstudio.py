@@ -12,8 +12,8 @@ from wnv.scenes.images import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
 from wnv.scenes.importers.images import image_size
 from wnv.scenes.importers.source import find_image, matrix, natural_order, number, pinhole, read_json, rigid
-from wnv.scenes.importers.undistort import Distortion
 from wnv.scenes.schema import SceneKind, safe_id
+from wnv.scenes.undistort import Distortion
 
 CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """All of them are OPENCV with some coefficients left out."""

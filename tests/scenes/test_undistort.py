@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wnv.scenes.importers.undistort import (
+from wnv.scenes.undistort import (
     Distortion,
     distort,
     pinhole_without_borders,
