@@ -7,9 +7,7 @@ meaning raises `SCHEMA_VERSION`, and a version this wnv does not know is refused
 import json
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float64
-
+from wnv.scenes.json_fields import read_field, read_matrix, to_float
 from wnv.scenes.schema import (
     MAX_FRAMES,
     SCENE_JSON,
@@ -93,7 +91,7 @@ def info_from_json(text: str | bytes, *, name: str) -> SceneInfo:
         width=_field(data, "width", int, where),
         height=_field(data, "height", int, where),
         frames=tuple(_frame_from_json(entry, frame_label(scene, index)) for index, entry in enumerate(entries)),
-        scale=None if scale is None else _number(scale, f"{where}: scale"),
+        scale=None if scale is None else to_float(scale, f"{where}: scale"),
         source=_field(data, "source", dict, where),
         schema_version=SCHEMA_VERSION,
     )
@@ -107,34 +105,12 @@ def _frame_from_json(entry: object, where: str) -> Frame:
         raise SceneError(f"{where}: file is empty; write the scene again")
     return Frame(
         file=file,
-        time_s=_number(_field(entry, "time_s", (float, int), where), f"{where}: time_s"),
+        time_s=to_float(_field(entry, "time_s", (float, int), where), f"{where}: time_s"),
         source_index=_field(entry, "source_index", (int, type(None)), where),
-        K=_matrix(entry, "K", 3, where),
-        camtoworld=_matrix(entry, "camtoworld", 4, where),
+        K=read_matrix(entry, "K", 3, where=where, file=SCENE_JSON),
+        camtoworld=read_matrix(entry, "camtoworld", 4, where=where, file=SCENE_JSON),
     )
 
 
 def _field(data: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    if key not in data:
-        raise SceneError(f"{where}: {SCENE_JSON} lacks the field {key!r}; write the scene again")
-    value = data[key]
-    # bool is an int to Python, and a width of `true` is nobody's intention.
-    if not isinstance(value, kind) or isinstance(value, bool):
-        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise SceneError(f"{where}: field {key!r} must be {names}, got {type(value).__name__} {str(value)[:40]!r}")
-    return value
-
-
-def _number(value: float | int, what: str) -> float:
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise SceneError(f"{what} must be a finite number, got an integer beyond any float") from error
-
-
-def _matrix(entry: dict[str, Any], key: str, size: int, where: str) -> Float64[np.ndarray, "n n"]:
-    rows = _field(entry, key, list, where)
-    square = len(rows) == size and all(isinstance(row, list) and len(row) == size for row in rows)
-    if not square or any(isinstance(x, bool) or not isinstance(x, int | float) for row in rows for x in row):
-        raise SceneError(f"{where}: field {key!r} must be {size} rows of {size} numbers, got {str(rows)[:60]!r}")
-    return np.array([[_number(x, f"{where}: {key}") for x in row] for row in rows], dtype=np.float64)
+    return read_field(data, key, kind, where=where, file=SCENE_JSON)
