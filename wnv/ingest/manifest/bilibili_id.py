@@ -1,0 +1,51 @@
+"""Bilibili's video ids: the public transform between `BV...` and `av...`, and the check of form that it allows."""
+
+ALPHABET = "FcwAPNKTMug3GV5Lj7EJnHpWsx4tb8haYeviqBz6rkCy12mUSDQX9RdoZf"
+"""The base-58 digits in their order; 0, I, O and l are not among them."""
+
+MAX_AV = 2**51 - 1
+
+_BASE = len(ALPHABET)
+_DIGIT = {character: digit for digit, character in enumerate(ALPHABET)}
+_XOR = 23442827791579
+_NUM_DIGITS = 9
+_SWAPS = ((3, 9), (4, 7))
+
+
+def av_to_bv(av: int) -> str:
+    """The `BV...` id of a video known by its number.
+
+    Raises:
+        ValueError: If the number is not in 1..2^51 - 1.
+    """
+    if not 1 <= av <= MAX_AV:
+        raise ValueError(f"an av number must be in 1..{MAX_AV}, got {av}")
+    value = (av | 2**51) ^ _XOR
+    digits = []
+    for _ in range(_NUM_DIGITS):
+        value, digit = divmod(value, _BASE)
+        digits.append(ALPHABET[digit])
+    return _swapped("BV1" + "".join(reversed(digits)))
+
+
+def bv_to_av(bv: str) -> int | None:
+    """The number of a video, or None where the text cannot be a `BV...` id.
+
+    What is checked is the form (prefix, length, alphabet, and the one bit that is set in all); it is no check sum, and an
+    id in which one letter was misread mostly passes.
+    """
+    if len(bv) != 3 + _NUM_DIGITS or not bv.startswith("BV1") or any(letter not in _DIGIT for letter in bv[3:]):
+        return None
+    value = 0
+    for letter in _swapped(bv)[3:]:
+        value = value * _BASE + _DIGIT[letter]
+    if value >> 51 != 1:
+        return None
+    return (value & MAX_AV) ^ _XOR
+
+
+def _swapped(bv: str) -> str:
+    letters = list(bv)
+    for i, j in _SWAPS:
+        letters[i], letters[j] = letters[j], letters[i]
+    return "".join(letters)

@@ -1,0 +1,220 @@
+"""Reads the times of a list: `0147`, `12241`, `1:02:03` and their damaged forms, and the segments that pairs of them mark."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wnv.ingest.manifest.line import ManifestLine, Segments
+
+SHORT_S = 5.0
+LONG_S = 600.0
+
+# Full-width digits, colon, stop; the ratio sign that some keyboards give for a colon.
+_NARROW = str.maketrans("０１２３４５６７８９：．∶", "0123456789:.:")
+_MAX_CELL = 32
+_EMPTY = {"", "nan", "none", "null", "n/a", "-", "--", "/"}
+_DIGITS = re.compile(r"([0-9]{1,6})(\.0{1,6})?")
+_CLOCK = re.compile(r"(?:([0-9]{1,2}):)?([0-9]{1,3}):([0-9]{1,2})(\.[0-9]{1,6})?")
+_URL = re.compile(r"https?:/|ttps?:/|bilibili\.co|b23\.tv", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """What a cell says.
+
+    Attributes:
+        seconds: From the start of the video; None where the cell is empty or cannot be read.
+        other: The second way to read the same cell, where there is one.
+        codes: What was repaired or refused.
+    """
+
+    seconds: float | None
+    other: float | None = None
+    codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    """The segments that the times of a row mark; the fields are those of `ManifestLine`."""
+
+    segments: Segments = ()
+    other_segments: Segments | None = None
+    codes: tuple[str, ...] = ()
+
+
+def read_time(cell: str) -> Time:
+    """Read one cell, whatever it holds.
+
+    Digits are taken as `MMSS`, five of them as `HMMSS` (or else `MMMSS`), six as `HHMMSS`, fewer as `MMSS` whose leading
+    zeros a spreadsheet took away. With colons they are `MM:SS` or `HH:MM:SS`; `H:MM:00` may also be what a spreadsheet
+    made of `MM:SS`.
+    """
+    if len(cell) > _MAX_CELL:
+        return Time(seconds=None, codes=("time_unreadable",))
+    text = cell.strip().lstrip("'")
+    narrow = text.translate(_NARROW)
+    codes = ["fullwidth_time"] if narrow != text else []
+    if narrow.lower() in _EMPTY:
+        return Time(seconds=None)
+    if match := _DIGITS.fullmatch(narrow):
+        if match[2]:
+            codes.append("float_time")
+        return _from_digits(match[1], codes)
+    if match := _CLOCK.fullmatch(narrow):
+        return _from_clock(match, codes)
+    return Time(seconds=None, codes=("time_unreadable",))
+
+
+def _from_digits(digits: str, codes: list[str]) -> Time:
+    if len(digits) < 4:
+        codes.append("leading_zeros_lost")
+    padded = digits.zfill(6)
+    hours, minutes, seconds = int(padded[:2]), int(padded[2:4]), int(padded[4:])
+    if seconds > 59:
+        codes.append("seconds_over_59")
+    if len(digits) <= 4:
+        return Time(seconds=float(minutes * 60 + seconds), codes=tuple(codes))
+    as_minutes = float(int(padded[:4]) * 60 + seconds)
+    if minutes > 59:
+        if len(digits) == 6:
+            return Time(seconds=None, codes=("time_unreadable",))
+        return Time(seconds=as_minutes, codes=(*codes, "five_digit_time"))
+    as_hours = float(hours * 3600 + minutes * 60 + seconds)
+    if len(digits) == 5:
+        return Time(seconds=as_hours, other=as_minutes, codes=(*codes, "five_digit_time", "ambiguous_time"))
+    return Time(seconds=as_hours, codes=tuple(codes))
+
+
+def _from_clock(match: re.Match[str], codes: list[str]) -> Time:
+    hours, minutes, seconds = int(match[1] or 0), int(match[2]), int(match[3])
+    if match[1] and minutes > 59:
+        return Time(seconds=None, codes=("time_unreadable",))
+    if seconds > 59:
+        codes.append("seconds_over_59")
+    total = hours * 3600 + minutes * 60 + seconds + float(match[4] or 0)
+    if match[1] and hours and not seconds and not match[4]:
+        return Time(seconds=total, other=float(hours * 60 + minutes), codes=(*codes, "ambiguous_time"))
+    return Time(seconds=total, codes=tuple(codes))
+
+
+def read_segments(pairs: Sequence[tuple[str, str]]) -> Marked:
+    """The segments that a row's pairs of start and end mark, merged and sorted, with codes for all that was amiss."""
+    codes: list[str] = []
+    read: list[tuple[Time, Time]] = []
+    num_given = 0
+    for position, (start_cell, end_cell) in enumerate(pairs):
+        if _URL.search(start_cell[:200]) or _URL.search(end_cell[:200]):
+            # URL and title stand here once more, and push the times one pair on.
+            codes.append("columns_shifted")
+            continue
+        start, end = read_time(start_cell), read_time(end_cell)
+        codes += [*start.codes, *end.codes]
+        given = [bool(start.codes) or start.seconds is not None, bool(end.codes) or end.seconds is not None]
+        if not any(given):
+            continue
+        if position > 0 and num_given == 0 and "columns_shifted" not in codes:
+            codes.append("first_pair_empty")
+        num_given += 1
+        if not all(given):
+            codes.append("end_missing" if given[0] else "start_missing")
+        if start.seconds is not None and end.seconds is not None:
+            read.append(_in_order(start, end))
+    spans = [(start.seconds or 0.0, end.seconds or 0.0) for start, end in read]
+    segments = _settled(spans, codes)
+    if num_given == 0:
+        codes += ["no_times"] * bool(pairs)
+    elif not segments:
+        codes.append("times_unusable")
+    other = None
+    if any(time.other is not None for pair in read for time in pair):
+        other = _settled([(_other(start), _other(end)) for start, end in read], [])
+        other = None if other == segments else other
+    return Marked(segments=segments, other_segments=other, codes=tuple(dict.fromkeys(codes)))
+
+
+def _other(time: Time) -> float:
+    return time.other if time.other is not None else time.seconds or 0.0
+
+
+def _in_order(start: Time, end: Time) -> tuple[Time, Time]:
+    """The pair read so that it is in order, where one reading is and the preferred one is not (`9950`..`10010`)."""
+    assert start.seconds is not None
+    assert end.seconds is not None
+    if start.seconds > end.seconds and _other(start) < _other(end):
+        return (
+            Time(seconds=_other(start), other=start.seconds if start.other is not None else None),
+            Time(seconds=_other(end), other=end.seconds if end.other is not None else None),
+        )
+    return start, end
+
+
+def _settled(spans: Iterable[tuple[float, float]], codes: list[str]) -> Segments:
+    kept: list[tuple[float, float]] = []
+    for start_s, end_s in spans:
+        if start_s == end_s:
+            codes.append("zero_length")
+            continue
+        if start_s > end_s:
+            codes.append("reversed")
+            start_s, end_s = end_s, start_s
+        if kept and start_s < kept[-1][0]:
+            codes.append("unsorted")
+        kept.append((start_s, end_s))
+    for first, second in _neighbours(sorted(kept)):
+        if second[0] <= first[1]:
+            codes.append("abutting" if second[0] == first[1] else "overlapping")
+    merged = merge_segments(kept)
+    for start_s, end_s in merged:
+        if end_s - start_s < SHORT_S:
+            codes.append("short_segment")
+        if end_s - start_s > LONG_S:
+            codes.append("long_segment")
+    return merged
+
+
+def _neighbours(spans: Sequence[tuple[float, float]]) -> Iterable[tuple[tuple[float, float], tuple[float, float]]]:
+    return zip(spans, spans[1:], strict=False)
+
+
+def merge_segments(segments: Iterable[tuple[float, float]]) -> Segments:
+    """Sorted segments in seconds; what overlaps or abuts has become one."""
+    merged: list[tuple[float, float]] = []
+    for start_s, end_s in sorted(segments):
+        if merged and start_s <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end_s))
+        else:
+            merged.append((start_s, end_s))
+    return tuple(merged)
+
+
+def settle_segments(
+    line: ManifestLine, duration_s: float | None, *, tolerance_s: float = 2.0
+) -> tuple[Segments, str | None]:
+    """The segments of a line, now that the real duration of its video is known.
+
+    Args:
+        line: The line.
+        duration_s: Duration of the whole video in seconds; None, zero or less where nobody knows it.
+        tolerance_s: How far an end may lie past the end of the video, in seconds, before that is worth a code; marks are
+            whole seconds.
+
+    Returns:
+        The segments, none of which reaches past the end, and a code: None where they were right as they stood,
+        `other_reading` where only the other way to read the times fits, `past_end` where something had to be cut off.
+    """
+    if duration_s is None or not math.isfinite(duration_s) or duration_s <= 0:
+        return line.segments, None
+    readings = [(line.segments, None)]
+    if line.other_segments is not None:
+        readings.append((line.other_segments, "other_reading"))
+    for segments, code in readings:
+        if all(end_s <= duration_s + tolerance_s and start_s < duration_s for start_s, end_s in segments):
+            return _clipped(segments, duration_s), code
+    # Neither fits: the one that leaves more, the preferred one if they are equal.
+    clipped = [_clipped(segments, duration_s) for segments, _ in readings]
+    return max(clipped, key=lambda segments: sum(end_s - start_s for start_s, end_s in segments)), "past_end"
+
+
+def _clipped(segments: Segments, duration_s: float) -> Segments:
+    return tuple((start_s, min(end_s, duration_s)) for start_s, end_s in segments if start_s < duration_s)
