@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -26,6 +26,7 @@ _MAX_RATE_DENOMINATOR = 1001
 _MAX_DECODED_TO_SKIP = 12
 
 
+@runtime_checkable
 class VideoReader(Protocol):
     """An open clip. It belongs to the thread and process that opened it; opening is cheap, so open it where it is used.
 
