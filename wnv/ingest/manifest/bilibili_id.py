@@ -31,7 +31,7 @@ def av_to_bv(av: int) -> str:
 def bv_to_av(bv: str) -> int | None:
     """The number of a video, or None where the text cannot be a `BV...` id.
 
-    What is checked is the form (prefix, length, alphabet, and the one bit that is set in all); it is no check sum, and an
+    What is checked is the form: prefix, length, alphabet, and the one bit that is set in all. It is no check sum; an
     id in which one letter was misread mostly passes.
     """
     if len(bv) != 3 + _NUM_DIGITS or not bv.startswith("BV1") or any(letter not in _DIGIT for letter in bv[3:]):

@@ -14,7 +14,7 @@ _BV = re.compile(r"bv[0-9a-z]{10}", re.IGNORECASE)
 _AV = re.compile(r"av([0-9]{1,16})", re.IGNORECASE)
 _EP = re.compile(r"ep([0-9]{1,12})", re.IGNORECASE)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-_SHORT_CODE = re.compile(r"[0-9A-Za-z]{4,16}")
+SHORT_CODE = re.compile(r"[0-9A-Za-z]{4,16}")
 
 # Parameters that say which video, which part of it, and where in it.
 _MEANINGFUL = {"p", "t", "bvid", "aid", "oid", "avid"}
@@ -63,8 +63,8 @@ def read_short_link(parts: SplitResult) -> Named:
         key, url, codes = read_id(token)
         if key is not None:
             return key, url, (*codes, *(["query_removed"] if parts.query else []))
-    match = _SHORT_CODE.match(token)
-    if match is None or token[match.end() :].isascii() and match.end() < len(token):
+    match = SHORT_CODE.match(token)
+    if match is None or (match.end() < len(token) and token[match.end() :].isascii()):
         return None, None, ("short_link_damaged",)
     codes = ["short_link"]
     if match.end() < len(token):

@@ -1,5 +1,6 @@
-"""Reads the times of a list: `0147`, `12241`, `1:02:03` and their damaged forms, and the segments that pairs of them mark."""
+"""Reads the times of a list (`0147`, `12241`, `1:02:03`, and what became of them) and the segments that they mark."""
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -10,8 +11,8 @@ from wnv.ingest.manifest.line import ManifestLine, Segments
 SHORT_S = 5.0
 LONG_S = 600.0
 
-# Full-width digits, colon, stop; the ratio sign that some keyboards give for a colon.
-_NARROW = str.maketrans("０１２３４５６７８９：．∶", "0123456789:.:")
+# Full-width ASCII, and the ratio sign that some keyboards give for a colon.
+_NARROW = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x2236: ord(":")}
 _MAX_CELL = 32
 _EMPTY = {"", "nan", "none", "null", "n/a", "-", "--", "/"}
 _DIGITS = re.compile(r"([0-9]{1,6})(\.0{1,6})?")
@@ -46,9 +47,9 @@ class Marked:
 def read_time(cell: str) -> Time:
     """Read one cell, whatever it holds.
 
-    Digits are taken as `MMSS`, five of them as `HMMSS` (or else `MMMSS`), six as `HHMMSS`, fewer as `MMSS` whose leading
-    zeros a spreadsheet took away. With colons they are `MM:SS` or `HH:MM:SS`; `H:MM:00` may also be what a spreadsheet
-    made of `MM:SS`.
+    Digits are taken as `MMSS`, five of them as `HMMSS` (or else `MMMSS`), six as `HHMMSS`, fewer as `MMSS` whose
+    leading zeros a spreadsheet took away. With colons they are `MM:SS` or `HH:MM:SS`; `H:MM:00` may also be what a
+    spreadsheet made of `MM:SS`.
     """
     if len(cell) > _MAX_CELL:
         return Time(seconds=None, codes=("time_unreadable",))
@@ -161,7 +162,7 @@ def _settled(spans: Iterable[tuple[float, float]], codes: list[str]) -> Segments
         if kept and start_s < kept[-1][0]:
             codes.append("unsorted")
         kept.append((start_s, end_s))
-    for first, second in _neighbours(sorted(kept)):
+    for first, second in itertools.pairwise(sorted(kept)):
         if second[0] <= first[1]:
             codes.append("abutting" if second[0] == first[1] else "overlapping")
     merged = merge_segments(kept)
@@ -171,10 +172,6 @@ def _settled(spans: Iterable[tuple[float, float]], codes: list[str]) -> Segments
         if end_s - start_s > LONG_S:
             codes.append("long_segment")
     return merged
-
-
-def _neighbours(spans: Sequence[tuple[float, float]]) -> Iterable[tuple[tuple[float, float], tuple[float, float]]]:
-    return zip(spans, spans[1:], strict=False)
 
 
 def merge_segments(segments: Iterable[tuple[float, float]]) -> Segments:
@@ -196,8 +193,8 @@ def settle_segments(
     Args:
         line: The line.
         duration_s: Duration of the whole video in seconds; None, zero or less where nobody knows it.
-        tolerance_s: How far an end may lie past the end of the video, in seconds, before that is worth a code; marks are
-            whole seconds.
+        tolerance_s: How far an end may lie past the end of the video, in seconds, before that is worth a code;
+            marks are whole seconds.
 
     Returns:
         The segments, none of which reaches past the end, and a code: None where they were right as they stood,

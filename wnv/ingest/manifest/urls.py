@@ -1,4 +1,4 @@
-"""Reads the address of a video out of a cell: damaged, decorated or hostile, it becomes a canonical key and URL, or codes why not.
+"""Reads the address of a video out of a cell: a canonical key and URL, or codes that say why there is none.
 
 All patterns are linear in the length of what they look at, and that length is bounded.
 """
@@ -18,7 +18,7 @@ _TRACKERS = re.compile(r"utm_\w+|spm\w*|vd_source|share_\w+|fbclid|gclid|mc_[ce]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-_FULLWIDTH = str.maketrans("：／．？＝＆", ":/.?=&")
+_FULLWIDTH = {0xFEE0 + ord(letter): letter for letter in ":/.?=&"}
 _FORBIDDEN = re.compile(
     r"(?:file|javascript|vbscript|data|blob|view-source|about|chrome|s?ftps?|ssh|scp|smb|wss?|rtmps?|rtsp|mms|magnet|"
     r"gopher|concat|subfile|pipe|fd|content|jar|ldap|dict|telnet):\S",

@@ -1,0 +1,151 @@
+"""The manifest stage: lists and folders in, one canonical list and its report out."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wnv.ingest.manifest.jsonl import encode_json, read_lines, write_lines
+from wnv.ingest.manifest.line import ManifestLine
+from wnv.ingest.manifest.merge import merge_lines
+from wnv.ingest.manifest.metadata import published_metadata
+from wnv.ingest.manifest.short_links import Opener, resolve_short_links
+from wnv.ingest.manifest.table import guess_kind, read_table
+from wnv.ingest.manifest.videos import read_videos
+from wnv.scenes.atomic import atomic_file
+from wnv.scenes.schema import SceneKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestResult:
+    """What the manifest stage made.
+
+    Attributes:
+        lines: One a video, one a row that names none.
+        report: Counts, as they stand in `<out>.report.json`.
+    """
+
+    lines: list[ManifestLine]
+    report: dict[str, Any]
+
+
+def make_manifest(
+    sources: Sequence[Path],
+    *,
+    kind: SceneKind | Sequence[SceneKind] | None = None,
+    out: Path | None = None,
+    json_out: Path | None = None,
+    overwrite: bool = False,
+    lock_file: Path | None = None,
+    opener: Opener | None = None,
+) -> ManifestResult:
+    """Read lists and folders into one canonical list, and write it.
+
+    Args:
+        sources: CSV files, canonical lists (`.jsonl`), folders of videos; they are merged in this order.
+        kind: Kind of the videos, for all sources or one a source. None to go by the names of the CSV files; folders
+            need it. Canonical lists bring their own.
+        out: Where to write the canonical list; `<out>.report.json` beside it. None to write neither.
+        json_out: Where to write the rows in the form of the published script's `--save_json`. None not to.
+        overwrite: Replace files that exist.
+        lock_file: What is known about short links. None to leave them as they are.
+        opener: What asks for short links that are not known yet, such as `LocationOpener()`; None to ask nobody.
+
+    Raises:
+        FileNotFoundError: If a source is not there.
+        FileExistsError: If an output is there and `overwrite` is not set.
+        ValueError: If a source cannot be read as what it is; the message names the line.
+    """
+    kinds = _kinds(kind, len(sources))
+    if opener is not None and lock_file is None:
+        raise ValueError("short links are only resolved into a lock file; set lock_file")
+    report_out = None if out is None else out.with_name(f"{out.name}.report.json")
+    _refuse_existing([path for path in (out, report_out, json_out) if path is not None], overwrite)
+    rows: list[ManifestLine] = []
+    files: list[dict[str, Any]] = []
+    names = _names(sources)
+    for source, name, source_kind in zip(sources, names, kinds, strict=True):
+        lines, about = _read(source, name, source_kind)
+        rows += lines
+        files.append(about)
+    lines = merge_lines(rows)
+    if lock_file is not None:
+        lines = resolve_short_links(lines, lock_file=lock_file, opener=opener)
+    result = ManifestResult(lines=lines, report=make_report(lines, files))
+    if out is not None and report_out is not None:
+        write_lines(out, lines, overwrite=overwrite)
+        _write_json(report_out, result.report, overwrite)
+    if json_out is not None:
+        _write_json(json_out, published_metadata(rows), overwrite)
+    return result
+
+
+def make_report(lines: Iterable[ManifestLine], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts over lines: rows read, lines, keys, segments, seconds marked, and how often each code is there.
+
+    Args:
+        lines: Canonical lines.
+        files: What is to be said about each source: `num_rows`, `codes` of the file as a whole, and more.
+    """
+    lines = list(lines)
+    keyed = [line for line in lines if line.key is not None]
+    spans = [span for line in keyed for span in line.segments]
+    codes = Counter(code for line in lines for code in line.codes)
+    codes.update(code for file in files for code in file["codes"])
+    return {
+        "num_rows": sum(file["num_rows"] for file in files),
+        "num_lines": len(lines),
+        "num_keys": len(keyed),
+        "num_without_key": len(lines) - len(keyed),
+        "num_with_segments": sum(bool(line.segments) for line in keyed),
+        "num_segments": len(spans),
+        "marked_s": round(sum(end_s - start_s for start_s, end_s in spans), 3),
+        "kinds": dict(sorted(Counter(line.kind for line in keyed).items())),
+        "key_forms": dict(sorted(Counter((line.key or "").partition(":")[0] for line in keyed).items())),
+        "codes": dict(sorted(codes.items())),
+        "files": list(files),
+    }
+
+
+def _kinds(kind: SceneKind | Sequence[SceneKind] | None, num_sources: int) -> list[SceneKind | None]:
+    if num_sources == 0:
+        raise ValueError("no source: name a CSV, a canonical list or a folder of videos")
+    if kind is None or isinstance(kind, str):
+        return [kind] * num_sources
+    if len(kind) != num_sources:
+        raise ValueError(f"kind must be one for all sources or one each, got {len(kind)} for {num_sources} sources")
+    return list(kind)
+
+
+def _names(sources: Sequence[Path]) -> list[str]:
+    """What the rows call their files: the name, or the path where two have the same name."""
+    counts = Counter(source.name for source in sources)
+    return [source.name if counts[source.name] == 1 else str(source) for source in sources]
+
+
+def _read(source: Path, name: str, kind: SceneKind | None) -> tuple[list[ManifestLine], dict[str, Any]]:
+    if source.is_dir():
+        if kind is None:
+            raise ValueError(f"{source}: a folder does not say what its videos show; set kind=static or kind=dynamic")
+        return read_videos(source, kind=kind)
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    if source.suffix.lower() == ".jsonl":
+        lines = read_lines(source)
+        return lines, {"file": str(source), "num_rows": len(lines), "codes": []}
+    table = read_table(source, kind=kind or guess_kind(source), name=name)
+    return table.lines, table.report
+
+
+def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"outputs must be different files, got {', '.join(str(path) for path in paths)}")
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; set overwrite=true to replace it, or write to another file")
+
+
+def _write_json(path: Path, value: Any, overwrite: bool) -> None:
+    with atomic_file(path, overwrite=overwrite) as file:
+        file.write(encode_json(value, indent=2) + b"\n")

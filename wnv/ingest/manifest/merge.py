@@ -1,0 +1,56 @@
+"""Makes one line of all the lines that name the same video."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from wnv.ingest.manifest.line import ManifestLine
+from wnv.ingest.manifest.times import merge_segments
+from wnv.ingest.manifest.titles import same_title
+
+
+def merge_lines(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
+    """One line a key, in the order in which the keys first appear; lines without a key stay as they are.
+
+    Rows and codes are all kept, segments are united. A video that any list calls static is static; it keeps its place.
+    """
+    groups: list[list[ManifestLine]] = []
+    places: dict[str, int] = {}
+    for line in lines:
+        if line.key in places:
+            groups[places[line.key]].append(line)
+            continue
+        if line.key is not None:
+            places[line.key] = len(groups)
+        groups.append([line])
+    return [_merge(group) if len(group) > 1 else group[0] for group in groups]
+
+
+def _merge(group: list[ManifestLine]) -> ManifestLine:
+    rows = [row for line in group for row in line.rows]
+    num_files = len({row.get("file") for row in rows})
+    codes = [code for line in group for code in line.codes]
+    if num_files > 1:
+        codes.append("duplicate_across_files")
+    if num_files < len(rows):
+        codes.append("duplicate_in_file")
+    kinds = {line.kind for line in group}
+    if len(kinds) > 1:
+        codes.append("static_wins")
+    title = next((line.title for line in group if line.title), "")
+    if not all(same_title(title, line.title) for line in group):
+        # Often a page of a collection: the address stayed behind while the viewer went on to the next video.
+        codes.append("titles_differ")
+    segments = merge_segments(span for line in group for span in line.segments)
+    other = None
+    if any(line.other_segments is not None for line in group):
+        readings = (line.segments if line.other_segments is None else line.other_segments for line in group)
+        other = merge_segments(span for reading in readings for span in reading)
+    return replace(
+        group[0],
+        title=title,
+        kind="static" if "static" in kinds else "dynamic",
+        segments=segments,
+        other_segments=None if other == segments else other,
+        rows=tuple(rows),
+        codes=tuple(dict.fromkeys(codes)),
+    )

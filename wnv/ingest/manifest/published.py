@@ -1,0 +1,90 @@
+"""Fetches published lists from where they are published, and checks that they are what was published."""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wnv.scenes.atomic import atomic_file
+from wnv.scenes.schema import SceneKind
+
+MAX_BYTES = 2**26
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """One published list.
+
+    Attributes:
+        name: File name, also that in the cache.
+        kind: Kind of the videos that it lists.
+        url: Where it is.
+        sha256: SHA-256 of its bytes, 64 hexadecimal digits.
+
+    Raises:
+        ValueError: If the name is not one of a file in a folder, or the sum is none.
+    """
+
+    name: str
+    kind: SceneKind
+    url: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name in (".", "..") or "/" in self.name or "\0" in self.name:
+            raise ValueError(f"name must be a plain file name, got {self.name!r}")
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ValueError(f"sha256 of {self.name} must be 64 lower-case hexadecimal digits, got {self.sha256!r}")
+        if not self.url.startswith(("https://", "http://")):
+            raise ValueError(f"url of {self.name} must be http or https, got {self.url!r}")
+
+
+def download_published(files: Iterable[PublishedFile], cache_folder: Path, *, timeout_s: float = 60.0) -> list[Path]:
+    """Download what the cache does not hold yet, check every file, and give their paths.
+
+    Args:
+        files: The lists.
+        cache_folder: Where they are kept; made if it is not there.
+        timeout_s: How long to wait for an answer, in seconds.
+
+    Raises:
+        ValueError: If the bytes are not the published ones; the message names both sums. Nothing is kept then, and a
+            file that was there before is left as it is.
+        OSError: If a file cannot be downloaded.
+    """
+    return [_cached(file, cache_folder, timeout_s) for file in files]
+
+
+def _cached(file: PublishedFile, cache_folder: Path, timeout_s: float) -> Path:
+    path = cache_folder / file.name
+    if path.exists():
+        _check(path.read_bytes(), file, where=str(path), way_out="move it away and it is downloaded anew")
+        return path
+    data = _download(file.url, timeout_s)
+    _check(data, file, where=file.url, way_out="what is published there has changed; correct the sum if you trust it")
+    with atomic_file(path) as output:
+        output.write(data)
+    return path
+
+
+def _check(data: bytes, file: PublishedFile, *, where: str, way_out: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != file.sha256:
+        raise ValueError(f"{where}: its SHA-256 is {found}, that of the published file is {file.sha256}; {way_out}")
+
+
+def _download(url: str, timeout_s: float) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as response:
+            data = response.read(MAX_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise OSError(f"{url}: HTTP status {error.code}; is the network open, and the address right?") from None
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+        raise OSError(f"{url}: {error}; is the network open, and the address right?") from None
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{url}: more than {MAX_BYTES} bytes, which no list has")
+    return data

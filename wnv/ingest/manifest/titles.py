@@ -1,0 +1,55 @@
+"""Cleans the titles that come with the links: what a share button or a browser tab added is taken off."""
+
+import re
+import unicodedata
+
+MAX_TITLE = 1000
+
+_SITE = re.compile(r"[-_]哔哩哔哩(?:_bilibili)?(】?)$")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def clean_title(cell: str) -> tuple[str, tuple[str, ...]]:
+    """A title on one line, and codes for what was done to it."""
+    codes: list[str] = []
+    title = cell.strip()
+    if len(title) > MAX_TITLE:
+        title = title[:MAX_TITLE]
+        codes.append("title_cut")
+    if "\n" in title or "\r" in title:
+        codes.append("title_newline")
+    title = " ".join(_UNSEEN.sub(" ", title).split())
+    if title.endswith(("】h", "】 h")):
+        title = title[:-1].rstrip()
+        codes.append("title_stray_letter")
+    if match := _SITE.search(title):
+        title = title[: match.start()] + match[1]
+        codes.append("title_site_suffix")
+    if title.count("【") != title.count("】"):
+        codes.append("title_unbalanced")
+    elif _is_wrapped(title):
+        title = title[1:-1].strip()
+        codes.append("title_unwrapped")
+    return title, tuple(codes)
+
+
+def same_title(first: str, second: str) -> bool:
+    """Whether two titles differ in nothing but case, blanks and punctuation; an empty one differs from none."""
+    return not first or not second or _letters(first) == _letters(second)
+
+
+def _letters(title: str) -> str:
+    normal = unicodedata.normalize("NFKC", title).casefold()
+    return "".join(letter for letter in normal if letter.isalnum()) or normal
+
+
+def _is_wrapped(title: str) -> bool:
+    """Whether the first bracket is closed by the last character, as in what a share button copies."""
+    if len(title) < 3 or title[0] != "【" or title[-1] != "】":
+        return False
+    depth = 0
+    for position, letter in enumerate(title):
+        depth += (letter == "【") - (letter == "】")
+        if depth == 0:
+            return position == len(title) - 1
+    return False
