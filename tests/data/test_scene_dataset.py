@@ -166,7 +166,7 @@ def test_cached_frames_are_decoded_once_and_are_the_same(folder, monkeypatch):
     expected = [plain[key] for key in keys]
     for key, example in zip(keys, expected, strict=True):
         assert_same_views(cached[key].target, example.target)
-    monkeypatch.setattr(Scene, "views", None)
+    monkeypatch.setattr(Scene, "images_u8", None)
     for key, example in zip(keys, expected, strict=True):
         assert_same_views(cached[key].context, example.context)
 

@@ -1,27 +1,30 @@
-"""Training and evaluation examples from scene files."""
+"""Training and evaluation examples from scene files, and from clips with poses beside them."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from wnv.data.order import DrawKey, seeded_generator
 from wnv.data.view_sampling import SceneFrames, ViewSampler
 from wnv.geometry.poses import fit_world_frame
-from wnv.geometry.resample import fit_images
-from wnv.scenes.archive import is_url
-from wnv.scenes.index import INDEX_FILE, find_scenes, read_index
-from wnv.scenes.read import Scene, open_scene
+from wnv.geometry.resample import Window, cover_window
+from wnv.scenes.frame_source import FrameSource
+from wnv.scenes.listing import list_scenes, open_source
+from wnv.scenes.video import Decoder
 from wnv.types import Cameras, Example, Views
 
 # A whole trajectory at the size it is stored in would not fit into memory; frames one by one would be slow over a net.
 _FRAMES_AT_ONCE = 16
+# Opened scenes that a loader process keeps: what their files say, no pixels, some 50 kB each.
+_MAX_OPEN_SCENES = 512
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,30 @@ class _Draw:
     draw: int
 
 
+class _OpenScene:
+    """A scene that has been opened, and what a sampler may know of it."""
+
+    def __init__(self, source: FrameSource) -> None:
+        info = source.info
+        self.source = source
+        self.frames = SceneFrames(
+            scene_id=info.id,
+            num_frames=len(info.frames),
+            times_s=torch.from_numpy(info.times_s),
+            camtoworld=torch.from_numpy(info.camtoworld),
+        )
+
+
 class SceneDataset(Dataset[Example]):
-    """Examples cut from scene files, one scene opened at a time.
+    """Examples cut from scene files, or from clips with poses beside them.
 
     An example depends on the files, on the arguments and on its key `(epoch, index)`, on nothing else. A scene that
     breaks a rule raises, named; it is never skipped.
 
     Args:
-        root: One scene file, or a folder of scene files; with an `index.jsonl` in it, only that is read, else every
-            scene is opened once. Both may be URLs that fsspec understands; a folder then needs its index.
+        root: One scene file or posed clip, or a folder of them; with an `index.jsonl` in it, only that is read, else
+            every scene is opened once. Scene files may lie behind URLs that fsspec understands; a folder then needs its
+            index.
         sampler: Which frames are shown and drawn. It also decides which scenes are visited, and how often an epoch.
         image_size: Height and width of the images in pixels; the stored images are scaled to cover it and cropped.
         zoom_range: Smallest and largest zoom into the image centre, at least 1; one factor a scene and draw is taken
@@ -50,6 +68,7 @@ class SceneDataset(Dataset[Example]):
         repeat: How often an epoch draws each example, differently each time.
         cache_frames: How many frames, fitted to the image size, each loader process keeps in memory, so that they are
             decoded once; not with a random zoom, which makes each frame another one every time.
+        decoder: What reads clips: `decord`, `pyav`, or `auto`, which takes decord where it is installed.
 
     Attributes:
         scene_ids: The scenes that an epoch visits, in the order of the sampler.
@@ -70,6 +89,7 @@ class SceneDataset(Dataset[Example]):
         seed: int = 0,
         repeat: int = 1,
         cache_frames: int = 0,
+        decoder: Decoder = "auto",
     ) -> None:
         if len(image_size) != 2 or min(image_size) < 1:
             raise ValueError(f"image_size must be [height, width] in pixels, got {list(image_size)}")
@@ -90,7 +110,9 @@ class SceneDataset(Dataset[Example]):
         self.pose_normalization = pose_normalization
         self.seed = seed
         self.cache_frames = cache_frames
-        self._cache: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+        self.decoder: Decoder = decoder
+        self._cache: dict[tuple[str, int], Tensor] = {}
+        self._open: OrderedDict[str, _OpenScene] = OrderedDict()
         self.scene_ids, draws = _list_draws(root, sampler)
         self._draws = [draw for draw in draws for _ in range(repeat)]
 
@@ -104,18 +126,16 @@ class SceneDataset(Dataset[Example]):
             raise IndexError(f"example index must be in 0..{len(self) - 1}, got {index}")
         generator = seeded_generator(self.seed, epoch, index)
         draw = self._draws[index]
-        with open_scene(draw.path) as scene:
-            info = scene.info
-            frames = SceneFrames(
-                scene_id=info.id,
-                num_frames=len(info.frames),
-                times_s=torch.from_numpy(info.times_s),
-                camtoworld=torch.from_numpy(info.camtoworld),
-            )
-            choice = self.sampler.sample(frames, generator, draw=draw.draw)
-            # A frame that is both context and target is decoded once.
-            chosen = sorted({*choice.context, *choice.target})
-            images, K = self._read_images(scene, chosen, zoom=self._draw_zoom(generator))
+        scene = self._open_scene(draw.path)
+        info, frames = scene.source.info, scene.frames
+        choice = self.sampler.sample(frames, generator, draw=draw.draw)
+        # A frame that is both context and target is decoded once.
+        chosen = sorted({*choice.context, *choice.target})
+        window = cover_window(
+            info.height, info.width, height=self.height, width=self.width, zoom=self._draw_zoom(generator)
+        )
+        images = self._read_images(scene.source, chosen, window)
+        K = window.fit_K(scene.source.cameras(chosen, dtype=torch.float64).K)
         camtoworld = frames.camtoworld[chosen]
         place = {frame: row for row, frame in enumerate(chosen)}
         context, target = ([place[frame] for frame in part] for part in (choice.context, choice.target))
@@ -134,50 +154,45 @@ class SceneDataset(Dataset[Example]):
         uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
         return max(1.0, math.exp(smallest + (largest - smallest) * uniform))
 
+    def _open_scene(self, path: str) -> _OpenScene:
+        if path in self._open:
+            self._open.move_to_end(path)
+        else:
+            self._open[path] = _OpenScene(open_source(path, decoder=self.decoder))
+            if len(self._open) > _MAX_OPEN_SCENES:
+                self._open.popitem(last=False)
+        return self._open[path]
+
     def _read_images(
-        self, scene: Scene, frames: Sequence[int], *, zoom: float
-    ) -> tuple[Float[Tensor, "view 3 height width"], Float64[Tensor, "view 3 3"]]:
-        fitted = {frame: self._cache[scene.path, frame] for frame in frames if (scene.path, frame) in self._cache}
-        unread = [frame for frame in frames if frame not in fitted]
+        self, scene: FrameSource, frames: Sequence[int], window: Window
+    ) -> Float[Tensor, "view 3 height width"]:
+        images = torch.empty(len(frames), 3, self.height, self.width)
+        unread = []
+        for row, frame in enumerate(frames):
+            if (scene.path, frame) in self._cache:
+                images[row] = self._cache[scene.path, frame]
+            else:
+                unread.append((row, frame))
         for start in range(0, len(unread), _FRAMES_AT_ONCE):
-            part = unread[start : start + _FRAMES_AT_ONCE]
-            K = scene.cameras(part, dtype=torch.float64).K
-            images, K = fit_images(scene.views(part).images, K, height=self.height, width=self.width, zoom=zoom)
-            for row, frame in enumerate(part):
-                fitted[frame] = (images[row], K[row])
+            rows, part = zip(*unread[start : start + _FRAMES_AT_ONCE], strict=True)
+            for row, frame, decoded in zip(rows, part, scene.images_u8(part, box=window.box), strict=True):
+                fitted = window.resample(torch.from_numpy(decoded))
+                images[row] = fitted
                 if len(self._cache) < self.cache_frames:
-                    self._cache[scene.path, frame] = (images[row].clone(), K[row])
-        return torch.stack([fitted[frame][0] for frame in frames]), torch.stack([fitted[frame][1] for frame in frames])
+                    self._cache[scene.path, frame] = fitted.clone()
+        return images.div_(255)
 
 
 def _list_draws(root: str | Path, sampler: ViewSampler) -> tuple[tuple[str, ...], list[_Draw]]:
     """The scenes to visit, in the sampler's order, and every draw of an epoch."""
-    scenes = _list_scenes(root)
+    scenes = list_scenes(root)
     selected = tuple(sampler.select_scenes(list(scenes)))
     draws = [
         _Draw(path=path, draw=draw)
-        for path, num_frames in (scenes[scene] for scene in selected)
+        for path, num_frames in ((scenes[scene].path, scenes[scene].num_frames) for scene in selected)
         for draw in range(sampler.num_draws(num_frames))
     ]
     return selected, draws
-
-
-def _list_scenes(root: str | Path) -> dict[str, tuple[str, int]]:
-    """Scene id -> path of its file and number of its frames."""
-    root = str(root)
-    if (is_url(root) and not root.endswith(".zip")) or (Path(root) / INDEX_FILE).is_file():
-        base = root.rstrip("/")
-        return {record.id: (f"{base}/{record.file}", record.num_frames) for record in read_index(root)}
-    if not is_url(root) and not Path(root).exists():
-        raise FileNotFoundError(f"root not found: {root}; give one scene file (.zip) or a folder of scene files")
-    scenes: dict[str, tuple[str, int]] = {}
-    for path in find_scenes(root) if Path(root).is_dir() else [root]:
-        with open_scene(path) as scene:
-            name = scene.info.id
-            if name in scenes:
-                raise ValueError(f"two scene files have the id {name!r}: {scenes[name][0]} and {path}")
-            scenes[name] = (str(path), len(scene))
-    return scenes
 
 
 def _normalise_times(times_s: Float[Tensor, " view"]) -> Float[Tensor, " view"]:

@@ -25,7 +25,9 @@ def image_header(data: bytes, *, where: str) -> tuple[ImageFormat, int, int]:
     return _header(_open(data, where), where)
 
 
-def decode_image(data: bytes, *, width: int, height: int, where: str) -> UInt8[np.ndarray, "height width 3"]:
+def decode_image(
+    data: bytes, *, width: int, height: int, where: str, box: tuple[int, int, int, int] | None = None
+) -> UInt8[np.ndarray, "box_height box_width 3"]:
     """The pixels of a JPEG or PNG, RGB; grey images get three equal channels.
 
     An orientation tag is ignored: cameras belong to the pixels as they are stored.
@@ -35,6 +37,7 @@ def decode_image(data: bytes, *, width: int, height: int, where: str) -> UInt8[n
         width: Width it must have.
         height: Height it must have.
         where: Subject of error messages.
+        box: Left, top, right, bottom: the pixels wanted, right and bottom excluded; None gives all.
 
     Raises:
         SceneError: If the image cannot be decoded to its last row, or is not of this size.
@@ -48,7 +51,10 @@ def decode_image(data: bytes, *, width: int, height: int, where: str) -> UInt8[n
             "(width x height); all images of a scene are of one size, so resize them and their K"
         )
     try:
-        return np.asarray(image.convert("RGB"))
+        image.load()
+        if box is not None and box != (0, 0, width, height):
+            image = image.crop(box)
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except Exception as error:  # a decoder fed broken bytes may raise anything
         raise SceneError(
             f"{where}: the image is truncated or damaged ({error}); replace it or drop the frame"
