@@ -1,0 +1,240 @@
+"""From a segment of a video to the pieces worth writing: one pass over small pictures measures all that decides."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+
+from wnv.ingest.clip.cuts import CutDetector, CutFinder
+from wnv.ingest.clip.motion import MotionMeter, Stretch
+from wnv.ingest.clip.picture import Picture
+from wnv.ingest.clip.source import DamagedVideoError, SourceVideo, TimedFrame, on_grid
+
+_ANALYSIS_SIDE_PX = 180
+_TRACKING_FPS = 10
+_MAX_STRETCH_S = 3.0
+# Mean difference, of 255, below which two pictures are the same picture, coded twice.
+_STILL_DIFFERENCE = 0.3
+_FROZEN_SHARE = 0.9
+# Stretches with more parallax than a clip needs must fill this share of its time; with the rest it may stand or turn.
+_PARALLAX_SHARE_OF_TIME = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotRules:
+    """What a clip must be.
+
+    Attributes:
+        min_s: Least length.
+        max_s: Greatest length; longer shots are split evenly.
+        trim_s: What is cut off at both ends of a shot, where cuts and fades leave traces and marks are inexact.
+        min_frames: Least number of frames.
+        min_brightness: Least mean luminance, 0..1.
+        min_parallax: Least share of followed points that no homography explains, in the better quarter of its time.
+        min_shift: Shift of the picture, over its width, below which a stretch of video counts as standing.
+        max_shift: Shift over which parallax is measured.
+        cut_detector: `adaptive`, `content` or `none`.
+        cut_threshold: See `CutFinder`.
+        cut_min_content: See `CutFinder`.
+    """
+
+    min_s: float = 2.0
+    max_s: float = 20.0
+    trim_s: float = 0.3
+    min_frames: int = 16
+    min_brightness: float = 0.08
+    min_parallax: float = 0.08
+    min_shift: float = 0.01
+    max_shift: float = 0.06
+    cut_detector: CutDetector = "adaptive"
+    cut_threshold: float = 3.0
+    cut_min_content: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_s <= self.max_s:
+            raise ValueError(f"min_s must be positive and at most max_s, got {self.min_s} and {self.max_s}")
+        if self.trim_s < 0:
+            raise ValueError(f"trim_s must not be negative, got {self.trim_s}")
+        if not 0 <= self.min_shift < self.max_shift <= 0.5:
+            raise ValueError(f"0 <= min_shift < max_shift <= 0.5 must hold, got {self.min_shift} and {self.max_shift}")
+        if self.min_frames < 2:
+            raise ValueError(f"min_frames must be at least 2, got {self.min_frames}")
+        if self.cut_detector not in ("adaptive", "content", "none"):
+            raise ValueError(f"cut_detector must be 'adaptive', 'content' or 'none', got '{self.cut_detector}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A range of frames of a segment, with why it is not wanted, or None.
+
+    Attributes:
+        start: Its first frame.
+        end: One behind its last frame.
+        reason: Reason code for leaving it out.
+        stats: What was measured.
+    """
+
+    start: int
+    end: int
+    reason: str | None = None
+    stats: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A segment, measured.
+
+    Attributes:
+        origin_s: Time of its first frame in the file; frame `i` is what is shown at `origin_s + i / fps`.
+        fps: Frames a second of the grid.
+        pieces: What it falls into.
+        damage: What is wrong with the file, if it cannot be decoded to the end of the segment.
+    """
+
+    origin_s: Fraction
+    fps: Fraction
+    pieces: list[Piece]
+    damage: str | None
+
+
+@dataclass(kw_only=True)
+class _Measures:
+    """Per frame of the grid."""
+
+    repeated: list[bool] = field(default_factory=list)
+    brightness: list[float] = field(default_factory=list)
+    sharpness: list[float] = field(default_factory=list)
+    change: list[float] = field(default_factory=list)
+
+
+def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fraction, rules: ShotRules) -> Segment:
+    """Decode a segment of a video once, small, and divide it into pieces, wanted and unwanted.
+
+    Args:
+        source: The video.
+        start_s: Start of the segment on the file's clock.
+        end_s: Its end.
+        fps: Frames a second of the clips.
+        rules: What a clip must be.
+    """
+    origin_s, frames = starting_at(source.frames(start_s, end_s), start_s, fps)
+    cuts = CutFinder(
+        detector=rules.cut_detector, threshold=rules.cut_threshold, min_content=rules.cut_min_content, fps=fps
+    )
+    meter = MotionMeter(max_shift=rules.max_shift, max_frames=round(_MAX_STRETCH_S * fps))
+    every = max(1, round(fps / _TRACKING_FPS))
+    measures = _Measures()
+    picture: Picture | None = None
+    grey: np.ndarray | None = None
+    damage: str | None = None
+    try:
+        for shown in on_grid(frames, origin_s=origin_s, fps=fps):
+            picture = picture or Picture(source, shown.frame, short_side=_ANALYSIS_SIDE_PX)
+            measures.repeated.append(shown.repeated)
+            if not shown.repeated or grey is None:
+                image = picture(shown.frame)
+                before, grey = grey, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+                cuts.add(shown.index, image)
+                measures.brightness.append(float(grey.mean()) / 255)
+                measures.sharpness.append(float(cv2.Laplacian(grey, cv2.CV_32F).std()) / 255)
+                measures.change.append(255.0 if before is None else float(cv2.absdiff(grey, before).mean()))
+            else:
+                measures.brightness.append(measures.brightness[-1])
+                measures.sharpness.append(measures.sharpness[-1])
+                measures.change.append(0.0)
+            if shown.index % every == 0:
+                meter.add(shown.index, grey)
+    except DamagedVideoError as error:
+        damage = str(error)
+    boundaries = [0, *(cut for cut in cuts.finish() if cut > 0), len(measures.repeated)]
+    stretches = meter.finish()
+    pieces = [
+        _judge(piece, fps, measures, stretches, rules, tone_mapped=picture is not None and picture.tone_mapped)
+        for start, end in itertools.pairwise(boundaries)
+        for piece in _split(start, end, fps, rules)
+    ]
+    return Segment(origin_s=origin_s, fps=fps, pieces=pieces, damage=damage)
+
+
+def starting_at(frames: Iterator[TimedFrame], start_s: float, fps: Fraction) -> tuple[Fraction, Iterator[TimedFrame]]:
+    """The time of the first frame that is shown from `start_s` on, and the frames from that one on.
+
+    A video that is damaged before gives `start_s` and an iterator that raises what is wrong.
+    """
+    earliest_s = Fraction(start_s) - Fraction(1, 4) / fps
+    try:
+        for timed in frames:
+            if timed.time_s >= earliest_s:
+                return timed.time_s, itertools.chain([timed], frames)
+    except DamagedVideoError as error:
+        return Fraction(start_s), _raising(error)
+    return Fraction(start_s), iter(())
+
+
+def _raising(error: Exception) -> Iterator[TimedFrame]:
+    raise error
+    yield  # makes this a generator
+
+
+def _split(start: int, end: int, fps: Fraction, rules: ShotRules) -> Iterator[Piece]:
+    """A shot, trimmed, in equal parts of at most `max_s`."""
+    trim = math.ceil(rules.trim_s * fps)
+    first, behind = start + trim, end - trim
+    if behind - first < max(rules.min_s * fps, rules.min_frames):
+        few = end - start < rules.min_frames
+        yield Piece(start=start, end=end, reason="few_frames" if few else "too_short")
+        return
+    num_parts = math.ceil((behind - first) / max(1, math.floor(rules.max_s * fps)))
+    edges = [first + (behind - first) * part // num_parts for part in range(num_parts + 1)]
+    yield from (Piece(start=a, end=b) for a, b in itertools.pairwise(edges))
+
+
+def _judge(
+    piece: Piece, fps: Fraction, measures: _Measures, stretches: list[Stretch], rules: ShotRules, *, tone_mapped: bool
+) -> Piece:
+    """The piece with its measures, and the reason against it if there is one."""
+    if piece.reason is not None:
+        return piece
+    span = slice(piece.start, piece.end)
+    brightness = float(np.mean(measures.brightness[span]))
+    still = float(np.mean(np.array(measures.change[piece.start + 1 : piece.end]) < _STILL_DIFFERENCE))
+    parallax, shift = _motion(piece, stretches, rules)
+    stats = {
+        "brightness": round(brightness, 4),
+        "sharpness": round(float(np.mean(measures.sharpness[span])), 4),
+        "still": round(still, 4),
+        "parallax": round(parallax, 4),
+        "shift_per_s": round(shift * float(fps) / (piece.end - piece.start), 4),
+        "num_duplicated": sum(measures.repeated[span]),
+        "tone_mapped": tone_mapped,
+    }
+    reason = None
+    if brightness < rules.min_brightness:
+        reason = "too_dark"
+    elif still > _FROZEN_SHARE:
+        reason = "frozen"
+    elif parallax < rules.min_parallax:
+        reason = "no_parallax"
+    return Piece(start=piece.start, end=piece.end, reason=reason, stats=stats)
+
+
+def _motion(piece: Piece, stretches: list[Stretch], rules: ShotRules) -> tuple[float, float]:
+    """Parallax that is reached for a quarter of the piece's time, and the shifts of all its stretches together."""
+    total_shift, shares = 0.0, []
+    for stretch in stretches:
+        inside = min(stretch.end, piece.end) - max(stretch.start, piece.start)
+        # A stretch that reaches over a cut has lost its points there and counts for nothing.
+        if inside * 2 > stretch.end - stretch.start:
+            shares.append((stretch.parallax if stretch.shift >= rules.min_shift else 0.0, inside))
+            total_shift += stretch.shift
+    needed = _PARALLAX_SHARE_OF_TIME * (piece.end - piece.start)
+    for parallax, frames in sorted(shares, reverse=True):
+        needed -= frames
+        if needed <= 0:
+            return parallax, total_shift
+    return 0.0, total_shift

@@ -1,0 +1,238 @@
+"""A fetched video as the clip stage sees it: frames by the time at which they are shown, whatever the file is like."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+from wnv.ingest.tasks import StageError
+
+# Formats whose clock starts anywhere; in all others zero is where the presentation starts.
+_CLOCK_STARTS_ANYWHERE = {"mpegts", "mpeg", "flv"}
+# A file that ends this much before its header says is taken for truncated.
+_MISSING_END_S = 1.0
+# A seek that lands this much behind its aim has gone wrong: the file is then read from its start.
+_BAD_SEEK_S = 0.5
+# Rates that videos are made at. One that is measured within 2.5 % of such a rate is that rate.
+_RATES = tuple(
+    sorted(
+        {Fraction(rate) for rate in (*range(1, 31), 48, 50, 60, 72, 75, 90, 100, 120, 144, 200, 240)}
+        | {Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120, 240)}
+        | {Fraction(25, 2)}
+    )
+)
+_RATE_TOLERANCE = Fraction(25, 1000)
+
+
+class DamagedVideoError(ValueError):
+    """The video cannot be decoded any further; what came before it is good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedFrame:
+    """A decoded frame and the second of the file's presentation from which it is shown."""
+
+    time_s: Fraction
+    frame: VideoFrame
+
+
+class SourceVideo:
+    """A video file, read by presentation time: edit lists, reordered frames and varying rates are dealt with here.
+
+    Args:
+        path: The file.
+        threads: Threads of the decoder.
+
+    Attributes:
+        duration_s: Length of the presentation as the header has it, 0 where it says nothing.
+        fps: Average rate, frames a second, as the header has it.
+        pixel_aspect: Width of a pixel over its height.
+
+    Raises:
+        StageError: `corrupt` if it is no video file, `no_video` if it has no pictures, `missing_file`.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        # Absolute, since FFmpeg takes a relative name with a colon for an address.
+        self.path = path.absolute()
+        self._threads = threads
+        if not self.path.is_file():
+            raise StageError("failed", "missing_file", f"{path} is not there any more; fetch it again")
+        with self._open() as container:
+            stream = self._stream(container)
+            length = stream.duration * stream.time_base if stream.duration is not None else None
+            if length is None and container.duration is not None:
+                length = Fraction(container.duration, av.time_base)
+            self._zero_s = Fraction(0)
+            if container.format.name in _CLOCK_STARTS_ANYWHERE and container.start_time is not None:
+                self._zero_s = Fraction(container.start_time, av.time_base)
+            elif length is not None and stream.start_time is not None:
+                length += max(0, stream.start_time) * stream.time_base
+            self.duration_s = float(length or 0)
+            self.fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
+            self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
+
+    def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[TimedFrame]:
+        """Frames in the order of their times, from the one shown at `start_s` or before, to `end_s` or the end.
+
+        Raises:
+            DamagedVideoError: If a frame cannot be decoded, or the file ends too early. The frames before it are good.
+        """
+        with self._open() as container:
+            stream = self._stream(container)
+            deinterlacer: Graph | None = None
+            last_s: Fraction | None = None
+            for frame in self._decode(container, stream, start_s):
+                if deinterlacer is None and frame.interlaced_frame:
+                    deinterlacer = _deinterlacer(stream)
+                for done in [frame] if deinterlacer is None else _through(deinterlacer, frame):
+                    time_s = self._time(done, last_s)
+                    if end_s is not None and time_s >= end_s:
+                        return
+                    if last_s is None or time_s > last_s:
+                        yield TimedFrame(time_s=time_s, frame=done)
+                        last_s = time_s
+            expected_s = self.duration_s if end_s is None else min(end_s, self.duration_s)
+            if (last_s is None and expected_s > start_s) or (last_s or 0) < expected_s - _MISSING_END_S:
+                raise DamagedVideoError(f"{self.path.name} ends at {float(last_s or 0):.2f} s of {self.duration_s:.2f}")
+
+    def key_frames(self, times_s: Iterable[float]) -> Iterator[VideoFrame | None]:
+        """For each time the key frame before it, cheaply; None where nothing can be decoded."""
+        with self._open() as container:
+            stream = self._stream(container)
+            for time_s in times_s:
+                try:
+                    container.seek(int((Fraction(time_s) + self._zero_s) / stream.time_base), stream=stream)
+                    yield next(container.decode(stream), None)
+                except av.FFmpegError as error:
+                    _raise_if_not_damage(error)
+                    yield None
+
+    def _decode(self, container: av.container.InputContainer, stream: av.VideoStream, start_s: float) -> Iterator:
+        """Frames from the key frame before `start_s`; from the very first where the file cannot be searched."""
+        if start_s > 0:
+            try:
+                container.seek(int((Fraction(start_s) + self._zero_s) / stream.time_base), stream=stream)
+            except av.FFmpegError:  # no index
+                container.seek(0)
+        clean, position_s = False, -1.0
+        try:
+            packets = container.demux(stream)
+            while (packet := next(packets, None)) is not None:
+                for frame in packet.decode():
+                    # What refers to frames before the point of entry comes out broken; that is no fault of the file.
+                    if frame.is_corrupt and not clean:
+                        continue
+                    if frame.is_corrupt:
+                        raise DamagedVideoError(f"{self.path.name} is damaged behind {position_s:.2f} s")
+                    time_s = float(self._time(frame, None))
+                    if not clean and start_s > 0 and time_s > start_s + _BAD_SEEK_S:
+                        container.seek(0)
+                        packets, start_s = container.demux(stream), 0.0
+                        break
+                    clean, position_s = True, time_s
+                    yield frame
+        except av.FFmpegError as error:
+            _raise_if_not_damage(error)
+            raise DamagedVideoError(f"{self.path.name} is damaged behind {position_s:.2f} s: {error}") from error
+
+    def _time(self, frame: VideoFrame, last_s: Fraction | None) -> Fraction:
+        if frame.pts is None:  # old formats: one after the other
+            return Fraction(0) if last_s is None else last_s + 1 / self.fps
+        return frame.pts * frame.time_base - self._zero_s
+
+    def _open(self) -> av.container.InputContainer:
+        try:
+            return av.open(str(self.path))
+        except av.FFmpegError as error:
+            _raise_if_not_damage(error)
+            message = f"{self.path.name} ({self.path.stat().st_size} bytes) is no readable video: {error}"
+            raise StageError("refused", "corrupt", message) from error
+
+    def _stream(self, container: av.container.InputContainer) -> av.VideoStream:
+        streams = [stream for stream in container.streams.video if not stream.disposition.value & _ATTACHED_PICTURE]
+        if not streams:
+            raise StageError("refused", "no_video", f"{self.path.name} has no video stream")
+        if streams[0].codec_context is None or not streams[0].width:
+            raise StageError("refused", "corrupt", f"the video stream of {self.path.name} cannot be decoded")
+        streams[0].thread_type = "AUTO" if self._threads > 1 else "NONE"
+        streams[0].codec_context.thread_count = self._threads
+        return streams[0]
+
+
+_ATTACHED_PICTURE = 0x400  # a cover image, which FFmpeg also calls a video stream
+
+
+def constant_rate(average: Fraction, max_fps: Fraction | int) -> Fraction:
+    """The rate to write a video at: its own, as the world knows it, or a whole part of it where that is too much.
+
+    A rate that is near none of the usual ones (a mixture) becomes the next lower one: frames are rather left out than
+    shown twice.
+
+    Raises:
+        ValueError: If `max_fps` is not positive.
+    """
+    if max_fps <= 0:
+        raise ValueError(f"max_fps must be positive, got {max_fps}")
+    nearest = min(_RATES, key=lambda rate: abs(rate - average))
+    if abs(nearest - average) > average * _RATE_TOLERANCE:
+        nearest = max((rate for rate in _RATES if rate <= average), default=_RATES[0])
+    divisor = 1
+    while nearest / divisor > max_fps:
+        divisor += 1
+    return nearest / divisor
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridFrame:
+    """What is shown at a moment of a regular grid of times; `repeated` if it was also shown at the one before."""
+
+    index: int
+    frame: VideoFrame
+    repeated: bool
+
+
+def on_grid(frames: Iterator[TimedFrame], *, origin_s: Fraction, fps: Fraction) -> Iterator[GridFrame]:
+    """For i = 0, 1, ...: the frame shown at `origin_s + i / fps`, as long as there is one.
+
+    Containers round times: a frame counts as shown up to a quarter of a period before its time, so that a frame on the
+    grid never falls to the wrong side of it. The last frame is shown for one period.
+    """
+    early_s = Fraction(1, 4) / fps
+    index, shown, repeated = 0, None, False
+    for timed in frames:
+        while shown is not None and origin_s + index / fps < timed.time_s - early_s:
+            yield GridFrame(index=index, frame=shown, repeated=repeated)
+            index, repeated = index + 1, True
+        shown, repeated = timed.frame, False
+        last_s = timed.time_s
+    while shown is not None and origin_s + index / fps < last_s + 1 / fps - early_s:
+        yield GridFrame(index=index, frame=shown, repeated=repeated)
+        index, repeated = index + 1, True
+
+
+def _deinterlacer(stream: av.VideoStream) -> Graph:
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=stream), graph.add("yadif", "deint=interlaced"), graph.add("buffersink")
+    ).configure()
+    return graph
+
+
+def _through(graph: Graph, frame: VideoFrame) -> Iterator[VideoFrame]:
+    graph.vpush(frame)
+    while True:
+        try:
+            yield graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+
+
+def _raise_if_not_damage(error: av.FFmpegError) -> None:
+    """A disk that fails is not a video that is damaged."""
+    if isinstance(error, OSError):
+        raise error
