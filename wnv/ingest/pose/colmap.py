@@ -1,0 +1,267 @@
+"""Cameras by structure from motion: COLMAP with SIFT features, for the ordered frames of one video."""
+
+import importlib.metadata
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64
+
+from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
+from wnv.scenes.undistort import Distortion
+
+CameraModel = Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"]
+
+MAX_SEED = 2**31 - 1
+
+
+class ColmapEstimator:
+    """Incremental structure from motion with pycolmap on the CPU.
+
+    Features are SIFT and nothing else: the wheels of pycolmap lack what ALIKED and LightGlue need, and asking for them
+    aborts the process. All frames share one camera. With one thread the same frames and seed give the same cameras bit for
+    bit; with more, sums are taken in another order each time.
+
+    Args:
+        num_features: Most SIFT features of a frame.
+        overlap: Each frame is matched with this many that follow it, and with the 2nd, 4th, 8th, ... after it.
+        exhaustive_up_to: With so many frames or fewer, every frame is matched with every other.
+        loop_every: Otherwise every so-manieth frame is matched with all others of these, so that a camera that comes back
+            closes its loop; 0 = not.
+        camera_model: COLMAP's name for the lens.
+        focal_guess: First guess of the focal length over the longer side of the image; it is refined.
+        init_min_parallax_deg: Degrees of parallax wanted of the first pair (halved where no pair has it).
+        pose_min_inliers: Points a frame must share with the model to be placed in it.
+        num_threads: Processor cores for one clip.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_features: int = 2048,
+        overlap: int = 10,
+        exhaustive_up_to: int = 24,
+        loop_every: int = 4,
+        camera_model: CameraModel = "SIMPLE_RADIAL",
+        focal_guess: float = 1.2,
+        init_min_parallax_deg: float = 8.0,
+        pose_min_inliers: int = 30,
+        num_threads: int = 1,
+    ) -> None:
+        if camera_model not in get_args(CameraModel):
+            raise ValueError(f"camera_model must be one of {', '.join(get_args(CameraModel))}, got {camera_model!r}")
+        for name, value, least in (
+            ("num_features", num_features, 100),
+            ("overlap", overlap, 1),
+            ("exhaustive_up_to", exhaustive_up_to, 0),
+            ("loop_every", loop_every, 0),
+            ("pose_min_inliers", pose_min_inliers, 6),
+            ("num_threads", num_threads, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not 0.1 <= focal_guess <= 10:
+            raise ValueError(f"focal_guess must be in 0.1..10 (focal length over longer side), got {focal_guess}")
+        if not 0 < init_min_parallax_deg < 90:
+            raise ValueError(f"init_min_parallax_deg must be between 0 and 90, got {init_min_parallax_deg}")
+        self.num_features = num_features
+        self.overlap = overlap
+        self.exhaustive_up_to = exhaustive_up_to
+        self.loop_every = loop_every
+        self.camera_model = camera_model
+        self.focal_guess = focal_guess
+        self.init_min_parallax_deg = init_min_parallax_deg
+        self.pose_min_inliers = pose_min_inliers
+        self.num_threads = num_threads
+
+    def versions(self) -> dict[str, str]:
+        """The version of pycolmap.
+
+        Raises:
+            ImportError: If it is not installed.
+        """
+        try:
+            return {"pycolmap": importlib.metadata.version("pycolmap")}
+        except importlib.metadata.PackageNotFoundError:
+            raise _missing() from None
+
+    def estimate(
+        self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
+    ) -> PoseEstimate | None:
+        """See `PoseEstimator.estimate`."""
+        pycolmap = _import_pycolmap(self.num_threads)
+        seed %= MAX_SEED  # COLMAP takes -1 for "from the clock"
+        pycolmap.set_random_seed(seed)
+        database = workspace / "database.db"
+        names = [frame.name for frame in frames]
+        images = frames[0].parent
+        reader = pycolmap.ImageReaderOptions(
+            camera_model=self.camera_model, default_focal_length_factor=self.focal_guess
+        )
+        if masks is not None:
+            reader.mask_path = _link_masks(names, masks, workspace / "masks")
+        # Images first, by themselves: their numbers must not depend on which thread is done first.
+        pycolmap.Database.open(database).close()
+        pycolmap.import_images(
+            database, images, camera_mode=pycolmap.CameraMode.SINGLE, image_names=names, options=reader
+        )
+        _check_images(pycolmap, database, len(names))
+        self._extract(pycolmap, database, images, names, reader)
+        self._match(pycolmap, database, names, seed, workspace / "pairs.txt")
+        (workspace / "models").mkdir()
+        models = pycolmap.incremental_mapping(
+            database, images, workspace / "models", self._mapping_options(pycolmap, seed)
+        )
+        if not models:
+            return None
+        # The lower number of equally large ones, so that the choice does not depend on the order of a dict.
+        largest = max(sorted(models), key=lambda number: models[number].num_reg_images())
+        return _read_model(models[largest], names, num_models=len(models))
+
+    def _extract(self, pycolmap: Any, database: Path, images: Path, names: list[str], reader: Any) -> None:
+        options = pycolmap.FeatureExtractionOptions(num_threads=self.num_threads, use_gpu=False)
+        options.type = pycolmap.FeatureExtractorType.SIFT
+        options.sift.max_num_features = self.num_features
+        pycolmap.extract_features(
+            database,
+            images,
+            image_names=names,
+            camera_mode=pycolmap.CameraMode.SINGLE,
+            reader_options=reader,
+            extraction_options=options,
+            device=pycolmap.Device.cpu,
+        )
+
+    def _match(self, pycolmap: Any, database: Path, names: list[str], seed: int, pairs_file: Path) -> None:
+        pairs = frame_pairs(
+            len(names), overlap=self.overlap, exhaustive_up_to=self.exhaustive_up_to, loop_every=self.loop_every
+        )
+        pairs_file.write_text("".join(f"{names[first]} {names[second]}\n" for first, second in pairs))
+        matching = pycolmap.FeatureMatchingOptions(num_threads=self.num_threads, use_gpu=False)
+        matching.type = pycolmap.FeatureMatcherType.SIFT_BRUTEFORCE
+        verification = pycolmap.TwoViewGeometryOptions()
+        verification.ransac.random_seed = seed
+        pycolmap.match_image_pairs(
+            database,
+            matching_options=matching,
+            pairing_options=pycolmap.ImportedPairingOptions(match_list_path=pairs_file),
+            verification_options=verification,
+            device=pycolmap.Device.cpu,
+        )
+
+    def _mapping_options(self, pycolmap: Any, seed: int) -> Any:
+        options = pycolmap.IncrementalPipelineOptions(
+            num_threads=self.num_threads,
+            random_seed=seed,
+            min_model_size=3,
+            max_num_models=3,  # each further one costs as much again, and only the largest is of use
+            extract_colors=False,
+            # Neighbours in a video hardly differ: bundle adjustment of everything is due less often than among photographs.
+            ba_global_frames_ratio=1.4,
+            ba_global_points_ratio=1.4,
+        )
+        options.mapper.num_threads = self.num_threads
+        options.mapper.random_seed = seed
+        options.triangulation.random_seed = seed
+        options.mapper.init_min_tri_angle = self.init_min_parallax_deg
+        options.mapper.abs_pose_min_num_inliers = self.pose_min_inliers
+        return options
+
+
+def frame_pairs(num_frames: int, *, overlap: int, exhaustive_up_to: int, loop_every: int) -> list[tuple[int, int]]:
+    """Which frames are matched with which: pairs of positions, the smaller one first, sorted.
+
+    What COLMAP calls sequential matching with quadratic overlap, and loop closure that needs no vocabulary tree.
+    """
+    if num_frames <= exhaustive_up_to:
+        return [(first, second) for first in range(num_frames) for second in range(first + 1, num_frames)]
+    gaps = {*range(1, overlap + 1), *(2**power for power in range(num_frames.bit_length()))}
+    pairs = {(first, first + gap) for gap in gaps for first in range(num_frames - gap)}
+    if loop_every:
+        anchors = range(0, num_frames, loop_every)
+        pairs |= {(first, second) for first in anchors for second in anchors if first < second}
+    return sorted(pairs)
+
+
+def _import_pycolmap(num_threads: int) -> Any:
+    # Read by OpenMP when it is loaded, which importing pycolmap does.
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise _missing() from error
+    pycolmap.logging.minloglevel = int(
+        pycolmap.logging.Level.WARNING
+    )  # a line a frame and pair is of no use to anybody
+    return pycolmap
+
+
+def _missing() -> ImportError:
+    return ImportError(
+        "ColmapEstimator needs pycolmap 4: pip install 'wnv[pose]' (wheels for Linux x86_64, macOS arm64, Windows), or "
+        "choose another estimator with pose.estimator._target_"
+    )
+
+
+def _check_images(pycolmap: Any, database: Path, num_frames: int) -> None:
+    # COLMAP passes over what it cannot read. decord in the same process is one cause: its zlib is not libpng's.
+    with pycolmap.Database.open(database) as opened:
+        found = opened.num_images()
+    if found != num_frames:
+        raise RuntimeError(
+            f"COLMAP could read {found} of {num_frames} frames; where decord has been imported into the process it can "
+            "read no PNG, so call the estimator in a process of its own"
+        )
+
+
+def _link_masks(names: list[str], masks: Sequence[Path], folder: Path) -> Path:
+    """COLMAP looks for a mask by the name of its image."""
+    folder.mkdir()
+    for name, mask in zip(names, masks, strict=True):
+        (folder / f"{name}.png").symlink_to(mask.resolve())
+    return folder
+
+
+def _read_model(model: Any, names: list[str], *, num_models: int) -> PoseEstimate:
+    positions = {name: position for position, name in enumerate(names)}
+    camtoworlds: dict[int, np.ndarray] = {}
+    centres: dict[int, np.ndarray] = {}
+    for image in model.images.values():
+        if image.has_pose:
+            camtoworld = np.eye(4)
+            camtoworld[:3] = image.cam_from_world().inverse().matrix()
+            camtoworlds[positions[image.name]] = camtoworld
+            centres[image.image_id] = camtoworld[:3, 3]
+    (camera,) = model.cameras.values()
+    K, distortion = _read_camera(camera)
+    return PoseEstimate(
+        K=K,
+        distortion=distortion,
+        camtoworlds=dict(sorted(camtoworlds.items())),
+        statistics=PoseStatistics(
+            reprojection_px=float(model.compute_mean_reprojection_error()),
+            parallax_deg=_median_parallax_deg(model, centres),
+            num_points=int(model.num_points3D()),
+            track_length=float(model.compute_mean_track_length()),
+            num_models=num_models,
+        ),
+    )
+
+
+def _read_camera(camera: Any) -> tuple[Float64[np.ndarray, "3 3"], Distortion]:
+    K = np.asarray(camera.calibration_matrix(), dtype=np.float64)
+    lens = [float(value) for value in np.asarray(camera.params)[list(camera.extra_params_idxs())]]
+    return K, Distortion(*lens)  # k1, k2, p1, p2 in this order, as many as the model has
+
+
+def _median_parallax_deg(model: Any, centres: dict[int, Float64[np.ndarray, "3"]]) -> float:
+    widest = []
+    for point in model.points3D.values():
+        seen_from = np.stack([centres[element.image_id] for element in point.track.elements])
+        rays = seen_from - point.xyz
+        rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+        widest.append(math.acos(float(np.clip((rays @ rays.T).min(), -1.0, 1.0))))
+    return math.degrees(float(np.median(widest))) if widest else 0.0

@@ -1,0 +1,191 @@
+"""Whether estimated cameras can be trusted: each check has a number that is recorded and a reason code."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from wnv.ingest.pose.estimator import PoseEstimate
+from wnv.scenes.undistort import pinhole_without_borders
+
+CamtoWorlds = Mapping[int, Float64[np.ndarray, "4 4"]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Verdict:
+    """What the filters say of one estimate.
+
+    Attributes:
+        estimate: The cameras that are kept, the world scaled and placed; None where they are refused.
+        stats: Every value that was compared, as JSON has it.
+        reason: Code of the first check that failed, or `ok`.
+        message: The value and the limit of that check.
+    """
+
+    estimate: PoseEstimate | None
+    stats: Mapping[str, Any]
+    reason: str = "ok"
+    message: str = ""
+
+
+class PoseFilters:
+    """Checks of estimated cameras.
+
+    Args:
+        min_registered: Least share of the sampled frames that have a pose, 0..1.
+        min_frames: Least number of these.
+        max_reprojection_px: Most mean reprojection error, in pixels of the clip.
+        min_parallax_deg: Least median parallax, in degrees: a camera that only turns sees no depth.
+        fov_deg: Least and most field of view along the longer side of the image, in degrees.
+        max_jump: Longest step between neighbouring frames, in median steps; where a longer one is, the path is cut and
+            the longest piece is kept.
+        max_turn_deg: Widest turn between neighbouring frames, in degrees; dealt with in the same way.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_registered: float = 0.7,
+        min_frames: int = 8,
+        max_reprojection_px: float = 1.5,
+        min_parallax_deg: float = 2.5,
+        fov_deg: tuple[float, float] | list[float] = (15.0, 130.0),
+        max_jump: float = 12.0,
+        max_turn_deg: float = 60.0,
+    ) -> None:
+        if not 0 < min_registered <= 1:
+            raise ValueError(f"min_registered must be above 0 and at most 1, got {min_registered}")
+        if min_frames < 2:
+            raise ValueError(f"min_frames must be at least 2, got {min_frames}")
+        if len(fov_deg) != 2 or not 0 < fov_deg[0] < fov_deg[1] < 180:
+            raise ValueError(f"fov_deg must be two increasing angles between 0 and 180 degrees, got {fov_deg}")
+        for name, value in (("max_reprojection_px", max_reprojection_px), ("max_turn_deg", max_turn_deg)):
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if min_parallax_deg < 0:
+            raise ValueError(f"min_parallax_deg must be 0 or more, got {min_parallax_deg}")
+        if max_jump <= 1:
+            raise ValueError(f"max_jump must be above 1 median step, got {max_jump}")
+        self.min_registered = min_registered
+        self.min_frames = min_frames
+        self.max_reprojection_px = max_reprojection_px
+        self.min_parallax_deg = min_parallax_deg
+        self.fov_deg = (float(fov_deg[0]), float(fov_deg[1]))
+        self.max_jump = max_jump
+        self.max_turn_deg = max_turn_deg
+
+    def check(self, estimate: PoseEstimate | None, *, width: int, height: int, num_frames: int) -> Verdict:
+        """Judge the cameras of a clip of which `num_frames` frames of this size were given to the estimator."""
+        if estimate is None:
+            return Verdict(estimate=None, stats={}, reason="no_model", message="no two frames gave a reconstruction")
+        found = asdict(estimate.statistics)
+        K = estimate.K
+        fov_deg = 2 * math.degrees(math.atan2(max(width, height) / 2, K[0, 0] if width >= height else K[1, 1]))
+        positions = longest_run(estimate.camtoworlds, max_jump=self.max_jump, max_turn_deg=self.max_turn_deg)
+        kept = {position: estimate.camtoworlds[position] for position in positions}
+        step, jump, turn_deg = path_steps(estimate.camtoworlds)
+        num_registered = len(estimate.camtoworlds)
+        stats = {
+            "num_sampled": num_frames,
+            "num_registered": num_registered,
+            "registered_ratio": num_registered / num_frames,
+            "num_kept": len(kept),
+            **{name: value for name, value in found.items() if value is not None},
+            "focal_over_long_side": float(K[0, 0] / max(width, height)),
+            "fov_deg": fov_deg,
+            "max_jump": jump,
+            "max_turn_deg": turn_deg,
+        }
+        least = max(self.min_frames, math.ceil(self.min_registered * num_frames - 1e-9))
+        parallax, reprojection = found["parallax_deg"], found["reprojection_px"]
+        reason, message = "ok", ""
+        if num_registered < least:
+            reason = "few_registered"
+            message = f"{num_registered} of {num_frames} frames have a pose, at least {least} must"
+        elif parallax is not None and parallax < self.min_parallax_deg or step == 0:
+            seen = f"median parallax {parallax:.2f}" if parallax is not None and step else "no motion, parallax 0"
+            reason, message = "low_parallax", f"{seen} degrees, limit {self.min_parallax_deg:g}"
+        elif not self.fov_deg[0] <= fov_deg <= self.fov_deg[1]:
+            low, high = self.fov_deg
+            reason, message = (
+                "focal",
+                f"field of view {fov_deg:.1f} degrees along the longer side, not {low:g}..{high:g}",
+            )
+        elif trouble := _lens_trouble(estimate, width, height):
+            reason, message = "focal", trouble
+        elif reprojection is not None and reprojection > self.max_reprojection_px:
+            reason = "reprojection"
+            message = f"mean reprojection error {reprojection:.2f} px, limit {self.max_reprojection_px:g} px"
+        elif len(kept) < least:
+            reason = "jump"
+            message = (
+                f"steps of {jump:.1f} medians (limit {self.max_jump:g}) and turns of {turn_deg:.0f} degrees (limit "
+                f"{self.max_turn_deg:g}) leave {len(kept)} frames in one piece, at least {least} must be"
+            )
+        if reason != "ok":
+            return Verdict(estimate=None, stats=stats, reason=reason, message=message)
+        return Verdict(estimate=replace(estimate, camtoworlds=place_world(kept)), stats=stats)
+
+
+def path_steps(camtoworlds: CamtoWorlds) -> tuple[float, float, float]:
+    """Median step between neighbours (world units), the longest in medians, and the widest turn (degrees).
+
+    Where frames between have no pose, the way is divided by the number of steps it stands for.
+    """
+    steps, turns = _steps(camtoworlds)
+    if not len(steps):
+        return 0.0, 0.0, 0.0
+    median = float(np.median(steps))
+    return median, float(steps.max() / median) if median > 0 else 0.0, float(turns.max())
+
+
+def longest_run(camtoworlds: CamtoWorlds, *, max_jump: float, max_turn_deg: float) -> list[int]:
+    """Positions of the longest piece of the path in which no step is longer and no turn wider than that."""
+    positions = sorted(camtoworlds)
+    steps, turns = _steps(camtoworlds)
+    if not len(steps):
+        return positions
+    broken = (steps > max_jump * np.median(steps)) | (turns > max_turn_deg)
+    cuts = [0, *(np.flatnonzero(broken) + 1).tolist(), len(positions)]
+    pieces = [positions[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    return max(pieces, key=len)
+
+
+def place_world(camtoworlds: CamtoWorlds) -> dict[int, Float64[np.ndarray, "4 4"]]:
+    """The same path where the first camera is the frame of the world and the median step between neighbours is 1."""
+    positions = sorted(camtoworlds)
+    median, _, _ = path_steps(camtoworlds)
+    first = np.linalg.inv(camtoworlds[positions[0]])
+    placed = {}
+    for position in positions:
+        camtoworld = first @ camtoworlds[position]
+        camtoworld[:3, 3] /= median
+        # Rounding adds up over the product; scenes want rotations to 1e-5.
+        left, _, right = np.linalg.svd(camtoworld[:3, :3])
+        camtoworld[:3, :3] = left @ right
+        placed[position] = camtoworld
+    placed[positions[0]] = np.eye(4)
+    return placed
+
+
+def _steps(camtoworlds: CamtoWorlds) -> tuple[Float64[np.ndarray, " step"], Float64[np.ndarray, " step"]]:
+    positions = sorted(camtoworlds)
+    stacked = np.stack([camtoworlds[position] for position in positions])
+    gaps = np.diff(positions)
+    steps = np.linalg.norm(np.diff(stacked[:, :3, 3], axis=0), axis=-1) / gaps
+    relative = np.einsum("nji,njk->nik", stacked[:-1, :3, :3], stacked[1:, :3, :3])
+    cosines = (np.trace(relative, axis1=1, axis2=2) - 1) / 2
+    return steps, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0))) / gaps
+
+
+def _lens_trouble(estimate: PoseEstimate, width: int, height: int) -> str:
+    """Why the distortion cannot be taken out of the frames, which packing does; empty if it can."""
+    if estimate.distortion:
+        try:
+            pinhole_without_borders(estimate.K, estimate.distortion, width=width, height=height, where="estimate")
+        except ValueError as error:
+            return str(error)
+    return ""

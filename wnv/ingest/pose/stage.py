@@ -1,0 +1,273 @@
+"""The pose stage: from a clip to a file of poses beside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+import wnv
+from wnv.ingest.layout import absolute
+from wnv.ingest.pose.estimator import PoseEstimate, PoseEstimator
+from wnv.ingest.pose.filters import PoseFilters, Verdict
+from wnv.ingest.pose.limits import run_limited
+from wnv.ingest.pose.motion_masks import motion_masks
+from wnv.ingest.pose.workspace import temporary_workspace
+from wnv.ingest.tasks import Outcome, StageError, StageName, Task
+from wnv.scenes.posed_clip import POSES_SUFFIX, ClipPoses, PosedFrame, write_poses
+from wnv.scenes.video import VideoReader, open_video
+
+WORLD_UNIT = "median step between sampled frames"
+
+# Frames decoded at a time: enough to be quick, few enough to be small.
+_BATCH = 8
+# Seconds to the neighbour by which motion is judged: things have moved, and the picture is still much the same.
+_NEIGHBOUR_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sample:
+    """The frames of a clip that were written down for the estimator."""
+
+    indices: list[int]
+    frames: list[Path]
+    masks: list[Path] | None
+    masked_ratio: float
+    fps: Fraction
+    width: int
+    height: int
+
+
+class PoseStage:
+    """Finds the cameras of a clip and writes them beside it.
+
+    Frames are sampled, an estimator is asked in a process of its own, its answer is filtered, and where that or the
+    process fails, a second estimator is asked once. The world of what is kept is the frame of the first camera, and one
+    unit is the median step between neighbouring sampled frames; how many metres that is nobody knows. Seeds are the same
+    for every clip and every try of the driver, so that a repetition gives the same poses.
+
+    Args:
+        estimator: Asked first.
+        retry: Asked where the first one's cameras are refused or its process crashed; usually the same with more
+            patient settings. None = no second try.
+        filters: What cameras have to be like.
+        max_frames: Most frames sampled from a clip, evenly; None = no limit.
+        frame_step: Sample every so-manieth frame of the clip; None = every one, up to `max_frames`.
+        masks: Whether what moves by itself is masked: in `dynamic` clips, `always` or `never`.
+        seed: The second try takes the one after it.
+        time_limit_s: Seconds of wall clock for one try.
+        memory_limit_gb: Memory that one try may allocate, in 2^30 bytes.
+        workspace: Folder for temporary files, some 0.5 MB a frame; None = the system's.
+    """
+
+    name: StageName = "pose"
+
+    def __init__(
+        self,
+        *,
+        estimator: PoseEstimator,
+        retry: PoseEstimator | None = None,
+        filters: PoseFilters,
+        max_frames: int | None = 48,
+        frame_step: int | None = None,
+        masks: Literal["dynamic", "always", "never"] = "dynamic",
+        seed: int = 0,
+        time_limit_s: float = 900.0,
+        memory_limit_gb: float = 4.0,
+        workspace: str | None = None,
+    ) -> None:
+        if max_frames is not None and max_frames < 2:
+            raise ValueError(f"max_frames must be at least 2 or null, got {max_frames}")
+        if frame_step is not None and frame_step < 1:
+            raise ValueError(f"frame_step must be at least 1 or null, got {frame_step}")
+        if masks not in ("dynamic", "always", "never"):
+            raise ValueError(f"masks must be 'dynamic', 'always' or 'never', got {masks!r}")
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {seed}")
+        if not (time_limit_s > 0 and memory_limit_gb > 0):
+            raise ValueError(
+                f"time_limit_s and memory_limit_gb must be above 0, got {time_limit_s} and {memory_limit_gb}"
+            )
+        self.estimator = estimator
+        self.retry = retry
+        self.filters = filters
+        self.max_frames = max_frames
+        self.frame_step = frame_step
+        self.masks = masks
+        self.seed = seed
+        self.time_limit_s = time_limit_s
+        self.memory_limit_gb = memory_limit_gb
+        self.workspace = workspace
+
+    def versions(self) -> dict[str, str]:
+        """Tools and settings."""
+        estimators = [self.estimator] + ([self.retry] if self.retry is not None else [])
+        settings = {
+            "estimators": [describe(estimator) for estimator in estimators],
+            "filters": describe(self.filters),
+            **{name: getattr(self, name) for name in ("max_frames", "frame_step", "masks", "seed")},
+        }
+        tools = {name: version for estimator in estimators for name, version in estimator.versions().items()}
+        return {"wnv": wnv.__version__, **tools, "settings": json.dumps(settings, sort_keys=True)}
+
+    def __call__(self, task: Task) -> Outcome:
+        """See `wnv.ingest.tasks.Stage`."""
+        clip = task.payload
+        sidecar = str(PurePosixPath(clip["file"]).with_suffix(POSES_SUFFIX))
+        with temporary_workspace(None if self.workspace is None else Path(self.workspace)) as workspace:
+            sample = self._sample(absolute(task.root, clip["file"]), workspace, masked=self._is_masked(clip["kind"]))
+            verdict, record = self._estimate(sample, workspace)
+        stats = {**verdict.stats, "masked_ratio": sample.masked_ratio, "num_tries": len(record["tries"])}
+        if verdict.estimate is None:
+            absolute(task.root, sidecar).unlink(missing_ok=True)  # an earlier one is no longer held to be true
+            message = "; then ".join(f"{entry['reason']}: {entry['message']}" for entry in record["tries"])
+            return Outcome(state="refused", reason=verdict.reason, message=message, result={"stats": stats})
+        poses = _clip_poses(clip, sample, verdict.estimate, {**record, "sfm": stats})
+        path = write_poses(absolute(task.root, sidecar), poses)
+        result = {
+            "sidecar": sidecar,
+            "num_frames": len(sample.indices),
+            "num_registered": len(poses.frames),
+            "stats": stats,
+        }
+        return Outcome(state="done", result=result, num_bytes=path.stat().st_size)
+
+    def _is_masked(self, kind: str) -> bool:
+        return self.masks == "always" or (self.masks == "dynamic" and kind == "dynamic")
+
+    def _sample(self, clip: Path, workspace: Path, *, masked: bool) -> _Sample:
+        frames_folder, masks_folder = workspace / "frames", workspace / "masks"
+        frames_folder.mkdir()
+        masks_folder.mkdir()
+        with open_video(clip) as reader:
+            indices = sample_indices(reader.num_frames, max_frames=self.max_frames, frame_step=self.frame_step)
+            if len(indices) < self.filters.min_frames:
+                message = f"{len(indices)} frames can be sampled, at least {self.filters.min_frames} must have a pose"
+                raise StageError("refused", "few_registered", message)
+            masked_ratios = []
+            for start in range(0, len(indices), _BATCH):
+                batch = indices[start : start + _BATCH]
+                images = reader.read(batch)
+                for index, image in zip(batch, images, strict=True):
+                    _write_png(frames_folder / f"{index:06d}.png", image[..., ::-1])
+                if masked:
+                    neighbours = reader.read(_neighbours(batch, reader))
+                    for index, moving in zip(
+                        batch, motion_masks(list(images), list(neighbours), seed=self.seed), strict=True
+                    ):
+                        masked_ratios.append(float(moving.mean()))
+                        _write_png(masks_folder / f"{index:06d}.png", np.where(moving, np.uint8(0), np.uint8(255)))
+            return _Sample(
+                indices=indices,
+                frames=[frames_folder / f"{index:06d}.png" for index in indices],
+                masks=[masks_folder / f"{index:06d}.png" for index in indices] if any(masked_ratios) else None,
+                masked_ratio=float(np.mean(masked_ratios)) if masked_ratios else 0.0,
+                fps=reader.fps,
+                width=reader.width,
+                height=reader.height,
+            )
+
+    def _estimate(self, sample: _Sample, workspace: Path) -> tuple[Verdict, dict[str, Any]]:
+        """The verdict on the first cameras that will do, or on the last ones, and a record of how they came about."""
+        tries: list[dict[str, str]] = []
+        estimators = [self.estimator] + ([self.retry] if self.retry is not None else [])
+        for number, estimator in enumerate(estimators):
+            folder = workspace / f"try{number}"
+            (folder / "estimator").mkdir(parents=True)
+            try:
+                estimate = run_limited(
+                    estimator.estimate,
+                    folder=folder,
+                    time_limit_s=self.time_limit_s,
+                    memory_limit_gb=self.memory_limit_gb,
+                    frames=sample.frames,
+                    masks=sample.masks,
+                    seed=self.seed + number,
+                    workspace=folder / "estimator",
+                )
+            except StageError as error:
+                # A crash may well be a matter of settings; what has taken too long once is not begun again.
+                if error.outcome.reason != "crashed" or number == len(estimators) - 1:
+                    raise
+                tries.append({"reason": "crashed", "message": error.outcome.message})
+                continue
+            verdict = self.filters.check(
+                estimate, width=sample.width, height=sample.height, num_frames=len(sample.frames)
+            )
+            tries.append({"reason": verdict.reason, "message": verdict.message})
+            if verdict.estimate is not None:
+                break
+        record = {
+            "estimator": describe(estimator),
+            "seed": self.seed + number,
+            "tools": {"wnv": wnv.__version__, **estimator.versions()},
+            "tries": tries,
+        }
+        return verdict, record
+
+
+def sample_indices(num_frames: int, *, max_frames: int | None, frame_step: int | None) -> list[int]:
+    """Numbers of the frames that are looked at: every `frame_step`-th, or, where these are too many, evenly fewer."""
+    indices = range(0, num_frames, frame_step or 1)
+    if max_frames is None or len(indices) <= max_frames:
+        return list(indices)
+    return [indices[round(place)] for place in np.linspace(0, len(indices) - 1, max_frames)]
+
+
+def describe(thing: object) -> dict[str, Any]:
+    """Name and settings of an object as JSON has them: those of its attributes that are plain values."""
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(thing).items()
+        if isinstance(value, (str, int, float, bool, type(None), tuple, list))
+    }
+    return {"name": f"{type(thing).__module__}.{type(thing).__qualname__}", **plain}
+
+
+def _neighbours(indices: Sequence[int], reader: VideoReader) -> list[int]:
+    gap = min(max(1, round(_NEIGHBOUR_S * reader.fps)), reader.num_frames - 1)
+    return [index + gap if index + gap < reader.num_frames else index - gap for index in indices]
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    # Little compression, since the file lives for a minute; and Python's own writing, which says when the disk is full.
+    _, data = cv2.imencode(".png", np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    path.write_bytes(data)
+
+
+def _clip_poses(
+    clip: Mapping[str, Any], sample: _Sample, estimate: PoseEstimate, record: Mapping[str, Any]
+) -> ClipPoses:
+    source = {
+        "format": "wnv-data",
+        "manifest_key": clip["key"],
+        "url": clip.get("url"),
+        "title": clip.get("title"),
+        "segment": [clip["start_s"], clip["end_s"]],
+        "world": {
+            "unit": WORLD_UNIT,
+            "median_step": 1.0,
+            "frame": "the first camera",
+        },
+        **record,
+    }
+    indices = [sample.indices[position] for position in sorted(estimate.camtoworlds)]
+    return ClipPoses(
+        id=clip["id"],
+        kind=clip["kind"],
+        width=sample.width,
+        height=sample.height,
+        fps=sample.fps,
+        K=estimate.K,
+        distortion=estimate.distortion,
+        frames=tuple(
+            PosedFrame(index=index, time_s=float(index / sample.fps), camtoworld=estimate.camtoworlds[position])
+            for index, position in zip(indices, sorted(estimate.camtoworlds), strict=True)
+        ),
+        scale=None,
+        source=source,
+    )
