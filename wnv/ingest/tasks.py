@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 StageName = Literal["fetch", "clip", "pose", "pack"]
 STAGES: tuple[StageName, ...] = ("fetch", "clip", "pose", "pack")
@@ -63,6 +63,7 @@ class Outcome:
     num_bytes: int = 0
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One stage with its settings. It is pickled and sent to where it runs."""
 
