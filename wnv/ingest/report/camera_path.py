@@ -5,10 +5,10 @@ from jaxtyping import Float64
 
 from wnv.ingest.report.markup import Markup, element
 
-_SIDE, _MARGIN = 200, 26
+_SIDE, _MARGIN = 200, 30
 _MAX_POINTS = 160
-_MAX_CAMERAS = 14
-_LOOK = 13.0  # length of a viewing direction in the drawing
+_MAX_CAMERAS = 9
+_LOOK = 20.0  # length of a viewing direction in the drawing
 _HALF_ANGLE = 0.42  # of the wedge that a camera is drawn as, radians
 
 

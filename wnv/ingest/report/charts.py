@@ -46,7 +46,7 @@ def share_bar(count: int, largest: int, state: str) -> Markup:
 
 
 def histogram(values: Sequence[float], *, unit: str) -> Markup:
-    """How values are spread, at least one of them, with a line at the median."""
+    """How values are spread, at least one of them, with a line at the median; `unit` is for the bars' labels."""
     ordered = sorted(values)
     low, high, step = _bins(ordered)
     num_bins = max(1, round((high - low) / step))
@@ -74,7 +74,7 @@ def histogram(values: Sequence[float], *, unit: str) -> Markup:
         )
     middle = f"{_LEFT + bar_width * (ordered[len(ordered) // 2] - low) / step:.1f}"
     shapes.append(element("line", class_="median", x1=middle, x2=middle, y1=_TOP - 6, y2=floor))
-    shapes.extend(_ticks(low, high, step, beyond=beyond, unit=unit))
+    shapes.extend(_ticks(low, high, step, beyond=beyond))
     return element("svg", *shapes, class_="histogram", viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img")
 
 
@@ -94,14 +94,14 @@ def _bins(values: Sequence[float]) -> tuple[float, float, float]:
     return start, max(math.ceil(high / step - 1e-9) * step, start + step), step
 
 
-def _ticks(low: float, high: float, step: float, *, beyond: bool, unit: str) -> list[Markup]:
+def _ticks(low: float, high: float, step: float, *, beyond: bool) -> list[Markup]:
     num_bins = round((high - low) / step)
     every = max(1, math.ceil(num_bins / 5))
     ticks = []
     for index in range(0, num_bins + 1, every):
         x = _LEFT + (_WIDTH - 2 * _LEFT) * index / num_bins
         anchor = "start" if index == 0 else "end" if index == num_bins else "middle"
-        text = _number(low + index * step, step) + (unit if index == 0 else "")
+        text = _number(low + index * step, step)
         ticks.append(element("text", text, x=f"{x:.1f}", y=_HEIGHT - 6, text_anchor=anchor))
     if beyond:
         ticks.append(element("text", "and more", x=_WIDTH - _LEFT, y=_TOP + 2, text_anchor="end"))
@@ -115,10 +115,9 @@ def _number(value: float, step: float) -> str:
 
 
 def summary(values: Sequence[float], *, unit: str) -> Markup:
-    """Count, median and the range of nine in ten, in words."""
+    """The median, the range of nine in ten, and how many there are, in words."""
     ordered = sorted(values)
     low, middle, high = (ordered[round(q * (len(ordered) - 1))] for q in (0.05, 0.5, 0.95))
     return join(
-        element("b", f"{middle:.3g}{unit}"),
-        f" in the middle, nine in ten from {low:.3g} to {high:.3g}; {len(ordered):,} in all",
+        "median ", element("b", f"{middle:.3g}{unit}"), f", nine in ten {low:.3g} to {high:.3g}, of {len(ordered):,}"
     )

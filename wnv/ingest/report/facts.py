@@ -15,7 +15,7 @@ from wnv.ingest.tasks import STAGES, StageName
 MAX_ITEMS_A_REASON = 200
 """So many items of one reason are remembered, those that were tried most often; all are counted."""
 
-MEASURES = ("duration_s", "parallax_deg", "registered_ratio", "reprojection_px", "num_frames")
+MEASURES = ("duration_s", "parallax_deg", "registered_ratio", "reprojection_px", "num_frames", "pose_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +183,7 @@ def _read_clip(facts: Facts, row: Row) -> None:
 
 
 def _read_pose(facts: Facts, row: Row) -> None:
+    facts.measures["pose_s"].append((row.seconds, row.item))
     for name, value in pose_statistics(row.result).items():
         if name in facts.measures:
             facts.measures[name].append((value, row.item))

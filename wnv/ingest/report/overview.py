@@ -33,13 +33,14 @@ _MAKES: dict[StageName, str] = {
     "pose": "clips, given cameras",
     "pack": "clips, packed as scenes",
 }
-# Title, unit, and whether the low end is the one that is worth a look.
-_MEASURES: dict[str, tuple[str, str, bool]] = {
-    "duration_s": ("Length of clips", " s", True),
-    "num_frames": ("Frames a scene", "", True),
-    "registered_ratio": ("Share of frames with a pose", "", True),
-    "reprojection_px": ("Reprojection error", " px", False),
-    "parallax_deg": ("Median parallax", "°", True),
+# Title, unit, factor to that unit, and whether the low end is the one that is worth a look.
+_MEASURES: dict[str, tuple[str, str, float, bool]] = {
+    "duration_s": ("Length of clips", " s", 1, True),
+    "num_frames": ("Frames a scene", "", 1, True),
+    "registered_ratio": ("Frames with a pose", " %", 100, True),
+    "reprojection_px": ("Reprojection error", " px", 1, False),
+    "parallax_deg": ("Median parallax", "°", 1, True),
+    "pose_s": ("Work on a clip's poses", " s", 1, False),
 }
 _NUM_EXTREMES = 5
 _MAX_REASONS = 40
@@ -101,6 +102,12 @@ def _tile(number: str, name: str, note: str) -> Markup:
     return element(
         "div", element("b", number), element("span", name, class_="name"), element("small", note), class_="tile"
     )
+
+
+def contents() -> Markup:
+    """Links to the sections."""
+    names = ("stages", "reasons", "measures", "scenes", "items")
+    return element("nav", *(element("a", name.capitalize(), href=f"#{name}") for name in names))
 
 
 def flow(facts: Facts) -> Markup:
@@ -187,15 +194,15 @@ def histograms(facts: Facts) -> Markup:
 
 
 def _figure(name: str, values: list[tuple[float, str]]) -> Markup:
-    title, unit, low_first = _MEASURES[name]
-    numbers = [value for value, _ in values]
-    ends = sorted(values, reverse=not low_first)[:_NUM_EXTREMES]
+    title, unit, factor, low_first = _MEASURES[name]
+    numbers = [value * factor for value, _ in values]
+    ends = sorted(zip(numbers, (item for _, item in values), strict=True), reverse=not low_first)[:_NUM_EXTREMES]
     extremes = [
         element("li", element("b", f"{value:.3g}{unit}"), " ", foreign(item, limit=KEY_LENGTH)) for value, item in ends
     ]
     return element(
         "figure",
-        element("figcaption", title),
+        element("figcaption", title, element("small", unit) if unit else None),
         histogram(numbers, unit=unit),
         element("p", summary(numbers, unit=unit), class_="quiet"),
         element("details", element("summary", "the lowest" if low_first else "the highest"), element("ol", *extremes)),

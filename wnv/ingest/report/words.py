@@ -66,4 +66,8 @@ def size(num_bytes: int) -> str:
         if number < 999.5 or unit == "TB":
             break
         number /= 1000
-    return f"{number:.0f} {unit}" if number >= 100 or unit == "B" else f"{number:.1f} {unit}"
+    return (
+        f"{number:.0f}\N{NO-BREAK SPACE}{unit}"
+        if number >= 100 or unit == "B"
+        else f"{number:.1f}\N{NO-BREAK SPACE}{unit}"
+    )

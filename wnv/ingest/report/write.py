@@ -66,12 +66,13 @@ def _html(root: Path, facts: Facts, exhibits: list[Exhibit], *, now: datetime) -
     body = element(
         "body",
         overview.header(root, facts, now=now),
+        overview.contents(),
         overview.flow(facts),
         overview.reasons(root, facts),
         overview.histograms(facts),
         details.scenes(exhibits, facts),
-        details.items(facts.trouble(MAX_ITEMS), facts),
         overview.made_with(facts),
+        details.items(facts.trouble(MAX_ITEMS), facts),
         element("footer", "The videos belong to their makers. Written by wnv-data report."),
         raw_text(script, "script"),
     )
