@@ -22,15 +22,15 @@ class ColmapEstimator:
     """Incremental structure from motion with pycolmap on the CPU.
 
     Features are SIFT and nothing else: the wheels of pycolmap lack what ALIKED and LightGlue need, and asking for them
-    aborts the process. All frames share one camera. With one thread the same frames and seed give the same cameras bit for
-    bit; with more, sums are taken in another order each time.
+    aborts the process. All frames share one camera. With one thread the same frames and seed give the same cameras bit
+    for bit; with more, sums are taken in another order each time.
 
     Args:
         num_features: Most SIFT features of a frame.
         overlap: Each frame is matched with this many that follow it, and with the 2nd, 4th, 8th, ... after it.
         exhaustive_up_to: With so many frames or fewer, every frame is matched with every other.
-        loop_every: Otherwise every so-manieth frame is matched with all others of these, so that a camera that comes back
-            closes its loop; 0 = not.
+        loop_every: Otherwise every so-manieth frame is matched with all others of these, so that a camera that comes
+            back closes its loop; 0 = not.
         camera_model: COLMAP's name for the lens.
         focal_guess: First guess of the focal length over the longer side of the image; it is refined.
         init_min_parallax_deg: Degrees of parallax wanted of the first pair (halved where no pair has it).
@@ -115,11 +115,11 @@ class ColmapEstimator:
         models = pycolmap.incremental_mapping(
             database, images, workspace / "models", self._mapping_options(pycolmap, seed)
         )
-        if not models:
+        # Some have cameras but no points, where nothing has parallax: these are guesses.
+        solid = [models[number] for number in sorted(models) if models[number].num_points3D() > 0]
+        if not solid:
             return None
-        # The lower number of equally large ones, so that the choice does not depend on the order of a dict.
-        largest = max(sorted(models), key=lambda number: models[number].num_reg_images())
-        return _read_model(models[largest], names, num_models=len(models))
+        return _read_model(max(solid, key=lambda model: model.num_reg_images()), names, num_models=len(models))
 
     def _extract(self, pycolmap: Any, database: Path, images: Path, names: list[str], reader: Any) -> None:
         options = pycolmap.FeatureExtractionOptions(num_threads=self.num_threads, use_gpu=False)
@@ -159,7 +159,7 @@ class ColmapEstimator:
             min_model_size=3,
             max_num_models=3,  # each further one costs as much again, and only the largest is of use
             extract_colors=False,
-            # Neighbours in a video hardly differ: bundle adjustment of everything is due less often than among photographs.
+            # Neighbours in a video hardly differ: adjusting everything is due less often than among photographs.
             ba_global_frames_ratio=1.4,
             ba_global_points_ratio=1.4,
         )
@@ -193,9 +193,8 @@ def _import_pycolmap(num_threads: int) -> Any:
         import pycolmap
     except ImportError as error:
         raise _missing() from error
-    pycolmap.logging.minloglevel = int(
-        pycolmap.logging.Level.WARNING
-    )  # a line a frame and pair is of no use to anybody
+    # A line a frame and pair, and one wherever three fixed points had to do: of no use to anybody.
+    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR)
     return pycolmap
 
 

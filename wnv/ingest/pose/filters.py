@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,14 +106,14 @@ class PoseFilters:
         if num_registered < least:
             reason = "few_registered"
             message = f"{num_registered} of {num_frames} frames have a pose, at least {least} must"
-        elif parallax is not None and parallax < self.min_parallax_deg or step == 0:
+        elif (parallax is not None and parallax < self.min_parallax_deg) or step == 0:
             seen = f"median parallax {parallax:.2f}" if parallax is not None and step else "no motion, parallax 0"
             reason, message = "low_parallax", f"{seen} degrees, limit {self.min_parallax_deg:g}"
         elif not self.fov_deg[0] <= fov_deg <= self.fov_deg[1]:
             low, high = self.fov_deg
             reason, message = (
                 "focal",
-                f"field of view {fov_deg:.1f} degrees along the longer side, not {low:g}..{high:g}",
+                f"field of view {fov_deg:.1f} degrees on the longer side, not {low:g}..{high:g}",
             )
         elif trouble := _lens_trouble(estimate, width, height):
             reason, message = "focal", trouble
@@ -150,7 +151,7 @@ def longest_run(camtoworlds: CamtoWorlds, *, max_jump: float, max_turn_deg: floa
         return positions
     broken = (steps > max_jump * np.median(steps)) | (turns > max_turn_deg)
     cuts = [0, *(np.flatnonzero(broken) + 1).tolist(), len(positions)]
-    pieces = [positions[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    pieces = [positions[start:end] for start, end in pairwise(cuts)]
     return max(pieces, key=len)
 
 

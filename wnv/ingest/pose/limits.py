@@ -27,9 +27,9 @@ def run_limited(
 ) -> Result:
     """Call `function(**arguments)` in a new process and give what it returns, or raise what it raises.
 
-    The process starts fresh (nothing is forked, so threads and locks of the caller do no harm), with the caller's import
-    path; function, arguments and result are pickled. It dies with its caller, and its own children die with it. What it
-    prints goes into `folder/log.txt`.
+    The process starts fresh (nothing is forked, so threads and locks of the caller do no harm), with the caller's
+    import path; function, arguments and result are pickled. It dies with its caller, and its own children die with it.
+    What it prints goes into `folder/log.txt`.
 
     Args:
         function: Something that can be imported by name, or a method of an object that can.

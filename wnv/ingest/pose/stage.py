@@ -46,9 +46,9 @@ class PoseStage:
     """Finds the cameras of a clip and writes them beside it.
 
     Frames are sampled, an estimator is asked in a process of its own, its answer is filtered, and where that or the
-    process fails, a second estimator is asked once. The world of what is kept is the frame of the first camera, and one
-    unit is the median step between neighbouring sampled frames; how many metres that is nobody knows. Seeds are the same
-    for every clip and every try of the driver, so that a repetition gives the same poses.
+    process fails, a second estimator is asked once. The world of what is kept is the frame of the first camera, and
+    one unit is the median step between neighbouring sampled frames; how many metres that is nobody knows. Seeds are
+    the same for every clip and every try of the driver, so that a repetition gives the same poses.
 
     Args:
         estimator: Asked first.
