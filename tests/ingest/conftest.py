@@ -1,0 +1,45 @@
+"""What the tests of the ingest room share: a web site on 127.0.0.1 and videos made for it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# On the path, so that worker processes, which are given it, can import what a stage under test was made with.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loopback.bilibili import BilibiliPages
+from loopback.site import LoopbackSite
+from loopback.videos import make_video
+
+SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture
+def site() -> Iterator[LoopbackSite]:
+    """A web site on 127.0.0.1, empty."""
+    with LoopbackSite() as started:
+        yield started
+
+
+@pytest.fixture
+def bilibili(site: LoopbackSite) -> BilibiliPages:
+    """Bilibili's pages on the site; `loopback.bilibili.loopback_ydl(site)` is the `ydl=` that goes there."""
+    return BilibiliPages(site)
+
+
+@pytest.fixture(scope="session")
+def pattern_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 s of a moving pattern, 25 frames a second, a keyframe each second, B-frames; one session, one file."""
+    return make_video(tmp_path_factory.mktemp("pattern") / "pattern.mp4")
+
+
+@pytest.fixture(scope="session")
+def short_videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`teddy` and `bear`: the real ones where they are shared, else a few seconds of the pattern."""
+    found = {name: SHARED_DATA / f"{name}.mp4" for name in ("teddy", "bear")}
+    if all(path.is_file() for path in found.values()):
+        return found
+    folder = tmp_path_factory.mktemp("short")
+    return {name: make_video(folder / f"{name}.mp4", num_frames=75, gop=75) for name in found}

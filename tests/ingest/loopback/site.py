@@ -1,0 +1,263 @@
+"""A web server on 127.0.0.1 that gives files, with whatever trouble a test writes into its script."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Body = bytes | Path | Callable[[dict[str, str]], bytes]
+
+
+@dataclass(kw_only=True)
+class Route:
+    """What the site gives for a path, and the trouble it makes before.
+
+    Attributes:
+        body: Bytes, a file, or made from the query.
+        content_type: As it says.
+        status: Of a good answer.
+        location: Redirect to here instead.
+        failures: Statuses given first, one a request.
+        failing_until: Until this time of `time.monotonic`, `failing_status` is given.
+        failing_status: See there.
+        truncate_at: Give this many bytes of an answer, then break the connection; as often as `num_truncations`.
+        num_truncations: See there; None for always.
+        stall_after: Give this many bytes of an answer, then nothing for `stall_s`; as often as `num_stalls`.
+        stall_s: See there, seconds.
+        num_stalls: See there; None for always.
+        drip: Bytes a second; None for as fast as can be.
+        has_ranges: Whether parts are given.
+        claimed_length: Content-Length, if it is to be wrong.
+        cookie: Without this cookie, `name=value`, the answer is 403.
+    """
+
+    body: Body = b""
+    content_type: str = "video/mp4"
+    status: int = 200
+    location: str | None = None
+    failures: list[int] = field(default_factory=list)
+    failing_until: float = 0.0
+    failing_status: int = 412
+    truncate_at: int | None = None
+    num_truncations: int | None = None
+    stall_after: int | None = None
+    stall_s: float = 30.0
+    num_stalls: int | None = None
+    drip: float | None = None
+    has_ranges: bool = True
+    claimed_length: int | None = None
+    cookie: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A request as it came: method, path without query, query, headers by lower-case name, when, and bytes sent."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    time: float
+    status: int
+    num_bytes: int
+
+
+class LoopbackSite:
+    """The server; a context manager.
+
+    Attributes:
+        url: `http://127.0.0.1:PORT`.
+        seen: Requests, in the order in which they were answered.
+    """
+
+    def __init__(self) -> None:
+        self._routes: dict[str, Route] = {}
+        self._lock = threading.Lock()
+        self.seen: list[Seen] = []
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.site = self
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> "LoopbackSite":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def add(self, path: str, body: Body = b"", **trouble: Any) -> str:
+        """Give something at a path from now on; its address."""
+        with self._lock:
+            self._routes[path] = Route(body=body, **trouble)
+        return self.url + path
+
+    def fail_for(self, path: str, seconds: float, status: int = 412) -> None:
+        """Have a path that is there fail for a while."""
+        route = self._routes[path]
+        route.failing_until, route.failing_status = time.monotonic() + seconds, status
+
+    def redirects(self, path: str, target: str, *, num_hops: int = 1, status: int = 302) -> str:
+        """A chain of redirects that ends at a target; the address of its start."""
+        for hop in range(num_hops):
+            here = path if hop == 0 else f"{path}-{hop}"
+            there = target if hop == num_hops - 1 else f"{self.url}{path}-{hop + 1}"
+            self.add(here, status=status, location=there)
+        return self.url + path
+
+    def num_bytes(self, path: str) -> int:
+        """Bytes of content sent for a path."""
+        with self._lock:
+            return sum(seen.num_bytes for seen in self.seen if seen.path == path)
+
+    def requests(self, path: str) -> list[Seen]:
+        """Requests for a path."""
+        with self._lock:
+            return [seen for seen in self.seen if seen.path == path]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not longer than the site lives."""
+        self._stopped.wait(seconds)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    site: LoopbackSite
+
+    def handle_error(self, *_: Any) -> None:
+        """Clients that go away are no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def _answer(self, *, with_body: bool) -> None:
+        parts = urlsplit(self.path)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        site = self.server.site
+        with site._lock:
+            route = site._routes.get(parts.path)
+            status = self._trouble(route)
+        num_bytes = 0
+        try:
+            if status is not None:
+                status, num_bytes = status, self._send(status, b"<html>no</html>", "text/html", with_body=with_body)
+            else:
+                assert route is not None
+                status, num_bytes = self._give(route, query, with_body=with_body)
+        finally:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            seen = Seen(
+                method=self.command,
+                path=parts.path,
+                query=query,
+                headers=headers,
+                time=time.monotonic(),
+                status=status or 0,
+                num_bytes=num_bytes or self._sent,
+            )
+            with site._lock:
+                site.seen.append(seen)
+
+    _sent = 0
+
+    def _trouble(self, route: Route | None) -> int | None:
+        if route is None:
+            return 404
+        if route.failures:
+            return route.failures.pop(0)
+        if time.monotonic() < route.failing_until:
+            return route.failing_status
+        cookies = [cookie.strip() for cookie in self.headers.get("Cookie", "").split(";")]
+        return 403 if route.cookie is not None and route.cookie not in cookies else None
+
+    def _give(self, route: Route, query: dict[str, str], *, with_body: bool) -> tuple[int, int]:
+        if route.location is not None:
+            status = route.status if 300 <= route.status < 400 else 302
+            self.send_response(status)
+            self.send_header("Location", route.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return status, 0
+        body = route.body
+        content = body.read_bytes() if isinstance(body, Path) else body(query) if callable(body) else body
+        span = self.headers.get("Range") if route.has_ranges else None
+        if span is None:
+            return route.status, self._send(route.status, content, route.content_type, with_body=with_body, route=route)
+        first, _, last = span.removeprefix("bytes=").partition("-")
+        begin, end = int(first), min(int(last or len(content)) + bool(last), len(content))
+        if begin >= len(content):
+            return 416, self._send(416, b"", route.content_type, with_body=False)
+        extra = {"Content-Range": f"bytes {begin}-{end - 1}/{len(content)}"}
+        part = content[begin:end]
+        return 206, self._send(206, part, route.content_type, with_body=with_body, route=route, extra=extra)
+
+    def _send(
+        self,
+        status: int,
+        content: bytes,
+        content_type: str,
+        *,
+        with_body: bool,
+        route: Route | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> int:
+        route = route or Route()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        length = len(content) if route.claimed_length is None else route.claimed_length
+        self.send_header("Content-Length", str(length))
+        if route.has_ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        for name, value in (extra or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if not with_body:
+            return 0
+        cut = route.truncate_at is not None and len(content) > route.truncate_at and _take(route, "num_truncations")
+        content = content[: route.truncate_at] if cut else content
+        stall = route.stall_after is not None and len(content) > route.stall_after and _take(route, "num_stalls")
+        self._sent = 0
+        for begin in range(0, len(content), 16384):
+            block = content[begin : begin + 16384]
+            if stall and begin + len(block) > (route.stall_after or 0):
+                self.wfile.write(block[: (route.stall_after or 0) - begin])
+                self.server.site.wait(route.stall_s)
+                cut = True
+                break
+            self.wfile.write(block)
+            self._sent += len(block)
+            if route.drip is not None:
+                self.server.site.wait(len(block) / route.drip)
+        if cut or length != len(content):
+            self.close_connection = True
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+        return self._sent
+
+
+def _take(route: Route, counter: str) -> bool:
+    left = getattr(route, counter)
+    if left is None:
+        return True
+    setattr(route, counter, left - 1)
+    return left > 0

@@ -1,0 +1,144 @@
+"""What went wrong, told apart: by what yt-dlp raised, and by what it says where it raises one class for many things."""
+
+import re
+from collections.abc import Iterator, Sequence
+from errno import EDQUOT, ENOSPC, EROFS
+from typing import Literal
+
+from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
+from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnavailableVideoError, UnsupportedError
+
+from wnv.ingest.fetch.guard import ForbiddenAddressError
+
+Verdict = tuple[Literal["failed", "refused"], str, str]
+"""State, reason and message of an outcome."""
+
+_MAX_MESSAGE = 300
+
+# What yt-dlp and Bilibili say, in the order in which it is looked for: the first that fits decides.
+_SIGNS: tuple[tuple[str, str], ...] = (
+    (r"supporter-only video", "premium"),
+    (r"premium members? only|become a premium member|大会员", "premium"),
+    (r"exceeded the rate limit", "risk_control"),
+    # A captcha page that yt-dlp cannot read ends as this one; so does any other page without the state it expects.
+    (r"Unable to extract initial state", "risk_control"),
+    (r"Unable to download video info: (352|401|412)\b", "risk_control"),
+    (r"please wait and try later", "risk_control"),
+    (r"HTTP Error (412|429)", "risk_control"),
+    (r"deleted or geo-restricted", "gone"),
+    (r"您所在的地区无法观看本片|not available (from|in) your (location|country)", "geo"),
+    (r"only available for registered users|login required|need to log ?in|Sign in to", "login"),
+    (r"Unsupported URL: \S*/(login|signin|passport)\b", "login"),
+    (r"video (is )?(unavailable|no longer available)|has been (deleted|removed)", "gone"),
+    (r"Did not get any data blocks", "empty_file"),
+    (r"timed out|Connection reset|Connection refused|bytes read|Downloaded \d+ bytes, expected", "transient"),
+)
+
+_REFUSED = {"gone", "geo", "login", "premium", "unsupported", "forbidden_address"}
+
+# HTTP statuses of pages and of the site's interfaces.
+_STATUS = {
+    401: "login",
+    403: "login",
+    404: "gone",
+    408: "transient",
+    410: "gone",
+    412: "risk_control",
+    425: "transient",
+    429: "risk_control",
+    451: "geo",
+}
+
+
+def classify(error: BaseException, *, has_proxy: bool, warnings: Sequence[str] = (), media: bool = False) -> Verdict:
+    """State, reason and message for what a fetch raised.
+
+    Args:
+        error: As raised by yt-dlp or by the reader of ranges, with what it was raised from.
+        has_proxy: Whether a proxy is in use. Where a site says "deleted or geo-restricted" of both, a proxy makes it
+            worth another try, from elsewhere: the reason is `geo` and the state `failed`.
+        warnings: What yt-dlp printed on the way: some refusals are only warnings, and "no formats" after them.
+        media: Whether the page was read and it is the media file that failed; a media link that is refused or not
+            found has expired, and the next try gets another.
+    """
+    message = one_line(str(error) or type(error).__name__)
+    for cause in causes(error):
+        if isinstance(cause, ForbiddenAddressError):
+            return "refused", "forbidden_address", one_line(str(cause))
+    for cause in causes(error):
+        if isinstance(cause, GeoRestrictedError):
+            return _verdict("geo", message, has_proxy=has_proxy)
+        if isinstance(cause, HTTPError):
+            if media and cause.status in (401, 403, 404, 410):
+                return "failed", "transient", f"{message} (of the media file)"
+            status = cause.status
+            reason = "transient" if status >= 500 else _STATUS.get(status, "unsupported")
+            return _verdict(reason, message, has_proxy=has_proxy)
+    said = " ".join([message, str(error)])
+    for text in (said, *warnings):  # what was raised decides; a warning only where that says nothing
+        reason = _sign(text)
+        if reason is not None:
+            if text is not said:
+                message = f"{message} ({one_line(text)})"
+            return _verdict(reason, message, has_proxy=has_proxy)
+    for cause in causes(error):
+        if isinstance(cause, TransportError | TimeoutError | ConnectionError):
+            return "failed", "transient", message
+        if isinstance(cause, UnsupportedError | UnavailableVideoError):
+            return "refused", "unsupported", message
+        if isinstance(cause, RequestError):
+            return "refused", "unsupported", message
+    # An extractor that did not expect what it met: a site that has changed, to be tried again with a newer yt-dlp.
+    expected = any(isinstance(cause, ExtractorError) and cause.expected for cause in causes(error))
+    return "refused" if expected else "failed", "unsupported", message
+
+
+def _sign(text: str) -> str | None:
+    return next((reason for sign, reason in _SIGNS if re.search(sign, text, re.IGNORECASE)), None)
+
+
+def _verdict(reason: str, message: str, *, has_proxy: bool) -> Verdict:
+    if reason == "gone" and has_proxy and "geo-restricted" in message:
+        reason = "geo"
+    if reason == "geo" and has_proxy:
+        return "failed", reason, message
+    return "refused" if reason in _REFUSED else "failed", reason, message
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it was made from, the way yt-dlp and Python keep it, each once."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        found = waiting.pop(0)
+        if not isinstance(found, BaseException) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        kept = getattr(found, "exc_info", None)
+        waiting += [kept[1] if kept else None, getattr(found, "cause", None), getattr(found, "reason", None)]
+        waiting += [found.__cause__, found.__context__]
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """The error of the disk below what yt-dlp made of it, if that is what it was."""
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in (ENOSPC, EDQUOT, EROFS):
+            return cause
+    return None
+
+
+def one_line(text: str) -> str:
+    """A message in a line, without yt-dlp's decoration and without what addresses and cookies carry of a person."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"^(ERROR|WARNING):\s*", "", text.strip())
+    text = re.sub(r"; please report this issue on.*", "", text, flags=re.DOTALL)
+    text = re.sub(r" \(caused by <?\w+Error.*", "", text, flags=re.DOTALL)
+    text = re.sub(r"Use --cookies.*", "", text, flags=re.DOTALL)
+    text = re.sub(r"(https?://)[^\s/@'\"]*@", r"\1", text)
+    text = re.sub(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1", text)
+    text = re.sub(
+        r"(?i)\b(SESSDATA|bili_jct|DedeUserID\w*|buvid\w*|vd_source|access_key|token|sid)=[^\s;&'\"]+", r"\1=...", text
+    )
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 3]}..."
