@@ -1,7 +1,6 @@
 """The canonical list on disk: a JSON object a line, written atomically, and read with every rule checked."""
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,8 @@ from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.urls import read_address
 from wnv.scenes.atomic import atomic_file
 from wnv.scenes.schema import SceneKind
+
+MAX_S = 1e9
 
 _FIELDS = ("key", "url", "title", "kind", "segments", "other_segments", "rows", "codes")
 _REQUIRED = ("key", "url", "title", "kind", "segments")
@@ -101,18 +102,18 @@ def _check_types(values: dict[str, Any], where: str) -> None:
 
 
 def _segments(values: Any, where: str) -> Segments:
-    rule = f"{where}: segments must be [[start_s, end_s], ...] with 0 <= start < end, sorted and apart"
+    rule = f"{where}: segments must be [[start_s, end_s], ...] with 0 <= start < end <= 1e9, sorted and apart"
     if not isinstance(values, list):
         raise ValueError(f"{rule}; got {values!r}")
     segments: list[tuple[float, float]] = []
     for value in values:
         if not isinstance(value, list) or len(value) != 2 or not all(type(item) in (int, float) for item in value):
             raise ValueError(f"{rule}; got {value!r}")
-        start_s, end_s = float(value[0]), float(value[1])
+        start_s, end_s = value
         # Not a number compares false.
-        if not (0 <= start_s < end_s and math.isfinite(end_s)) or (segments and start_s <= segments[-1][1]):
+        if not 0 <= start_s < end_s <= MAX_S or (segments and start_s <= segments[-1][1]):
             raise ValueError(f"{rule}; got {value!r}")
-        segments.append((start_s, end_s))
+        segments.append((float(start_s), float(end_s)))
     return tuple(segments)
 
 

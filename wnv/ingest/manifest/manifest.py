@@ -61,7 +61,7 @@ def make_manifest(
     if opener is not None and lock_file is None:
         raise ValueError("short links are only resolved into a lock file; set lock_file")
     report_out = None if out is None else out.with_name(f"{out.name}.report.json")
-    _refuse_existing([path for path in (out, report_out, json_out) if path is not None], overwrite)
+    _check_outputs([path for path in (out, report_out, json_out) if path is not None], sources, overwrite)
     rows: list[ManifestLine] = []
     files: list[dict[str, Any]] = []
     names = _names(sources)
@@ -138,9 +138,11 @@ def _read(source: Path, name: str, kind: SceneKind | None) -> tuple[list[Manifes
     return table.lines, table.report
 
 
-def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    if len(set(paths)) < len(paths):
-        raise ValueError(f"outputs must be different files, got {', '.join(str(path) for path in paths)}")
+def _check_outputs(paths: Sequence[Path], sources: Sequence[Path], overwrite: bool) -> None:
+    resolved = [path.resolve() for path in (*paths, *sources)]
+    for path in paths:
+        if resolved.count(path.resolve()) > 1:
+            raise ValueError(f"{path} would be written over another output or a source; name another file")
     for path in paths:
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; set overwrite=true to replace it, or write to another file")

@@ -27,7 +27,7 @@ def merge_lines(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
 
 def _merge(group: list[ManifestLine]) -> ManifestLine:
     rows = [row for line in group for row in line.rows]
-    num_files = len({row.get("file") for row in rows})
+    num_files = len({str(row.get("file")) for row in rows})
     codes = [code for line in group for code in line.codes]
     if num_files > 1:
         codes.append("duplicate_across_files")

@@ -1,4 +1,4 @@
-"""Finds out which videos `b23.tv` links lead to, once, and writes it into a lock file that later runs read instead of asking."""
+"""Finds out which videos `b23.tv` links lead to, once: a lock file keeps the answers for later runs."""
 
 import http.client
 import json
@@ -47,6 +47,7 @@ class LocationOpener:
         self._asked = False
 
     def __call__(self, url: str) -> str | None:
+        """The address that `url` redirects to; None if there is no such link; OSError if the site does not say."""
         if self._asked:
             time.sleep(self.pause_s)
         self._asked = True
@@ -73,7 +74,7 @@ def resolve_short_links(
 
     Lines get a code: `short_link_resolved`; `short_link_gone` where the link leads nowhere (the key stays);
     `short_link_foreign` where it leads to something that is no Bilibili video (no key is left); `short_link_unresolved`
-    where the answer is not known. Only the first three are written into the lock file; the last is asked anew next time.
+    where the answer is not known. The first three answers are written into the lock file, the last is asked for again.
 
     Args:
         lines: Lines; those without a `b23:` key pass unchanged.
@@ -115,7 +116,7 @@ def _ask(codes: list[str], known: dict[str, str | None], opener: Opener, lock_fi
 
 
 def _address(location: str) -> str:
-    """The canonical address behind a redirect, free of what it says about who shared the link; empty if it is foreign."""
+    """The canonical address behind a redirect, without what it tells of who shared the link; empty if it is foreign."""
     address = read_address(location) if len(location) <= MAX_LOCATION else None
     is_video = address is not None and address.key is not None and address.key.startswith(("bv:", "ep:"))
     return (address.url or "") if address is not None and is_video else ""

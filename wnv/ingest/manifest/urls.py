@@ -83,7 +83,7 @@ def split_title(title: str) -> tuple[str, Address | None]:
         return title, None
     end = _END.search(title, match.start())
     stop = end.start() if end else len(title)
-    return f"{title[: match.start()]} {title[stop:]}".strip(), read_address(title[match.start() : stop])
+    return f"{title[: match.start()].strip()} {title[stop:].strip()}".strip(), read_address(title[match.start() : stop])
 
 
 def _find(text: str, codes: list[str]) -> str | None:
@@ -145,7 +145,7 @@ def _other_site(parts: SplitResult, host: str, port: int | None) -> Address:
         return Address(codes=("url_malformed",))
     # Twice, for a server may decode once more than it should; and no server needs either to name a file.
     plain = unquote(unquote(parts.path))
-    if _CONTROL.search(plain):
+    if _CONTROL.search(plain) or any(mark in plain for mark in "\t\n\r"):
         return Address(codes=("control_characters",))
     if ".." in re.split(r"[/\\]", plain):
         return Address(codes=("path_refused",))

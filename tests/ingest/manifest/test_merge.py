@@ -1,0 +1,67 @@
+"""One line a video."""
+
+import time
+
+from wnv.ingest.manifest.line import ManifestLine
+from wnv.ingest.manifest.merge import merge_lines
+
+
+def line(
+    key: str | None, *, file: str = "static.csv", row: int = 1, kind="static", title: str = "a", **fields
+) -> ManifestLine:
+    return ManifestLine(
+        key=key, url=key, title=title, kind=kind, rows=({"file": file, "row": row, "cells": []},), **fields
+    )
+
+
+def test_lines_of_one_video_become_one_in_the_first_place() -> None:
+    merged = merge_lines(
+        [
+            line("ep:1", row=1, segments=((5.0, 9.0),), codes=("bangumi",)),
+            line("ep:2", row=2),
+            line("ep:1", row=3, segments=((1.0, 2.0), (8.0, 12.0)), codes=("short_segment",)),
+        ]
+    )
+    assert [one.key for one in merged] == ["ep:1", "ep:2"]
+    assert merged[0].segments == ((1.0, 2.0), (5.0, 12.0))
+    assert [row["row"] for row in merged[0].rows] == [1, 3]
+    assert merged[0].codes == ("bangumi", "short_segment", "duplicate_in_file")
+
+
+def test_static_wins_across_files() -> None:
+    (merged,) = merge_lines([line("ep:1", file="walk.csv", kind="dynamic"), line("ep:1", segments=((1.0, 9.0),))])
+    assert (merged.kind, merged.segments) == ("static", ((1.0, 9.0),))
+    assert merged.codes == ("duplicate_across_files", "static_wins")
+
+
+def test_lines_without_a_key_are_never_merged() -> None:
+    lines = [line(None, codes=("no_url",)), line(None, codes=("no_url",))]
+    assert merge_lines(lines) == lines
+
+
+def test_titles_that_differ_are_noted_and_the_first_one_is_kept() -> None:
+    (merged,) = merge_lines([line("ep:1", title=""), line("ep:1", title="a"), line("ep:1", title="b")])
+    assert merged.title == "a"
+    assert "titles_differ" in merged.codes
+    (merged,) = merge_lines([line("ep:1", title="【4K】A"), line("ep:1", title="4k a")])
+    assert "titles_differ" not in merged.codes
+
+
+def test_other_readings_are_united_with_the_only_ones() -> None:
+    (merged,) = merge_lines(
+        [line("ep:1", segments=((1.0, 2.0),)), line("ep:1", segments=((60.0, 61.0),), other_segments=((90.0, 91.0),))]
+    )
+    assert merged.segments == ((1.0, 2.0), (60.0, 61.0))
+    assert merged.other_segments == ((1.0, 2.0), (90.0, 91.0))
+
+
+def test_merging_again_changes_nothing() -> None:
+    once = merge_lines([line("ep:1", row=row, segments=((float(row), row + 0.5),)) for row in range(1, 5)])
+    assert merge_lines(once) == once
+
+
+def test_one_video_ten_thousand_times_takes_no_time() -> None:
+    start = time.perf_counter()
+    (merged,) = merge_lines([line("ep:1", row=row, segments=((float(row), row + 0.5),)) for row in range(10_000)])
+    assert len(merged.rows) == 10_000
+    assert time.perf_counter() - start < 5
