@@ -41,7 +41,7 @@ def _card(exhibit: Exhibit) -> Markup:
     entry = exhibit.entry
     title = foreign(entry.title or entry.key, limit=TITLE_LENGTH)
     pictures = [
-        element("img", src=source, alt=f"frame {number} of {len(exhibit.thumbnails)}", loading="lazy", decoding="async")
+        element("img", src=source, alt=f"frame {number} of {len(exhibit.thumbnails)}")
         for number, source in enumerate(exhibit.thumbnails, start=1)
     ]
     drawing = None

@@ -91,11 +91,23 @@ def _totals(facts: Facts) -> list[tuple[str, str, str]]:
     videos, clips = facts.stages["fetch"].counts, len(facts.measures["duration_s"])
     num_bytes = sum(stage.num_bytes for stage in facts.stages.values())
     return [
-        (f"{videos.total():,}", "videos", f"{videos['done']:,} fetched, {duration(facts.video_s)} long"),
-        (f"{clips:,}", "clips", duration(facts.clip_s)),
-        (f"{len(facts.scenes):,}", "scenes", f"{duration(facts.scene_s)}, {frames:,} frames"),
+        (
+            f"{videos.total():,}",
+            _plural("video", videos.total()),
+            f"{videos['done']:,} fetched, {duration(facts.video_s)} long",
+        ),
+        (f"{clips:,}", _plural("clip", clips), duration(facts.clip_s)),
+        (
+            f"{len(facts.scenes):,}",
+            _plural("scene", len(facts.scenes)),
+            f"{duration(facts.scene_s)}, {frames:,} frames",
+        ),
         (size(num_bytes), "written", "videos, clips and scenes"),
     ]
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _tile(number: str, name: str, note: str) -> Markup:

@@ -1,0 +1,150 @@
+"""A small root with every kind of trouble, made through the ledger itself, and a reader of pages that is strict."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wnv.ingest.layout import clip_file, clip_id, scene_folder
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.manifest.line import ManifestLine
+from wnv.ingest.tasks import Outcome
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
+
+VOID = {"meta", "img", "input", "br", "link"}
+WIDTH, HEIGHT = 48, 32
+
+
+@dataclass
+class Page:
+    """What a page holds: its elements with their attributes, and the text of each kind of element."""
+
+    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def section(self, name: str) -> str:
+        return " ".join(self.texts.get(f"#{name}", []))
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.page = Page()
+        self.open: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        assert len(attributes) == len(attrs), f"{tag} has an attribute twice"
+        self.page.elements.append((tag, attributes))
+        if tag not in VOID:
+            self.open.append((tag, attributes.get("id")))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> ends nothing"
+        assert self.open[-1][0] == tag, f"</{tag}> ends <{self.open[-1][0]}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for tag, name in self.open:
+            self.page.texts.setdefault(tag, []).append(data)
+            if name:
+                self.page.texts.setdefault(f"#{name}", []).append(data)
+
+
+@pytest.fixture
+def read_page() -> Callable[[str], Page]:
+    """Parse a page; an element that is not ended, or ended by another's end, fails the test."""
+
+    def read(text: str) -> Page:
+        reader = _Reader()
+        reader.feed(text)
+        reader.close()
+        assert reader.open == []
+        return reader.page
+
+    return read
+
+
+@pytest.fixture
+def orbit() -> Callable[[int], np.ndarray]:
+    """Cameras on an arc around the origin, which they look at; the ground is the plane of x and y."""
+
+    def make(num_frames: int) -> np.ndarray:
+        poses = np.tile(np.eye(4), (num_frames, 1, 1))
+        for pose, angle in zip(poses, np.linspace(0, math.pi, num_frames), strict=True):
+            forward = np.array([-math.cos(angle), -math.sin(angle), 0.0])
+            down = np.array([0.0, 0.0, -1.0])
+            pose[:3, :3] = np.stack([np.cross(down, forward), down, forward], axis=1)
+            pose[:3, 3] = -3 * forward
+        return poses
+
+    return make
+
+
+class Root:
+    """Fills the ledger of a root, a video or clip at a time."""
+
+    def __init__(self, path: Path, ledger: Ledger, orbit: Callable[[int], np.ndarray]) -> None:
+        self.path = path
+        self.ledger = ledger
+        self._orbit = orbit
+
+    def add(self, key: str, *, title: str = "", url: str | None = None, **fields: Any) -> None:
+        line = ManifestLine(key=key, url=url or f"https://example.org/{key}", title=title, kind="static", **fields)
+        self.ledger.add_videos([line])
+
+    def finish(self, stage: str, item: str, state: str = "done", reason: str = "ok", **outcome: Any) -> None:
+        task = self.ledger.start(stage, item)
+        self.ledger.finish(
+            task, Outcome(state=state, reason=reason, **outcome), versions={"wnv": "1.2.3", "side": "360"}
+        )
+
+    def scene(
+        self, key: str, *, title: str = "", url: str | None = None, start_s: float = 0.0, file: bool = True
+    ) -> str:
+        """Take a video all the way; the id of the scene."""
+        self.add(key, title=title, url=url)
+        self.finish("fetch", key, result={"duration_s": 600.0}, seconds=9.0, num_bytes=2_000_000)
+        name = clip_id(key, start_s)
+        clip = {"id": name, "file": clip_file(name, kind="static", split="train"), "key": key, "kind": "static"}
+        clip |= {"split": "train", "start_s": start_s, "end_s": start_s + 10, "fps": "30000/1001", "num_frames": 300}
+        payload = {"key": key, "title": title, "url": url or f"https://example.org/{key}"}
+        self.ledger.enqueue("clip", key, key, payload)
+        pieces = [{"start_s": 20.0, "end_s": 21.0, "reason": "too_short"}]
+        self.finish("clip", key, result={"clips": [clip], "dropped": pieces}, num_bytes=500_000)
+        self.ledger.enqueue("pose", name, key, {**clip, **payload})
+        statistics = {"reprojection_px": 0.61, "parallax_deg": 4.25, "num_points": 900, "track_length": None}
+        pose = {"sidecar": "x.json", "num_frames": 300, "num_registered": 294, "stats": statistics}
+        self.finish("pose", name, result=pose, seconds=75.0)
+        self.ledger.enqueue("pack", name, key, {**clip, **payload, "pose": pose})
+        folder = scene_folder(kind="static", split="train")
+        if file:
+            write_scene(self.path / folder, self._info(name), self._images(5))
+        self.finish("pack", name, result={"file": f"{folder}/{name}.zip", "num_frames": 294}, num_bytes=100_000)
+        return name
+
+    def _info(self, name: str) -> SceneInfo:
+        K = np.array([[50.0, 0, 24], [0, 50, 16], [0, 0, 1]])
+        frames = tuple(Frame(time_s=t / 30, K=K, camtoworld=pose) for t, pose in enumerate(self._orbit(5)))
+        return SceneInfo(id=name, kind="static", width=WIDTH, height=HEIGHT, frames=frames, scale=2.0)
+
+    @staticmethod
+    def _images(count: int) -> list[np.ndarray]:
+        return [np.full((HEIGHT, WIDTH, 3), 40 * number, dtype=np.uint8) for number in range(count)]
+
+
+@pytest.fixture
+def root(tmp_path: Path, orbit: Callable[[int], np.ndarray]) -> Any:
+    """An empty root with an open ledger, as while a run goes on."""
+    path = tmp_path / "kokoni"
+    with Ledger.open(path, val_fraction=0.0, test_fraction=0.0) as ledger:
+        yield Root(path, ledger, orbit)
