@@ -2,10 +2,18 @@
 
 import importlib.util
 import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
+
+from wnv.ingest.clip.write import write_clip
+from wnv.scenes.posed_clip import ClipPoses, PosedFrame, write_poses
+from wnv.scenes.undistort import Distortion
 
 SLOW_TIMEOUT_S = 900
 
@@ -36,3 +44,48 @@ def seed() -> int:
     """Start each test from the same global random state; the value is there for tests that make generators."""
     torch.manual_seed(0)
     return 0
+
+
+@pytest.fixture
+def write_posed_clip() -> Callable[..., Path]:
+    """Writes `<name>.mp4` and `<name>.json`: frame i is grey of value 5 * i unless images are given."""
+
+    def write(
+        folder: Path,
+        name: str,
+        *,
+        num_frames: int = 24,
+        posed: Sequence[int] | None = None,
+        kind: str = "static",
+        images: Sequence[np.ndarray] | None = None,
+        focal: float = 40.0,
+        distortion: Distortion | None = None,
+        source: dict | None = None,
+    ) -> Path:
+        fps = Fraction(30000, 1001)
+        images = images or [np.full((32, 64, 3), 5 * index, dtype=np.uint8) for index in range(num_frames)]
+        height, width = images[0].shape[:2]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.mp4"
+        write_clip(path, images, fps=fps, gop=12, crf=4, preset="ultrafast", threads=1)
+        frames = []
+        for index in range(0, len(images), 2) if posed is None else posed:
+            angle, camtoworld = 0.05 * index, np.eye(4)
+            camtoworld[:3, :3] = [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+            camtoworld[:3, 3] = [0.1 * index, 0.01 * index, 0]
+            frames.append(PosedFrame(index=index, time_s=float(index / fps), camtoworld=camtoworld))
+        poses = ClipPoses(
+            id=name,
+            kind=kind,
+            width=width,
+            height=height,
+            fps=fps,
+            K=np.array([[focal, 0, width / 2 + 1], [0, focal + 1, height / 2 - 1], [0, 0, 1]]),
+            distortion=distortion or Distortion(),
+            frames=tuple(frames),
+            source=source or {},
+        )
+        write_poses(path.with_suffix(".json"), poses)
+        return path
+
+    return write

@@ -66,17 +66,21 @@ def list_scenes(root: str | Path) -> dict[str, ListedScene]:
 
 def _look_into(root: str) -> Iterator[tuple[str, ListedScene]]:
     folder = Path(root)
-    if _is_clip(root):
-        clips = [folder.with_suffix(POSES_SUFFIX)]
+    if is_url(root) or not folder.is_dir():
+        paths = [folder.with_suffix(POSES_SUFFIX)] if _is_clip(root) else [root]
     else:
-        clips = find_clips(folder) if not is_url(root) and folder.is_dir() else []
-    for path in clips:
-        poses = read_poses(path)
-        yield poses.id, ListedScene(str(path), len(poses.frames))
-    if clips:
-        return
-    for path in find_scenes(folder) if not is_url(root) and folder.is_dir() else [root]:
-        with open_scene(path) as scene:
+        # The second says what is missing where there are none of either.
+        paths = find_clips(folder) or find_scenes(folder)
+        if _is_clip(str(paths[0])) and any(folder.rglob("*.zip")):
+            raise ValueError(
+                f"{folder} holds clips with poses and scene files; name the folder of the one or the other"
+            )
+    for path in paths:
+        if _is_clip(str(path)):
+            poses = read_poses(path)
+            yield poses.id, ListedScene(str(path), len(poses.frames))
+        else:
+            scene = open_scene(path)
             yield scene.info.id, ListedScene(str(path), len(scene))
 
 

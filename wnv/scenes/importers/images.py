@@ -75,17 +75,24 @@ def size_hint(content: Path | bytes, *, expected: tuple[int, int], where: str) -
     return "name the folder of images that the cameras were made from, or scale the images back"
 
 
-def fit_size(width: int, height: int, *, max_side: int | None) -> tuple[int, int]:
-    """The size whose longer side is at most `max_side`; never larger than it was.
+def fit_size(width: int, height: int, *, max_side: int | None = None, short_side: int | None = None) -> tuple[int, int]:
+    """The largest size whose longer side is at most `max_side` and whose shorter one is at most `short_side`.
+
+    It is never larger than it was.
 
     Raises:
-        ValueError: If `max_side` is not positive.
+        ValueError: If a limit is not positive.
     """
-    if max_side is None:
-        return width, height
-    if max_side < 1:
-        raise ValueError(f"max_side must be at least 1 pixel, got {max_side}")
-    scale = min(1.0, max_side / max(width, height))
+    scale = 1.0
+    for name, limit, side in (
+        ("max_side", max_side, max(width, height)),
+        ("short_side", short_side, min(width, height)),
+    ):
+        if limit is None:
+            continue
+        if limit < 1:
+            raise ValueError(f"{name} must be at least 1 pixel, got {limit}")
+        scale = min(scale, limit / side)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

@@ -1,0 +1,157 @@
+"""Stage `pack`: a posed clip becomes a scene file."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import PIL
+from jaxtyping import UInt8
+
+from wnv import __version__
+from wnv.ingest.layout import SPLITS, absolute, scene_folder
+from wnv.ingest.tasks import Outcome, StageError, StageName, Task
+from wnv.scenes.clip_images import ClipImages
+from wnv.scenes.images import ImageFormat
+from wnv.scenes.importers.images import fit_size, shrink_image
+from wnv.scenes.schema import SceneError, SceneInfo
+from wnv.scenes.video import Decoder
+from wnv.scenes.write import write_scene
+
+# Decoded at once: enough that key frames are not decoded again and again, little enough for the memory.
+_FRAMES_AT_ONCE = 16
+
+
+class PackStage:
+    """Writes one scene file a clip: the frames with a pose, undistorted, with where they came from.
+
+    Frames keep their times on the clip's clock and their numbers in the clip. The same clip gives the same bytes.
+
+    Args:
+        short_side: Shorter side of the stored images in pixels, at most; None keeps that of the clip.
+        max_side: Longer side of the stored images in pixels, at most; None sets no limit.
+        image_format: `jpeg`, or `png` where loss matters.
+        quality: JPEG quality, 1..100.
+        decoder: What reads the clip: `decord`, `pyav`, or `auto`.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    name: StageName = "pack"
+
+    def __init__(
+        self,
+        *,
+        short_side: int | None = None,
+        max_side: int | None = None,
+        image_format: ImageFormat = "jpeg",
+        quality: int = 95,
+        decoder: Decoder = "auto",
+    ) -> None:
+        fit_size(1, 1, max_side=max_side, short_side=short_side)
+        if image_format not in ("jpeg", "png"):
+            raise ValueError(f"image_format must be 'jpeg' or 'png', got {image_format!r}")
+        if not 1 <= quality <= 100:
+            raise ValueError(f"JPEG quality must be in 1..100, got {quality}")
+        self.short_side = short_side
+        self.max_side = max_side
+        self.image_format: Literal["jpeg", "png"] = image_format
+        self.quality = quality
+        self.decoder: Decoder = decoder
+
+    def __call__(self, task: Task) -> Outcome:
+        """Write the scene file, in place of one of an earlier try."""
+        payload = task.payload
+        folder = scene_folder(kind=payload["kind"], split=payload["split"])
+        try:
+            clip = ClipImages(absolute(task.root, payload["pose"]["sidecar"]), decoder=self.decoder)
+            info = self._scene(clip, payload)
+            path = write_scene(
+                task.root / folder,
+                info,
+                self._pixels(clip, info),
+                overwrite=True,
+                image_format=self.image_format,
+                quality=self.quality,
+            )
+        except FileNotFoundError as error:
+            raise StageError("failed", "missing", f"{error}; run the clip and pose stages again for it") from error
+        except SceneError as error:
+            raise StageError("failed", "corrupt", str(error)) from error
+        return Outcome(
+            state="done",
+            result={
+                "file": f"{folder}/{path.name}",
+                "num_frames": len(info.frames),
+                "width": info.width,
+                "height": info.height,
+            },
+            num_bytes=path.stat().st_size,
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Settings and tool versions that a scene file depends on."""
+        return {
+            "wnv": __version__,
+            "pillow": PIL.__version__,
+            "opencv": cv2.__version__,
+            "short_side": str(self.short_side),
+            "max_side": str(self.max_side),
+            "image_format": self.image_format,
+            "quality": str(self.quality),
+            "decoder": self.decoder,
+        }
+
+    def _scene(self, clip: ClipImages, payload: Any) -> SceneInfo:
+        info = clip.info
+        width, height = fit_size(info.width, info.height, max_side=self.max_side, short_side=self.short_side)
+        scale = np.array([width / info.width, height / info.height, 1.0])
+        source = {
+            "format": "wnv-data",
+            "manifest_key": payload["key"],
+            "url": payload["url"],
+            "title": payload["title"],
+            "segment": [payload["start_s"], payload["end_s"]],
+            **clip.poses.source,
+            "clip": {"file": payload["file"], "fps": str(clip.poses.fps), "size": [info.width, info.height]},
+            "undistorted": bool(clip.poses.distortion),
+            "pack": self.versions(),
+            "wnv": __version__,
+        }
+        return replace(
+            info,
+            width=width,
+            height=height,
+            frames=tuple(replace(frame, K=scale[:, None] * frame.K) for frame in info.frames),
+            source=source,
+        )
+
+    def _pixels(self, clip: ClipImages, info: SceneInfo) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        positions = range(len(info.frames))
+        keeps_size = (info.width, info.height) == (clip.info.width, clip.info.height)
+        for start in positions[::_FRAMES_AT_ONCE]:
+            for image in clip.read(positions[start : start + _FRAMES_AT_ONCE]):
+                yield image if keeps_size else shrink_image(image, width=info.width, height=info.height)
+
+
+def index_scenes(root: Path) -> dict[str, int]:
+    """Index every folder of scene files under an output root anew.
+
+    Returns:
+        Folder, relative to the root -> how many scenes it has.
+
+    Raises:
+        SceneError: If a scene is refused; names it and why.
+    """
+    from wnv.scenes.index import build_index  # brings torch, which no worker needs
+
+    counts: dict[str, int] = {}
+    for kind in ("static", "dynamic"):
+        for split in SPLITS:
+            folder = scene_folder(kind=kind, split=split)
+            if any((root / folder).glob("*.zip")):
+                counts[folder] = len(build_index(root / folder))
+    return counts
