@@ -58,7 +58,7 @@ def test_a_clip_is_undistorted_to_the_pinhole_it_tells(tmp_path: Path, write_pos
     expected = light((grid - pinhole[:2, 2]) / pinhole[[0, 1], [0, 1]]).astype(float)
     error = np.abs(clip.image_u8(0) - expected)
     assert error.mean() < 2
-    assert np.abs(light(rays) - expected).mean() > 5  # the lens matters here
+    assert np.abs(light(rays) - expected).max() > 5 * error.max()  # the lens matters here
     # A part is that part of the whole.
     np.testing.assert_array_equal(clip.images_u8([1], box=(10, 20, 70, 90))[0], clip.image_u8(1)[20:90, 10:70])
 

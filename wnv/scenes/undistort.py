@@ -127,10 +127,10 @@ def undistortion_maps(
 
 
 def undistort_image(
-    image: UInt8[np.ndarray, "height width 3"],
+    image: UInt8[np.ndarray, "old_height old_width 3"],
     maps: PixelMaps,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The image as the pinhole would have seen it (bicubic)."""
+    """The image as the pinhole would have seen it (bicubic); parts of both maps give a part of it."""
     return cv2.remap(image, *maps, interpolation=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
