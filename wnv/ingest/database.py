@@ -43,7 +43,7 @@ def connect_to_write(path: Path, *, meta: Mapping[str, str]) -> sqlite3.Connecti
         if version:
             (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if finding != "ok":
-                raise sqlite3.DatabaseError(finding)
+                raise sqlite3.DatabaseError(" ".join(finding.split()))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if version == 0:

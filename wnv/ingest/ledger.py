@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, cast
 
 from wnv.ingest.database import RootError, connect_to_read, connect_to_write, dump, storable, transaction
 from wnv.ingest.layout import LEDGER_FILE, split_of
@@ -38,7 +38,7 @@ class Ledger:
         self._lock = lock
 
     @classmethod
-    def open(cls, root: str | Path, *, val_fraction: float, test_fraction: float) -> Self:
+    def open(cls, root: str | Path, *, val_fraction: float, test_fraction: float) -> "Ledger":
         """The ledger of a root, to write; root and ledger are made if they are not there.
 
         What a killed run was at goes back to `pending`.
@@ -75,7 +75,7 @@ class Ledger:
         return ledger
 
     @classmethod
-    def read(cls, root: str | Path) -> Self:
+    def read(cls, root: str | Path) -> "Ledger":
         """The ledger of a root, to look at: takes no lock and may be used while a run goes on.
 
         Raises:
@@ -85,7 +85,7 @@ class Ledger:
         root = Path(root).absolute()
         return cls(root=root, connection=connect_to_read(root / LEDGER_FILE), lock=None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Ledger":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -207,7 +207,7 @@ class Ledger:
         A fetch that is refused takes nothing away: that a video has gone is no reason to lose its scenes.
 
         Returns:
-            The children that have to be done.
+            The children that are pending now.
         """
         done = outcome.state == "done"
         settled = done or (outcome.state == "refused" and task.stage != "fetch")
@@ -234,11 +234,9 @@ class Ledger:
                 ),
             )
             fresh = bool(anew) or (bool(old.versions) and old.versions != made)
-            return [
-                child
-                for child in children
-                if self.enqueue(child.stage, child.item, old.key, child.payload, fresh=fresh)
-            ]
+            for child in children:
+                self.enqueue(child.stage, child.item, old.key, child.payload, fresh=fresh)
+            return [child for child in children if self._state(child.stage, child.item) == "pending"]
 
     def requeue(self, items: Iterable[tuple[StageName, str]], *, reason: str, anew: bool = False) -> None:
         """Send items back to `pending`; `anew` if what is made from them has to be made anew as well."""
@@ -261,8 +259,7 @@ class Ledger:
         missing = [
             (row.stage, row.item)
             for row in self.rows(state="done")
-            if not (row.stage == "fetch" and row.item in cut)
-            and not all(_is_there(self.root / file) for file in files_of(row.result))
+            if not (row.stage == "fetch" and row.item in cut) and not self._has_files(row)
         ]
         self.requeue(missing, reason="missing")
         return {stage: n for stage in STAGES if (n := sum(found == stage for found, _ in missing))}
@@ -285,6 +282,17 @@ class Ledger:
             "SELECT stage, item, items.key, state, reason FROM items LEFT JOIN videos ON videos.key = items.key "
             "ORDER BY position, item"
         ).fetchall()
+
+    def has_outputs(self, stage: StageName, item: str) -> bool:
+        """Whether an item was done once and its files are there, however its last try ended."""
+        row, _ = self._row(stage, item)
+        return bool(row.result) and self._has_files(row)
+
+    def num_other_versions(self, stage: StageName, versions: Mapping[str, str]) -> int:
+        """How many items of a stage were done with other settings or tools than these."""
+        return self._connection.execute(
+            "SELECT count(*) FROM items WHERE stage = ? AND state = 'done' AND versions != ?", (stage, dump(versions))
+        ).fetchone()[0]
 
     def pending(self, stage: StageName) -> list[str]:
         """Items of a stage that are to be done, in the order of their videos."""
@@ -333,6 +341,14 @@ class Ledger:
 
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._connection, self.root / LEDGER_FILE)
+
+    def _has_files(self, row: Row) -> bool:
+        return all(_is_there(self.root / file) for file in files_of(row.result))
+
+    def _state(self, stage: StageName, item: str) -> State:
+        return self._connection.execute(
+            "SELECT state FROM items WHERE stage = ? AND item = ?", (stage, item)
+        ).fetchone()[0]
 
     def _row(self, stage: StageName, item: str) -> tuple[Row, int]:
         *row, anew = self._connection.execute(

@@ -1,0 +1,114 @@
+"""How a run goes, for whoever watches it, and how it went."""
+
+import logging
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from wnv.ingest.tasks import STAGES, Outcome, StageName, State
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        counts: How many items ended how, by stage and state.
+        reasons: How many did not go well and why, by stage and `state/reason`.
+        seconds: How long the run took.
+    """
+
+    counts: dict[StageName, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
+    reasons: dict[StageName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    seconds: float = 0.0
+
+    def add(self, stage: StageName, outcome: Outcome) -> None:
+        """Count an item that has ended."""
+        self.counts[stage][outcome.state] += 1
+        if outcome.state != "done":
+            self.reasons[stage][f"{outcome.state}/{outcome.reason}"] += 1
+
+    def text(self) -> str:
+        """A line a stage."""
+        lines = []
+        for stage in STAGES:
+            if stage in self.counts:
+                states = ", ".join(f"{number} {state}" for state, number in self.counts[stage].items())
+                reasons = ", ".join(f"{reason} {number}" for reason, number in self.reasons[stage].most_common())
+                lines.append(f"{stage}: {states}" + (f" ({reasons})" if reasons else ""))
+        return "\n".join(lines or ["nothing to do"])
+
+
+class Progress:
+    """A bar on stderr where that is a terminal, else a line in the log every so often. A context manager.
+
+    Args:
+        shown: Whether to show anything.
+        log_every_s: Seconds between lines in the log.
+    """
+
+    def __init__(self, *, shown: bool = True, log_every_s: float = 30.0) -> None:
+        self.shown = shown
+        self.log_every_s = log_every_s
+        self._expected: Counter[StageName] = Counter()
+        self._ended: Counter[StageName] = Counter()
+        self._trouble: Counter[str] = Counter()
+        self._num_retried = 0
+        self._bar: tqdm | None = None
+        self._began = self._logged = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        self._began = self._logged = time.monotonic()
+        if self.shown and sys.stderr.isatty():
+            self._bar = tqdm(total=self._expected.total(), unit="item", dynamic_ncols=True, smoothing=0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._counts())
+            self._bar.close()
+        elif self.shown and self._ended.total():
+            _log.info("%s", self.line())
+
+    def expect(self, stage: StageName) -> None:
+        """One more item to do."""
+        self._expected[stage] += 1
+
+    def retried(self, stage: StageName, outcome: Outcome) -> None:
+        """An item did not go well and is going to be tried again."""
+        self._num_retried += 1
+
+    def ended(self, stage: StageName, outcome: Outcome) -> None:
+        """One item less to do."""
+        self._ended[stage] += 1
+        if outcome.state != "done":
+            self._trouble[f"{outcome.state}/{outcome.reason}"] += 1
+
+    def show(self) -> None:
+        """Bring what is shown up to date, if it is time."""
+        if self._bar is not None:
+            self._bar.total = self._expected.total()
+            self._bar.set_postfix_str(self._counts(), refresh=False)
+            self._bar.update(self._ended.total() - self._bar.n)
+        elif self.shown and time.monotonic() - self._logged >= self.log_every_s:
+            self._logged = time.monotonic()
+            _log.info("%s", self.line())
+
+    def line(self) -> str:
+        """Where the run stands, in a line; the time left is a guess from what is known to be left."""
+        elapsed_s = time.monotonic() - self._began
+        ended, left = self._ended.total(), self._expected.total() - self._ended.total()
+        rate = ended / elapsed_s if elapsed_s > 0 else 0.0
+        left_s = f", {tqdm.format_interval(left / rate)} left" if rate and left else ""
+        return f"{self._counts()}; {rate * 60:.1f} items a minute, {tqdm.format_interval(elapsed_s)} gone{left_s}"
+
+    def _counts(self) -> str:
+        stages = [f"{name} {self._ended[name]}/{self._expected[name]}" for name in STAGES if self._expected[name]]
+        trouble = [f"{reason} {number}" for reason, number in self._trouble.most_common(4)]
+        retried = [f"retried {self._num_retried}"] if self._num_retried else []
+        return ", ".join([*stages, *trouble, *retried])
