@@ -95,7 +95,8 @@ def exhibit(root: Path, entry: SceneEntry) -> Exhibit:
 
 def _thumbnails(archive: Archive, info: SceneInfo) -> tuple[tuple[str, ...], str]:
     # From the middle of each quarter of the scene: first and last frames are often the dullest.
-    count = min(THUMBNAILS_A_SCENE, len(info.frames))
+    most = THUMBNAILS_A_SCENE if info.width >= info.height else 3  # what fills a wide place best
+    count = min(most, len(info.frames))
     found: list[str] = []
     for index in ((2 * np.arange(count) + 1) * len(info.frames) // (2 * count)).tolist():
         file = info.frames[index].file

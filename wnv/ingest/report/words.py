@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 
-from wnv.ingest.report.markup import Content, Markup, element, join
+from wnv.ingest.report.markup import Content, Markup, element, foreign, join
 
 STATE_WORDS = {
     "done": "done",
@@ -41,7 +41,12 @@ def pairs(name: Content, *content: Content) -> Markup:
 def settings(text: str) -> Markup:
     """Text in which backticks mark settings."""
     parts = re.split(r"`([^`]*)`", text)
-    return join(*(element("code", part) if number % 2 else part for number, part in enumerate(parts)))
+    return join(
+        *(
+            element("code", foreign(part, limit=2 * CODE_LENGTH)) if number % 2 else part
+            for number, part in enumerate(parts)
+        )
+    )
 
 
 def when(moment: datetime) -> Markup:
