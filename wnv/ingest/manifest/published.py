@@ -80,6 +80,7 @@ def _download(url: str, timeout_s: float) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:
             data = response.read(MAX_BYTES + 1)
+            num_missing = response.length or 0
     except urllib.error.HTTPError as error:
         with error:
             raise OSError(f"{url}: HTTP status {error.code}; is the network open, and the address right?") from None
@@ -87,4 +88,6 @@ def _download(url: str, timeout_s: float) -> bytes:
         raise OSError(f"{url}: {error}; is the network open, and the address right?") from None
     if len(data) > MAX_BYTES:
         raise ValueError(f"{url}: more than {MAX_BYTES} bytes, which no list has")
+    if num_missing:
+        raise OSError(f"{url}: the download broke off, {num_missing} bytes short; try again")
     return data

@@ -1,0 +1,94 @@
+"""Published lists: downloaded once, and never taken for what they are not."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from wnv.ingest.manifest.published import PublishedFile, download_published
+
+ROOT = Path(__file__).parents[3]
+DATA = b"url\r\nhttps://b23.tv/AbCdEf1\r\n"
+SUM = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def published(site):
+    site.add("/static.csv", DATA)
+
+    def make(**changes) -> PublishedFile:
+        values = {"name": "static.csv", "kind": "static", "url": f"{site.url}/static.csv", "sha256": SUM}
+        return PublishedFile(**{**values, **changes})
+
+    return make
+
+
+def test_a_list_is_downloaded_once(site, published, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "lists"
+    assert download_published([published()], folder) == [folder / "static.csv"]
+    assert (folder / "static.csv").read_bytes() == DATA
+    assert download_published([published()], folder) == [folder / "static.csv"]
+    assert len(site.seen) == 1
+    assert [path.name for path in folder.iterdir()] == ["static.csv"]
+
+
+def test_another_sum_is_an_error_that_names_both(published, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{SUM}, that of the published file is {'0' * 64}"):
+        download_published([published(sha256="0" * 64)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_file_in_the_cache_is_neither_taken_nor_replaced(site, published, tmp_path: Path) -> None:
+    (tmp_path / "static.csv").write_bytes(b"mine")
+    with pytest.raises(
+        ValueError, match=rf"static\.csv: its SHA-256 is {hashlib.sha256(b'mine').hexdigest()}, .*{SUM}"
+    ):
+        download_published([published()], tmp_path)
+    assert (tmp_path / "static.csv").read_bytes() == b"mine"
+    assert site.seen == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        ({"failures": [404]}, "HTTP status 404"),
+        ({"failures": [503]}, "HTTP status 503"),
+        ({"truncate_at": 5}, "bytes short"),
+        ({"body": b"other"}, "SHA-256"),
+    ],
+)
+def test_a_failed_download_leaves_nothing(site, published, tmp_path: Path, trouble: dict, message: str) -> None:
+    file = published()
+    site.add("/static.csv", **{"body": DATA, **trouble})
+    with pytest.raises((OSError, ValueError), match=rf"/static\.csv: .*{message}"):
+        download_published([file], tmp_path, timeout_s=2.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "../static.csv"},
+        {"name": ""},
+        {"name": ".."},
+        {"sha256": "0"},
+        {"sha256": "Z" * 64},
+        {"url": "file:///etc/passwd"},
+    ],
+)
+def test_files_that_cannot_be(published, changes: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        published(**changes)
+
+
+def test_where_kokoni_is_published() -> None:
+    source = instantiate(OmegaConf.load(ROOT / "conf" / "ingest" / "source" / "kokoni.yaml"))
+    place = (
+        "https://raw.githubusercontent.com/tianrun-chen/World-in-Novel-View/346998a2717fc07a4788ed14d50496e5d42808b7"
+    )
+    assert [(file.name, file.kind, file.url) for file in source.files] == [
+        ("static.csv", "static", f"{place}/dataset/static.csv"),
+        ("walk.csv", "dynamic", f"{place}/dataset/walk.csv"),
+    ]
