@@ -66,11 +66,17 @@ class FakeStage:
 
     def _write(self, task: Task, file: str) -> int:
         content = f"{self.name} {task.item} {self.setting} {file}".encode()
-        with atomic_file(task.root / file, overwrite=True) as target:
-            target.write(content[:5])
-            target.flush()
-            time.sleep(self.seconds)
-            target.write(content[5:])
+        path = task.root / file
+        if self.seconds:
+            with atomic_file(path, overwrite=True) as target:
+                target.write(content[:5])
+                target.flush()
+                time.sleep(self.seconds)
+                target.write(content[5:])
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".tmp").write_bytes(content)
+            path.with_suffix(".tmp").replace(path)
         # One line a making, whole even where several processes write.
         with open(task.root / "made.log", "ab", buffering=0) as log:
             log.write(f"{self.name} {file}\n".encode())

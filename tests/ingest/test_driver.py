@@ -1,0 +1,364 @@
+"""The driver: everything is done once, in good order, whatever goes wrong on the way."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_stages import FakeStage, fake_stages, manifest, written
+
+from wnv.ingest.database import RootError
+from wnv.ingest.driver import run
+from wnv.ingest.gate import Gate
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.progress import Progress, Summary
+from wnv.ingest.records import files_of
+from wnv.ingest.retries import Retries
+from wnv.ingest.selection import Selection
+from wnv.ingest.tasks import Outcome, Stage, StageName, Task, run_task
+
+KEYS = [f"url:{index:03d}" for index in range(10)]
+
+
+class InlineExecutor:
+    """Runs tasks in this process, as they come; `finished` lists them."""
+
+    def __init__(self, *, num_workers: int = 2, num_fetchers: int = 2, on_task: Callable[[Task], None] | None = None):
+        self.rooms = {"fetch": num_fetchers, "other": num_workers}
+        self.queue: deque[tuple[Stage, Task]] = deque()
+        self.finished: list[tuple[StageName, str]] = []
+        self.most_at_once: Counter[str] = Counter()
+        self.num_cancelled = 0
+        self.on_task = on_task
+
+    def room(self, stage: StageName) -> int:
+        lane = "fetch" if stage == "fetch" else "other"
+        busy = sum(("fetch" if task.stage == "fetch" else "other") == lane for _, task in self.queue)
+        self.most_at_once[lane] = max(self.most_at_once[lane], busy)
+        return self.rooms[lane] - busy
+
+    def submit(self, stage: Stage, task: Task) -> None:
+        self.queue.append((stage, task))
+
+    def wait(self, timeout_s: float) -> list[tuple[Task, Outcome]]:
+        if not self.queue:
+            time.sleep(timeout_s)
+            return []
+        stage, task = self.queue.popleft()
+        if self.on_task is not None:
+            self.on_task(task)
+        self.finished.append((task.stage, task.item))
+        return [(task, run_task(stage, task))]
+
+    def cancel(self) -> None:
+        self.num_cancelled += len(self.queue)
+        self.queue.clear()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "root", val_fraction=0.2, test_fraction=0.1) as opened:
+        opened.add_videos(manifest(10))
+        yield opened
+
+
+def go(
+    ledger: Ledger,
+    stages: dict[StageName, Stage] | None = None,
+    executor: InlineExecutor | None = None,
+    **settings: object,
+) -> Summary:
+    """A run in which nothing takes long."""
+    settings = {
+        "gate": Gate(parallel=2, pause_s=0.0, wait_s=0.01, max_wait_s=0.02),
+        "retries": Retries(wait_s=0.001, max_wait_s=0.002),
+        **settings,
+    }
+    return run(ledger, stages or fake_stages(), executor or InlineExecutor(), **settings)
+
+
+def assert_sound(ledger: Ledger) -> None:
+    """What is recorded is there, and nothing else is."""
+    recorded = {file for row in ledger.rows(state="done") for file in files_of(row.result)}
+    assert recorded == written(ledger.root)
+
+
+def states(ledger: Ledger, stage: StageName) -> dict[str, str]:
+    return {row.item: f"{row.state}/{row.reason}" for row in ledger.rows(stage)}
+
+
+def test_everything_goes_through_all_stages_once(ledger: Ledger) -> None:
+    executor = InlineExecutor()
+    summary = go(ledger, executor=executor)
+    assert ledger.counts() == {"fetch": {"done": 10}, "clip": {"done": 10}, "pose": {"done": 20}, "pack": {"done": 20}}
+    assert max(Counter(executor.finished).values()) == 1
+    assert {stage: dict(counts) for stage, counts in summary.counts.items()} == ledger.counts()
+    assert summary.text().splitlines()[0] == "fetch: 10 done"
+    assert_sound(ledger)
+    again = InlineExecutor()
+    assert go(ledger, executor=again).text() == "nothing to do"
+    assert again.finished == []
+
+
+def test_stages_one_by_one_do_the_same(ledger: Ledger) -> None:
+    for name, stage in fake_stages().items():
+        go(ledger, {name: stage})
+    assert ledger.counts()["pack"] == {"done": 20}
+    assert_sound(ledger)
+
+
+def test_late_stages_go_first(ledger: Ledger) -> None:
+    executor = InlineExecutor(num_workers=1, num_fetchers=1)
+    go(ledger, executor=executor, max_waiting=1)
+    finished = [stage for stage, _ in executor.finished]
+    # With one worker each, a video is packed before the second next one is fetched.
+    for video in range(2, 10):
+        fetched = [i for i, stage in enumerate(finished) if stage == "fetch"][video]
+        assert finished[:fetched].count("pack") >= 2 * (video - 1)
+
+
+def test_no_more_runs_at_once_than_there_is_room_for(ledger: Ledger) -> None:
+    executor = InlineExecutor(num_workers=3, num_fetchers=1)
+    go(ledger, executor=executor)
+    assert executor.most_at_once == {"other": 3, "fetch": 1}
+
+
+def test_what_may_pass_is_tried_again_while_others_go_on(ledger: Ledger) -> None:
+    trouble = {"url:000": ["transient"] * 2, "url:001": ["transient"] * 9, "url:002": ["error_reason"] * 9}
+    executor = InlineExecutor()
+    summary = go(ledger, fake_stages(trouble=trouble), executor, retries=Retries(wait_s=0.02, max_wait_s=0.02))
+    fetched = Counter(item for stage, item in executor.finished if stage == "fetch")
+    assert [fetched[key] for key in KEYS[:4]] == [3, 4, 1, 1]
+    assert summary.reasons["fetch"] == {"failed/transient": 1, "failed/error_reason": 1}
+    assert states(ledger, "fetch")["url:001"] == "failed/transient"
+    assert [row.tries for row in ledger.rows("fetch")][:4] == [3, 4, 1, 1]
+    # The first was waiting while the last were fetched.
+    assert executor.finished.index(("fetch", "url:009")) < max(
+        index for index, found in enumerate(executor.finished) if found == ("fetch", "url:000")
+    )
+
+
+def test_an_item_that_waits_for_its_next_try_is_pending(ledger: Ledger) -> None:
+    def look(task: Task) -> None:
+        if task.item == "url:001":
+            with Ledger.read(ledger.root) as seen:
+                found.append(states(seen, "fetch")["url:000"])
+
+    found: list[str] = []
+    go(ledger, {"fetch": FakeStage(name="fetch", trouble={"url:000": ["transient"]})}, InlineExecutor(on_task=look))
+    assert found == ["pending/transient"]
+
+
+def test_the_refused_are_left_alone_unless_asked_for(ledger: Ledger) -> None:
+    stages = fake_stages(trouble={"url:000": ["gone"] * 2, "url:001": ["error_reason"] * 1})
+    go(ledger, stages)
+    for retry, expected in (
+        ("none", ["refused/gone", "failed/error_reason"]),
+        (["other"], ["refused/gone", "failed/error_reason"]),
+        ("failed", ["refused/gone", "failed/error_reason"]),
+        (["gone"], ["refused/gone", "failed/error_reason"]),
+    ):
+        before = len([1 for row in ledger.rows("fetch") if row.state == "done"])
+        executor = InlineExecutor()
+        go(ledger, stages, executor, selection=Selection(retry=retry))
+        assert list(states(ledger, "fetch").values())[:2] == expected
+        tried = [item for stage, item in executor.finished if stage == "fetch"]
+        assert tried == {"none": [], "failed": ["url:001"]}.get(str(retry), ["url:000"] if "gone" in retry else [])
+        assert len([1 for row in ledger.rows("fetch") if row.state == "done"]) == before
+    go(ledger, fake_stages(), selection=Selection(retry="all"))
+    assert ledger.counts()["pack"] == {"done": 20}
+
+
+def test_a_selection_is_of_keys_positions_and_numbers(ledger: Ledger, tmp_path: Path) -> None:
+    def fetched(**selection: object) -> list[str]:
+        executor = InlineExecutor()
+        stages = {"fetch": FakeStage(name="fetch")}
+        go(ledger, stages, executor, selection=Selection(**selection))
+        return sorted(item for _, item in executor.finished)
+
+    keys = tmp_path / "keys.txt"
+    keys.write_text("url:002\n\n" + '{"key": "url:003", "title": "北京"}\n{"key": null}\n', encoding="utf-8")
+    assert fetched(keys=["url:009", str(keys)]) == ["url:002", "url:003", "url:009"]
+    assert fetched(start=1, end=4) == ["url:001"]
+    assert fetched(limit=2) == ["url:000", "url:004"]  # of those that there is something to do for
+    assert fetched(start=8) == ["url:008"]
+    assert fetched(redo=["fetch"], limit=1) == ["url:000"]
+    assert fetched() == ["url:005", "url:006", "url:007"]
+    with pytest.raises(ValueError, match="url:999, nope: not known"):
+        fetched(keys=["url:999", "nope"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": -1}, "start=-1"),
+        ({"start": 3, "end": 2}, "start=3 and end=2"),
+        ({"limit": -1}, "limit"),
+        ({"retry": "gone"}, "retry must be none, failed, all or a list"),
+    ],
+)
+def test_a_selection_that_cannot_be_is_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Selection(**settings)
+
+
+def test_redo_makes_what_is_done_anew_and_all_that_comes_of_it(ledger: Ledger) -> None:
+    go(ledger)
+    executor = InlineExecutor()
+    go(ledger, fake_stages(num_clips=1), executor, selection=Selection(redo=["clip"], keys=["url:003"]))
+    assert [stage for stage, _ in executor.finished] == ["clip", "pose", "pack"]
+    assert ledger.counts()["pack"] == {"done": 19}
+    assert_sound(ledger)
+    with pytest.raises(ValueError, match="redo=pose: this run does fetch only"):
+        go(ledger, {"fetch": FakeStage(name="fetch")}, selection=Selection(redo=["pose"]))
+
+
+def test_redo_of_several_stages_makes_each_item_once(ledger: Ledger) -> None:
+    go(ledger)
+    executor = InlineExecutor()
+    go(ledger, executor=executor, selection=Selection(redo=["fetch", "clip", "pose", "pack"], limit=2))
+    assert Counter(stage for stage, _ in executor.finished) == {"fetch": 2, "clip": 2, "pose": 4, "pack": 4}
+    assert max(Counter(executor.finished).values()) == 1
+    order = [stage for stage, item in executor.finished if item.startswith("url_000") or item == "url:000"]
+    assert order == sorted(order, key=["fetch", "clip", "pose", "pack"].index)
+
+
+def test_other_settings_are_told_of(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    go(ledger)
+    caplog.clear()
+    go(ledger, fake_stages(setting="2"))
+    told = [record.getMessage() for record in caplog.records]
+    assert told[1] == "clip: 10 finished items were made with other settings or tools; redo=[clip] makes them anew"
+    assert ledger.counts()["pack"] == {"done": 20}
+
+
+def test_a_child_waits_for_what_it_is_made_from(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    go(ledger, {name: stage for name, stage in fake_stages().items() if name in ("fetch", "clip")})
+    clip = next(ledger.rows("clip")).result["clips"][0]["file"]
+    (ledger.root / clip).unlink()
+    executor = InlineExecutor()
+    go(ledger, {"pose": FakeStage(name="pose")}, executor)
+    assert len(executor.finished) == 18
+    assert "pose: 2 items wait for an earlier stage, which is not done" in caplog.text
+    go(ledger)
+    assert ledger.counts()["pack"] == {"done": 20}
+    assert_sound(ledger)
+
+
+def test_a_video_that_cannot_be_fetched_again_still_gives_what_it_gave(ledger: Ledger) -> None:
+    go(ledger)
+    stages = fake_stages(trouble={"url:000": ["gone"]}, setting="2")
+    go(ledger, {"fetch": stages["fetch"]}, selection=Selection(redo=["fetch"], keys=["url:000"]))
+    assert states(ledger, "fetch")["url:000"] == "refused/gone"
+    go(ledger, fake_stages(num_clips=1), selection=Selection(redo=["clip"], keys=["url:000"]))
+    assert ledger.counts()["pack"] == {"done": 19}
+
+
+def test_videos_deleted_after_they_were_cut_are_fetched_again_only_where_needed(ledger: Ledger) -> None:
+    go(ledger)
+    for path in (ledger.root / "videos").rglob("*.mp4"):
+        path.unlink()
+    executor = InlineExecutor()
+    go(ledger, executor=executor)
+    assert executor.finished == []
+    go(ledger, executor=executor, selection=Selection(redo=["clip"], keys=["url:001"]))
+    assert Counter(stage for stage, _ in executor.finished) == {"fetch": 1, "clip": 1, "pose": 2, "pack": 2}
+
+
+def test_a_host_that_refuses_is_waited_for_while_others_go_on(ledger: Ledger) -> None:
+    ledger.add_videos([replace(line, key=f"other:{line.key}") for line in manifest(4, host="other.example")])
+    storm = {"url:000": ["risk_control"], "url:001": ["risk_control"] * 2}
+    executor = InlineExecutor()
+    stages: dict[StageName, Stage] = {"fetch": FakeStage(name="fetch", trouble=storm)}
+    gate = Gate(parallel=2, pause_s=0.0, wait_s=0.05, max_wait_s=0.1, jitter=0.0)
+    summary = go(ledger, stages, executor, gate=gate)
+    assert summary.text() == "fetch: 14 done"
+    items = [item for _, item in executor.finished]
+    others = [items.index(f"other:url:{index:03d}") for index in range(4)]
+    # Neither the other host nor the other items of this one paid for it.
+    assert max(others) < items.index("url:003")
+    assert Counter(items) == {
+        **dict.fromkeys(KEYS, 1),
+        **{f"other:{key}": 1 for key in KEYS[:4]},
+        "url:000": 2,
+        "url:001": 3,
+    }
+
+
+def test_a_host_that_never_gives_in_is_given_up_and_its_items_stay(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    storm = {key: ["risk_control"] * 99 for key in KEYS}
+    gate = Gate(parallel=1, pause_s=0.0, wait_s=0.001, max_wait_s=0.002, max_trips=3)
+    retries = Retries(tries={"risk_control": 99}, wait_s=0.0)
+    go(ledger, {"fetch": FakeStage(name="fetch", trouble=storm)}, gate=gate, retries=retries)
+    assert ledger.counts() == {"fetch": {"pending": 10}}
+    assert "videos.example refused too often in a row; 10 items stay pending, run again later" in caplog.text
+    go(ledger)
+    assert ledger.counts()["pack"] == {"done": 20}
+
+
+def test_a_root_that_gives_way_ends_the_run_and_the_next_one_completes_it(ledger: Ledger) -> None:
+    stages = fake_stages(trouble={"url:003": ["no_space"]})
+    executor = InlineExecutor()
+    with pytest.raises(RootError, match=r"gave way \(no_space\) at fetch url:003: .*No space left .*run again"):
+        go(ledger, stages, executor)
+    assert executor.num_cancelled > 0
+    assert {state for states in ledger.counts().values() for state in states} <= {"done", "pending"}
+    assert_sound(ledger)
+    go(ledger)
+    assert ledger.counts()["pack"] == {"done": 20}
+    assert next(row for row in ledger.rows("fetch") if row.key == "url:003").tries == 1
+    assert_sound(ledger)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_in_good_order(ledger: Ledger, number: signal.Signals) -> None:
+    def at_the_fifth(task: Task) -> None:
+        if len(executor.finished) == 5:
+            os.kill(os.getpid(), number)
+
+    executor = InlineExecutor(on_task=at_the_fifth)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt):
+        go(ledger, executor=executor)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert len(executor.finished) == 6
+    assert {state for states in ledger.counts().values() for state in states} <= {"done", "pending"}
+    assert_sound(ledger)
+    go(ledger)
+    assert ledger.counts()["pack"] == {"done": 20}
+
+
+def test_a_run_works_outside_the_main_thread(ledger: Ledger, tmp_path: Path) -> None:
+    def work() -> None:
+        with Ledger.open(tmp_path / "other", val_fraction=0.0, test_fraction=0.0) as opened:
+            opened.add_videos(manifest(1))
+            texts.append(go(opened).text())
+
+    texts: list[str] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert texts == ["fetch: 1 done\nclip: 1 done\npose: 2 done\npack: 2 done"]
+
+
+def test_progress_is_a_line_in_the_log_where_there_is_no_terminal(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    trouble = {"url:000": ["gone"], "url:001": ["transient"]}
+    go(ledger, {"fetch": FakeStage(name="fetch", trouble=trouble)}, progress=Progress(log_every_s=0.0))
+    lines = [record.getMessage() for record in caplog.records if "items a minute" in record.getMessage()]
+    assert len(lines) > 2
+    assert lines[-1].startswith("fetch 10/10, refused/gone 1, retried 1; ")
+    assert any(line.endswith(" left") for line in lines)
