@@ -46,8 +46,8 @@ class ColmapEstimator:
         exhaustive_up_to: int = 24,
         loop_every: int = 4,
         camera_model: CameraModel = "SIMPLE_RADIAL",
-        focal_guess: float = 1.2,
-        init_min_parallax_deg: float = 8.0,
+        focal_guess: float | int = 1.2,
+        init_min_parallax_deg: float | int = 8.0,
         pose_min_inliers: int = 30,
         num_threads: int = 1,
     ) -> None:

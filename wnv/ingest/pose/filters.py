@@ -1,7 +1,7 @@
 """Whether estimated cameras can be trusted: each check has a number that is recorded and a reason code."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -49,13 +49,13 @@ class PoseFilters:
     def __init__(
         self,
         *,
-        min_registered: float = 0.7,
+        min_registered: float | int = 0.7,
         min_frames: int = 8,
-        max_reprojection_px: float = 1.5,
-        min_parallax_deg: float = 2.5,
-        fov_deg: tuple[float, float] | list[float] = (15.0, 130.0),
-        max_jump: float = 12.0,
-        max_turn_deg: float = 60.0,
+        max_reprojection_px: float | int = 1.5,
+        min_parallax_deg: float | int = 2.5,
+        fov_deg: Sequence[float | int] = (15.0, 130.0),
+        max_jump: float | int = 12.0,
+        max_turn_deg: float | int = 60.0,
     ) -> None:
         if not 0 < min_registered <= 1:
             raise ValueError(f"min_registered must be above 0 and at most 1, got {min_registered}")
@@ -143,7 +143,7 @@ def path_steps(camtoworlds: CamtoWorlds) -> tuple[float, float, float]:
     return median, float(steps.max() / median) if median > 0 else 0.0, float(turns.max())
 
 
-def longest_run(camtoworlds: CamtoWorlds, *, max_jump: float, max_turn_deg: float) -> list[int]:
+def longest_run(camtoworlds: CamtoWorlds, *, max_jump: float | int, max_turn_deg: float | int) -> list[int]:
     """Positions of the longest piece of the path in which no step is longer and no turn wider than that."""
     positions = sorted(camtoworlds)
     steps, turns = _steps(camtoworlds)

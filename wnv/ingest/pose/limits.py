@@ -23,7 +23,12 @@ _OUT_OF_MEMORY = ("bad_alloc", "Cannot allocate memory", "std::length_error", "R
 
 
 def run_limited(
-    function: Callable[..., Result], *, folder: Path, time_limit_s: float, memory_limit_gb: float, **arguments: Any
+    function: Callable[..., Result],
+    *,
+    folder: Path,
+    time_limit_s: float | int,
+    memory_limit_gb: float | int,
+    **arguments: Any,
 ) -> Result:
     """Call `function(**arguments)` in a new process and give what it returns, or raise what it raises.
 
@@ -125,6 +130,6 @@ def _pickled(error: BaseException | None, result: Any) -> bytes:
     return data
 
 
-def _out_of_memory(memory_limit_gb: float, log: Path) -> StageError:
+def _out_of_memory(memory_limit_gb: float | int, log: Path) -> StageError:
     message = f"more than {memory_limit_gb:g} GB wanted, or killed by the system for want of memory{log_tail(log)}"
     return StageError("failed", "out_of_memory", message)

@@ -76,8 +76,8 @@ class PoseStage:
         frame_step: int | None = None,
         masks: Literal["dynamic", "always", "never"] = "dynamic",
         seed: int = 0,
-        time_limit_s: float = 900.0,
-        memory_limit_gb: float = 4.0,
+        time_limit_s: float | int = 900.0,
+        memory_limit_gb: float | int = 4.0,
         workspace: str | None = None,
     ) -> None:
         if max_frames is not None and max_frames < 2:

@@ -1,0 +1,126 @@
+"""Cameras that cannot be right are refused, with the number that says so."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pose_fakes import walk, walked
+
+from wnv.ingest.pose.estimator import PoseEstimate
+from wnv.ingest.pose.filters import PoseFilters, Verdict, longest_run, path_steps, place_world
+from wnv.scenes.undistort import Distortion
+
+
+def _check(estimate: PoseEstimate | None, num_frames: int = 12, **settings: Any) -> Verdict:
+    return PoseFilters(**settings).check(estimate, width=224, height=126, num_frames=num_frames)
+
+
+def _jumping(num_frames: int, at: int, by: float) -> dict[int, np.ndarray]:
+    camtoworlds = walk(num_frames)
+    for position in range(at, num_frames):
+        camtoworlds[position][1, 3] += by
+    return camtoworlds
+
+
+def test_good_cameras_are_kept_in_a_world_of_their_own_scale() -> None:
+    verdict = _check(walked())
+    assert verdict.reason == "ok"
+    assert verdict.estimate is not None
+    kept = verdict.estimate.camtoworlds
+    assert np.array_equal(kept[0], np.eye(4))
+    assert path_steps(kept)[0] == pytest.approx(1.0)
+    assert verdict.stats["registered_ratio"] == 1.0
+    assert verdict.stats["fov_deg"] == pytest.approx(2 * np.degrees(np.arctan(112 / 200)))
+    assert verdict.stats["focal_over_long_side"] == pytest.approx(200 / 224)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "reason", "words"),
+    [
+        (None, "no_model", "no two frames"),
+        (walked(8), "few_registered", "8 of 12 frames have a pose, at least 9 must"),
+        (walked(parallax_deg=1.25), "low_parallax", "1.25 degrees, limit 2.5"),
+        (walked(camtoworlds={i: np.eye(4) for i in range(12)}), "low_parallax", "no motion"),
+        (walked(focal=20.0), "focal", "field of view 159.8 degrees"),
+        (walked(focal=2000.0), "focal", "field of view 6.4 degrees"),
+        (walked(distortion=Distortion(k1=-60.0)), "focal", "cannot be taken out"),
+        (walked(reprojection_px=1.75), "reprojection", "1.75 px, limit 1.5 px"),
+        (walked(camtoworlds=_jumping(12, 6, 50.0)), "jump", "leave 6 frames in one piece, at least 9"),
+    ],
+)
+def test_each_check_has_its_reason_and_its_number(estimate: PoseEstimate | None, reason: str, words: str) -> None:
+    verdict = _check(estimate)
+    assert (verdict.reason, verdict.estimate) == (reason, None)
+    assert words in verdict.message
+    assert estimate is None or verdict.stats["num_registered"] == len(estimate.camtoworlds)
+
+
+def test_what_an_estimator_does_not_know_is_not_held_against_it() -> None:
+    verdict = _check(walked(parallax_deg=None, reprojection_px=None))
+    assert verdict.reason == "ok"
+    assert "parallax_deg" not in verdict.stats
+
+
+def test_the_longest_piece_without_a_jump_is_kept() -> None:
+    verdict = _check(walked(camtoworlds=_jumping(12, 2, 50.0)))
+    assert verdict.estimate is not None
+    assert sorted(verdict.estimate.camtoworlds) == list(range(2, 12))
+    assert np.array_equal(verdict.estimate.camtoworlds[2], np.eye(4))
+    assert verdict.stats["num_kept"] == 10
+    assert verdict.stats["max_jump"] > 100
+
+
+def test_a_turn_on_the_spot_is_a_jump_too() -> None:
+    camtoworlds = walk(12)
+    turned = np.diag([-1.0, 1.0, -1.0, 1.0])
+    for position in range(9, 12):
+        camtoworlds[position] = camtoworlds[position] @ turned
+    assert longest_run(camtoworlds, max_jump=12, max_turn_deg=60) == list(range(9))
+
+
+def test_steps_over_frames_without_a_pose_are_shared_out() -> None:
+    camtoworlds = walk(12)
+    for position in (3, 4, 5):
+        del camtoworlds[position]
+    median, jump, turn_deg = path_steps(camtoworlds)
+    assert median == pytest.approx(0.25)
+    assert jump == pytest.approx(1.0)
+    assert turn_deg == pytest.approx(np.degrees(0.02))
+
+
+def test_the_world_does_not_depend_on_the_frame_and_unit_of_the_estimator() -> None:
+    camtoworlds = walk(6)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    other = np.eye(4)
+    other[:3, :3] = turn * np.sign(np.linalg.det(turn))
+    other[:3, 3] = 3.0, -4.0, 5.0
+    moved = {position: other @ camtoworld for position, camtoworld in camtoworlds.items()}
+    for camtoworld in moved.values():
+        camtoworld[:3, 3] *= 7.0
+    for one, two in zip(place_world(camtoworlds).values(), place_world(moved).values(), strict=True):
+        assert np.abs(one - two).max() < 1e-12
+
+
+def test_the_same_cameras_give_the_same_verdict() -> None:
+    one, two = (_check(walked(camtoworlds=_jumping(12, 2, 50.0))) for _ in range(2))
+    assert one.stats == two.stats
+    assert one.estimate is not None
+    assert two.estimate is not None
+    for position, camtoworld in one.estimate.camtoworlds.items():
+        assert np.array_equal(camtoworld, two.estimate.camtoworlds[position])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_registered": 0.0},
+        {"min_frames": 1},
+        {"max_reprojection_px": 0.0},
+        {"min_parallax_deg": -1.0},
+        {"fov_deg": [90.0, 30.0]},
+        {"max_jump": 1.0},
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
+        PoseFilters(**settings)

@@ -1,0 +1,95 @@
+"""Whatever a function in a process of its own does, its caller gets a result or a reason."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pose_fakes import do, sleep_with_child
+
+from wnv.ingest.pose.limits import run_limited
+from wnv.ingest.tasks import StageError
+
+_LIMITS = {"time_limit_s": 60.0, "memory_limit_gb": 2.0}
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def _wait_until_gone(pids: list[int]) -> bool:
+    for _ in range(200):
+        if not any(_is_running(pid) for pid in pids):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_gives_what_the_function_gives(tmp_path: Path) -> None:
+    assert run_limited(do, folder=tmp_path, act="hello", **_LIMITS) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("act", "reason", "words"),
+    [
+        ("abort", "crashed", "SIGABRT: terminate called, no runtime for ALIKED"),
+        ("hog", "out_of_memory", "more than 2 GB"),
+        ("bad_alloc", "out_of_memory", "more than 2 GB"),
+        ("exit", "crashed", "exit code 3"),
+    ],
+)
+def test_the_end_of_a_process_has_a_reason(act: str, reason: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(StageError) as caught:
+        run_limited(do, folder=tmp_path, act=act, **_LIMITS)
+    outcome = caught.value.outcome
+    assert (outcome.state, outcome.reason) == ("failed", reason)
+    assert words in outcome.message
+
+
+def test_errors_rise(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="width must be even, got 3"):
+        run_limited(do, folder=tmp_path, act="raise", **_LIMITS)
+    with pytest.raises(RuntimeError, match="UnreadableError: 1 and 2"):
+        run_limited(do, folder=tmp_path, act="raise_unreadable", **_LIMITS)
+
+
+def test_too_long_a_run_is_killed_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    with pytest.raises(StageError) as caught:
+        run_limited(sleep_with_child, folder=tmp_path, time_limit_s=2, memory_limit_gb=2, note=str(note))
+    assert caught.value.outcome.reason == "timeout"
+    assert "2 s" in caught.value.outcome.message
+    assert _wait_until_gone([int(pid) for pid in note.read_text().split()])
+
+
+def test_it_dies_with_a_caller_that_is_killed(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    program = (
+        "from pathlib import Path; from pose_fakes import sleep_with_child; "
+        "from wnv.ingest.pose.limits import run_limited; "
+        f"run_limited(sleep_with_child, folder=Path({str(tmp_path)!r}), time_limit_s=600, memory_limit_gb=2, "
+        f"note={str(note)!r})"
+    )
+    caller = subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    try:
+        for _ in range(400):
+            if note.exists() and note.read_text().count(" "):
+                break
+            time.sleep(0.05)
+    finally:
+        caller.kill()
+        caller.wait()
+    pid, grandchild = (int(word) for word in note.read_text().split())
+    try:
+        assert _wait_until_gone([pid])
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
