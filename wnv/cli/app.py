@@ -36,7 +36,7 @@ USER_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def hydra_main(*, config_name: str, prog: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def hydra_main(*, config_name: str, prog: str, config_path: str = CONFIG_PATH) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator that makes a function of a composed configuration a console command.
 
     A user's mistake ends as the one line `PROG: error: ...` on stderr with exit code 2, and shows its traceback only
@@ -47,6 +47,7 @@ def hydra_main(*, config_name: str, prog: str) -> Callable[[Callable[[DictConfig
     Args:
         config_name: Primary configuration file in `conf/`, without its ending.
         prog: The command's name, as the user typed it.
+        config_path: The package of configuration files that this name and the groups of the command are found in.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -57,7 +58,7 @@ def hydra_main(*, config_name: str, prog: str) -> Callable[[Callable[[DictConfig
                 return task(cfg)
             return _answer_user_errors(lambda: task(cfg), prog=prog)
 
-        run = hydra.main(config_path=CONFIG_PATH, config_name=config_name, version_base="1.3")(guarded)
+        run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
 
         @functools.wraps(task)
         def main() -> None:

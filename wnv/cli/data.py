@@ -1,22 +1,8 @@
-"""`wnv-data`: makes, checks and indexes scene files."""
+"""`wnv-data`: from lists of videos, or posed captures of others, to scene files."""
 
-import inspect
+import importlib
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig
-
-from wnv.cli.app import hydra_main
-from wnv.cli.settings import check_setting, path_setting, plain
-from wnv.scenes.importers.formats import IMPORTERS
-from wnv.scenes.index import INDEX_FILE, build_index, find_scenes, read_index, refusal_message
-from wnv.scenes.schema import SceneError
-from wnv.scenes.validate import validate_scene
-
-PATH_OPTIONS = ("images", "frames", "root")
 
 
 @dataclass(frozen=True)
@@ -24,98 +10,82 @@ class Stage:
     """One stage of `wnv-data`.
 
     Attributes:
-        run: Its entry point.
+        entry: Its entry point, `module:function`; imported when it is to run, so that none waits for what others need.
         summary: What it does, in a line.
         example: A command that shows it.
     """
 
-    run: Callable[[], None]
+    entry: str
     summary: str
     example: str
 
-
-@hydra_main(config_name="data_import", prog="wnv-data import")
-def import_scenes(cfg: DictConfig) -> None:
-    """Import posed captures of another format as scene files, and index the folder they lie in."""
-    if cfg.format not in IMPORTERS:
-        raise ValueError(f"format must be one of {', '.join(IMPORTERS)}, got {cfg.format}")
-    importer = IMPORTERS[cfg.format]
-    options = _import_options(cfg, importer)
-    out = Path(path_setting(cfg, "out"))
-    for path in importer(Path(path_setting(cfg, "source")), out, **options):
-        print(path)
-    records = build_index(out)
-    print(f"{out / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
-
-
-def _import_options(cfg: DictConfig, importer: Callable[..., list[Path]]) -> dict[str, Any]:
-    """What the configuration sets of what this importer takes."""
-    known = {
-        name: parameter.annotation
-        for name, parameter in inspect.signature(importer).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    options: dict[str, Any] = {}
-    for name in cfg:
-        if name in ("format", "source", "out") or cfg[name] is None:
-            continue
-        if name not in known:
-            raise ValueError(f"format={cfg.format} has no option {name}; it has {', '.join(known)}")
-        if name in PATH_OPTIONS:
-            options[name] = Path(path_setting(cfg, name))
-        elif name == "scene_id":
-            options[name] = str(cfg[name])  # a name may look like a number
-        else:
-            options[name] = plain(cfg, name)
-            check_setting(name, options[name], known[name])
-    return options
-
-
-@hydra_main(config_name="data_verify", prog="wnv-data verify")
-def verify_scenes(cfg: DictConfig) -> None:
-    """Check a scene file, or every one of a folder and its index, to the last pixel."""
-    path = path_setting(cfg, "path")
-    folder = Path(path)
-    if not folder.is_dir():
-        _print_verified(path)  # as typed: a Path would spoil a URL
-        return
-    paths = find_scenes(folder)
-    refusals: list[str] = []
-    for path in paths:
-        try:
-            _print_verified(path)
-        except SceneError as error:
-            print(f"refused  {path}: {error}")
-            refusals.append(path.relative_to(folder).as_posix())
-    if refusals:
-        raise SceneError(refusal_message(folder, refusals, total=len(paths)))
-    if (folder / INDEX_FILE).exists():
-        read_index(folder)
-
-
-def _print_verified(path: str | Path) -> None:
-    info = validate_scene(path)
-    print(f"ok  {path}: {info.kind}, {len(info.frames)} frames of {info.width} x {info.height}")
-
-
-@hydra_main(config_name="data_index", prog="wnv-data index")
-def index_scenes(cfg: DictConfig) -> None:
-    """Index a folder of scene files anew."""
-    folder = Path(path_setting(cfg, "path"))
-    records = build_index(folder)
-    print(f"{folder / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
+    def run(self) -> None:
+        """Import the entry point and call it."""
+        module, function = self.entry.split(":")
+        getattr(importlib.import_module(module), function)()
 
 
 STAGES = {
+    "manifest": Stage(
+        "wnv.cli.data_ingest:manifest",
+        "repair lists of videos and write one canonical line a video",
+        "wnv-data manifest source=static.csv out=static.jsonl",
+    ),
+    "run": Stage(
+        "wnv.cli.data_ingest:run_all",
+        "fetch, clip, pose and pack; the same command goes on where it stopped",
+        "wnv-data run source=phone_videos root=mine",
+    ),
+    "fetch": Stage(
+        "wnv.cli.data_ingest:fetch",
+        "download the videos of a list, marked parts only where parts are marked",
+        "wnv-data fetch source=static.jsonl root=kokoni limit=20",
+    ),
+    "clip": Stage(
+        "wnv.cli.data_ingest:clip",
+        "cut what was fetched into clips without cuts, at one size and a constant rate",
+        "wnv-data clip root=kokoni clip.short_side=360",
+    ),
+    "pose": Stage(
+        "wnv.cli.data_ingest:pose",
+        "recover the cameras of every clip by structure from motion",
+        "wnv-data pose root=kokoni",
+    ),
+    "pack": Stage(
+        "wnv.cli.data_ingest:pack",
+        "write posed clips as scene files, and index them",
+        "wnv-data pack root=kokoni",
+    ),
+    "status": Stage(
+        "wnv.cli.data_ingest:status",
+        "show what is done, waiting, failed and refused, and why",
+        "wnv-data status root=kokoni",
+    ),
+    "report": Stage(
+        "wnv.cli.data_ingest:report",
+        "write one page about everything, scenes with their camera paths",
+        "wnv-data report root=kokoni",
+    ),
     "import": Stage(
-        import_scenes,
-        f"turn posed captures ({', '.join(IMPORTERS)}) into scene files",
+        "wnv.cli.data_scenes:import_scenes",
+        "turn posed captures of other formats into scene files",
         "wnv-data import format=nerfstudio source=captures/fox out=data/fox max_side=480",
     ),
-    "verify": Stage(
-        verify_scenes, "check a scene file or a folder of them, pixels and all", "wnv-data verify path=data/fox"
+    "export": Stage(
+        "wnv.cli.data_scenes:export_scenes",
+        "write scene files in the formats of other tools",
+        "wnv-data export format=colmap scene=data/fox out=exports",
     ),
-    "index": Stage(index_scenes, "write the index of a folder of scene files anew", "wnv-data index path=data/fox"),
+    "verify": Stage(
+        "wnv.cli.data_scenes:verify_scenes",
+        "check a scene file or a folder of them, pixels and all",
+        "wnv-data verify path=data/fox",
+    ),
+    "index": Stage(
+        "wnv.cli.data_scenes:index_scenes",
+        "write the index of a folder of scene files anew",
+        "wnv-data index path=data/fox",
+    ),
 }
 
 
@@ -139,7 +109,7 @@ def main() -> None:
 def _usage() -> str:
     lines = ["usage: wnv-data STAGE [setting=value ...]", ""]
     for name, stage in STAGES.items():
-        lines += [f"  {name:8}{stage.summary}", f"          {stage.example}"]
+        lines += [f"  {name:10}{stage.summary}", f"            {stage.example}"]
     return "\n".join([*lines, "", "wnv-data STAGE --help lists the settings of a stage."])
 
 

@@ -10,8 +10,7 @@ from wnv.scenes.exporters.formats import EXPORTERS
 from wnv.scenes.index import find_scenes
 
 
-@hydra_main(config_name="export", prog="wnv-export")
-def main(cfg: DictConfig) -> None:
+def export_scenes(cfg: DictConfig) -> None:
     """Export a scene file, or every one of a folder."""
     if cfg.format not in EXPORTERS:
         raise ValueError(f"format must be one of {', '.join(EXPORTERS)}, got {cfg.format}")
@@ -23,6 +22,9 @@ def main(cfg: DictConfig) -> None:
         return
     for path in find_scenes(source):
         print(export(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
+
+
+main = hydra_main(config_name="export", prog="wnv-export")(export_scenes)
 
 
 if __name__ == "__main__":

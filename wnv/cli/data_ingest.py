@@ -1,0 +1,200 @@
+"""The stages of `wnv-data` that make scene files of videos: manifest, run and its parts, status, report."""
+
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from wnv.cli.app import hydra_main
+from wnv.cli.settings import check_setting, path_setting, plain, switch
+from wnv.ingest.driver import run
+from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE, SCENES_FOLDER
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.manifest.manifest import make_manifest
+from wnv.ingest.manifest.published import download_published
+from wnv.ingest.manifest.short_links import LocationOpener
+from wnv.ingest.pack import index_scenes
+from wnv.ingest.progress import Progress
+from wnv.ingest.report.write import write_report
+from wnv.ingest.selection import Selection
+from wnv.ingest.status import status_text
+from wnv.ingest.tasks import STAGES, StageName
+from wnv.scenes.schema import SceneKind
+
+CONFIG_PATH = "pkg://wnv.conf.ingest"
+DEFAULT_FRACTION = 0.02
+
+
+@hydra_main(config_name="manifest", prog="wnv-data manifest", config_path=CONFIG_PATH)
+def manifest(cfg: DictConfig) -> None:
+    """Repair lists of videos and write one canonical line a video."""
+    out = Path(path_setting(cfg, "out"))
+    sources, kinds = _sources(cfg)
+    result = make_manifest(
+        sources,
+        kind=kinds,
+        out=out,
+        json_out=None if cfg.json is None else Path(path_setting(cfg, "json")),
+        overwrite=switch(cfg, "overwrite"),
+        **_short_links(cfg, out.with_name(f"{out.name}.links.json")),
+    )
+    report = result.report
+    print(
+        f"{out}: {report['num_keys']} videos ({report['num_segments']} marked segments, {report['marked_s'] / 3600:.1f} h) "
+        f"from {report['num_rows']} rows; {report['num_without_key']} rows name no video"
+    )
+    for code, number in sorted(report["codes"].items(), key=lambda entry: -entry[1]):
+        print(f"  {number:6} {code}")
+
+
+def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
+    root = Path(path_setting(cfg, "root")).absolute()
+    selection = _selection(cfg)
+    videos = _folder_of_videos(cfg) if "fetch" in names else None
+    stages = {
+        name: instantiate(cfg[name], _convert_="all", **({"videos": videos} if name == "fetch" and videos else {}))
+        for name in names
+    }
+    with Ledger.open(root, **_fractions(cfg, root)) as ledger:
+        if cfg.get("source") is not None:
+            _add_videos(cfg, ledger)
+        if "fetch" in names and stages["fetch"].videos is None:
+            _refuse_lost_videos(ledger)
+        with instantiate(cfg.executor, _convert_="all") as executor:
+            summary = run(
+                ledger,
+                stages,
+                executor,
+                gate=instantiate(cfg.gate, _convert_="all"),
+                retries=instantiate(cfg.retries, _convert_="all"),
+                selection=selection,
+                progress=Progress(),
+            )
+        print(summary.text())
+    if "pack" in names:
+        for folder, number in index_scenes(root).items():
+            print(f"{root / folder}: {number} scenes")
+
+
+def _sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]]:
+    """The lists and folders that `source` names, published ones downloaded, and the kind of each where it is told."""
+    check_setting("kind", plain(cfg, "kind"), SceneKind | None)
+    named = plain(cfg, "source")
+    paths: list[Path] = []
+    kinds: list[SceneKind | None] = []
+    for name in named if isinstance(named, list) else [named]:
+        published = files("wnv.conf.ingest") / "source" / f"{name}.yaml"
+        if published.is_file() and not Path(str(name)).exists():
+            lists = instantiate(OmegaConf.create(published.read_text(encoding="utf-8")).files, _convert_="all")
+            paths += download_published(lists, Path(path_setting(cfg, "cache")) / str(name))
+            kinds += [file.kind for file in lists]
+        else:
+            path = Path(os.path.expanduser(str(name)))
+            paths.append(path)
+            # One's own videos, as a rule of a place that stands still; a list says what it holds by its name.
+            kinds.append(cfg.kind or ("static" if path.is_dir() else None))
+    return paths, kinds
+
+
+def _short_links(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
+    """Where the answers of the short-link host are kept, and whether it is to be asked."""
+    if not switch(cfg, "resolve"):
+        return {"lock_file": lock_file if lock_file.exists() else None}
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    return {"lock_file": lock_file, "opener": LocationOpener()}
+
+
+def _add_videos(cfg: DictConfig, ledger: Ledger) -> None:
+    sources, kinds = _sources(cfg)
+    lines = make_manifest(sources, kind=kinds, **_short_links(cfg, ledger.root / "links.json")).lines
+    counts = ledger.add_videos(lines)
+    print("manifest: " + ", ".join(f"{number} {name}" for name, number in counts.items() if number))
+
+
+def _folder_of_videos(cfg: DictConfig) -> str | None:
+    """The folder of one's own videos: the one that `source` names, if that is a folder."""
+    sources = plain(cfg, "source")
+    folders = [path for path in (sources if isinstance(sources, list) else [sources]) if path and Path(path).is_dir()]
+    if len(folders) > 1 or (folders and cfg.fetch.videos is not None):
+        named = ", ".join([*folders, *([cfg.fetch.videos] if cfg.fetch.videos else [])])
+        raise ValueError(f"a root holds the videos of one folder, got {named}; give each folder a root of its own")
+    return str(Path(folders[0]).absolute()) if folders else None
+
+
+def _refuse_lost_videos(ledger: Ledger) -> None:
+    """Without their folder, one's own videos would be refused one by one, for a mistake in the command."""
+    waiting = [item for item in ledger.pending("fetch") if item.startswith("file:")]
+    if waiting:
+        raise ValueError(
+            f"{len(waiting)} videos of your own wait to be read ({waiting[0]} first); name their folder with source= "
+            "or fetch.videos="
+        )
+
+
+def _selection(cfg: DictConfig) -> Selection:
+    for name, kind in (("start", int | None), ("end", int | None), ("limit", int | None)):
+        check_setting(name, cfg[name], kind)
+    keys, retry, redo = (plain(cfg, name) for name in ("keys", "retry", "redo"))
+    return Selection(
+        keys=[keys] if isinstance(keys, str) else keys,
+        start=cfg.start or 0,
+        end=cfg.end,
+        limit=cfg.limit,
+        retry="none" if retry is None else retry,
+        redo=[redo] if isinstance(redo, str) else redo or [],
+    )
+
+
+def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
+    """The shares of validation and test: those told; else those of the root; else, for a new root, the default."""
+    known: dict[str, float] = {}
+    if (root / LEDGER_FILE).exists():
+        with Ledger.read(root) as ledger:
+            known = ledger.fractions()
+    elif "source" not in cfg:
+        raise FileNotFoundError(f"{root} has no {LEDGER_FILE}; begin with wnv-data run or fetch, source=... root={root}")
+    elif cfg.source is None:
+        raise ValueError(f"{root} is new and has no videos yet; name some with source=")
+    told = {name: cfg.get(name) for name in ("val_fraction", "test_fraction")}
+    for name, value in told.items():
+        check_setting(name, value, float | None)
+    return {
+        name: float(known.get(name, DEFAULT_FRACTION) if value is None else value) for name, value in told.items()
+    }
+
+
+@hydra_main(config_name="status", prog="wnv-data status", config_path=CONFIG_PATH)
+def status(cfg: DictConfig) -> None:
+    """Print how far everything is."""
+    print(status_text(Path(path_setting(cfg, "root"))))
+
+
+@hydra_main(config_name="report", prog="wnv-data report", config_path=CONFIG_PATH)
+def report(cfg: DictConfig) -> None:
+    """Write one page about everything."""
+    root = Path(path_setting(cfg, "root"))
+    out = root / REPORT_FILE if cfg.out is None else Path(path_setting(cfg, "out"))
+    if cfg.out is not None and out.exists():
+        raise FileExistsError(f"{out} exists; choose another out=")
+    check_setting("num_scenes", cfg.num_scenes, int)
+    print(write_report(root, out, num_scenes=cfg.num_scenes))
+
+
+def _command(name: str, stages: Sequence[StageName]) -> Any:
+    """The command of one stage, or of several."""
+
+    def task(cfg: DictConfig) -> None:
+        _run(cfg, stages)
+
+    return hydra_main(config_name=name, prog=f"wnv-data {name}", config_path=CONFIG_PATH)(task)
+
+
+run_all = _command("run", STAGES)
+fetch = _command("fetch", ["fetch"])
+clip = _command("clip", ["clip"])
+pose = _command("pose", ["pose"])
+pack = _command("pack", ["pack"])
