@@ -15,8 +15,8 @@ from wnv.ingest.tasks import StageError
 _CLOCK_STARTS_ANYWHERE = {"mpegts", "mpeg", "flv"}
 # A file that ends this much before its header says is taken for truncated.
 _MISSING_END_S = 1.0
-# A seek that lands this much behind its aim has gone wrong: the file is then read from its start.
-_BAD_SEEK_S = 0.5
+# Where a seek lands behind its aim, a second one aims this much before it; the third goes to the start.
+_STEP_BACK_S = 10.0
 # Rates that videos are made at. One that is measured within 2.5 % of such a rate is that rate.
 _RATES = tuple(
     sorted(
@@ -68,8 +68,9 @@ class SourceVideo:
             if length is None and container.duration is not None:
                 length = Fraction(container.duration, av.time_base)
             self._zero_s = Fraction(0)
-            if container.format.name in _CLOCK_STARTS_ANYWHERE and container.start_time is not None:
-                self._zero_s = Fraction(container.start_time, av.time_base)
+            if container.format.name in _CLOCK_STARTS_ANYWHERE:
+                starts = [s.start_time * s.time_base for s in container.streams if s.start_time is not None]
+                self._zero_s = min(starts, default=Fraction(0))
             elif length is not None and stream.start_time is not None:
                 length += max(0, stream.start_time) * stream.time_base
             self.duration_s = float(length or 0)
@@ -82,23 +83,21 @@ class SourceVideo:
         Raises:
             DamagedVideoError: If a frame cannot be decoded, or the file ends too early. The frames before it are good.
         """
-        with self._open() as container:
-            stream = self._stream(container)
-            deinterlacer: Graph | None = None
-            last_s: Fraction | None = None
-            for frame in self._decode(container, stream, start_s):
-                if deinterlacer is None and frame.interlaced_frame:
-                    deinterlacer = _deinterlacer(stream)
-                for done in [frame] if deinterlacer is None else _through(deinterlacer, frame):
-                    time_s = self._time(done, last_s)
-                    if end_s is not None and time_s >= end_s:
-                        return
-                    if last_s is None or time_s > last_s:
-                        yield TimedFrame(time_s=time_s, frame=done)
-                        last_s = time_s
-            expected_s = self.duration_s if end_s is None else min(end_s, self.duration_s)
-            if (last_s is None and expected_s > start_s) or (last_s or 0) < expected_s - _MISSING_END_S:
-                raise DamagedVideoError(f"{self.path.name} ends at {float(last_s or 0):.2f} s of {self.duration_s:.2f}")
+        deinterlacer: Graph | None = None
+        last_s: Fraction | None = None
+        for frame in self._decode(start_s):
+            if deinterlacer is None and frame.interlaced_frame:
+                deinterlacer = _deinterlacer(frame)
+            for done in [frame] if deinterlacer is None else _through(deinterlacer, frame):
+                time_s = self._time(done, last_s)
+                if end_s is not None and time_s >= end_s:
+                    return
+                if last_s is None or time_s > last_s:
+                    yield TimedFrame(time_s=time_s, frame=done)
+                    last_s = time_s
+        expected_s = self.duration_s if end_s is None else min(end_s, self.duration_s)
+        if (last_s is None and expected_s > start_s) or (last_s or 0) < expected_s - _MISSING_END_S:
+            raise DamagedVideoError(f"{self.path.name} ends at {float(last_s or 0):.2f} s of {self.duration_s:.2f}")
 
     def key_frames(self, times_s: Iterable[float]) -> Iterator[VideoFrame | None]:
         """For each time the key frame before it, cheaply; None where nothing can be decoded."""
@@ -106,39 +105,49 @@ class SourceVideo:
             stream = self._stream(container)
             for time_s in times_s:
                 try:
-                    container.seek(int((Fraction(time_s) + self._zero_s) / stream.time_base), stream=stream)
+                    if not self._seek(container, stream, time_s):
+                        yield None
+                        continue
                     yield next(container.decode(stream), None)
                 except av.FFmpegError as error:
                     _raise_if_not_damage(error)
                     yield None
 
-    def _decode(self, container: av.container.InputContainer, stream: av.VideoStream, start_s: float) -> Iterator:
-        """Frames from the key frame before `start_s`; from the very first where the file cannot be searched."""
-        if start_s > 0:
+    def _decode(self, start_s: float) -> Iterator[VideoFrame]:
+        """Frames from the key frame before `start_s`; the way there is longer where the file has no index."""
+        for entry_s in (start_s, start_s - _STEP_BACK_S, 0.0):
+            frames = self._decode_from(entry_s)
+            first = next(frames, None)
+            if first is not None and (entry_s <= 0 or self._time(first, None) <= start_s + 1 / self.fps):
+                yield first
+                yield from frames
+                return
+
+    def _decode_from(self, entry_s: float) -> Iterator[VideoFrame]:
+        clean, position_s = False, 0.0
+        with self._open() as container:
+            stream = self._stream(container)
+            if entry_s > 0 and not self._seek(container, stream, entry_s):
+                return
             try:
-                container.seek(int((Fraction(start_s) + self._zero_s) / stream.time_base), stream=stream)
-            except av.FFmpegError:  # no index
-                container.seek(0)
-        clean, position_s = False, -1.0
-        try:
-            packets = container.demux(stream)
-            while (packet := next(packets, None)) is not None:
-                for frame in packet.decode():
-                    # What refers to frames before the point of entry comes out broken; that is no fault of the file.
+                for frame in container.decode(stream):
+                    # What refers to frames before the entry comes out broken; that is no fault of the file.
                     if frame.is_corrupt and not clean:
                         continue
                     if frame.is_corrupt:
                         raise DamagedVideoError(f"{self.path.name} is damaged behind {position_s:.2f} s")
-                    time_s = float(self._time(frame, None))
-                    if not clean and start_s > 0 and time_s > start_s + _BAD_SEEK_S:
-                        container.seek(0)
-                        packets, start_s = container.demux(stream), 0.0
-                        break
-                    clean, position_s = True, time_s
+                    clean, position_s = True, float(self._time(frame, None))
                     yield frame
-        except av.FFmpegError as error:
-            _raise_if_not_damage(error)
-            raise DamagedVideoError(f"{self.path.name} is damaged behind {position_s:.2f} s: {error}") from error
+            except av.FFmpegError as error:
+                _raise_if_not_damage(error)
+                raise DamagedVideoError(f"{self.path.name} is damaged behind {position_s:.2f} s: {error}") from error
+
+    def _seek(self, container: av.container.InputContainer, stream: av.VideoStream, time_s: float) -> bool:
+        try:
+            container.seek(int((Fraction(time_s) + self._zero_s) / stream.time_base), stream=stream)
+        except av.FFmpegError:  # of any kind: FFmpeg says "not permitted" where a file has no index
+            return False
+        return True
 
     def _time(self, frame: VideoFrame, last_s: Fraction | None) -> Fraction:
         if frame.pts is None:  # old formats: one after the other
@@ -200,26 +209,27 @@ def on_grid(frames: Iterator[TimedFrame], *, origin_s: Fraction, fps: Fraction) 
     """For i = 0, 1, ...: the frame shown at `origin_s + i / fps`, as long as there is one.
 
     Containers round times: a frame counts as shown up to a quarter of a period before its time, so that a frame on the
-    grid never falls to the wrong side of it. The last frame is shown for one period.
+    grid never falls to the wrong side of it. The last frame is shown as long as the one before, or one period.
     """
     early_s = Fraction(1, 4) / fps
     index, shown, repeated = 0, None, False
+    last_s = gap_s = 1 / fps
     for timed in frames:
         while shown is not None and origin_s + index / fps < timed.time_s - early_s:
             yield GridFrame(index=index, frame=shown, repeated=repeated)
             index, repeated = index + 1, True
-        shown, repeated = timed.frame, False
-        last_s = timed.time_s
-    while shown is not None and origin_s + index / fps < last_s + 1 / fps - early_s:
+        if shown is not None:
+            gap_s = min(1 / fps, timed.time_s - last_s)
+        shown, repeated, last_s = timed.frame, False, timed.time_s
+    while shown is not None and origin_s + index / fps < last_s + gap_s - early_s:
         yield GridFrame(index=index, frame=shown, repeated=repeated)
         index, repeated = index + 1, True
 
 
-def _deinterlacer(stream: av.VideoStream) -> Graph:
+def _deinterlacer(frame: VideoFrame) -> Graph:
     graph = Graph()
-    graph.link_nodes(
-        graph.add_buffer(template=stream), graph.add("yadif", "deint=interlaced"), graph.add("buffersink")
-    ).configure()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("yadif", "deint=interlaced"), graph.add("buffersink")).configure()
     return graph
 
 

@@ -154,16 +154,16 @@ class ClipStage:
             except StageError as error:
                 if error.outcome.state == "failed":
                     raise
-                result.drop(part["start_s"], part["end_s"], error.outcome.reason)
+                result.drop(float(part["start_s"]), float(part["end_s"]), error.outcome.reason)
                 result.messages.append(error.outcome.message)
                 continue
-            opened.append(_Part(source=source, start_s=part["start_s"], end_s=part["end_s"]))
+            opened.append(_Part(source=source, start_s=float(part["start_s"]), end_s=float(part["end_s"])))
         return opened
 
     def _cut_marked(self, task: Task, parts: list[_Part], segments: list[list[float]], result: _Yield) -> None:
         if not parts:
             return  # why has been said where they were opened
-        for start_s, end_s in segments:
+        for start_s, end_s in ((float(start_s), float(end_s)) for start_s, end_s in segments):
             covered = [min(part.end_s, end_s) - max(part.start_s, start_s) for part in parts]
             if max(covered) <= 0:
                 result.drop(start_s, end_s, "not_fetched")

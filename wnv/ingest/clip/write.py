@@ -17,7 +17,7 @@ Images = Iterable[UInt8[np.ndarray, "height width 3"]]
 def write_clip(
     path: Path, images: Images, *, fps: Fraction, gop: int, crf: int, preset: str, threads: int
 ) -> tuple[int, int, int]:
-    """Write RGB pictures of one even size as a clip that appears whole or not at all; gives their width, height and number.
+    """Write RGB pictures of one even size as a clip, whole or not at all; gives their width, height and number.
 
     No picture refers to a later one, so that frames lie in the file in the order of their times and no decoder starts
     with a delay. The file says BT.709 and limited range, so that every decoder makes the same colours of it.

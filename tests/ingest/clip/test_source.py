@@ -1,0 +1,157 @@
+"""Videos are read by the time at which pictures are shown, whatever the file looks like."""
+
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from wnv.ingest.clip.source import DamagedVideoError, SourceVideo, TimedFrame, constant_rate, on_grid
+from wnv.ingest.tasks import StageError
+
+
+def _numbers(source: SourceVideo, numbers_of: Callable, start_s: float = 0.0, end_s: float | None = None) -> list[int]:
+    return numbers_of(timed.frame.to_ndarray(format="rgb24") for timed in source.frames(start_s, end_s))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi"])
+def test_frames_between_two_times(
+    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable, suffix: str
+) -> None:
+    codec = {".avi": "mpeg4"}.get(suffix, "libx264")
+    options = {"g": "10"} | ({"bf": "2"} if codec == "libx264" else {})
+    source = SourceVideo(write_video(tmp_path / f"a{suffix}", numbered(range(60)), codec=codec, options=options))
+    found = _numbers(source, numbers_of, 1.0, 1.5)
+    assert found[-15:] == list(range(30, 45))
+    assert found == list(range(found[0], 45))  # from the key frame before
+    assert _numbers(source, numbers_of) == list(range(60))
+
+
+@pytest.mark.parametrize("first", [-7, 12])
+def test_edit_lists_are_honoured(
+    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable, first: int
+) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(range(40)), pts=count(first), options={"g": "40", "bf": "2"})
+    times = [
+        (timed.time_s, number) for timed, number in zip(SourceVideo(path).frames(), count(max(0, -first)), strict=False)
+    ]
+    assert times[0][0] == Fraction(max(0, first), 30)
+    assert len(times) == 40 - max(0, -first)
+    assert _numbers(SourceVideo(path), numbers_of)[0] == max(0, -first)
+    assert SourceVideo(path).duration_s == pytest.approx((40 + first) / 30, abs=0.05)
+
+
+def _timed(times: list[float]) -> list[TimedFrame]:
+    frames = []
+    for number, time in enumerate(times):
+        frame = av.VideoFrame(16, 16, "gray")
+        frame.pts = number
+        frames.append(TimedFrame(time_s=Fraction(time).limit_denominator(10**6), frame=frame))
+    return frames
+
+
+@pytest.mark.parametrize("fps", [Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(25)])
+@pytest.mark.parametrize("digits", [3, 6])
+def test_a_constant_rate_stays_as_it_is(fps: Fraction, digits: int) -> None:
+    times = [round(float(5 + i / fps), digits) for i in range(500)]  # matroska counts in milliseconds
+    shown = list(on_grid(iter(_timed(times)), origin_s=Fraction(str(times[0])), fps=fps))
+    assert [moment.frame.pts for moment in shown] == list(range(500))
+    assert not any(moment.repeated for moment in shown)
+
+
+def test_a_varying_rate_becomes_a_constant_one() -> None:
+    shown = list(on_grid(iter(_timed([0, 0.1, 0.4, 0.42, 0.5])), origin_s=Fraction(0), fps=Fraction(10)))
+    assert [moment.frame.pts for moment in shown] == [0, 1, 1, 1, 3, 4]
+    assert [moment.repeated for moment in shown] == [False, False, True, True, False, False]
+
+
+def test_every_second_frame_of_twice_the_rate() -> None:
+    shown = list(on_grid(iter(_timed([i / 60 for i in range(60)])), origin_s=Fraction(0), fps=Fraction(30)))
+    assert [moment.frame.pts for moment in shown] == list(range(0, 60, 2))
+
+
+@pytest.mark.parametrize(
+    ("average", "expected"),
+    [
+        (Fraction(2997, 100), Fraction(30000, 1001)),
+        (Fraction(1454080, 72773), Fraction(20)),
+        (Fraction(60), Fraction(30)),
+        (Fraction(60000, 1001), Fraction(30000, 1001)),
+        (Fraction(50), Fraction(25)),
+        (Fraction(120), Fraction(30)),
+        (Fraction(24000, 1001), Fraction(24000, 1001)),
+        (Fraction(2735, 100), Fraction(27)),
+        (Fraction(40), Fraction(30)),
+        (Fraction(1, 2), Fraction(1)),
+    ],
+)
+def test_the_rate_of_a_clip(average: Fraction, expected: Fraction) -> None:
+    assert constant_rate(average, 30) == expected
+
+
+def test_what_comes_before_damage_is_good(tmp_path: Path, write_video: Callable, numbered: Callable) -> None:
+    path = write_video(
+        tmp_path / "a.mp4", numbered(range(90)), options={"g": "10", "bf": "0"}, muxer={"movflags": "faststart"}
+    )
+    data = path.read_bytes()
+    start = data.index(b"mdat")
+    path.write_bytes(data[: start + (len(data) - start) * 2 // 3])
+    frames = []
+    with pytest.raises(DamagedVideoError, match=r"a\.mp4"):
+        deque((frames.append(timed.time_s) for timed in SourceVideo(path).frames()), maxlen=0)
+    assert 30 <= len(frames) <= 75
+    assert frames == [Fraction(i, 30) for i in range(len(frames))]
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "corrupt"), (b"hello" * 999, "corrupt")])
+def test_files_that_are_no_video(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(StageError, match=r"a\.mp4 \(\d+ bytes\) is no readable video") as caught:
+        SourceVideo(path)
+    assert (caught.value.outcome.state, caught.value.outcome.reason) == ("refused", reason)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(StageError, match="no video stream") as caught:
+        SourceVideo(tmp_path / "a.mp4")
+    assert caught.value.outcome.reason == "no_video"
+
+
+def test_a_missing_file_may_come_back(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="fetch it again") as caught:
+        SourceVideo(tmp_path / "a.mp4")
+    assert caught.value.outcome.state == "failed"
+
+
+def test_interlaced_video_is_deinterlaced(
+    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable
+) -> None:
+    path = write_video(
+        tmp_path / "a.mpg",
+        numbered(range(30)),
+        codec="mpeg2video",
+        fps=25,
+        options={"flags": "+ildct+ilme", "top": "1"},
+    )
+    first = next(SourceVideo(path).frames()).frame
+    assert not first.interlaced_frame
+    assert _numbers(SourceVideo(path), numbers_of)[:28] == list(range(28))
+
+
+def test_key_frames_of_some_moments(
+    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable
+) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(range(90)), options={"g": "30", "sc_threshold": "0"})
+    frames = SourceVideo(path).key_frames([0.5, 1.2, 2.9])
+    assert numbers_of(frame.to_ndarray(format="rgb24") for frame in frames) == [0, 30, 60]
