@@ -1,7 +1,11 @@
 """Sums over the ledger's rows, and which of many items are shown."""
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from wnv.ingest.ledger import Row
 from wnv.ingest.report.details import items
@@ -9,9 +13,12 @@ from wnv.ingest.report.facts import gather
 from wnv.ingest.report.reasons import explain
 from wnv.ingest.tasks import STAGES
 
+CONF = Path(__file__).parents[3] / "conf" / "ingest"
+
 CODES = """gone geo login premium preview risk_control transient unsupported forbidden_address wrong_length too_large
 corrupt empty_file too_short too_dark no_parallax few_frames no_video few_registered reprojection low_parallax focal
-jump no_model timeout crashed out_of_memory error no_space read_only denied redo changed""".split()
+jump no_model timeout crashed out_of_memory error no_space read_only denied redo retry changed
+missing missing_file node_lost""".split()
 
 
 def row(number: int, **changes: Any) -> Row:
@@ -60,3 +67,17 @@ def test_every_reason_has_words() -> None:
             assert "retry=" not in way_out or f"retry=[{code}]" in way_out
     assert unknown[1] == "Try again: `retry=[brand_new]`."
     assert explain("fetch", "corrupt") != explain("clip", "corrupt")
+
+
+def test_the_settings_that_are_named_exist() -> None:
+    named = {
+        name
+        for stage in STAGES
+        for code in CODES
+        for name in re.findall(r"`((?:fetch|clip|pose|pack)\.[\w.]+)=", explain(stage, code)[1])
+    }
+    assert len(named) > 8
+    for name in named:
+        group, _, setting = name.partition(".")
+        (file,) = (CONF / group).glob("*.yaml")
+        assert OmegaConf.select(OmegaConf.load(file), setting, default="absent") != "absent", name

@@ -67,6 +67,14 @@ def test_thumbnails_are_small_and_in_order_of_time(tmp_path: Path, orbit: Callab
     assert greys == [2, 7, 12, 17]
 
 
+def test_upright_scenes_show_three_frames(tmp_path: Path, orbit: Callable) -> None:
+    K = np.array([[50.0, 0, 18], [0, 50, 32], [0, 0, 1]])
+    frames = tuple(Frame(time_s=t, K=K, camtoworld=pose) for t, pose in enumerate(orbit(9)))
+    info = SceneInfo(id="phone", kind="static", width=36, height=64, frames=frames)
+    write_scene(tmp_path, info, (np.zeros((64, 36, 3), dtype=np.uint8) for _ in frames))
+    assert len(exhibit(tmp_path, entry("phone", file="phone.zip")).thumbnails) == 3
+
+
 def test_noise_does_not_make_the_page_large(tmp_path: Path, orbit: Callable) -> None:
     rng = np.random.default_rng(0)
     K = np.array([[500.0, 0, 200], [0, 500, 200], [0, 0, 1]])

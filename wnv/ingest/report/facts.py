@@ -224,7 +224,7 @@ def pose_statistics(result: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
     if result.get("num_frames") and "num_registered" in result:
-        numbers["registered_ratio"] = result["num_registered"] / result["num_frames"]
+        numbers.setdefault("registered_ratio", result["num_registered"] / result["num_frames"])
     return numbers
 
 

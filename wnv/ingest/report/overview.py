@@ -14,7 +14,6 @@ from wnv.ingest.report.reasons import explain
 from wnv.ingest.report.words import (
     CODE_LENGTH,
     KEY_LENGTH,
-    MESSAGE_LENGTH,
     STATE_WORDS,
     badge,
     duration,
@@ -45,6 +44,7 @@ _MEASURES: dict[str, tuple[str, str, float, bool]] = {
 _NUM_EXTREMES = 5
 _MAX_REASONS = 40
 _MAX_VERSIONS = 6
+_VERSION_LENGTH = 2000
 
 
 def header(root: Path, facts: Facts, *, now: datetime) -> Markup:
@@ -227,7 +227,7 @@ def made_with(facts: Facts) -> Markup | None:
     for name, stage in facts.stages.items():
         for text, count in stage.versions.most_common(_MAX_VERSIONS):
             lines = [
-                pairs(foreign(key, limit=CODE_LENGTH), foreign(value, limit=MESSAGE_LENGTH))
+                pairs(foreign(key, limit=CODE_LENGTH), foreign(value, limit=_VERSION_LENGTH))
                 for key, value in sorted(json.loads(text).items())
             ]
             if lines:

@@ -4,7 +4,7 @@ from wnv.ingest.tasks import StageName
 
 _NOTHING = "Nothing to do."
 _AGAIN = "Try again: `retry={code}`."
-_OTHER_POSE = "Other settings of pose may help, then `retry={code}`."
+_ON = "The next run does it."
 
 # Meaning, then the way out: settings stand in backticks, {code} is the reason as `retry` takes it. A key with its stage
 # wins over the code alone.
@@ -28,11 +28,11 @@ _REASONS: dict[str, tuple[str, str]] = {
     ),
     "risk_control": (
         "The site took the downloader for a robot and asked it to wait.",
-        "Wait some hours; cookies and longer pauses help. Then `retry={code}`.",
+        "Wait some hours; cookies help, and longer pauses: `fetch.request_pause_s=5` `retry={code}`.",
     ),
     "transient": ("The network or the site failed, at every try.", _AGAIN),
     "unsupported": (
-        "The downloader does not know this kind of page.",
+        "The downloader can do nothing with this page.",
         "A newer yt-dlp may: upgrade it, then `retry={code}`.",
     ),
     "forbidden_address": (
@@ -40,33 +40,64 @@ _REASONS: dict[str, tuple[str, str]] = {
         "If you trust the host: `fetch.hosts=[...]` `retry={code}`.",
     ),
     "wrong_length": ("What came is shorter or longer than the video is said to be.", _AGAIN),
-    "too_large": ("The video is larger than the settings of fetch allow.", "Allow more, then `retry={code}`."),
+    "too_large": ("The video is larger than one may be.", "Allow more: `fetch.max_gb=...` `retry={code}`."),
     "empty_file": ("The file holds nothing.", _AGAIN),
     "fetch/corrupt": ("What came cannot be decoded.", _AGAIN),
+    "pack/corrupt": ("The clip or its poses cannot be read.", "Make them anew: `redo=[clip,pose]` with `keys=[...]`."),
     "corrupt": ("The video cannot be decoded.", "Fetch it anew: `redo=[fetch]` with `keys=[...]`."),
+    "missing_file": ("The video is not there any more.", "Fetch it anew: `redo=[fetch]` with `keys=[...]`."),
+    "missing": ("What it is made from, or what was made, is not there any more.", "Run again: it is made anew."),
     "too_short": (
         "Nothing long enough is left between the cuts.",
-        "Ask for less with the settings of clip, then `retry={code}`.",
+        "Ask for less: `clip.rules.min_s=1` `retry={code}`.",
     ),
-    "too_dark": ("The picture is too dark to be of use.", _NOTHING),
+    "too_dark": (
+        "The picture is too dark to be of use.",
+        "Ask for less: `clip.rules.min_brightness=0.04` `retry={code}`.",
+    ),
     "no_parallax": ("The camera stands still or only turns: no depth can be learned from it.", _NOTHING),
     "few_frames": ("There are too few frames.", _NOTHING),
-    "no_video": ("There is no video in the file.", _NOTHING),
-    "few_registered": ("Too few frames found their place: blur, bare walls or a moving crowd.", _OTHER_POSE),
-    "reprojection": ("The cameras do not fit the points they see well enough.", _OTHER_POSE),
-    "low_parallax": ("Everything is seen from nearly one direction: depth would be a guess.", _NOTHING),
-    "focal": ("The focal length that came out is no real camera's.", _OTHER_POSE),
-    "jump": ("The camera path jumps: a cut was missed, or two places were taken for one.", _OTHER_POSE),
-    "no_model": ("No reconstruction could be started: too little texture or movement.", _OTHER_POSE),
-    "timeout": ("It took longer than allowed.", "Allow more time, then `retry={code}`."),
-    "crashed": ("The process that worked on it died, more than once.", "Its message may say why. " + _AGAIN),
-    "out_of_memory": ("It needed more memory than allowed.", "Fewer workers or a higher limit, then `retry={code}`."),
+    "no_video": ("There are no pictures in the file.", _NOTHING),
+    "few_registered": (
+        "Too few frames found their place: blur, bare walls or a moving crowd.",
+        "Ask for less: `pose.filters.min_registered=0.5` `retry={code}`.",
+    ),
+    "reprojection": (
+        "The cameras do not fit the points they see well enough.",
+        "Ask for less: `pose.filters.max_reprojection_px=2` `retry={code}`.",
+    ),
+    "low_parallax": (
+        "Everything is seen from nearly one direction: depth would be a guess.",
+        "Ask for less: `pose.filters.min_parallax_deg=1.5` `retry={code}`.",
+    ),
+    "focal": (
+        "The lens that came out is no real camera's.",
+        "Another `pose.estimator.camera_model=...` may do: `retry={code}`.",
+    ),
+    "jump": (
+        "The camera path jumps: a cut was missed, or two places were taken for one.",
+        "More frames may do: `pose.max_frames=96` `retry={code}`.",
+    ),
+    "no_model": (
+        "No reconstruction could be started: too little texture or movement.",
+        "More features may do: `pose.estimator.num_features=8192` `retry={code}`.",
+    ),
+    "pose/timeout": ("It took longer than allowed.", "Allow more: `pose.time_limit_s=3600` `retry={code}`."),
+    "pose/out_of_memory": (
+        "It needed more memory than allowed.",
+        "Allow more: `pose.memory_limit_gb=8` `retry={code}`.",
+    ),
+    "timeout": ("It took longer than allowed.", _AGAIN),
+    "out_of_memory": ("There was too little memory for it.", "With fewer workers: `retry={code}`."),
+    "crashed": ("The process that worked on it died, at every try.", "Its message may say why. " + _AGAIN),
+    "node_lost": ("The machine that worked on it was lost, at every try.", _AGAIN),
     "error": ("Something nobody foresaw; a bug, if it comes again.", "Read its message. " + _AGAIN),
-    "redo": ("It was done before and is to be done anew, as ordered.", "Run on."),
-    "changed": ("What it is made from has changed since it was done.", "Run on."),
-    "no_space": ("The disk was full: the run stopped, nothing was lost.", "Make room and run on."),
-    "read_only": ("The output folder cannot be written.", "Make it writable and run on."),
-    "denied": ("You may not write to the output folder.", "Change its rights and run on."),
+    "redo": ("It was done and is to be done anew, as ordered.", _ON),
+    "retry": ("It is to be tried again, as ordered.", _ON),
+    "changed": ("What it is made from has changed since it was done.", _ON),
+    "no_space": ("The disk was full: the run stopped, nothing was lost.", "Make room and run again."),
+    "read_only": ("The output folder cannot be written.", "Make it writable and run again."),
+    "denied": ("You may not write to the output folder.", "Change its rights and run again."),
 }
 
 
