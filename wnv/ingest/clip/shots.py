@@ -52,7 +52,7 @@ class ShotRules:
     min_shift: float = 0.01
     max_shift: float = 0.06
     cut_detector: CutDetector = "adaptive"
-    cut_threshold: float = 3.0
+    cut_threshold: float = 2.0
     cut_min_content: float = 15.0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,343 @@
+"""The stage as a whole: videos in, clips and reasons out."""
+
+import itertools
+import json
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wnv.ingest.clip.shots import ShotRules
+from wnv.ingest.clip.stage import ClipStage
+from wnv.ingest.layout import clip_id
+from wnv.ingest.tasks import Outcome, Task, run_task
+from wnv.scenes.video import open_video
+
+_DATA = Path(__file__).parents[3].parent / "shared" / "data"
+# Pictures with bars have no depth, and bars that change look like cuts.
+_ANYTHING = {"min_parallax": 0.0, "cut_detector": "none", "min_s": 0.5}
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Callable[..., Outcome]:
+    """Runs the stage on files; `rules` and `settings` differ from the defaults."""
+
+    def run(
+        *files: Path | str,
+        segments: Iterable[tuple[float, float]] = (),
+        starts: Iterable[float] = (0.0,),
+        ends: Iterable[float] = (1e6,),
+        rules: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Outcome:
+        stage = pickle.loads(pickle.dumps(ClipStage(rules=ShotRules(**(rules or {})), preset="ultrafast", **settings)))
+        parts = [
+            {"file": str(file), "start_s": start, "end_s": end}
+            for file, start, end in zip(files, starts, ends, strict=True)
+        ]
+        fetch = {"duration_s": None, "segments": [list(segment) for segment in segments], "parts": parts}
+        payload = {
+            "key": "bv:BV1xx411c7mD:p1",
+            "kind": "static",
+            "split": "val",
+            "title": "a",
+            "url": None,
+            "fetch": fetch,
+        }
+        outcome = run_task(stage, Task(stage="clip", item=payload["key"], root=tmp_path / "root", payload=payload))
+        json.dumps(outcome.result)
+        left = [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
+        assert {str(path.relative_to(tmp_path / "root")) for path in left} == {
+            clip["file"] for clip in outcome.result.get("clips", [])
+        }
+        return outcome
+
+    return run
+
+
+def _shown(tmp_path: Path, clip: dict[str, Any], numbers_of: Callable) -> list[int]:
+    with open_video(tmp_path / "root" / clip["file"]) as reader:
+        assert (reader.num_frames, reader.width, reader.height) == (clip["num_frames"], clip["width"], clip["height"])
+        assert reader.fps == Fraction(clip["fps"])
+        return numbers_of(reader.read(range(reader.num_frames)))
+
+
+def _reasons(outcome: Outcome) -> list[str]:
+    return [entry["reason"] for entry in outcome.result["dropped"]]
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
+def test_frames_show_their_time(
+    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable, fps: Fraction
+) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(range(150)), fps=fps, options={"bf": "2", "g": "50"})
+    outcome = cut(path, segments=[(101.0, 103.5)], starts=[100.0], ends=[106.0], rules=_ANYTHING)
+    (clip,) = outcome.result["clips"]
+    shown = _shown(tmp_path, clip, numbers_of)
+    assert [round((clip["start_s"] - 100 + i / Fraction(clip["fps"])) * fps) for i in range(len(shown))] == shown
+    assert 101.3 <= clip["start_s"] < 101.4
+    assert 103.1 < clip["end_s"] <= 103.2 + 1 / fps
+    assert clip["end_s"] - clip["start_s"] == pytest.approx(clip["num_frames"] / fps)
+    assert Fraction(clip["fps"]) == fps
+    assert clip["id"] == clip_id(clip["key"], clip["start_s"])
+    assert clip["file"] == f"clips/static/val/{clip['id']}.mp4"
+    assert clip["stats"]["num_duplicated"] == 0
+    assert outcome.num_bytes == (tmp_path / "root" / clip["file"]).stat().st_size
+
+
+def test_a_varying_rate(
+    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
+) -> None:
+    rng = np.random.default_rng(0)
+    ticks = np.cumsum(rng.choice([33, 33, 34, 50, 100], size=120)).tolist()  # milliseconds
+    path = write_video(tmp_path / "a.mp4", numbered(range(120)), pts=ticks, time_base=Fraction(1, 1000))
+    (clip,) = cut(path, segments=[(0.0, 99.0)], rules=_ANYTHING).result["clips"]
+    fps = Fraction(clip["fps"])
+    shown = _shown(tmp_path, clip, numbers_of)
+    for index, number in enumerate(shown):
+        moment = (clip["start_s"] + float(index / fps)) * 1000
+        assert ticks[number] <= moment + 250 / fps + 1e-6
+        assert number + 1 == len(ticks) or moment < ticks[number + 1]
+    assert clip["stats"]["num_duplicated"] == sum(a == b for a, b in itertools.pairwise(shown)) > 0
+
+
+def test_an_edit_list(
+    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
+) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(range(100)), pts=itertools.count(-20), options={"bf": "2"})
+    (clip,) = cut(path, segments=[(0.0, 9.0)], rules=_ANYTHING | {"trim_s": 0.0}).result["clips"]
+    assert clip["start_s"] == 0.0
+    assert _shown(tmp_path, clip, numbers_of) == list(range(20, 100))
+
+
+def test_sixty_frames_become_thirty(
+    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
+) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(range(120)), fps=60)
+    (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.4}).result["clips"]
+    shown = _shown(tmp_path, clip, numbers_of)
+    assert shown == list(range(shown[0], shown[-1] + 1, 2))
+    assert clip["fps"] == "30"
+    (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.4}, fps="15").result["clips"]
+    assert set(np.diff(_shown(tmp_path, clip, numbers_of))) == {4}
+
+
+def _chain(*shots: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    return itertools.chain(*shots)
+
+
+def test_shots_are_told_apart(
+    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable, texture: Callable
+) -> None:
+    still = texture(9, height=108, width=192)
+    rng = np.random.default_rng(0)
+    tripod = (np.clip(still.astype(int) + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(75))
+    path = write_video(
+        tmp_path / "a.mp4",
+        _chain(
+            moving(75, seed=1, speeds=(1.0, 2.0, 4.0)),
+            moving(30, seed=2, speeds=(1.0, 2.0, 4.0)),
+            moving(75, seed=3, speeds=(2.0,)),
+            tripod,
+            [image // 16 for image in moving(75, seed=4, speeds=(1.0, 2.0, 4.0))],
+            [texture(5, height=108, width=192)] * 75,
+            moving(100, seed=6, speeds=(1.0, 2.0, 4.0)),
+        ),
+        fps=25,
+    )
+    outcome = cut(path, segments=[(0.0, 20.2)])
+    clips = outcome.result["clips"]
+    assert [(clip["start_s"], clip["end_s"]) for clip in clips] == [
+        (pytest.approx(0.32), pytest.approx(2.68)),
+        (pytest.approx(16.52), pytest.approx(19.88)),
+    ]
+    assert _reasons(outcome) == ["too_short", "no_parallax", "no_parallax", "too_dark", "frozen"]
+    assert [entry["start_s"] for entry in outcome.result["dropped"]] == [3.0, 4.52, 7.52, 10.52, 13.52]
+    assert all(clip["stats"]["parallax"] > 0.2 for clip in clips)
+    assert outcome.result["dropped"][1]["stats"]["parallax"] < 0.05
+    assert outcome.message == "1 too_short, 2 no_parallax, 1 too_dark, 1 frozen"
+
+
+def test_long_shots_are_divided_evenly(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
+    path = write_video(tmp_path / "a.mp4", moving(150, speeds=(1.0, 2.0, 4.0)), fps=25)
+    clips = cut(path, segments=[(0.0, 6.0)], rules={"max_s": 2.0, "min_s": 1.0}).result["clips"]
+    assert [clip["num_frames"] for clip in clips] == [44, 45, 45]
+    assert [a["end_s"] - b["start_s"] for a, b in itertools.pairwise(clips)] == pytest.approx([0, 0])
+
+
+def test_settings_of_clips(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
+    path = write_video(tmp_path / "a.mp4", moving(80, speeds=(1.0, 2.0, 4.0)), fps=25, rotation=90)
+    (clip,) = cut(path, short_side=64).result["clips"]
+    assert (clip["width"], clip["height"]) == (64, 114)
+    first = (tmp_path / "root" / clip["file"]).read_bytes()
+    cut(path, short_side=64)
+    assert (tmp_path / "root" / clip["file"]).read_bytes() == first
+
+
+def test_poses_of_an_earlier_clip_go(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
+    path = write_video(tmp_path / "a.mp4", moving(80, speeds=(1.0, 2.0, 4.0)), fps=25)
+    (clip,) = cut(path).result["clips"]
+    (tmp_path / "root" / clip["file"]).with_suffix(".json").write_text("{}")
+    cut(path)  # sees that no other file is left
+
+
+def test_parts_and_what_is_missing(
+    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
+) -> None:
+    one = write_video(tmp_path / "one.mp4", numbered(range(60)), fps=25)
+    two = write_video(tmp_path / "two.mp4", numbered(range(100, 160)), fps=25)
+    (tmp_path / "zero.mp4").write_bytes(b"")
+    outcome = cut(
+        one,
+        two,
+        tmp_path / "zero.mp4",
+        segments=[(10.0, 12.0), (50.0, 52.0), (70.0, 75.0)],
+        starts=[10.0, 50.0, 90.0],
+        ends=[12.4, 52.4, 92.0],
+        rules=_ANYTHING,
+    )
+    shown = [_shown(tmp_path, clip, numbers_of) for clip in outcome.result["clips"]]
+    assert [numbers[0] for numbers in shown] == [8, 108]
+    assert _reasons(outcome) == ["corrupt", "not_fetched"]
+
+
+def test_what_comes_before_damage_is_used(
+    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable
+) -> None:
+    path = write_video(
+        tmp_path / "a.mp4", numbered(range(150)), fps=25, options={"g": "10"}, muxer={"movflags": "faststart"}
+    )
+    data = path.read_bytes()
+    start = data.index(b"mdat")
+    path.write_bytes(data[: start + (len(data) - start) * 2 // 3])
+    outcome = cut(path, segments=[(0.0, 6.0)], rules=_ANYTHING)
+    (clip,) = outcome.result["clips"]
+    assert 2 < clip["end_s"] < 5
+    (entry,) = outcome.result["dropped"]
+    assert (entry["reason"], entry["end_s"]) == ("corrupt", 6.0)
+    assert clip["end_s"] <= entry["start_s"] < 5
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path, write, numbers: path.write_bytes(b""), "corrupt"),
+        (lambda path, write, numbers: path.write_bytes(b"<html>not found</html>" * 100), "corrupt"),
+        (lambda path, write, numbers: write(path, numbers([1])), "few_frames"),
+        (lambda path, write, numbers: write(path, numbers(range(30))), "too_short"),
+    ],
+)
+@pytest.mark.parametrize("segments", [(), ((0.0, 5.0),)])
+def test_videos_that_give_nothing(
+    tmp_path: Path,
+    cut: Callable,
+    write_video: Callable,
+    numbered: Callable,
+    make: Callable,
+    reason: str,
+    segments: tuple,
+) -> None:
+    make(tmp_path / "a.mp4", write_video, numbered)
+    outcome = cut(tmp_path / "a.mp4", segments=segments, rules={"cut_detector": "none"})  # bars look like cuts
+    assert (outcome.state, outcome.reason) == ("refused", reason)
+    assert outcome.message
+
+
+def test_high_dynamic_range(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
+    hdr = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+    images = (image.astype(np.uint16) * 166 for image in moving(70, speeds=(1.0, 2.0, 4.0)))  # up to 0.65: 380 cd/m2
+    path = write_video(
+        tmp_path / "a.mp4",
+        images,
+        fps=25,
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        picture_format="rgb48le",
+        colours=hdr,
+        options={"x265-params": "log-level=none:pools=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"},
+    )
+    (clip,) = cut(path, segments=[(0.0, 2.8)]).result["clips"]
+    assert clip["stats"]["tone_mapped"]
+    with open_video(tmp_path / "root" / clip["file"]) as reader:
+        image = reader.read([20])[0]
+    assert 230 < np.percentile(image, 99) <= 255
+    assert np.percentile(image, 1) < 20
+
+
+def test_a_long_video_without_marks(
+    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable, texture: Callable
+) -> None:
+    depth = {"speeds": (1.0, 2.0, 4.0)}
+    shots = [moving(100, seed=1, **depth), [texture(2, height=108, width=192)] * 100]  # 4 s each
+    path = write_video(
+        tmp_path / "a.mp4",
+        _chain(*shots, moving(100, seed=3, **depth), moving(100, seed=4, **depth)),
+        fps=25,
+        options={"g": "12"},
+    )
+    outcome = cut(path, rules={"min_s": 1.0, "max_s": 2.0}, max_clips=2)
+    clips = outcome.result["clips"]
+    assert len(clips) == 2
+    assert clips[0]["end_s"] < 4
+    assert 8 < clips[1]["start_s"] < clips[1]["end_s"] < 16
+    assert all(clip["end_s"] - clip["start_s"] <= 2 for clip in clips)
+
+
+def test_too_many_clips_of_a_short_video(
+    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable
+) -> None:
+    shots = [moving(40, seed=seed, speeds=(1.0, 2.0, 4.0)) for seed in range(4)]
+    path = write_video(tmp_path / "a.mp4", _chain(*shots), fps=25)
+    outcome = cut(path, rules={"min_s": 0.7, "max_s": 5.0}, max_clips=2)
+    assert [clip["start_s"] for clip in outcome.result["clips"]] == [pytest.approx(1.92), pytest.approx(5.12)]
+    assert _reasons(outcome) == ["surplus", "surplus"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"short_side": 361}, "short_side must be an even number"),
+        ({"fps": 0.0}, "fps and max_fps must be positive"),
+        ({"preset": "best"}, "preset must be one of ultrafast"),
+        ({"crf": 60}, r"crf must lie in 0\.\.51"),
+        ({"threads": 0}, "threads must be at least 1"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClipStage(rules=ShotRules(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"min_s": 30.0}, "min_s must be positive and at most max_s"),
+        ({"trim_s": -1.0}, "trim_s must not be negative"),
+        ({"min_shift": 0.2}, "min_shift < max_shift"),
+        ({"min_frames": 1}, "min_frames must be at least 2"),
+    ],
+)
+def test_rules_are_checked(rules: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShotRules(**rules)
+
+
+def test_versions_name_settings_and_tools() -> None:
+    versions = ClipStage(rules=ShotRules()).versions()
+    assert versions["short_side"] == "360"
+    assert versions["min_parallax"] == "0.08"
+    assert {"av", "opencv-python-headless", "scenedetect-headless"} <= versions.keys()
+
+
+@pytest.mark.parametrize(("name", "num_frames"), [("teddy", 120), ("bear", 60)])
+def test_real_videos_with_depth_are_kept(cut: Callable, name: str, num_frames: int) -> None:
+    path = _DATA / f"{name}.mp4"
+    if not path.is_file():
+        pytest.skip(f"../shared/data/{name}.mp4 is not on this machine")
+    (clip,) = cut(path).result["clips"]
+    assert clip["num_frames"] >= num_frames
+    assert clip["stats"]["parallax"] > 0.1
