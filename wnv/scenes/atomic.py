@@ -117,7 +117,12 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # a system without /proc
+        return True
+    # A dead process is listed until its parent asks how it ended: in a container perhaps for ever.
+    return state != "Z"
 
 
 def _sync_folder(folder: Path) -> None:
