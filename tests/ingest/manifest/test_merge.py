@@ -3,7 +3,7 @@
 import time
 
 from wnv.ingest.manifest.line import ManifestLine
-from wnv.ingest.manifest.merge import merge_lines
+from wnv.ingest.manifest.merge import mark_same_titles, merge_lines
 
 
 def line(
@@ -65,3 +65,17 @@ def test_one_video_ten_thousand_times_takes_no_time() -> None:
     (merged,) = merge_lines([line("ep:1", row=row, segments=((float(row), row + 0.5),)) for row in range(10_000)])
     assert len(merged.rows) == 10_000
     assert time.perf_counter() - start < 5
+
+
+def test_short_links_with_the_title_of_another_video_are_marked() -> None:
+    lines = [
+        line("b23:AbCdEf1", title="【4K】Town", codes=("short_link",)),
+        line("ep:1", title="4k town"),
+        line("b23:AbCdEf2", title="other"),
+        line("b23:AbCdEf3", title=""),
+        line(None, title="other"),
+    ]
+    marked = mark_same_titles(lines)
+    assert marked[0].codes == ("short_link", "same_title")
+    assert marked[1:] == lines[1:]
+    assert mark_same_titles(marked) == marked

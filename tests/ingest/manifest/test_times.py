@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wnv.ingest.manifest.codes import CODES
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.times import merge_segments, read_segments, read_time, settle_segments
 
@@ -158,6 +159,7 @@ def check(marked, duration_s: float) -> None:
         ends = [bound for segment in segments for bound in segment]
         assert all(first < second for first, second in itertools.pairwise(ends))
         assert all(bound >= 0 for bound in ends)
+    assert set(marked.codes) <= CODES.keys()
     settled, _ = settle_segments(line(marked.segments, marked.other_segments), duration_s)
     assert all(start_s < end_s <= duration_s for start_s, end_s in settled)
 

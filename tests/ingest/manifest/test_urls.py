@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wnv.ingest.manifest.bilibili_id import av_to_bv
+from wnv.ingest.manifest.codes import CODES, REFUSAL_CODES
 from wnv.ingest.manifest.urls import read_address, split_title
 
 BV = "BV1vj411L7Dq"
@@ -186,8 +187,9 @@ PIECES = st.sampled_from([*WORDS, BV, " ", "\n"])
 def test_any_cell_is_read_into_something_sound(cell: str) -> None:
     address = read_address(cell)
     assert (address.key is None) == (address.url is None)
+    assert set(address.codes) <= CODES.keys()
     if address.key is None:
-        assert address.codes
+        assert address.codes[-1] in REFUSAL_CODES
         return
     form, _, rest = address.key.partition(":")
     assert form in ("bv", "ep", "b23", "url")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wnv.ingest.manifest.codes import LINE_CODES
 from wnv.ingest.manifest.jsonl import encode_json, read_lines, write_lines
 from wnv.ingest.manifest.line import ManifestLine
-from wnv.ingest.manifest.merge import merge_lines
+from wnv.ingest.manifest.merge import mark_same_titles, merge_lines
 from wnv.ingest.manifest.metadata import published_metadata
 from wnv.ingest.manifest.short_links import Opener, resolve_short_links
 from wnv.ingest.manifest.table import guess_kind, read_table
@@ -66,12 +67,14 @@ def make_manifest(
     files: list[dict[str, Any]] = []
     names = _names(sources)
     for source, name, source_kind in zip(sources, names, kinds, strict=True):
-        lines, about = _read(source, name, source_kind)
+        lines, about, codes = _read(source, name, source_kind)
         rows += lines
-        files.append(about)
+        counts = Counter(codes) + Counter(code for line in lines for code in line.codes if code not in LINE_CODES)
+        files.append({**about, "num_rows": len(lines), "codes": dict(sorted(counts.items()))})
     lines = merge_lines(rows)
     if lock_file is not None:
         lines = resolve_short_links(lines, lock_file=lock_file, opener=opener)
+    lines = mark_same_titles(lines)
     result = ManifestResult(lines=lines, report=make_report(lines, files))
     if out is not None and report_out is not None:
         write_lines(out, lines, overwrite=overwrite)
@@ -82,17 +85,20 @@ def make_manifest(
 
 
 def make_report(lines: Iterable[ManifestLine], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts over lines: rows read, lines, keys, segments, seconds marked, and how often each code is there.
+    """Counts: rows read, lines, keys, segments, seconds marked, and how often each code is there.
+
+    Codes count rows, those of a file as a whole count files, and those that come of looking at all rows count lines.
 
     Args:
         lines: Canonical lines.
-        files: What is to be said about each source: `num_rows`, `codes` of the file as a whole, and more.
+        files: What is to be said about each source: `num_rows`, `codes` with their counts, and more.
     """
     lines = list(lines)
     keyed = [line for line in lines if line.key is not None]
     spans = [span for line in keyed for span in line.segments]
-    codes = Counter(code for line in lines for code in line.codes)
-    codes.update(code for file in files for code in file["codes"])
+    codes = Counter(code for line in lines for code in line.codes if code in LINE_CODES)
+    for file in files:
+        codes.update(file["codes"])
     return {
         "num_rows": sum(file["num_rows"] for file in files),
         "num_lines": len(lines),
@@ -124,18 +130,20 @@ def _names(sources: Sequence[Path]) -> list[str]:
     return [source.name if counts[source.name] == 1 else str(source) for source in sources]
 
 
-def _read(source: Path, name: str, kind: SceneKind | None) -> tuple[list[ManifestLine], dict[str, Any]]:
+def _read(
+    source: Path, name: str, kind: SceneKind | None
+) -> tuple[list[ManifestLine], dict[str, Any], tuple[str, ...]]:
+    """Lines of a source, what is to be said about it, and the codes of the file as a whole."""
     if source.is_dir():
         if kind is None:
             raise ValueError(f"{source}: a folder does not say what its videos show; set kind=static or kind=dynamic")
-        return read_videos(source, kind=kind)
+        return *read_videos(source, kind=kind), ()
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
     if source.suffix.lower() == ".jsonl":
-        lines = read_lines(source)
-        return lines, {"file": str(source), "num_rows": len(lines), "codes": []}
+        return read_lines(source), {"file": str(source)}, ()
     table = read_table(source, kind=kind or guess_kind(source), name=name)
-    return table.lines, table.report
+    return table.lines, table.report, table.codes
 
 
 def _check_outputs(paths: Sequence[Path], sources: Sequence[Path], overwrite: bool) -> None:

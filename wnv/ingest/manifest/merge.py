@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.times import merge_segments
-from wnv.ingest.manifest.titles import same_title
+from wnv.ingest.manifest.titles import letters_of, same_title
 
 
 def merge_lines(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
@@ -23,6 +23,24 @@ def merge_lines(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
             places[line.key] = len(groups)
         groups.append([line])
     return [_merge(group) if len(group) > 1 else group[0] for group in groups]
+
+
+def mark_same_titles(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
+    """Give lines of short links a code, `same_title`, where another video has the same title: likely it is the same.
+
+    Until it is known where the links lead, two lines of one video may end up on both sides of a split.
+    """
+    lines = list(lines)
+    keys: dict[str, set[str]] = {}
+    for line in lines:
+        if line.key is not None and line.title:
+            keys.setdefault(letters_of(line.title), set()).add(line.key)
+    return [
+        replace(line, codes=tuple(dict.fromkeys((*line.codes, "same_title"))))
+        if line.key is not None and line.key.startswith("b23:") and len(keys.get(letters_of(line.title), ())) > 1
+        else line
+        for line in lines
+    ]
 
 
 def _merge(group: list[ManifestLine]) -> ManifestLine:

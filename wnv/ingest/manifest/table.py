@@ -100,14 +100,7 @@ def read_table(path: Path, *, kind: SceneKind, name: str | None = None) -> Table
             )
         lines.append(read_row(cells, columns, kind=kind, file=name or path.name, row=len(lines) + 1))
     codes = (*(["gb18030"] if encoding == "gb18030" else []), *columns.codes)
-    report = {
-        "file": str(path),
-        "kind": kind,
-        "encoding": encoding,
-        "header": header,
-        "num_rows": len(lines),
-        "codes": list(codes),
-    }
+    report = {"file": str(path), "kind": kind, "encoding": encoding, "header": header}
     return Table(lines=lines, report=report, codes=codes)
 
 

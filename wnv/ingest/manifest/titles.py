@@ -35,10 +35,11 @@ def clean_title(cell: str) -> tuple[str, tuple[str, ...]]:
 
 def same_title(first: str, second: str) -> bool:
     """Whether two titles differ in nothing but case, blanks and punctuation; an empty one differs from none."""
-    return not first or not second or _letters(first) == _letters(second)
+    return not first or not second or letters_of(first) == letters_of(second)
 
 
-def _letters(title: str) -> str:
+def letters_of(title: str) -> str:
+    """Letters and digits of a title in one case, by which titles are compared; the title itself where it has none."""
     normal = unicodedata.normalize("NFKC", title).casefold()
     return "".join(letter for letter in normal if letter.isalnum()) or normal
 

@@ -47,7 +47,7 @@ def read_videos(folder: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], d
         lines.append(line)
     if not lines:
         raise ValueError(f"{folder}: no video ({', '.join(sorted(SUFFIXES))}) among {num_others} files")
-    report = {"file": str(folder), "kind": kind, "num_rows": len(lines), "num_other_files": num_others, "codes": []}
+    report = {"file": str(folder), "kind": kind, "num_other_files": num_others}
     return lines, report
 
 
