@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from wnv.ingest.ledger import Row
+from wnv.ingest.records import Row
 from wnv.ingest.report.details import items
 from wnv.ingest.report.facts import gather
 from wnv.ingest.report.reasons import explain

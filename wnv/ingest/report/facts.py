@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from wnv.ingest.ledger import Row
+from wnv.ingest.records import Row
 from wnv.ingest.tasks import STAGES, StageName
 
 MAX_ITEMS_A_REASON = 200
