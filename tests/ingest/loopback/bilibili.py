@@ -99,8 +99,8 @@ class BilibiliPages:
             "baseUrl": media,
             "mimeType": "video/mp4",
             "codecs": "avc1.64001F",
-            "width": 192,
-            "height": 108,
+            "width": 128,
+            "height": 72,
             "frameRate": "25",
             "bandwidth": 100_000,
         }
@@ -155,8 +155,8 @@ class BilibiliPages:
             "baseUrl": media,
             "mimeType": "video/mp4",
             "codecs": "avc1.64001F",
-            "width": 192,
-            "height": 108,
+            "width": 128,
+            "height": 72,
         }
         info = {"timelength": round(duration_s * 1000), "dash": {"video": [stream], "audio": []}}
         answer = {"code": 0, "result": {"video_info": info, "play_check": {"play_detail": detail}}}

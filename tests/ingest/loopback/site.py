@@ -54,17 +54,20 @@ class Route:
     cookie: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Seen:
-    """A request as it came: method, path without query, query, headers by lower-case name, when, and bytes sent."""
+    """A request: method, path without query, query, headers by lower-case name, when it came, what was answered.
+
+    It is there before its answer goes out; the bytes are counted as they go.
+    """
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     time: float
-    status: int
-    num_bytes: int
+    status: int = 0
+    num_bytes: int = 0
 
 
 class LoopbackSite:
@@ -72,7 +75,7 @@ class LoopbackSite:
 
     Attributes:
         url: `http://127.0.0.1:PORT`.
-        seen: Requests, in the order in which they were answered.
+        seen: Requests, in the order in which they came.
     """
 
     def __init__(self) -> None:
@@ -157,28 +160,19 @@ class _Handler(BaseHTTPRequestHandler):
         with site._lock:
             route = site._routes.get(parts.path)
             status = self._trouble(route)
-        num_bytes = 0
-        try:
-            if status is not None:
-                status, num_bytes = status, self._send(status, b"<html>no</html>", "text/html", with_body=with_body)
-            else:
-                assert route is not None
-                status, num_bytes = self._give(route, query, with_body=with_body)
-        finally:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            seen = Seen(
+            self._seen = Seen(
                 method=self.command,
                 path=parts.path,
                 query=query,
-                headers=headers,
+                headers={name.lower(): value for name, value in self.headers.items()},
                 time=time.monotonic(),
-                status=status or 0,
-                num_bytes=num_bytes or self._sent,
             )
-            with site._lock:
-                site.seen.append(seen)
-
-    _sent = 0
+            site.seen.append(self._seen)
+        if status is not None:
+            self._send(status, b"<html>no</html>", "text/html", with_body=with_body)
+        else:
+            assert route is not None
+            self._give(route, query, with_body=with_body)
 
     def _trouble(self, route: Route | None) -> int | None:
         if route is None:
@@ -190,26 +184,27 @@ class _Handler(BaseHTTPRequestHandler):
         cookies = [cookie.strip() for cookie in self.headers.get("Cookie", "").split(";")]
         return 403 if route.cookie is not None and route.cookie not in cookies else None
 
-    def _give(self, route: Route, query: dict[str, str], *, with_body: bool) -> tuple[int, int]:
+    def _give(self, route: Route, query: dict[str, str], *, with_body: bool) -> None:
         if route.location is not None:
-            status = route.status if 300 <= route.status < 400 else 302
-            self.send_response(status)
+            self._seen.status = route.status if 300 <= route.status < 400 else 302
+            self.send_response(self._seen.status)
             self.send_header("Location", route.location)
             self.send_header("Content-Length", "0")
             self.end_headers()
-            return status, 0
+            return
         body = route.body
         content = body.read_bytes() if isinstance(body, Path) else body(query) if callable(body) else body
         span = self.headers.get("Range") if route.has_ranges else None
         if span is None:
-            return route.status, self._send(route.status, content, route.content_type, with_body=with_body, route=route)
+            self._send(route.status, content, route.content_type, with_body=with_body, route=route)
+            return
         first, _, last = span.removeprefix("bytes=").partition("-")
-        begin, end = int(first), min(int(last or len(content)) + bool(last), len(content))
+        begin, end = int(first), min(int(last) + 1 if last else len(content), len(content))
         if begin >= len(content):
-            return 416, self._send(416, b"", route.content_type, with_body=False)
+            self._send(416, b"", route.content_type, with_body=False)
+            return
         extra = {"Content-Range": f"bytes {begin}-{end - 1}/{len(content)}"}
-        part = content[begin:end]
-        return 206, self._send(206, part, route.content_type, with_body=with_body, route=route, extra=extra)
+        self._send(206, content[begin:end], route.content_type, with_body=with_body, route=route, extra=extra)
 
     def _send(
         self,
@@ -220,8 +215,9 @@ class _Handler(BaseHTTPRequestHandler):
         with_body: bool,
         route: Route | None = None,
         extra: dict[str, str] | None = None,
-    ) -> int:
+    ) -> None:
         route = route or Route()
+        self._seen.status = status
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         length = len(content) if route.claimed_length is None else route.claimed_length
@@ -232,11 +228,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if not with_body:
-            return 0
+            return
         cut = route.truncate_at is not None and len(content) > route.truncate_at and _take(route, "num_truncations")
         content = content[: route.truncate_at] if cut else content
         stall = route.stall_after is not None and len(content) > route.stall_after and _take(route, "num_stalls")
-        self._sent = 0
         for begin in range(0, len(content), 16384):
             block = content[begin : begin + 16384]
             if stall and begin + len(block) > (route.stall_after or 0):
@@ -245,14 +240,13 @@ class _Handler(BaseHTTPRequestHandler):
                 cut = True
                 break
             self.wfile.write(block)
-            self._sent += len(block)
+            self._seen.num_bytes += len(block)
             if route.drip is not None:
                 self.server.site.wait(len(block) / route.drip)
         if cut or length != len(content):
             self.close_connection = True
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
-        return self._sent
 
 
 def _take(route: Route, counter: str) -> bool:

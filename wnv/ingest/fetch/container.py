@@ -23,6 +23,8 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,
 # Those that say where their keyframes lie.
 _INDEXED = ("mov", "mp4", "matroska", "webm")
 
+_CLOCK_STARTS_ANYWHERE = ("mpegts", "mpeg", "flv")  # as the clip stage has it
+
 _SECOND = 1.0
 _MAX_BACK_S = 60.0
 
@@ -74,8 +76,9 @@ class VideoFacts:
         height: Pixels as coded, before any rotation.
         fps: Frames a second, on average.
         codec: As FFmpeg calls it.
-        duration_s: From the first frame to the end; None where the container does not say.
-        start_s: Time stamp of the first frame, by the container's clock.
+        duration_s: Source time of the end; None where the container does not say.
+        origin_s: The container's clock at source time zero: most clocks start there, and a first frame that comes
+            later is late; that of a transport stream starts anywhere.
     """
 
     width: int
@@ -83,7 +86,7 @@ class VideoFacts:
     fps: float
     codec: str
     duration_s: float | None
-    start_s: float
+    origin_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +131,13 @@ def open_video(source: Path | Readable) -> Iterator[VideoSource]:
 def video_facts(container: InputContainer, stream: VideoStream) -> VideoFacts:
     """What the container says."""
     start_s = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+    origin_s = 0.0
+    if container.format.name in _CLOCK_STARTS_ANYWHERE:
+        starts = [other.start_time * other.time_base for other in container.streams if other.start_time is not None]
+        origin_s = float(min(starts, default=0))
     duration_s = None
     if stream.duration:
-        duration_s = float(stream.duration * stream.time_base)
+        duration_s = float(stream.duration * stream.time_base) + max(0.0, start_s - origin_s)
     elif container.duration:
         duration_s = container.duration / av.time_base
     rate = stream.average_rate or stream.guessed_rate or 0
@@ -140,12 +147,12 @@ def video_facts(container: InputContainer, stream: VideoStream) -> VideoFacts:
         fps=float(rate),
         codec=stream.codec_context.name,
         duration_s=duration_s,
-        start_s=start_s,
+        origin_s=origin_s,
     )
 
 
 def check_ends(path: Path) -> float:
-    """Decode the first frames and the last ones of a file; give the time stamp where it ends, in seconds.
+    """Decode the first frames and the last ones of a file; give the source time where the last one ends, in seconds.
 
     Raises:
         MediaError: If they cannot be decoded, or if there is only one.
@@ -159,14 +166,17 @@ def check_ends(path: Path) -> float:
             if len(first) < 2:
                 raise MediaError("few_frames", "the video has one frame")
             facts = video_facts(container, stream)
-            end = facts.start_s + (facts.duration_s or 0.0)
-            container.seek(_pts(stream, max(facts.start_s, end - _SECOND)), stream=stream)
             last = None
-            for frame in container.decode(stream):
-                last = frame
+            for back_s in (_SECOND, _MAX_BACK_S, math.inf):  # further where no keyframe is found behind the aim
+                near_end_s = max(0.0, (facts.duration_s or 0.0) - back_s)
+                container.seek(_pts(stream, facts.origin_s + near_end_s), stream=stream)
+                for frame in container.decode(stream):
+                    last = frame
+                if last is not None:
+                    break
             if last is None or last.pts is None:
                 raise MediaError("corrupt", "the last frames cannot be decoded")
-            return float(last.pts * stream.time_base) + _frame_s(facts)
+            return float(last.pts * stream.time_base) + _frame_s(facts) - facts.origin_s
     except av.FFmpegError as error:
         raise MediaError("corrupt", f"frames cannot be decoded: {_text(error)}") from error
 
@@ -174,7 +184,7 @@ def check_ends(path: Path) -> float:
 def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | None:
     """Copy the frames between two source times into an mp4, from the last keyframe before them; no re-encoding.
 
-    Source time counts from the first frame of the source. Every frame of the span that the source holds is there and
+    Source time is the clock of a container that has an index. Every frame of the span that the source holds is there and
     decodes as in the source; before the span and after it there may be more.
 
     Returns:
@@ -185,12 +195,11 @@ def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | 
         OSError: If the file cannot be written.
     """
     container, stream = source
-    if not any(name in _INDEXED for name in container.format.name.split(",")):
+    if not _is_indexed(container):
         raise UncuttableError(f"a file in the format '{container.format.name}' has no index to seek by")
     facts = video_facts(container, stream)
-    begin, end = facts.start_s + start_s, facts.start_s + end_s
     try:
-        first, packets = _from_keyframe(container, stream, begin, facts.start_s)
+        first, packets = _from_keyframe(container, stream, start_s)
         if first is None or first.pts is None:
             return None
         first_s, first_pts, frame_s = _seconds(first, first.pts), first.pts, _frame_s(facts)
@@ -202,7 +211,7 @@ def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | 
                 for packet in chain([first], packets):
                     if packet.pts is None or packet.pts < first_pts:
                         continue  # pictures that lean on frames before the keyframe
-                    if _seconds(packet, packet.pts if packet.dts is None else packet.dts) >= end:
+                    if _seconds(packet, packet.pts if packet.dts is None else packet.dts) >= end_s:
                         break
                     length_s = _seconds(packet, packet.duration) if packet.duration else frame_s
                     last_s = max(last_s, _seconds(packet, packet.pts) + length_s)
@@ -219,25 +228,29 @@ def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | 
     with open_video(path) as (written, copy):
         zero = next(packet for packet in written.demux(copy) if packet.pts is not None)
         zero_s = first_s - _seconds(zero, zero.pts)
-    return Cut(path=path, start_s=zero_s - facts.start_s, end_s=last_s - facts.start_s)
+    return Cut(path=path, start_s=zero_s, end_s=last_s)
 
 
 def _from_keyframe(
-    container: InputContainer, stream: VideoStream, begin: float, origin: float
+    container: InputContainer, stream: VideoStream, time_s: float
 ) -> tuple[Packet | None, Iterator[Packet]]:
-    """The last keyframe at or before a time of the container's clock, and the packets that follow it."""
+    """The last keyframe at or before a time, or the first there is, and the packets that follow it."""
     back_s = 0.0
     while True:
-        target = max(origin, begin - back_s)
-        container.seek(_pts(stream, target), stream=stream)
+        target_s = max(0.0, time_s - back_s)
+        container.seek(_pts(stream, target_s), stream=stream)
         packets = (packet for packet in container.demux(stream) if packet.pts is not None and packet.size)
         first = next((packet for packet in packets if packet.is_keyframe), None)
         # Some containers seek by decoding time, and so may land on a keyframe that is shown a little too late.
-        if target <= origin or (first is not None and _seconds(first, first.pts) <= begin):
+        if target_s == 0 or (first is not None and _seconds(first, first.pts) <= time_s):
             return first, packets
         if first is None and back_s > _MAX_BACK_S:
             return None, packets
         back_s = max(_SECOND, 2 * back_s)
+
+
+def _is_indexed(container: InputContainer) -> bool:
+    return any(name in _INDEXED for name in container.format.name.split(","))
 
 
 def _seconds(packet: Packet, stamp: int | None) -> float:

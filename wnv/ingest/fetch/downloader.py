@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from yt_dlp import YoutubeDL
 from yt_dlp.cookies import YoutubeDLCookieJar
+from yt_dlp.networking import Request, Response
 from yt_dlp.networking.common import RequestDirector
+from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import ExtractorError, UnsupportedError
 
 from wnv.ingest.fetch.guard import AddressGuard, GuardedRH
@@ -32,12 +34,35 @@ class GuardedYoutubeDL(YoutubeDL):
 
     def __init__(self, params: Mapping[str, Any], *, guard: AddressGuard) -> None:
         self._guard = guard
+        self._responses: list[Response] = []
         self.warnings: list[str] = []
         super().__init__({**params, "logger": _Log(self.warnings)})
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         """A director with the guarded handler and no other."""
         return super().build_request_director([functools.partial(GuardedRH, guard=self._guard)])
+
+
+    def urlopen(self, req: Request | str) -> Response:
+        """Send a request, as yt-dlp does."""
+        try:
+            response = super().urlopen(req)
+        except HTTPError as error:
+            self._responses.append(error.response)
+            raise
+        self._responses.append(response)
+        return response
+
+    def hang_up(self) -> None:
+        """Close what has been opened: extractors look at the head of a file and leave the server sending the rest."""
+        for response in self._responses:
+            response.close()
+        self._responses.clear()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.hang_up()
+        super().close()
 
 
 class _Log:
@@ -177,6 +202,7 @@ def extract(ydl: GuardedYoutubeDL, url: str) -> Media:
         raise ExtractorError(f"{what} cannot be fetched as one video", expected=True)
     if info.get("live_status") in ("is_live", "is_upcoming"):
         raise ExtractorError("a live stream cannot be fetched", expected=True)
+    ydl.hang_up()
     protocol = (info.get("protocol") or urlsplit(info["url"]).scheme).replace("m3u8_native", "m3u8")
     protocol = "m3u8_native" if protocol == "m3u8" else protocol
     if protocol not in _PROTOCOLS:

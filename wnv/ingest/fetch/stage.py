@@ -68,8 +68,8 @@ class FetchStage:
         allow_private: Whether hosts at private addresses (this machine, the local network) may be talked to.
         videos: Folder of the user's own videos, for `file:` keys.
         cookies: Cookie file in Netscape's format; it is read and never written.
-        proxy: Address of a proxy (`http://`, `socks5://`); None for what the environment names. A proxy resolves names
-            itself: of private addresses only those are refused then that are written as such.
+        proxy: Address of a proxy (`http://`, `socks5://`); None for what the environment names, empty for none. A proxy
+            resolves names itself: of private addresses only those are refused then that are written as such.
         max_height: Of the streams on offer, the best whose shorter side has no more pixels than this.
         format: yt-dlp's choice of streams that may be taken.
         ratelimit: Bytes a second of media; None for no limit.
@@ -99,15 +99,15 @@ class FetchStage:
         proxy: str | None = None,
         max_height: int = 720,
         format: str = DEFAULT_FORMAT,
-        ratelimit: float | None = None,
-        socket_timeout_s: float = 30.0,
-        request_pause_s: float = 0.75,
+        ratelimit: float | int | None = None,
+        socket_timeout_s: float | int = 30.0,
+        request_pause_s: float | int = 0.75,
         num_retries: int = 3,
-        retry_pause_s: float = 1.0,
-        margin_s: float = 1.0,
-        join_gap_s: float = 10.0,
-        max_whole_s: float = 1200.0,
-        max_gb: float = 4.0,
+        retry_pause_s: float | int = 1.0,
+        margin_s: float | int = 1.0,
+        join_gap_s: float | int = 10.0,
+        max_whole_s: float | int = 1200.0,
+        max_gb: float | int = 4.0,
         ydl: Callable[..., GuardedYoutubeDL] = GuardedYoutubeDL,
     ) -> None:
         positive = {"max_height": max_height, "socket_timeout_s": socket_timeout_s, "max_whole_s": max_whole_s}
@@ -130,14 +130,14 @@ class FetchStage:
         self._proxy = proxy
         self._max_height = max_height
         self._format = format
-        self._ratelimit = ratelimit
-        self._socket_timeout_s = socket_timeout_s
-        self._request_pause_s = request_pause_s
+        self._ratelimit = None if ratelimit is None else float(ratelimit)
+        self._socket_timeout_s = float(socket_timeout_s)
+        self._request_pause_s = float(request_pause_s)
         self._num_retries = num_retries
-        self._retry_pause_s = retry_pause_s
-        self._margin_s = margin_s
-        self._join_gap_s = join_gap_s
-        self._max_whole_s = max_whole_s
+        self._retry_pause_s = float(retry_pause_s)
+        self._margin_s = float(margin_s)
+        self._join_gap_s = float(join_gap_s)
+        self._max_whole_s = float(max_whole_s)
         self._max_bytes = max_gb * 1e9
         self._ydl = ydl
 
@@ -188,11 +188,11 @@ class FetchStage:
             with open_video(path) as source:
                 facts = video_facts(*source)
             # The last frame's end is the truth; a container may promise more.
-            end_s = check_ends(path) - facts.start_s
+            end_s = check_ends(path)
         except MediaError as error:
             raise StageError("refused", error.reason, one_line(error.message)) from error
         segments, code = self._settled(line, end_s)
-        whole = Cut(path=path, start_s=0.0 - facts.start_s, end_s=end_s)
+        whole = Cut(path=path, start_s=0.0, end_s=end_s)
         fetched = _Fetched(facts=facts, segments=segments, code=code, cuts=(whole,))
         return _done(fetched, [str(path)], duration_s=end_s)
 
@@ -293,8 +293,8 @@ class FetchStage:
             facts = video_facts(*source)
             suffix = _SUFFIXES.get(source[0].format.name, ".mp4")
         segments, code = self._checked(line, media, facts)
-        end_s = check_ends(whole) - facts.start_s
-        made = Cut(path=whole.rename(folder / f"00{suffix}"), start_s=0.0 - facts.start_s, end_s=end_s)
+        end_s = check_ends(whole)
+        made = Cut(path=whole.rename(folder / f"00{suffix}"), start_s=0.0, end_s=end_s)
         return _Fetched(facts=facts, segments=segments, code=code, cuts=(made,))
 
     def _checked(self, line: ManifestLine, media: Media, facts: VideoFacts) -> tuple[Segments, str | None]:
@@ -333,7 +333,7 @@ class FetchStage:
             return disk
         if not any(isinstance(cause, YoutubeDLError | TimeoutError | ConnectionError) for cause in causes(error)):
             return error  # not of the net: the disk's, or a fault of this program
-        has_proxy = self._proxy is not None or bool(ydl.proxies)
+        has_proxy = bool(ydl.proxies) if self._proxy is None else self._proxy != ""
         state, reason, message = classify(error, has_proxy=has_proxy, warnings=ydl.warnings, media=media)
         return StageError(state, reason, message, _host_of_trouble(error, url) if state == "failed" else None)
 
@@ -345,7 +345,7 @@ def _host_of_trouble(error: Exception, url: str) -> str | None:
     return "www.bilibili.com" if host == "b23.tv" or (host or "").endswith(".bilibili.com") else host
 
 
-def _segments(pairs: Sequence[Sequence[float]]) -> Segments:
+def _segments(pairs: Sequence[Any]) -> Segments:
     return tuple((float(start_s), float(end_s)) for start_s, end_s in pairs)
 
 

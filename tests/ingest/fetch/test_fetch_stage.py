@@ -1,0 +1,341 @@
+"""The stage against a site that makes trouble: what is there afterwards is whole, or nothing."""
+
+import errno
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from loopback.site import LoopbackSite
+from loopback.videos import frames_by_time, make_video
+
+from wnv.ingest.fetch import container, downloader
+from wnv.ingest.fetch.guard import BILIBILI_HOSTS
+from wnv.ingest.fetch.stage import FetchStage
+from wnv.ingest.tasks import Outcome
+from wnv.scenes.schema import safe_id
+
+Fetch = Callable[..., Outcome]
+Leftovers = Callable[[], list[str]]
+
+
+def assert_parts(outcome: Outcome, root: Path, source: Path) -> None:
+    """Every marked frame of the source is in a part, at its time, and equal."""
+    assert outcome.state == "done", outcome
+    original = frames_by_time(source)
+    copied: dict[float, np.ndarray] = {}
+    for part in outcome.result["parts"]:
+        copied |= frames_by_time(root / part["file"], start_s=part["start_s"])
+    spans = outcome.result["segments"] or [[0.0, outcome.result["duration_s"]]]
+    wanted = [time for time in original if any(start <= time < end for start, end in spans)]
+    assert len(wanted) > 10
+    for moment in wanted:
+        np.testing.assert_array_equal(copied[moment], original[moment])
+
+
+def test_only_what_is_marked(
+    site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, leftovers: Leftovers
+) -> None:
+    url = site.add("/walk.mp4", pattern_video)
+    outcome = fetch(url, segments=[[3, 4], [15.5, 16], [6, 7.2]], key="url:walk 🏠", join_gap_s=3, margin_s=0.5)
+    assert_parts(outcome, root, pattern_video)
+    folder = f"videos/{safe_id('url:walk 🏠')}"
+    assert [part["file"] for part in outcome.result["parts"]] == [f"{folder}/00.mp4", f"{folder}/01.mp4"]
+    assert leftovers() == [f"{folder}/00.mp4", f"{folder}/01.mp4"]
+    assert outcome.num_bytes == sum((root / name).stat().st_size for name in leftovers())
+    assert outcome.num_bytes < pattern_video.stat().st_size / 2
+    assert outcome.result["segments"] == [[3.0, 4.0], [6.0, 7.2], [15.5, 16.0]] or len(outcome.result["segments"]) == 3
+    assert outcome.result | {"segments": 0, "parts": 0} == {
+        "duration_s": pytest.approx(20.0),
+        "segments": 0,
+        "parts": 0,
+        "width": 128,
+        "height": 72,
+        "fps": 25.0,
+        "codec": "h264",
+        "video_id": "walk",
+        "format": outcome.result["format"],
+    }
+    # Again, with fewer: what was there is replaced.
+    assert fetch(url, segments=[[3, 4]], key="url:walk 🏠").state == "done"
+    assert leftovers() == [f"{folder}/00.mp4"]
+
+
+def test_nothing_marked(site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path) -> None:
+    url = site.add("/walk.mp4", pattern_video)
+    outcome = fetch(url, segments=[])
+    assert_parts(outcome, root, pattern_video)
+    assert len(outcome.result["parts"]) == 1 and outcome.result["segments"] == []
+    short = fetch(url, segments=[], max_whole_s=4.0)
+    assert short.result["parts"][0]["end_s"] == pytest.approx(4.0, abs=0.2)
+
+
+@pytest.mark.parametrize("trouble", ["no_ranges", "flv", "ts", "mpeg4_avi"])
+def test_whole_where_parts_are_not_to_be_had(
+    trouble: str, site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, tmp_path: Path, leftovers: Leftovers
+) -> None:
+    suffix = {"no_ranges": "mp4", "flv": "flv", "ts": "ts", "mpeg4_avi": "avi"}[trouble]
+    if trouble == "no_ranges":
+        source, has_ranges = pattern_video, False
+    else:
+        codec = "mpeg4" if suffix == "avi" else "libx264"
+        source = make_video(tmp_path / f"v.{suffix}", num_frames=200, width=96, height=64, codec=codec, num_b_frames=0)
+        has_ranges = True
+    types = {"ts": "video/mp2t", "flv": "video/x-flv", "avi": "video/x-msvideo"}
+    url = site.add(f"/v.{suffix}", source, has_ranges=has_ranges, content_type=types.get(suffix, "video/mp4"))
+    outcome = fetch(url, segments=[[3, 5]])
+    if trouble == "no_ranges":
+        assert_parts(outcome, root, source)  # cut here, from the file
+    else:
+        assert outcome.state == "done", outcome
+        (part,) = outcome.result["parts"]
+        assert part["file"].endswith(f"/00.{suffix}") and part["start_s"] == 0.0
+        assert part["end_s"] == pytest.approx(8.0, abs=0.15)
+        assert (root / part["file"]).read_bytes() == source.read_bytes()
+    assert leftovers() == [part["file"] for part in outcome.result["parts"]]
+
+
+HARMLESS: dict[str, dict[str, Any]] = {
+    "truncated_often": {"truncate_at": 150_000, "num_truncations": 5},
+    "stalls_once": {"stall_after": 200_000, "num_stalls": 1},
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("has_ranges", [True, False], ids=["parts", "whole"])
+def test_trouble_that_is_overcome(
+    name: str, has_ranges: bool, site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path
+) -> None:
+    trouble = HARMLESS[name] if has_ranges or name == "stalls_once" else {"truncate_at": 150_000, "num_truncations": 2}
+    url = site.add("/v.mp4", pattern_video, has_ranges=has_ranges, **trouble)
+    assert_parts(fetch(url, segments=[], socket_timeout_s=0.4), root, pattern_video)
+
+
+def test_media_that_fails_twice(site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, bilibili: Any) -> None:
+    media = site.add("/media.mp4", pattern_video, failures=[503, 503])
+    page = bilibili.video("BV1xx411c7mD", media, duration_s=20)
+    assert_parts(fetch(page), root, pattern_video)
+    assert [seen.status for seen in site.requests("/media.mp4")][:3] == [503, 503, 206]
+
+
+def test_redirects(site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path) -> None:
+    target = site.add("/v.mp4", pattern_video)
+    assert_parts(fetch(site.redirects("/short", target, num_hops=3)), root, pattern_video)
+
+
+TROUBLE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "gone": ({"failures": [404]}, "refused", "gone"),
+    "gone_for_good": ({"failures": [410]}, "refused", "gone"),
+    "down": ({"failures": [503]}, "failed", "transient"),
+    "storm": ({"failures": [412]}, "failed", "risk_control"),
+    "too_many": ({"failures": [429]}, "failed", "risk_control"),
+    "country": ({"failures": [451]}, "refused", "geo"),
+    "cookie": ({"cookie": "SESSDATA=secret"}, "refused", "login"),
+    "stalls": ({"stall_after": 50_000}, "failed", "transient"),
+    "breaks": ({"truncate_at": 0}, "failed", "transient"),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_trouble_that_is_told_apart(
+    name: str, site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers
+) -> None:
+    trouble, state, reason = TROUBLE[name]
+    url = site.add("/v.mp4", pattern_video, **trouble)
+    outcome = fetch(url, socket_timeout_s=0.3, num_retries=1)
+    assert (outcome.state, outcome.reason) == (state, reason), outcome
+    assert outcome.host == ("127.0.0.1" if state == "failed" else None)
+    assert outcome.message and leftovers() == []
+
+
+def test_a_storm_passes(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -> None:
+    url = site.add("/v.mp4", pattern_video)
+    site.fail_for("/v.mp4", 0.3)
+    assert fetch(url).reason == "risk_control"
+    time.sleep(0.3)
+    assert fetch(url).state == "done"
+
+
+def test_contents_that_are_no_video(
+    site: LoopbackSite, fetch: Fetch, pattern_video: Path, tmp_path: Path, leftovers: Leftovers
+) -> None:
+    data = pattern_video.read_bytes()
+    fast = make_video(tmp_path / "fast.mp4", movflags="faststart").read_bytes()
+    one = make_video(tmp_path / "one.mp4", num_frames=1, width=96, height=64)
+    login = site.add("/login", b"<html>please log in</html>", content_type="text/html")
+    html = site.add("/page", b"<html>nothing here</html>", content_type="text/html")
+    broken = bytearray(fast)
+    broken[len(fast) // 2 :] = os.urandom(len(fast) - len(fast) // 2)
+    expected = {
+        site.add("/empty.mp4", b""): ("failed", "empty_file"),
+        site.add("/junk.mp4", b"junk" * 9000): ("failed", "corrupt"),
+        site.add("/half.mp4", data[: len(data) // 2]): ("failed", "corrupt"),
+        site.add("/short.mp4", fast[: len(fast) // 2]): ("failed", "corrupt"),
+        site.add("/one.mp4", one): ("failed", "few_frames"),
+        site.redirects("/walled.mp4", login + "?go=1"): ("refused", "login"),
+        html: ("refused", "unsupported"),
+    }
+    for url, (state, reason) in expected.items():
+        outcome = fetch(url, segments=[])
+        assert (outcome.state, outcome.reason) == (state, reason), (url, outcome)
+        assert leftovers() == []
+
+
+def test_wrong_length_in_the_header(site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path) -> None:
+    size = pattern_video.stat().st_size
+    longer = site.add("/longer.mp4", pattern_video, claimed_length=size + 5000, has_ranges=False)
+    outcome = fetch(longer, num_retries=1)
+    assert (outcome.state, outcome.reason) == ("failed", "transient"), outcome
+    shorter = site.add("/shorter.mp4", pattern_video, claimed_length=size - 5000, has_ranges=False)
+    assert fetch(shorter).reason in ("corrupt", "transient")
+
+
+def test_marks_past_the_end(site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers) -> None:
+    url = site.add("/v.mp4", pattern_video)
+    beyond = fetch(url, segments=[[100, 110]])
+    assert (beyond.state, beyond.reason) == ("refused", "wrong_length") and leftovers() == []
+    partly = fetch(url, segments=[[10, 12], [18, 60]])
+    assert partly.state == "done" and partly.message == "past_end"
+    assert partly.result["segments"] == [[10.0, 12.0], [18.0, 20.0]]
+    other = fetch(url, segments=[[102, 104]], other_segments=[[3, 5]])
+    assert other.state == "done" and other.message == "other_reading"
+    assert other.result["segments"] == [[3.0, 5.0]]
+
+
+def test_forbidden_places(site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers) -> None:
+    inside = site.add("/v.mp4", pattern_video)
+    port = site.url.rpartition(":")[2]
+    urls = [
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "ftp://127.0.0.1/v.mp4",
+        "http://192.168.0.1/v.mp4",
+        "https://example.com/v.mp4",
+        "https://bilibili.com.example.com/video/BV1xx411c7mD",
+        f"http://localhost:{port}/v.mp4",
+        f"http://127.0.0.1@localhost:{port}/v.mp4",
+        site.redirects("/out.mp4", f"http://localhost:{port}/v.mp4", num_hops=2),
+        site.redirects("/far.mp4", "http://169.254.169.254/latest/meta-data"),
+    ]
+    for url in urls:
+        outcome = fetch(url)
+        assert (outcome.state, outcome.reason) == ("refused", "forbidden_address"), (url, outcome)
+    assert fetch(inside, hosts=list(BILIBILI_HOSTS)).reason == "forbidden_address"
+    assert fetch(inside, hosts=["*"], allow_private=False).reason == "forbidden_address"
+    assert site.requests("/v.mp4") == [] and leftovers() == []
+
+
+def test_cookies_are_sent_and_the_file_is_left_alone(
+    site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, tmp_path: Path
+) -> None:
+    url = site.add("/v.mp4", pattern_video, cookie="SESSDATA=secret")
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tSESSDATA\tsecret\n")
+    before = cookies.read_bytes(), cookies.stat().st_mtime_ns
+    assert_parts(fetch(url, cookies=cookies), root, pattern_video)
+    assert (cookies.read_bytes(), cookies.stat().st_mtime_ns) == before
+    assert all("SESSDATA=secret" in seen.headers["cookie"] for seen in site.requests("/v.mp4"))
+
+
+def test_rate_limit(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -> None:
+    size = pattern_video.stat().st_size
+    for has_ranges in (True, False):
+        url = site.add("/v.mp4", pattern_video, has_ranges=has_ranges)
+        start = time.monotonic()
+        assert fetch(url, segments=[], ratelimit=size).state == "done"
+        assert 0.7 < time.monotonic() - start < 3.0
+
+
+def test_too_large(site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers) -> None:
+    for has_ranges in (True, False):
+        url = site.add("/v.mp4", pattern_video, has_ranges=has_ranges)
+        outcome = fetch(url, segments=[], max_gb=0.0002)
+        assert (outcome.state, outcome.reason) == ("refused", "too_large") and leftovers() == []
+
+
+@pytest.mark.parametrize("has_ranges", [True, False], ids=["parts", "whole"])
+def test_a_full_disk_ends_the_run_and_not_the_item(
+    has_ranges: bool,
+    site: LoopbackSite,
+    fetch: Fetch,
+    pattern_video: Path,
+    leftovers: Leftovers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __enter__(self) -> "Full":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(container, "open", lambda path, mode: Full(open(path, mode)), raising=False)
+    sanitized = downloader.YoutubeDL.dl.__globals__["get_suitable_downloader"]({"url": "http://x", "protocol": "http"})
+    real = sanitized.sanitize_open
+    monkeypatch.setattr(
+        sanitized, "sanitize_open", lambda self, name, mode: (Full((made := real(self, name, mode))[0]), made[1])
+    )
+    outcome = fetch(site.add("/v.mp4", pattern_video, has_ranges=has_ranges), num_retries=0)
+    assert (outcome.state, outcome.reason) == ("pending", "no_space"), outcome
+    assert leftovers() == []
+
+
+def test_a_root_that_cannot_be_written(site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path) -> None:
+    (root / "videos").write_text("a file in the way")
+    outcome = fetch(site.add("/v.mp4", pattern_video))
+    assert outcome.state == "failed" and outcome.reason == "error"
+    assert (root / "videos").read_text() == "a file in the way"
+
+
+def test_leftovers_of_a_killed_try_go(
+    site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, leftovers: Leftovers
+) -> None:
+    url = site.add("/v.mp4", pattern_video)
+    pid = os.fork()
+    if pid == 0:  # dies in the middle of the second part
+        made: list[int] = []
+        real = container.cut
+
+        def dying(*args: Any, **kwargs: Any) -> Any:
+            if made:
+                os._exit(1)
+            made.append(1)
+            return real(*args, **kwargs)
+
+        from wnv.ingest.fetch import stage
+
+        stage.cut = dying
+        try:
+            fetch(url, segments=[[3, 4], [16, 17]])
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert any(name.endswith("00.mp4") for name in leftovers())
+    outcome = fetch(url, segments=[[3, 4], [16, 17]])
+    assert leftovers() == [part["file"] for part in outcome.result["parts"]]
+
+
+def test_settings(tmp_path: Path) -> None:
+    stage = pickle.loads(pickle.dumps(FetchStage()))
+    assert stage.name == "fetch" and "yt-dlp" in stage.versions()
+    with pytest.raises(FileNotFoundError, match="cookies"):
+        FetchStage(cookies=tmp_path / "none.txt")
+    (tmp_path / "bad.txt").write_text("{'SESSDATA': 1}")
+    with pytest.raises(ValueError, match="Netscape"):
+        FetchStage(cookies=tmp_path / "bad.txt")
+    for bad in ({"max_height": 0}, {"ratelimit": 0}, {"margin_s": -1}, {"hosts": []}, {"max_gb": 0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            FetchStage(**bad)

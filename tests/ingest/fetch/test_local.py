@@ -1,0 +1,81 @@
+"""A user's own videos: used where they lie, and only below the folder that was named."""
+
+from pathlib import Path
+
+import pytest
+from loopback.videos import make_video
+
+from wnv.ingest.fetch.stage import FetchStage
+from wnv.ingest.tasks import Outcome, Task, run_task
+
+
+@pytest.fixture
+def folder(tmp_path: Path, pattern_video: Path) -> Path:
+    videos = tmp_path / "videos"
+    (videos / "夏 🏝").mkdir(parents=True)
+    (videos / "夏 🏝" / "walk.mp4").write_bytes(pattern_video.read_bytes())
+    (tmp_path / "outside.mp4").write_bytes(pattern_video.read_bytes())
+    (videos / "link.mp4").symlink_to(tmp_path / "outside.mp4")
+    (videos / "inner.mp4").symlink_to(videos / "夏 🏝" / "walk.mp4")
+    (videos / "up").symlink_to(tmp_path)
+    return videos
+
+
+def use(name: str, folder: Path | None, root: Path, segments: list[list[float]] | None = None) -> Outcome:
+    payload = {"key": f"file:{name}", "url": name, "title": "", "kind": "static", "segments": segments or []}
+    task = Task(stage="fetch", item=f"file:{name}", root=root, payload=payload)
+    return run_task(FetchStage(videos=folder), task)
+
+
+def test_a_video_is_used_where_it_lies(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    before = (folder / "夏 🏝" / "walk.mp4").stat()
+    outcome = use("夏 🏝/walk.mp4", folder, root, [[5, 7], [18, 21]])
+    assert outcome.state == "done" and outcome.num_bytes == 0, outcome
+    part = {"file": str(folder / "夏 🏝" / "walk.mp4"), "start_s": 0.0, "end_s": pytest.approx(20.0)}
+    assert outcome.result["parts"] == [part]
+    assert outcome.result["segments"] == [[5.0, 7.0], [18.0, 20.0]]
+    assert outcome.result["duration_s"] == pytest.approx(20.0)
+    assert (outcome.result["width"], outcome.result["height"], outcome.result["fps"]) == (128, 72, 25.0)
+    assert list(root.iterdir()) == [] and (folder / "夏 🏝" / "walk.mp4").stat() == before
+    assert use("inner.mp4", folder, root).state == "done"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside.mp4", "夏 🏝/../../outside.mp4", "/etc/passwd", "link.mp4", "up/outside.mp4", "", "a\0b.mp4", "~/x.mp4"],
+)
+def test_nothing_outside_the_folder(name: str, folder: Path, tmp_path: Path) -> None:
+    outcome = use(name, folder, tmp_path)
+    expected = "gone" if name == "~/x.mp4" else "unsupported" if not name else "forbidden_address"
+    assert (outcome.state, outcome.reason) == ("refused", expected)
+
+
+def test_no_folder_no_file(folder: Path, tmp_path: Path) -> None:
+    assert use("夏 🏝/walk.mp4", None, tmp_path).reason == "forbidden_address"
+    assert use("nothing.mp4", folder, tmp_path).reason == "gone"
+    assert use("夏 🏝", folder, tmp_path).reason == "gone"
+    with pytest.raises(FileNotFoundError, match="videos"):
+        FetchStage(videos=tmp_path / "nowhere")
+
+
+def test_what_is_no_video_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("hello" * 100)
+    whole = (folder / "夏 🏝" / "walk.mp4").read_bytes()
+    (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    make_video(folder / "one.mp4", num_frames=1, width=96, height=64)
+    expected = {"empty.mp4": "empty_file", "text.mp4": "corrupt", "half.mp4": "corrupt", "one.mp4": "few_frames"}
+    for name, reason in expected.items():
+        outcome = use(name, folder, tmp_path)
+        assert (outcome.state, outcome.reason) == ("refused", reason), name
+    beyond = use("夏 🏝/walk.mp4", folder, tmp_path, [[100, 110]])
+    assert (beyond.state, beyond.reason) == ("refused", "wrong_length")
+
+
+def test_a_transport_streams_clock_starts_at_its_beginning(folder: Path, tmp_path: Path) -> None:
+    make_video(folder / "cam.ts", num_frames=75, width=96, height=64)
+    outcome = use("cam.ts", folder, tmp_path, [[1, 2]])
+    assert outcome.state == "done"
+    assert outcome.result["parts"][0]["end_s"] == pytest.approx(3.0, abs=0.1)
