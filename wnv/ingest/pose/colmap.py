@@ -5,15 +5,16 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
 from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
+from wnv.ingest.tasks import StageError
 from wnv.scenes.undistort import Distortion
 
-CameraModel = Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"]
+CAMERA_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 
 MAX_SEED = 2**31 - 1
 
@@ -31,10 +32,13 @@ class ColmapEstimator:
         exhaustive_up_to: With so many frames or fewer, every frame is matched with every other.
         loop_every: Otherwise every so-manieth frame is matched with all others of these, so that a camera that comes
             back closes its loop; 0 = not.
-        camera_model: COLMAP's name for the lens.
+        camera_model: COLMAP's name for the lens: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV.
         focal_guess: First guess of the focal length over the longer side of the image; it is refined.
         init_min_parallax_deg: Degrees of parallax wanted of the first pair (halved where no pair has it).
         pose_min_inliers: Points a frame must share with the model to be placed in it.
+        max_homography_ratio: Where a homography explains more than this share of the matched pairs of frames, the
+            camera only turns (or sees a single plane), and the clip is refused: what COLMAP makes of it looks sound by
+            all its figures and is wrong.
         num_threads: Processor cores for one clip.
     """
 
@@ -45,14 +49,15 @@ class ColmapEstimator:
         overlap: int = 10,
         exhaustive_up_to: int = 24,
         loop_every: int = 4,
-        camera_model: CameraModel = "SIMPLE_RADIAL",
+        camera_model: str = "SIMPLE_RADIAL",
         focal_guess: float | int = 1.2,
         init_min_parallax_deg: float | int = 8.0,
         pose_min_inliers: int = 30,
+        max_homography_ratio: float | int = 0.95,
         num_threads: int = 1,
     ) -> None:
-        if camera_model not in get_args(CameraModel):
-            raise ValueError(f"camera_model must be one of {', '.join(get_args(CameraModel))}, got {camera_model!r}")
+        if camera_model not in CAMERA_MODELS:
+            raise ValueError(f"camera_model must be one of {', '.join(CAMERA_MODELS)}, got {camera_model!r}")
         for name, value, least in (
             ("num_features", num_features, 100),
             ("overlap", overlap, 1),
@@ -71,10 +76,13 @@ class ColmapEstimator:
         self.overlap = overlap
         self.exhaustive_up_to = exhaustive_up_to
         self.loop_every = loop_every
+        if not 0 < max_homography_ratio <= 1:
+            raise ValueError(f"max_homography_ratio must be above 0 and at most 1, got {max_homography_ratio}")
         self.camera_model = camera_model
         self.focal_guess = focal_guess
         self.init_min_parallax_deg = init_min_parallax_deg
         self.pose_min_inliers = pose_min_inliers
+        self.max_homography_ratio = max_homography_ratio
         self.num_threads = num_threads
 
     def versions(self) -> dict[str, str]:
@@ -111,6 +119,14 @@ class ColmapEstimator:
         _check_images(pycolmap, database, len(names))
         self._extract(pycolmap, database, images, names, reader)
         self._match(pycolmap, database, names, seed, workspace / "pairs.txt")
+        homography_ratio = _homography_ratio(pycolmap, database)
+        if homography_ratio > self.max_homography_ratio:
+            raise StageError(
+                "refused",
+                "low_parallax",
+                f"the camera only turns, or sees a single plane: a homography explains {homography_ratio:.1%} of the "
+                f"pairs of frames, limit {self.max_homography_ratio:.1%}",
+            )
         (workspace / "models").mkdir()
         models = pycolmap.incremental_mapping(
             database, images, workspace / "models", self._mapping_options(pycolmap, seed)
@@ -119,7 +135,8 @@ class ColmapEstimator:
         solid = [models[number] for number in sorted(models) if models[number].num_points3D() > 0]
         if not solid:
             return None
-        return _read_model(max(solid, key=lambda model: model.num_reg_images()), names, num_models=len(models))
+        largest = max(solid, key=lambda model: model.num_reg_images())
+        return _read_model(largest, names, num_models=len(models), homography_ratio=homography_ratio)
 
     def _extract(self, pycolmap: Any, database: Path, images: Path, names: list[str], reader: Any) -> None:
         options = pycolmap.FeatureExtractionOptions(num_threads=self.num_threads, use_gpu=False)
@@ -216,6 +233,15 @@ def _check_images(pycolmap: Any, database: Path, num_frames: int) -> None:
         )
 
 
+def _homography_ratio(pycolmap: Any, database: Path) -> float:
+    kinds = pycolmap.TwoViewGeometryConfiguration
+    with pycolmap.Database.open(database) as opened:
+        found = [geometry.config for geometry in opened.read_two_view_geometries()[1]]
+    flat = [kinds.PLANAR, kinds.PANORAMIC, kinds.PLANAR_OR_PANORAMIC]
+    matched = [kind for kind in found if kind not in (kinds.UNDEFINED, kinds.DEGENERATE)]
+    return sum(kind in flat for kind in matched) / len(matched) if matched else 0.0
+
+
 def _link_masks(names: list[str], masks: Sequence[Path], folder: Path) -> Path:
     """COLMAP looks for a mask by the name of its image."""
     folder.mkdir()
@@ -224,7 +250,7 @@ def _link_masks(names: list[str], masks: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def _read_model(model: Any, names: list[str], *, num_models: int) -> PoseEstimate:
+def _read_model(model: Any, names: list[str], *, num_models: int, homography_ratio: float) -> PoseEstimate:
     positions = {name: position for position, name in enumerate(names)}
     camtoworlds: dict[int, np.ndarray] = {}
     centres: dict[int, np.ndarray] = {}
@@ -246,6 +272,7 @@ def _read_model(model: Any, names: list[str], *, num_models: int) -> PoseEstimat
             num_points=int(model.num_points3D()),
             track_length=float(model.compute_mean_track_length()),
             num_models=num_models,
+            homography_ratio=homography_ratio,
         ),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -21,6 +21,8 @@ class PoseStatistics:
         num_points: Points of the reconstruction.
         track_length: Mean number of frames that see a point.
         num_models: Pieces that the reconstruction fell into; the largest is the one that is given.
+        homography_ratio: Share of the matched pairs of frames whose motion a homography explains: all of them where
+            the camera only turns, and then what looks like a reconstruction is none.
     """
 
     reprojection_px: float | None = None
@@ -28,6 +30,7 @@ class PoseStatistics:
     num_points: int | None = None
     track_length: float | None = None
     num_models: int | None = None
+    homography_ratio: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,6 +50,7 @@ class PoseEstimate:
     statistics: PoseStatistics
 
 
+@runtime_checkable
 class PoseEstimator(Protocol):
     """Finds the cameras of the frames of one clip.
 
@@ -76,6 +80,9 @@ class PoseEstimator(Protocol):
 
         Returns:
             The cameras, or None if there is no reconstruction.
+
+        Raises:
+            StageError: `refused` where the clip itself is to blame, so that nobody needs to be asked again.
         """
         ...
 

@@ -1,0 +1,180 @@
+"""COLMAP on films: the cameras it finds, that it finds the same again, and what it does where there are none."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from posed_room import PosedFilm, film_room, similarity_errors
+
+from wnv.ingest.pose.colmap import ColmapEstimator, frame_pairs
+from wnv.ingest.pose.estimator import PoseEstimate
+from wnv.ingest.pose.limits import run_limited
+from wnv.ingest.pose.motion_masks import motion_masks
+from wnv.ingest.tasks import StageError
+from wnv.scenes.video import open_video
+
+needs_pycolmap = pytest.mark.skipif(
+    importlib.util.find_spec("pycolmap") is None, reason="pycolmap has no wheel for this machine"
+)
+
+
+def _estimate(
+    folder: Path, film: PosedFilm, *, seed: int = 0, masked: bool = False, **settings: Any
+) -> PoseEstimate | None:
+    """Ask COLMAP in a process of its own, as the stage does: in this one decord may have been loaded."""
+    for name in ("frames", "masks", "work"):
+        (folder / name).mkdir(parents=True)
+    with open_video(film.path) as reader:
+        images = list(reader.read(range(reader.num_frames)))
+    frames = [folder / "frames" / f"{index:06d}.png" for index in range(len(images))]
+    for path, image in zip(frames, images, strict=True):
+        cv2.imwrite(str(path), image[..., ::-1])
+    masks = None
+    if masked:
+        masks = [folder / "masks" / path.name for path in frames]
+        moving = motion_masks(images, [*images[1:], images[-2]], seed=0)
+        for path, mask in zip(masks, moving, strict=True):
+            cv2.imwrite(str(path), np.where(mask, np.uint8(0), np.uint8(255)))
+    return run_limited(
+        ColmapEstimator(**settings).estimate,
+        folder=folder,
+        time_limit_s=600,
+        memory_limit_gb=4,
+        frames=frames,
+        masks=masks,
+        seed=seed,
+        workspace=folder / "work",
+    )
+
+
+def _errors(estimate: PoseEstimate | None, film: PosedFilm) -> tuple[float, float, float]:
+    """Position over the extent of the path, rotation in degrees, focal length over itself."""
+    assert estimate is not None
+    found = np.stack([estimate.camtoworlds[position] for position in sorted(estimate.camtoworlds)])
+    position, rotation_deg = similarity_errors(found, film.camtoworlds[sorted(estimate.camtoworlds)])
+    return position, rotation_deg, abs(estimate.K[0, 0] / film.K[0, 0] - 1)
+
+
+@needs_pycolmap
+def test_finds_the_cameras_of_a_small_film_and_the_same_again(tmp_path: Path, room_film: PosedFilm) -> None:
+    settings = {"num_features": 600}
+    estimate = _estimate(tmp_path / "one", room_film, **settings)
+    position, rotation_deg, focal = _errors(estimate, room_film)
+    assert position < 0.01
+    assert rotation_deg < 0.5
+    assert focal < 0.02
+    assert estimate is not None
+    assert len(estimate.camtoworlds) == 12
+    assert estimate.K[:2, 2].tolist() == [112.0, 63.0]
+    assert estimate.distortion.k1 == pytest.approx(-0.06, abs=0.02)
+    assert estimate.statistics.reprojection_px is not None
+    assert estimate.statistics.reprojection_px < 0.5
+    assert estimate.statistics.parallax_deg is not None
+    assert 5 < estimate.statistics.parallax_deg < 40
+    assert estimate.statistics.homography_ratio is not None
+    assert estimate.statistics.homography_ratio < 0.5
+
+    again = _estimate(tmp_path / "two", room_film, **settings)
+    assert again is not None
+    assert again.statistics == estimate.statistics
+    assert np.array_equal(again.K, estimate.K)
+    assert again.distortion == estimate.distortion
+    for number, camtoworld in estimate.camtoworlds.items():
+        assert np.array_equal(again.camtoworlds[number], camtoworld)
+
+
+@needs_pycolmap
+def test_frames_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
+    frames = [tmp_path / "frames" / f"{index}.png" for index in range(3)]
+    frames[0].parent.mkdir()
+    (tmp_path / "work").mkdir()
+    for frame in frames:
+        frame.write_bytes(b"no picture")
+    with pytest.raises(RuntimeError, match="COLMAP could read 0 of 3 frames"):
+        run_limited(
+            ColmapEstimator().estimate,
+            folder=tmp_path,
+            time_limit_s=60,
+            memory_limit_gb=2,
+            frames=frames,
+            masks=None,
+            seed=0,
+            workspace=tmp_path / "work",
+        )
+
+
+@needs_pycolmap
+@pytest.mark.slow
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_finds_the_cameras_of_a_film(num_threads: int, tmp_path: Path) -> None:
+    film = film_room(tmp_path / "room.mp4", num_frames=24, width=480, height=270, focal_over_width=0.9, k1=-0.06)
+    estimate = _estimate(tmp_path / "run", film, num_threads=num_threads)
+    position, rotation_deg, focal = _errors(estimate, film)
+    assert estimate is not None
+    assert len(estimate.camtoworlds) == 24
+    assert position < 0.01
+    assert rotation_deg < 0.5
+    assert focal < 0.02
+
+
+@needs_pycolmap
+@pytest.mark.slow
+def test_a_camera_that_only_turns_gives_no_parallax(tmp_path: Path) -> None:
+    film = film_room(tmp_path / "turn.mp4", num_frames=16, width=320, height=180, supersample=1, turn_only=True)
+    with pytest.raises(StageError) as caught:
+        _estimate(tmp_path / "run", film)
+    assert (caught.value.outcome.state, caught.value.outcome.reason) == ("refused", "low_parallax")
+    assert "explains 100.0%" in caught.value.outcome.message
+    # Without that look at the pairs the filters would let it through.
+    estimate = _estimate(tmp_path / "on", film, max_homography_ratio=1.0)
+    assert estimate is not None
+    assert _errors(estimate, film)[2] > 0.3
+
+
+@needs_pycolmap
+@pytest.mark.slow
+def test_things_that_move_are_masked_away(tmp_path: Path) -> None:
+    film = film_room(tmp_path / "walker.mp4", num_frames=24, width=320, height=180, supersample=1, walker=True)
+    masked = _errors(_estimate(tmp_path / "masked", film, masked=True), film)
+    assert masked[0] < 0.01
+    assert masked[1] < 0.5
+    assert masked[2] < 0.02
+
+
+def test_pairs_of_a_short_clip_are_all_pairs() -> None:
+    assert frame_pairs(4, overlap=1, exhaustive_up_to=4, loop_every=0) == [
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 2),
+        (1, 3),
+        (2, 3),
+    ]
+
+
+def test_pairs_of_a_longer_clip_are_neighbours_powers_of_two_and_anchors() -> None:
+    pairs = frame_pairs(48, overlap=3, exhaustive_up_to=24, loop_every=10)
+    assert pairs == sorted(set(pairs))
+    assert all(0 <= first < second < 48 for first, second in pairs)
+    assert [second for first, second in pairs if first == 1] == [2, 3, 4, 5, 9, 17, 33]
+    assert [second for first, second in pairs if first == 10] == [11, 12, 13, 14, 18, 20, 26, 30, 40, 42]
+    without = frame_pairs(48, overlap=3, exhaustive_up_to=24, loop_every=0)
+    assert (10, 30) not in without
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"camera_model": "FISHEYE"}, "camera_model must be one of SIMPLE_PINHOLE"),
+        ({"num_features": 0}, "num_features must be at least 100"),
+        ({"num_threads": -1}, "num_threads must be at least 1"),
+        ({"focal_guess": 0}, "focal_guess must be in 0.1..10"),
+        ({"init_min_parallax_deg": 90}, "init_min_parallax_deg must be between"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ColmapEstimator(**settings)

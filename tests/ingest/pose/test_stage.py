@@ -1,0 +1,212 @@
+"""From a clip to its poses: sampling, second tries, what is written and what is left behind."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from pose_fakes import FakeEstimator
+from posed_room import PosedFilm, film_room
+
+from wnv.ingest.pose.filters import PoseFilters
+from wnv.ingest.pose.stage import PoseStage, describe, sample_indices
+from wnv.ingest.tasks import Outcome, Task, run_task
+from wnv.scenes.posed_clip import read_poses
+
+_CLIP = "clips/static/train/room.mp4"
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def root(tmp_path: Path, room_film: PosedFilm) -> Path:
+    """An output root with one clip."""
+    clip = tmp_path / "root" / _CLIP
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(room_film.path.read_bytes())
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def run(root: Path, tmp_path: Path) -> Run:
+    """Runs the stage on the clip, and checks that it leaves nothing in its folder for temporary files."""
+
+    def run_stage(estimator: object, *, retry: object = None, kind: str = "static", **settings: Any) -> Outcome:
+        workspace = tmp_path / "temporary"
+        stage = PoseStage(estimator=estimator, retry=retry, filters=PoseFilters(), workspace=str(workspace), **settings)
+        payload = {
+            "id": "room",
+            "file": _CLIP,
+            "key": "bv:BV1xx411c7mD:p1",
+            "kind": kind,
+            "split": "train",
+            "title": "房间 🏠",
+            "url": "https://www.bilibili.com/video/BV1xx411c7mD?p=1",
+            "start_s": 12.5,
+            "end_s": 13.7,
+        }
+        outcome = run_task(stage, Task(stage="pose", item="room", root=root, payload=payload))
+        assert list(workspace.iterdir()) == []
+        assert sorted(path.name for path in (root / _CLIP).parent.iterdir() if path.suffix != ".json") == ["room.mp4"]
+        return outcome
+
+    return run_stage
+
+
+def test_the_file_of_poses_says_what_was_done(run: Run, root: Path) -> None:
+    outcome = run(FakeEstimator(num_registered=11))
+    sidecar = root / "clips/static/train/room.json"
+    assert (outcome.state, outcome.reason) == ("done", "ok")
+    assert outcome.result["sidecar"] == "clips/static/train/room.json"
+    assert (outcome.result["num_frames"], outcome.result["num_registered"]) == (12, 11)
+    assert outcome.num_bytes == sidecar.stat().st_size
+    assert json.loads(json.dumps(outcome.result)) == outcome.result
+
+    poses = read_poses(sidecar)
+    assert (poses.id, poses.kind, poses.width, poses.height, poses.fps) == ("room", "static", 224, 126, 10)
+    assert [frame.index for frame in poses.frames] == list(range(11))
+    assert [frame.time_s for frame in poses.frames] == pytest.approx([index / 10 for index in range(11)])
+    positions = np.stack([frame.camtoworld[:3, 3] for frame in poses.frames])
+    assert np.linalg.norm(np.diff(positions, axis=0), axis=-1) == pytest.approx(np.ones(10))
+    assert poses.scale is None
+    source = poses.source
+    assert source["manifest_key"] == "bv:BV1xx411c7mD:p1"
+    assert source["title"] == "房间 🏠"
+    assert source["segment"] == [12.5, 13.7]
+    assert source["world"] == {
+        "unit": "median step between sampled frames",
+        "median_step": 1.0,
+        "frame": "the first camera",
+    }
+    assert source["estimator"]["name"] == "pose_fakes.FakeEstimator"
+    assert source["estimator"]["num_registered"] == 11
+    assert source["tools"]["fake"] == "1"
+    assert source["sfm"] == outcome.result["stats"]
+    assert source["sfm"]["registered_ratio"] == pytest.approx(11 / 12)
+    assert source["tries"] == [{"reason": "ok", "message": ""}]
+
+
+def test_a_second_estimator_is_asked_where_the_first_one_is_refused(run: Run, root: Path, tmp_path: Path) -> None:
+    notes = str(tmp_path / "notes")
+    outcome = run(FakeEstimator(num_registered=5, notes=notes), retry=FakeEstimator(notes=notes), seed=7)
+    assert outcome.state == "done"
+    source = read_poses(root / outcome.result["sidecar"]).source
+    assert [entry["reason"] for entry in source["tries"]] == ["few_registered", "ok"]
+    assert source["seed"] == 8
+    assert outcome.result["stats"]["num_tries"] == 2
+    first, second = (json.loads(line) for line in Path(notes).read_text().splitlines())
+    assert (first["seed"], second["seed"]) == (7, 8)
+    assert first["frames"] == second["frames"] == [f"{index:06d}.png" for index in range(12)]
+    assert first["workspace"] != second["workspace"]
+
+
+def test_a_crash_is_followed_by_a_second_try_too(run: Run) -> None:
+    outcome = run(FakeEstimator(act="abort"), retry=FakeEstimator())
+    assert outcome.state == "done"
+    assert outcome.result["stats"]["num_tries"] == 2
+
+
+def test_cameras_that_are_refused_twice_leave_no_file_but_their_numbers(run: Run, root: Path) -> None:
+    sidecar = root / "clips/static/train/room.json"
+    sidecar.write_text("of an earlier run")
+    outcome = run(FakeEstimator(act="nothing"), retry=FakeEstimator(num_registered=5))
+    assert (outcome.state, outcome.reason) == ("refused", "few_registered")
+    assert outcome.message.startswith("no_model: no two frames gave a reconstruction; then few_registered: 5 of 12")
+    assert outcome.result["stats"]["num_registered"] == 5
+    assert not sidecar.exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "settings", "reason", "words"),
+    [
+        ("abort", {}, "crashed", "SIGABRT"),
+        ("hog", {"memory_limit_gb": 2}, "out_of_memory", "2 GB"),
+        ("sleep", {"time_limit_s": 1}, "timeout", "1 s"),
+        ("raise", {}, "error", "width must be even, got 3"),
+    ],
+)
+def test_a_process_that_fails_is_a_recorded_failure(
+    act: str, settings: dict[str, Any], reason: str, words: str, run: Run, root: Path
+) -> None:
+    retry = FakeEstimator(act="abort") if act == "abort" else FakeEstimator()
+    outcome = run(FakeEstimator(act=act), retry=retry, **settings)
+    assert (outcome.state, outcome.reason) == ("failed", reason)
+    assert words in outcome.message
+    assert not (root / "clips/static/train/room.json").exists()
+
+
+def test_frames_are_sampled_evenly_and_keep_their_numbers(run: Run, root: Path) -> None:
+    outcome = run(FakeEstimator(), max_frames=8)
+    poses = read_poses(root / outcome.result["sidecar"])
+    assert [frame.index for frame in poses.frames] == [0, 2, 3, 5, 6, 8, 9, 11]
+    assert [frame.time_s for frame in poses.frames] == pytest.approx([0.0, 0.2, 0.3, 0.5, 0.6, 0.8, 0.9, 1.1])
+
+
+def test_sampling() -> None:
+    assert sample_indices(5, max_frames=48, frame_step=None) == [0, 1, 2, 3, 4]
+    assert sample_indices(101, max_frames=3, frame_step=None) == [0, 50, 100]
+    assert sample_indices(101, max_frames=None, frame_step=40) == [0, 40, 80]
+    assert sample_indices(1000, max_frames=5, frame_step=10) == [0, 250, 500, 740, 990]
+
+
+def test_a_clip_with_too_few_frames_is_not_even_tried(run: Run) -> None:
+    outcome = run(FakeEstimator(act="abort"), frame_step=2)
+    assert (outcome.state, outcome.reason) == ("refused", "few_registered")
+    assert "6 frames can be sampled, at least 8" in outcome.message
+
+
+def test_only_dynamic_clips_are_masked(run: Run, root: Path, tmp_path: Path) -> None:
+    film_room(root / _CLIP, num_frames=12, width=224, height=126, supersample=1, walker=True)
+    seen = []
+    for kind, masks in (("static", "dynamic"), ("dynamic", "dynamic"), ("dynamic", "never"), ("static", "always")):
+        notes = tmp_path / f"notes_{kind}_{masks}"
+        outcome = run(FakeEstimator(notes=str(notes)), kind=kind, masks=masks)
+        seen.append((json.loads(notes.read_text())["num_masks"], outcome.result["stats"]["masked_ratio"] > 0))
+    assert seen == [(None, False), (12, True), (None, False), (12, True)]
+
+
+def test_a_damaged_clip_is_an_error_that_names_it(run: Run, root: Path) -> None:
+    (root / _CLIP).write_bytes(b"no video at all")
+    outcome = run(FakeEstimator())
+    assert (outcome.state, outcome.reason) == ("failed", "error")
+    assert "room.mp4" in outcome.message
+
+
+def test_its_versions_say_what_the_poses_depend_on() -> None:
+    stage = PoseStage(estimator=FakeEstimator(), retry=FakeEstimator(act="nothing"), filters=PoseFilters(), seed=3)
+    versions = stage.versions()
+    settings = json.loads(versions["settings"])
+    assert versions["fake"] == "1"
+    assert [estimator["act"] for estimator in settings["estimators"]] == ["pose", "nothing"]
+    assert settings["filters"]["fov_deg"] == [15.0, 130.0]
+    assert (settings["seed"], settings["max_frames"]) == (3, 48)
+
+
+def test_the_packaged_settings_are_those_of_the_classes() -> None:
+    pytest.importorskip("pycolmap", reason="pycolmap has no wheel for this machine")
+    config = OmegaConf.load(Path(__file__).parents[3] / "conf" / "ingest" / "pose" / "colmap.yaml")
+    stage = instantiate(config)
+    assert isinstance(stage, PoseStage)
+    by_default = PoseStage(estimator=type(stage.estimator)(), filters=PoseFilters())
+    assert {**describe(stage), "retry": None} == describe(by_default)
+    assert describe(stage.estimator) == describe(by_default.estimator)
+    assert describe(stage.filters) == describe(by_default.filters)
+    assert describe(stage.retry) != describe(stage.estimator)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_frames": 1}, "max_frames must be at least 2"),
+        ({"frame_step": 0}, "frame_step must be at least 1"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"time_limit_s": 0}, "must be above 0, got 0 and 4.0"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        PoseStage(estimator=FakeEstimator(), filters=PoseFilters(), **settings)
