@@ -3,6 +3,7 @@
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -193,11 +194,20 @@ def test_a_broken_scene_is_named_and_not_skipped(folder):
         dataset[1]
 
 
-def test_a_scene_too_short_is_named(folder):
+def test_scenes_too_short_are_refused_at_once_or_left_out_and_counted(folder, caplog):
     sampler = BoundedSampler(num_context=2, num_target=1, min_gap=9, max_gap=20)
-    dataset = SceneDataset(root=folder, sampler=sampler, image_size=(16, 24))
+    settings = {"root": folder, "image_size": (16, 24)}
+    message = "1 of 3 scenes at .* are too short for BoundedSampler, which needs 10 frames: scene 'b' has 8 frames"
+    with pytest.raises(ValueError, match=message):
+        SceneDataset(**settings, sampler=sampler)
+    dataset = SceneDataset(**settings, sampler=sampler, skip_short=True)
+    assert dataset.scene_ids == ("a", "c")
+    assert "1 of 3 scenes" in caplog.text
+    assert dataset[1].scene == "c"
+    with pytest.raises(ValueError, match="3 of 3 scenes"):
+        SceneDataset(**settings, sampler=replace(sampler, min_gap=12), skip_short=True)
     with pytest.raises(ValueError, match="scene 'b' has 8 frames"):
-        dataset[1]
+        SceneDataset(**settings, sampler=TrajectorySampler(num_context=9))
 
 
 def test_bad_arguments_are_refused(folder, tmp_path):

@@ -33,6 +33,7 @@ _LOADING = ("batch_size", "val_batch_size", "num_workers", "cache_frames", "allo
 # What concerns training only, where the data have another one for validation.
 _VALIDATION = {
     "root": "val_root",
+    "split": "val_split",
     "sampler": "val_sampler",
     "zoom_range": "val_zoom_range",
     "num_scenes": "num_val_scenes",

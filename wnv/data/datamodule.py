@@ -15,10 +15,11 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from wnv.data.order import DrawKey, DrawOrder, EvaluationOrder
+from wnv.data.order import DrawOrder, EvaluationOrder, StreamOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.synthetic import SyntheticDataset
 from wnv.data.view_sampling import HoldoutSampler, ViewSampler
+from wnv.scenes.video import Decoder
 from wnv.types import Batch, Example, collate
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,14 @@ class ExampleDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.allow_changed_order = allow_changed_order
         self._samples_consumed = 0
-        self._order: DrawOrder | None = None
+        self._order: StreamOrder | None = None
         self._train_dataset: Dataset[Example] | None = None
         self._val_dataset: Dataset[Example] | None = None
+
+    @property
+    @abstractmethod
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
 
     @abstractmethod
     def _make_train_dataset(self) -> Dataset[Example]: ...
@@ -121,16 +127,16 @@ class ExampleDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the training stream stands: plain numbers, the same on every rank."""
-        return {"samples_consumed": self._samples_consumed, "seed": self.seed, "num_scenes": self.num_train_scenes}
+        return {"samples_consumed": self._samples_consumed, **self._order_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the stream of a checkpoint.
 
         Raises:
-            ValueError: If the checkpoint's seed or number of scenes differs, unless `allow_changed_order`.
+            ValueError: If the checkpoint's seed, number of scenes or mixture differs, unless `allow_changed_order`.
         """
-        for name, now in (("seed", self.seed), ("num_scenes", self.num_train_scenes)):
-            then = state_dict[name]
+        for name, now in self._order_settings().items():
+            then = state_dict.get(name)
             if then == now:
                 continue
             message = f"the checkpoint was trained with data {name}={then}, this run has {name}={now}"
@@ -152,13 +158,8 @@ class ExampleDataModule(L.LightningDataModule):
         """
         rank, world_size = self._shard()
         self._check_trainer(world_size)
-        self._order = DrawOrder(
-            self.num_train_scenes,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            start=self._samples_consumed,
-        )
+        self._order = self._make_order(rank=rank, world_size=world_size)
+        self._order.start = self._samples_consumed
         return self._loader(self.train_dataset, self._order, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -183,7 +184,14 @@ class ExampleDataModule(L.LightningDataModule):
         order = EvaluationOrder(num_examples, rank=rank, world_size=world_size)
         return self._loader(self.val_dataset, order, batch_size=self.val_batch_size)
 
-    def _loader(self, dataset: Dataset[Example], order: Sampler[DrawKey], *, batch_size: int) -> DataLoader[Batch]:
+    def _order_settings(self) -> dict[str, Any]:
+        """What the order of the training stream depends on besides the position, as plain values."""
+        return {"seed": self.seed, "num_scenes": self.num_train_scenes}
+
+    def _make_order(self, *, rank: int, world_size: int) -> StreamOrder:
+        return DrawOrder(self.num_train_scenes, seed=self.seed, rank=rank, world_size=world_size)
+
+    def _loader(self, dataset: Dataset[Example], order: Sampler, *, batch_size: int) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
             batch_size=batch_size,
@@ -310,6 +318,11 @@ class SyntheticDataModule(ExampleDataModule):
         }
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return self._settings["image_size"]
+
+    @property
     def num_train_scenes(self) -> int | None:
         """Training scenes of one epoch; None when every draw is a new scene."""
         return self.num_scenes
@@ -322,11 +335,12 @@ class SyntheticDataModule(ExampleDataModule):
 
 
 class SceneDataModule(ExampleDataModule):
-    """Scene files: one root to train on and one to validate on.
+    """Scene files, or clips with poses beside them: one place to train on and one to validate on.
 
     Args:
-        root: Training scenes: a folder of scene files, or one scene file.
-        val_root: Validation scenes, likewise. The same as `root` only with a holdout sampler on both sides.
+        root: Training scenes: a folder of scene files or posed clips, or one of these.
+        val_root: Validation scenes, likewise; None takes `root`. The same scenes as those of training only with a
+            holdout sampler on both sides.
         sampler: Which frames training shows and draws.
         val_sampler: Which frames validation shows and draws; its choice is the same every time.
         image_size: Height and width of the images in pixels.
@@ -334,6 +348,11 @@ class SceneDataModule(ExampleDataModule):
         zoom_range: Smallest and largest zoom into the training images, at least 1; log-uniform, one a scene and draw.
         val_zoom_range: The same for validation.
         pose_normalization: How worlds are placed and scaled around their context cameras (`fit_world_frame`).
+        split: Folder below `root` that is read, such as `scenes/static/train`; None reads `root` itself.
+        val_split: The same below `val_root`.
+        skip_short: Leave out, and count in the log, scenes with too few frames for their sampler; otherwise they are an
+            error.
+        decoder: What reads clips: `decord`, `pyav`, or `auto`.
         num_val_examples: Only the first so many validation examples; None takes all.
         cache_frames: How many fitted frames each loader process keeps in memory; for few scenes and no random zoom.
         seed: What the order of the training scenes and their draws depend on.
@@ -350,7 +369,7 @@ class SceneDataModule(ExampleDataModule):
         self,
         *,
         root: str | Path,
-        val_root: str | Path,
+        val_root: str | Path | None = None,
         sampler: ViewSampler,
         val_sampler: ViewSampler,
         image_size: Sequence[int],
@@ -358,6 +377,10 @@ class SceneDataModule(ExampleDataModule):
         zoom_range: Sequence[float | int] = (1.0, 1.0),
         val_zoom_range: Sequence[float | int] = (1.0, 1.0),
         pose_normalization: Literal["mean", "first"] = "mean",
+        split: str | None = None,
+        val_split: str | None = None,
+        skip_short: bool = False,
+        decoder: Decoder = "auto",
         num_val_examples: int | None = None,
         cache_frames: int = 0,
         seed: int = 0,
@@ -382,13 +405,21 @@ class SceneDataModule(ExampleDataModule):
                 f"every={val_sampler.every}"
             )
         self.num_val_examples = num_val_examples
+        root, val_root = below(root, split), below(root if val_root is None else val_root, val_split)
         self._train_settings = {"root": root, "sampler": sampler, "zoom_range": zoom_range, "seed": seed}
         self._val_settings = {"root": val_root, "sampler": val_sampler, "zoom_range": val_zoom_range, "seed": val_seed}
         self._settings = {
             "image_size": tuple(image_size),
             "pose_normalization": pose_normalization,
             "cache_frames": cache_frames,
+            "skip_short": skip_short,
+            "decoder": decoder,
         }
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return self._settings["image_size"]
 
     @property
     def num_val_scenes(self) -> int:
@@ -400,10 +431,21 @@ class SceneDataModule(ExampleDataModule):
         return SceneDataset(**self._train_settings, **self._settings)
 
     def _make_val_dataset(self) -> Dataset[Example]:
-        return SceneDataset(**self._val_settings, **self._settings)
+        try:
+            return SceneDataset(**self._val_settings, **self._settings)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"no scenes to validate on: {error}. Set val_root (and val_split) to other scenes, make more scenes so "
+                "that some fall on the side of validation, or train without: trainer.limit_val_batches=0"
+            ) from error
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """As that of every data module; scenes that are trained on as well are warned about."""
+        self.warn_of_shared_scenes()
+        return super().val_dataloader()
+
+    def warn_of_shared_scenes(self) -> None:
+        """Log a warning where scenes that are trained on are validated on, unless frames are held out."""
         shared = set(self.val_dataset.scene_ids) & set(self.train_dataset.scene_ids)
         apart = all(isinstance(s["sampler"], HoldoutSampler) for s in (self._train_settings, self._val_settings))
         if shared and not apart:
@@ -413,7 +455,11 @@ class SceneDataModule(ExampleDataModule):
                 len(shared),
                 min(shared),
             )
-        return super().val_dataloader()
+
+
+def below(root: str | Path, folder: str | None) -> str:
+    """A folder below a local root or a URL; None is the root itself."""
+    return str(root) if folder is None else f"{str(root).rstrip('/')}/{folder.strip('/')}"
 
 
 def _start_method() -> Literal["forkserver", "spawn"]:

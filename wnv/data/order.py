@@ -5,7 +5,9 @@ for any number of processes, workers and restarts. So a run that continues after
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -23,14 +25,46 @@ def seeded_generator(*parts: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-class DrawOrder(Sampler[DrawKey]):
-    """The endless stream of keys that training draws from, as one of several processes sees it.
+class StreamOrder(Sampler, ABC):
+    """An endless stream of keys, as one of several processes sees it.
+
+    Of `world_size` processes, number `rank` reads global positions `start + rank`, `start + rank + world_size`, ...; so
+    all of them together read each position once. It has no length. `start` may be set between two iterations; each
+    `iter()` begins there.
+
+    Args:
+        rank: This process, 0 <= rank < world_size.
+        world_size: How many processes read the stream together.
+        start: Samples that all processes together have consumed before.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(self, *, rank: int, world_size: int, start: int) -> None:
+        _check_rank(rank, world_size)
+        if start < 0:
+            raise ValueError(f"start must be the number of samples consumed so far, at least 0, got {start}")
+        self.rank = rank
+        self.world_size = world_size
+        self.start = start
+
+    @abstractmethod
+    def key_at(self, position: int) -> Any:
+        """The key at a global position, whoever reads it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        position = self.start + self.rank
+        while True:
+            yield self.key_at(position)
+            position += self.world_size
+
+
+class DrawOrder(StreamOrder):
+    """The endless stream of keys that training draws from; an epoch visits every scene once.
 
     Global position p holds the key `(p // num_scenes, permutation[p % num_scenes])`, with a new permutation every
-    epoch. Of `world_size` processes, number `rank` reads positions `start + rank`, `start + rank + world_size`, ...; so
-    all of them together read each position once, and an epoch visits every scene once.
-
-    It has no length. `start` may be set between two iterations; each `iter()` begins there.
+    epoch.
 
     Args:
         num_scenes: Number of scenes of an epoch; None for an endless data set, whose key at position p is `(0, p)`.
@@ -56,31 +90,23 @@ class DrawOrder(Sampler[DrawKey]):
     ) -> None:
         if num_scenes is not None and num_scenes < 1:
             raise ValueError(f"num_scenes must be at least 1, or None for an endless data set, got {num_scenes}")
-        _check_rank(rank, world_size)
-        if start < 0:
-            raise ValueError(f"start must be the number of samples consumed so far, at least 0, got {start}")
+        super().__init__(rank=rank, world_size=world_size, start=start)
         self.num_scenes = num_scenes
         self.seed = seed
         self.shuffle = shuffle
-        self.rank = rank
-        self.world_size = world_size
-        self.start = start
+        # That of the epoch last asked for: (epoch, permutation).
+        self._permutation: tuple[int, list[int]] | None = None
 
-    def __iter__(self) -> Iterator[DrawKey]:
-        position = self.start + self.rank
+    def key_at(self, position: int) -> DrawKey:
+        """The key at a global position, whoever reads it."""
         if self.num_scenes is None:
-            while True:
-                yield (0, position)
-                position += self.world_size
-        epoch = -1
-        while True:
-            if position // self.num_scenes != epoch:
-                epoch = position // self.num_scenes
-                permutation = self._permutation(epoch)
-            yield (epoch, permutation[position % self.num_scenes])
-            position += self.world_size
+            return (0, position)
+        epoch = position // self.num_scenes
+        if self._permutation is None or self._permutation[0] != epoch:
+            self._permutation = (epoch, self._permute(epoch))
+        return (epoch, self._permutation[1][position % self.num_scenes])
 
-    def _permutation(self, epoch: int) -> list[int]:
+    def _permute(self, epoch: int) -> list[int]:
         if not self.shuffle:
             return list(range(self.num_scenes))
         return torch.randperm(self.num_scenes, generator=seeded_generator(self.seed, epoch)).tolist()

@@ -1,5 +1,6 @@
 """Training and evaluation examples from scene files, and from clips with poses beside them."""
 
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from wnv.scenes.frame_source import FrameSource
 from wnv.scenes.listing import list_scenes, open_source
 from wnv.scenes.video import Decoder
 from wnv.types import Cameras, Example, Views
+
+log = logging.getLogger(__name__)
 
 # A whole trajectory at the size it is stored in would not fit into memory; frames one by one would be slow over a net.
 _FRAMES_AT_ONCE = 16
@@ -68,6 +71,8 @@ class SceneDataset(Dataset[Example]):
         repeat: How often an epoch draws each example, differently each time.
         cache_frames: How many frames, fitted to the image size, each loader process keeps in memory, so that they are
             decoded once; not with a random zoom, which makes each frame another one every time.
+        skip_short: Leave out, and count in the log, scenes with fewer frames than the sampler needs; otherwise they are
+            an error.
         decoder: What reads clips: `decord`, `pyav`, or `auto`, which takes decord where it is installed.
 
     Attributes:
@@ -75,7 +80,7 @@ class SceneDataset(Dataset[Example]):
 
     Raises:
         FileNotFoundError: If there is nothing at `root`, or no scene in it.
-        ValueError: If an argument is out of its range, or two scene files have one id.
+        ValueError: If an argument is out of its range, two scenes have one id, or scenes are too short for the sampler.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class SceneDataset(Dataset[Example]):
         seed: int = 0,
         repeat: int = 1,
         cache_frames: int = 0,
+        skip_short: bool = False,
         decoder: Decoder = "auto",
     ) -> None:
         if len(image_size) != 2 or min(image_size) < 1:
@@ -113,7 +119,7 @@ class SceneDataset(Dataset[Example]):
         self.decoder: Decoder = decoder
         self._cache: dict[tuple[str, int], Tensor] = {}
         self._open: OrderedDict[str, _OpenScene] = OrderedDict()
-        self.scene_ids, draws = _list_draws(root, sampler)
+        self.scene_ids, draws = _list_draws(root, sampler, skip_short=skip_short)
         self._draws = [draw for draw in draws for _ in range(repeat)]
 
     def __len__(self) -> int:
@@ -183,14 +189,25 @@ class SceneDataset(Dataset[Example]):
         return images.div_(255)
 
 
-def _list_draws(root: str | Path, sampler: ViewSampler) -> tuple[tuple[str, ...], list[_Draw]]:
+def _list_draws(root: str | Path, sampler: ViewSampler, *, skip_short: bool) -> tuple[tuple[str, ...], list[_Draw]]:
     """The scenes to visit, in the sampler's order, and every draw of an epoch."""
     scenes = list_scenes(root)
-    selected = tuple(sampler.select_scenes(list(scenes)))
+    selected = sampler.select_scenes(list(scenes))
+    short = {scene for scene in selected if scenes[scene].num_frames < sampler.min_frames}
+    if short:
+        first = min(short)
+        found = (
+            f"{len(short)} of {len(selected)} scenes at {root} are too short for {type(sampler).__name__}, which needs "
+            f"{sampler.min_frames} frames: scene {first!r} has {scenes[first].num_frames} frames"
+        )
+        if not skip_short or len(short) == len(selected):
+            raise ValueError(f"{found}; lower min_gap, or leave short scenes out with skip_short=true")
+        log.warning("%s; they are left out", found)
+    selected = tuple(scene for scene in selected if scene not in short)
     draws = [
-        _Draw(path=path, draw=draw)
-        for path, num_frames in ((scenes[scene].path, scenes[scene].num_frames) for scene in selected)
-        for draw in range(sampler.num_draws(num_frames))
+        _Draw(path=scenes[scene].path, draw=draw)
+        for scene in selected
+        for draw in range(sampler.num_draws(scenes[scene].num_frames))
     ]
     return selected, draws
 

@@ -49,6 +49,11 @@ class ViewChoice:
 class ViewSampler(ABC):
     """The rules by which a data set chooses context and target frames."""
 
+    @property
+    def min_frames(self) -> int:
+        """The fewest frames that a scene must have for these rules to allow a choice."""
+        return 1
+
     def select_scenes(self, available: Sequence[str]) -> list[str]:
         """The scenes to visit, in order, of those that a data set has."""
         return list(available)
@@ -115,6 +120,11 @@ class BoundedSampler(ViewSampler):
                 f"min_gap={self.min_gap} leaves room for {room} targets, num_target={self.num_target} were asked for; "
                 f"raise min_gap to at least {self.min_gap + self.num_target - room}"
             )
+
+    @property
+    def min_frames(self) -> int:
+        """Room for the smallest gap."""
+        return self.min_gap + 1
 
     def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
         """Draw a gap, a place and the targets."""
@@ -233,6 +243,11 @@ class TrajectorySampler(ViewSampler):
 
     def __post_init__(self) -> None:
         _check_counts(self.num_context, 1)
+
+    @property
+    def min_frames(self) -> int:
+        """Room for the context."""
+        return self.num_context
 
     def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
         """All frames; nothing is random."""

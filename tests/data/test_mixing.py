@@ -1,0 +1,158 @@
+"""Mixed data sets: exact shares, every scene once, and the same stream for any number of processes and restarts."""
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+
+from wnv.data.datamodule import SceneDataModule, SyntheticDataModule
+from wnv.data.mixing import MixedDataModule, MixedOrder
+from wnv.data.order import DrawOrder
+from wnv.data.view_sampling import BoundedSampler
+
+SAMPLER = BoundedSampler(num_context=2, num_target=1, min_gap=3, max_gap=9)
+
+
+def make_order(*, counts=(3, 5, 2), sizes=(4, 7, None), **settings):
+    sources = [DrawOrder(size, seed=11 + index) for index, size in enumerate(sizes)]
+    return MixedOrder(sources, counts=counts, seed=3, **settings)
+
+
+def take(order, count):
+    return list(itertools.islice(order, count))
+
+
+def test_shares_are_exact_in_every_block():
+    keys = take(make_order(), 500)
+    orders = set()
+    for start in range(0, 500, 10):
+        block = [source for source, _ in keys[start : start + 10]]
+        assert Counter(block) == {0: 3, 1: 5, 2: 2}
+        orders.add(tuple(block))
+    assert len(orders) > 40, "the order in a block is shuffled anew"
+
+
+def test_each_source_goes_through_its_own_order():
+    keys = take(make_order(), 700)
+    for source, size in enumerate((4, 7, None)):
+        own = [key for number, key in keys if number == source]
+        assert own == take(DrawOrder(size, seed=11 + source), len(own))
+        if size is not None:
+            for epoch in range(len(own) // size):
+                assert sorted(own[epoch * size : (epoch + 1) * size]) == [(epoch, index) for index in range(size)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_the_stream_is_the_same_for_any_number_of_processes_and_restarts(world_size):
+    whole = take(make_order(), 240)
+    shares = [take(make_order(rank=rank, world_size=world_size), 240 // world_size) for rank in range(world_size)]
+    assert [key for row in zip(*shares, strict=True) for key in row] == whole
+    for start in (1, 17, 100, 239):
+        assert take(make_order(start=start), 240 - start) == whole[start:]
+
+
+@pytest.fixture
+def make_mix(tmp_path, write_tiny_scene):
+    for part, names in (("one/train", "abc"), ("one/val", "xy"), ("two/train", "defgh"), ("two/val", "z")):
+        for name in names:
+            write_tiny_scene(tmp_path / part, name)
+
+    def scenes(part, **changes):
+        settings = {"root": tmp_path / part, "split": "train", "val_split": "val", "sampler": SAMPLER}
+        settings |= {"val_sampler": SAMPLER, "image_size": (8, 12), "batch_size": 1}
+        return SceneDataModule(**settings | changes)
+
+    def synthetic(**changes):
+        settings = {"image_size": (8, 12), "num_context": 2, "num_target": 1, "batch_size": 1, "num_val_scenes": 2}
+        return SyntheticDataModule(**settings | changes)
+
+    def make(*, one=None, two=None, **changes):
+        sources = {"one": scenes("one", **one or {}), "two": scenes("two", **two or {}), "world": synthetic()}
+        settings = {"sources": sources, "weights": {"one": 1, "two": 3, "world": 1}, "batch_size": 4, "block_size": 10}
+        return MixedDataModule(**settings | changes)
+
+    return make
+
+
+def scenes_of(mix, num_batches):
+    return [name for batch in itertools.islice(mix.train_dataloader(), num_batches) for name in batch.scenes]
+
+
+def test_batches_hold_scenes_of_all_sources_by_their_weights(make_mix):
+    mix = make_mix()
+    assert mix.counts == {"one": 2, "two": 6, "world": 2}
+    batch = next(iter(mix.train_dataloader()))
+    assert batch.context.images.shape == (4, 2, 3, 8, 12)
+    names = scenes_of(make_mix(), 10)
+    assert sum(name in "abc" for name in names) == 8
+    assert sum(name in "defgh" for name in names) == 24
+    assert sum(len(name) > 1 for name in names) == 8
+    assert mix.num_train_scenes is None
+
+
+def test_a_resumed_mix_goes_on_where_it_stopped(make_mix):
+    whole = scenes_of(make_mix(), 12)
+    first = make_mix()
+    assert scenes_of(first, 5) == whole[:20]
+    first.advance(20)
+    state = first.state_dict()
+    assert state["samples_consumed"] == 20
+    second = make_mix()
+    second.load_state_dict(state)
+    assert scenes_of(second, 7) == whole[20:]
+    for change in ({"weights": {"one": 1, "two": 1, "world": 1}}, {"seed": 5}, {"one": {"seed": 7}}):
+        with pytest.raises(ValueError, match="the run would not draw what it would have drawn"):
+            make_mix(**change).load_state_dict(state)
+    changed = make_mix(weights={"one": 1, "two": 1, "world": 1}, allow_changed_order=True)
+    changed.load_state_dict(state)
+    assert changed.samples_consumed == 20
+
+
+def test_validation_goes_through_the_examples_of_all_sources(make_mix):
+    mix = make_mix(one={"num_val_examples": 1}, val_batch_size=2)
+    assert mix.num_val_scenes == 4
+    names = [name for batch in mix.val_dataloader() for name in batch.scenes]
+    assert names[:2] == ["x", "z"]
+    assert len(names) == 4
+    assert len(mix.val_dataset) == 4
+    assert mix.val_dataset[1].scene == "z"
+    with pytest.raises(IndexError, match=r"example index must be in 0\.\.3, got 4"):
+        mix.val_dataset[4]
+
+
+def test_a_source_of_weight_zero_only_validates(make_mix):
+    mix = make_mix(weights={"one": 1, "two": 0, "world": 0})
+    assert mix.num_train_scenes == 3
+    assert set(scenes_of(mix, 5)) == set("abc")
+    assert mix.num_val_scenes == 5
+
+
+def test_what_does_not_fit_together_is_refused(make_mix):
+    with pytest.raises(ValueError, match=r"all sources must have one image_size, got one: \[8, 12\], two: \[8, 16\]"):
+        make_mix(two={"image_size": (8, 16)})
+    with pytest.raises(ValueError, match=r"all sources must have one image_size, \[8, 8\]"):
+        make_mix(image_size=(8, 8))
+    with pytest.raises(ValueError, match=r"weights must name the sources \['one', 'two', 'world'\], got \['one'\]"):
+        make_mix(weights={"one": 1})
+    for weights in ({"one": -1, "two": 2, "world": 1}, {"one": 0, "two": 0, "world": 0}):
+        with pytest.raises(ValueError, match="weights must be 0 or more and not all 0"):
+            make_mix(weights=weights)
+    with pytest.raises(ValueError, match="holds none of one, whose weight is too small"):
+        make_mix(weights={"one": 0.01, "two": 1, "world": 1})
+    with pytest.raises(ValueError, match="must name at least one data module"):
+        MixedDataModule(sources={}, batch_size=1)
+    mix = make_mix(two={"sampler": BoundedSampler(num_context=2, num_target=2, min_gap=3, max_gap=9)})
+    with pytest.raises(ValueError, match="must have the same number of target views"):
+        scenes_of(mix, 3)
+
+
+def test_counts_add_up_to_the_block(make_mix):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        shares = (0.05 + torch.rand(3, generator=generator)).tolist()
+        weights = dict(zip(("one", "two", "world"), shares, strict=True))
+        mix = make_mix(weights=weights, block_size=100)
+        assert sum(mix.counts.values()) == 100
+        for name, weight in weights.items():
+            assert abs(mix.counts[name] - 100 * weight / sum(shares)) < 1
