@@ -49,7 +49,7 @@ def _card(exhibit: Exhibit) -> Markup:
         drawing = draw_path(exhibit.camtoworld, label=f"camera path of {entry.id}")
     return element(
         "article",
-        element("div", *pictures, class_=f"frames of{len(pictures)}"),
+        element("div", *pictures, class_=f"frames of{len(pictures)}") if pictures else None,
         element(
             "div",
             drawing,

@@ -78,10 +78,10 @@ def exhibit(root: Path, entry: SceneEntry) -> Exhibit:
         archive = Archive(path)
         info = info_from_json(archive.read(SCENE_JSON), name=entry.id)
     except FileNotFoundError:
-        return Exhibit(entry=entry, problem=f"{entry.file} is gone: redo=[pack] makes it anew")
+        return Exhibit(entry=entry, problem=f"{entry.file} is gone: the next run makes it anew")
     except (SceneError, KeyError, OSError) as error:
-        return Exhibit(entry=entry, problem=f"{entry.file} cannot be read ({error}): redo=[pack] makes it anew")
-    thumbnails, problem = _thumbnails(archive, info)
+        return Exhibit(entry=entry, problem=f"{entry.file} cannot be read: {_anew(entry)} ({error})")
+    thumbnails, problem = _thumbnails(archive, info, entry)
     return Exhibit(
         entry=entry,
         thumbnails=thumbnails,
@@ -93,7 +93,11 @@ def exhibit(root: Path, entry: SceneEntry) -> Exhibit:
     )
 
 
-def _thumbnails(archive: Archive, info: SceneInfo) -> tuple[tuple[str, ...], str]:
+def _anew(entry: SceneEntry) -> str:
+    return f"redo=[pack] keys=[{entry.key}] makes it anew"
+
+
+def _thumbnails(archive: Archive, info: SceneInfo, entry: SceneEntry) -> tuple[tuple[str, ...], str]:
     # From the middle of each quarter of the scene: first and last frames are often the dullest.
     most = THUMBNAILS_A_SCENE if info.width >= info.height else 3  # what fills a wide place best
     count = min(most, len(info.frames))
@@ -103,7 +107,7 @@ def _thumbnails(archive: Archive, info: SceneInfo) -> tuple[tuple[str, ...], str
         try:
             jpeg = _thumbnail(archive.read(file), where=file)
         except (SceneError, KeyError, OSError) as error:
-            return tuple(found), f"a frame cannot be read ({error}): redo=[pack] makes the scene anew"
+            return tuple(found), f"a frame of {entry.file} cannot be read: {_anew(entry)} ({error})"
         if len(jpeg) <= _MAX_BYTES:
             found.append("data:image/jpeg;base64," + base64.b64encode(jpeg).decode())
     return tuple(found), ""

@@ -45,8 +45,11 @@ _REASONS: dict[str, tuple[str, str]] = {
     "fetch/corrupt": ("What came cannot be decoded.", _AGAIN),
     "pack/corrupt": ("The clip or its poses cannot be read.", "Make them anew: `redo=[clip,pose]` with `keys=[...]`."),
     "corrupt": ("The video cannot be decoded.", "Fetch it anew: `redo=[fetch]` with `keys=[...]`."),
-    "missing_file": ("The video is not there any more.", "Fetch it anew: `redo=[fetch]` with `keys=[...]`."),
-    "missing": ("What it is made from, or what was made, is not there any more.", "Run again: it is made anew."),
+    "missing_file": ("The video was not there any more.", _AGAIN),
+    "missing": (
+        "What it is made from, or what was made, is not there any more.",
+        "The next run makes it; where that failed, `retry={code}`.",
+    ),
     "too_short": (
         "Nothing long enough is left between the cuts.",
         "Ask for less: `clip.rules.min_s=1` `retry={code}`.",
