@@ -158,10 +158,8 @@ class LocalExecutor:
             dead = True
         if dead:
             self._workers.remove(worker)
-            worker.end(_GRACE_S)
-            return task, Outcome(
-                state="failed", reason="crashed", message=worker.last_words(), seconds=worker.seconds()
-            )
+            last_words = worker.end(_GRACE_S)
+            return task, Outcome(state="failed", reason="crashed", message=last_words, seconds=worker.seconds())
         if time.monotonic() >= worker.deadline:
             self._workers.remove(worker)
             worker.kill(signal.SIGTERM)
@@ -171,7 +169,9 @@ class LocalExecutor:
         return None
 
     def _reap(self) -> None:
-        self._leaving = [worker for worker in self._leaving if worker.process.poll() is None]
+        for worker in [worker for worker in self._leaving if worker.process.poll() is not None]:
+            worker.end(0.0)
+            self._leaving.remove(worker)
 
 
 class _Worker:
@@ -220,8 +220,8 @@ class _Worker:
         except ProcessLookupError:
             pass
 
-    def end(self, grace_s: float) -> None:
-        """Wait for the process, then kill what is left of it and of all that it has started."""
+    def end(self, grace_s: float) -> str:
+        """Wait for the process, then kill what is left of it and of all that it has started; its last words."""
         try:
             self.process.wait(grace_s)
         except subprocess.TimeoutExpired:
@@ -229,9 +229,10 @@ class _Worker:
         self.kill(signal.SIGKILL)
         self.process.wait()
         self.connection.close()
+        with self._output:
+            return self._last_words()
 
-    def last_words(self) -> str:
-        """How the process ended, and what it said last."""
+    def _last_words(self) -> str:
         code = self.process.returncode
         if code >= 0:
             how = f"the worker left with exit status {code}"

@@ -1,0 +1,291 @@
+"""Local workers: they may die, hang or be recycled, and nothing else is lost; they never outlive the driver."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fake_stages import FakeStage, fake_stages, manifest, written
+
+from wnv.ingest.driver import run
+from wnv.ingest.executors.local import LocalExecutor, default_num_workers
+from wnv.ingest.gate import Gate
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.records import files_of
+from wnv.ingest.retries import Retries
+from wnv.ingest.tasks import Outcome, Task
+
+
+@pytest.fixture
+def executor() -> Iterator[LocalExecutor]:
+    with LocalExecutor(num_workers=2, num_fetchers=1) as made:
+        yield made
+
+
+def task_of(root: Path, item: str = "a", **settings: object) -> Task:
+    payload = {"file": f"clips/static/train/{item}.mp4"}
+    return Task(stage="pose", item=item, root=root, payload=payload, **settings)
+
+
+def outcomes(executor: LocalExecutor, number: int, timeout_s: float = 60.0) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    until = time.monotonic() + timeout_s
+    while len(found) < number:
+        assert time.monotonic() < until, found
+        found |= {task.item: outcome for task, outcome in executor.wait(1.0)}
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # dead, though nobody has asked for its exit status
+
+
+def wait_until_dead(*pids: int) -> None:
+    until = time.monotonic() + 20
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < until, [pid for pid in pids if is_alive(pid)]
+        time.sleep(0.02)
+
+
+def wait_for(path: Path) -> str:
+    until = time.monotonic() + 30
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < until, path
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def test_workers_die_as_scripted_and_the_rest_is_done(executor: LocalExecutor, tmp_path: Path) -> None:
+    trouble = {"killed": ["SIGKILL"], "aborted": ["SIGABRT"], "left": ["exit"], "refused": ["too_dark"]}
+    stage = FakeStage(name="pose", trouble=trouble)
+    found: dict[str, Outcome] = {}
+    for item in [*trouble, "good", "better"]:
+        while not executor.room("pose"):
+            found |= {task.item: outcome for task, outcome in executor.wait(5.0)}
+        executor.submit(stage, task_of(tmp_path, item))
+    found |= outcomes(executor, 6 - len(found))
+    assert {item: (outcome.state, outcome.reason) for item, outcome in found.items()} == {
+        **dict.fromkeys(("killed", "aborted", "left"), ("failed", "crashed")),
+        "refused": ("refused", "too_dark"),
+        **dict.fromkeys(("good", "better"), ("done", "ok")),
+    }
+    assert found["killed"].message == (
+        "the worker was ended by SIGKILL, as when memory runs out; it said last: last words 遗言"
+    )
+    assert "SIGABRT" in found["aborted"].message
+    assert found["left"].message == "the worker left with exit status 3"
+    assert found["good"].seconds > 0
+
+
+def test_lanes_are_apart(executor: LocalExecutor, tmp_path: Path) -> None:
+    assert (executor.room("fetch"), executor.room("clip"), executor.room("pack")) == (1, 2, 2)
+    executor.submit(FakeStage(name="pose", seconds=0.05), task_of(tmp_path))
+    assert (executor.room("fetch"), executor.room("clip"), executor.room("pack")) == (1, 1, 1)
+    outcomes(executor, 1)
+    assert executor.room("pose") == 2
+
+
+def test_a_task_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    with LocalExecutor(num_workers=1, task_timeout_s=1.5) as executor:
+        executor.submit(FakeStage(name="pose", trouble={"a": ["hang"]}), task_of(tmp_path))
+        outcome = outcomes(executor, 1)["a"]
+        assert (outcome.state, outcome.reason, outcome.message) == ("failed", "timeout", "not done after 1.5 s")
+        wait_until_dead(*map(int, wait_for(tmp_path / "child.pid").split()))
+        executor.submit(FakeStage(name="pose"), task_of(tmp_path))
+        assert outcomes(executor, 1)["a"].state == "done"
+
+
+def test_cancelling_clears_away_what_was_half_written(executor: LocalExecutor, tmp_path: Path) -> None:
+    executor.submit(FakeStage(name="pose", seconds=60.0), task_of(tmp_path))
+    until = time.monotonic() + 30
+    while not list((tmp_path).rglob("*.tmp")):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    executor.cancel()
+    assert list(tmp_path.rglob("*.tmp")) == []
+    assert written(tmp_path) == set()
+    assert executor.room("pose") == 2
+    executor.submit(FakeStage(name="pose"), task_of(tmp_path))
+    assert outcomes(executor, 1)["a"].state == "done"
+
+
+@dataclass
+class TellsProcess:
+    """Says in which process it ran, and warns of it."""
+
+    name: str = "pose"
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def __call__(self, task: Task) -> Outcome:
+        logging.getLogger("some.library").warning("注意 %d", 7)
+        return Outcome(state="done", result={"pid": os.getpid(), "session": os.getsid(0)})
+
+
+def test_workers_are_kept_recycled_and_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import test_local  # by a name under which workers can import it
+
+    with LocalExecutor(num_workers=1, tasks_per_worker=2) as executor:
+        stage = test_local.TellsProcess()
+        pids = []
+        for _ in range(4):
+            executor.submit(stage, task_of(tmp_path))
+            result = outcomes(executor, 1)["a"].result
+            assert result["session"] == result["pid"]  # out of reach of the terminal's Ctrl-C
+            pids.append(result["pid"])
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    assert "pose a: 注意 7" in caplog.text
+    wait_until_dead(*pids)
+
+
+def test_a_stage_that_workers_cannot_load_ends_the_run(executor: LocalExecutor, tmp_path: Path) -> None:
+    class Unreachable:
+        name = "pose"
+
+        def __reduce__(self) -> tuple:
+            return (__import__, ("no_such_module",))
+
+        def versions(self) -> dict[str, str]:
+            return {}
+
+        def __call__(self, task: Task) -> Outcome:
+            return Outcome(state="done")
+
+    executor.submit(Unreachable(), task_of(tmp_path))
+    with pytest.raises(RuntimeError, match=r"cannot load the stage pose: ModuleNotFoundError: .*no_such_module"):
+        outcomes(executor, 1)
+
+
+def test_a_run_on_local_workers_survives_their_deaths(tmp_path: Path, executor: LocalExecutor) -> None:
+    trouble = {"url:001": ["SIGKILL"], "url:002": ["SIGKILL"] * 5, "url:003": ["transient", "SIGABRT"]}
+    with Ledger.open(tmp_path, val_fraction=0.2, test_fraction=0.1) as ledger:
+        ledger.add_videos(manifest(4))
+        run(
+            ledger,
+            fake_stages(trouble=trouble),
+            executor,
+            gate=Gate(pause_s=0.0),
+            retries=Retries(tries={"crashed": 2, "transient": 3}, wait_s=0.01),
+        )
+        fetch = {row.item: (row.state, row.reason, row.tries) for row in ledger.rows("fetch")}
+        assert fetch == {
+            "url:000": ("done", "ok", 1),
+            "url:001": ("done", "ok", 2),
+            "url:002": ("failed", "crashed", 2),
+            "url:003": ("failed", "crashed", 2),
+        }
+        assert ledger.counts()["pack"] == {"done": 4}
+        assert {file for row in ledger.rows(state="done") for file in files_of(row.result)} == written(tmp_path)
+
+
+DRIVER = """
+import sys
+sys.path[:] = {path!r}
+from fake_stages import fake_stages, manifest
+from wnv.ingest.driver import run
+from wnv.ingest.executors.local import LocalExecutor
+from wnv.ingest.gate import Gate
+from wnv.ingest.ledger import Ledger
+with Ledger.open({root!r}, val_fraction=0.2, test_fraction=0.1) as ledger:
+    ledger.add_videos(manifest({num_videos}))
+    with LocalExecutor(num_workers=2, num_fetchers=1) as executor:
+        print("begun", flush=True)
+        run(ledger, fake_stages(**{settings!r}), executor, gate=Gate(pause_s=0.0))
+"""
+
+
+def start_driver(root: Path, *, num_videos: int, **settings: object) -> subprocess.Popen:
+    code = DRIVER.format(path=sys.path, root=str(root), num_videos=num_videos, settings=settings)
+    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "begun\n", driver.stderr.read()
+    return driver
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_and_their_children_end_with_the_driver(tmp_path: Path, number: signal.Signals) -> None:
+    driver = start_driver(tmp_path, num_videos=1, trouble={"url:000": ["hang"]})
+    pids = list(map(int, wait_for(tmp_path / "child.pid").split()))
+    driver.send_signal(number)
+    _, said = driver.communicate(timeout=30)
+    assert driver.returncode == (-signal.SIGKILL if number == signal.SIGKILL else -signal.SIGINT)
+    assert number == signal.SIGKILL or "KeyboardInterrupt" in said
+    wait_until_dead(*pids)
+    with Ledger.read(tmp_path) as ledger:
+        assert ledger.counts() == {"fetch": {"running" if number == signal.SIGKILL else "pending": 1}}
+
+
+def test_a_second_run_on_the_same_root_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, num_videos=2, seconds=0.2)
+    with pytest.raises(ValueError, match=rf"in use by another run \(process {driver.pid} on"):
+        Ledger.open(tmp_path, val_fraction=0.2, test_fraction=0.1)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 0, said
+    with Ledger.read(tmp_path) as ledger:
+        assert ledger.counts()["pack"] == {"done": 4}
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
+    # 24 moments over all stages, each in a run of its own on the same kind of work, and each completed by a second run.
+    for moment in range(24):
+        root = tmp_path / f"{moment:02d}"
+        driver = start_driver(root, num_videos=6, seconds=0.01)
+        time.sleep(0.05 * moment)
+        driver.kill()
+        driver.communicate()
+        with Ledger.read(root) as ledger:
+            recorded = {file for row in ledger.rows(state="done") for file in files_of(row.result)}
+            assert recorded <= visible(root), f"moment {moment}: recorded but not there"
+            assert_whole(root)
+        driver = start_driver(root, num_videos=6, seconds=0.01)
+        _, said = driver.communicate(timeout=120)
+        assert driver.returncode == 0, said
+        with Ledger.read(root) as ledger:
+            assert ledger.counts() == {
+                "fetch": {"done": 6},
+                "clip": {"done": 6},
+                "pose": {"done": 12},
+                "pack": {"done": 12},
+            }
+            recorded = {file for row in ledger.rows() for file in files_of(row.result)}
+            assert recorded == written(root), f"moment {moment}"
+            assert_whole(root)
+            # What was done before is not done again, except what was in hand: 3 workers, up to 2 files each.
+            made = (root / "made.log").read_text().splitlines()
+            assert len(made) - len(set(made)) <= 3 * 2
+
+
+def visible(root: Path) -> set[str]:
+    return {file for file in written(root) if not Path(file).name.startswith(".")}
+
+
+def assert_whole(root: Path) -> None:
+    for file in visible(root):
+        assert (root / file).read_bytes().endswith(f" 1 {file}".encode()), f"{file} is half written"
+
+
+def test_as_many_workers_as_cores_and_memory_allow() -> None:
+    assert default_num_workers(1e9) == 1
+    assert default_num_workers(1e-9) == len(os.sched_getaffinity(0))
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match="num_workers, num_fetchers and tasks_per_worker must be at least 1, got 2, 0"):
+        LocalExecutor(num_workers=2, num_fetchers=0)
+    with pytest.raises(ValueError, match="above 0"):
+        LocalExecutor(memory_per_worker_gb=0.0)
