@@ -137,3 +137,20 @@ def test_any_text_can_be_written(text: str) -> None:
 
 def test_half_of_an_emoji_can_be_written() -> None:
     assert json.loads(encode_json(["\ud83d"])) == ["\ud83d"]
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10)),
+    lambda values: st.one_of(st.lists(values, max_size=3), st.dictionaries(st.text(max_size=5), values, max_size=3)),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*GOOD, "other_segments", "rows", "codes"]), VALUES))
+def test_any_object_is_read_or_refused(tmp_path_factory, changes: dict) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    try:
+        found = read_lines(write(path, **changes))[0].key or "line 1"
+    except ValueError as error:
+        found = str(error)
+    assert "line 1" in found or found == GOOD["key"]

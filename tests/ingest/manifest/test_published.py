@@ -84,7 +84,7 @@ def test_files_that_cannot_be(published, changes: dict) -> None:
 
 
 def test_where_kokoni_is_published() -> None:
-    source = instantiate(OmegaConf.load(ROOT / "conf" / "ingest" / "source" / "kokoni.yaml"))
+    source = instantiate(OmegaConf.load(ROOT / "conf" / "ingest" / "sources" / "kokoni.yaml"))
     place = (
         "https://raw.githubusercontent.com/tianrun-chen/World-in-Novel-View/346998a2717fc07a4788ed14d50496e5d42808b7"
     )

@@ -201,3 +201,15 @@ def test_which_titles_are_the_same() -> None:
     assert same_title("", "a")
     assert not same_title("!", "?")
     assert not same_title("a", "b")
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(alphabet='a,"\r\n\x00:/0é视', max_size=80).map(str.encode)))
+def test_any_file_is_read_or_refused(tmp_path_factory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any_static.csv"
+    path.write_bytes(b"url,title,start,end\n" + data)
+    refusal = str(path)
+    try:
+        read_table(path, kind="static")
+    except ValueError as error:
+        refusal = str(error)
+    assert str(path) in refusal

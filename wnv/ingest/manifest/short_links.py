@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +16,8 @@ from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.merge import merge_lines
 from wnv.ingest.manifest.urls import read_address
 from wnv.scenes.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
 
 BASE = "https://b23.tv"
 MAX_LOCATION = 4096
@@ -100,9 +103,12 @@ def _ask(codes: list[str], known: dict[str, str | None], opener: Opener, lock_fi
         for code in codes:
             try:
                 location = opener(f"{base}/{code}")
-            except OSError:
+            except OSError as error:
                 num_trouble += 1
                 if num_trouble == MAX_TROUBLE:
+                    logger.warning(
+                        "%d short links in a row gave no answer, the rest is not asked: %s", num_trouble, error
+                    )
                     return
                 continue
             num_trouble = 0
@@ -110,6 +116,7 @@ def _ask(codes: list[str], known: dict[str, str | None], opener: Opener, lock_fi
             num_new += 1
             if num_new % _SAVE_EVERY == 0:
                 _write_lock(lock_file, known)
+                logger.info("%d of %d short links are known", num_new, len(codes))
     finally:
         if num_new:
             _write_lock(lock_file, known)
