@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
+from wnv.ingest.tasks import StageError
 from wnv.scenes.undistort import Distortion
 
 
@@ -94,6 +95,8 @@ def do(act: str) -> str:
         os.abort()
     if act == "raise":
         raise ValueError("width must be even, got 3")
+    if act == "refuse":
+        raise StageError("refused", "low_parallax", "the camera only turns")
     if act == "raise_unreadable":
         raise UnreadableError(1, 2)
     return act

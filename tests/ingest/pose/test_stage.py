@@ -139,6 +139,11 @@ def test_a_process_that_fails_is_a_recorded_failure(
     assert not (root / "clips/static/train/room.json").exists()
 
 
+def test_where_the_clip_is_to_blame_nobody_else_is_asked(run: Run) -> None:
+    outcome = run(FakeEstimator(act="refuse"), retry=FakeEstimator())
+    assert (outcome.state, outcome.reason, outcome.message) == ("refused", "low_parallax", "the camera only turns")
+
+
 def test_frames_are_sampled_evenly_and_keep_their_numbers(run: Run, root: Path) -> None:
     outcome = run(FakeEstimator(), max_frames=8)
     poses = read_poses(root / outcome.result["sidecar"])
@@ -153,8 +158,10 @@ def test_sampling() -> None:
     assert sample_indices(1000, max_frames=5, frame_step=10) == [0, 250, 500, 740, 990]
 
 
-def test_a_clip_with_too_few_frames_is_not_even_tried(run: Run) -> None:
+def test_a_clip_with_too_few_frames_is_not_even_tried(run: Run, root: Path) -> None:
+    (root / "clips/static/train/room.json").write_text("of an earlier run")
     outcome = run(FakeEstimator(act="abort"), frame_step=2)
+    assert not (root / "clips/static/train/room.json").exists()
     assert (outcome.state, outcome.reason) == ("refused", "few_registered")
     assert "6 frames can be sampled, at least 8" in outcome.message
 

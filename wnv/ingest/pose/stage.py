@@ -116,14 +116,22 @@ class PoseStage:
 
     def __call__(self, task: Task) -> Outcome:
         """See `wnv.ingest.tasks.Stage`."""
+        sidecar = str(PurePosixPath(task.payload["file"]).with_suffix(POSES_SUFFIX))
+        try:
+            outcome = self._pose(task, sidecar)
+        except StageError as error:
+            outcome = error.outcome
+        if outcome.state == "refused":
+            absolute(task.root, sidecar).unlink(missing_ok=True)  # an earlier one is no longer held to be true
+        return outcome
+
+    def _pose(self, task: Task, sidecar: str) -> Outcome:
         clip = task.payload
-        sidecar = str(PurePosixPath(clip["file"]).with_suffix(POSES_SUFFIX))
         with temporary_workspace(None if self.workspace is None else Path(self.workspace)) as workspace:
             sample = self._sample(absolute(task.root, clip["file"]), workspace, masked=self._is_masked(clip["kind"]))
             verdict, record = self._estimate(sample, workspace)
         stats = {**verdict.stats, "masked_ratio": sample.masked_ratio, "num_tries": len(record["tries"])}
         if verdict.estimate is None:
-            absolute(task.root, sidecar).unlink(missing_ok=True)  # an earlier one is no longer held to be true
             message = "; then ".join(f"{entry['reason']}: {entry['message']}" for entry in record["tries"])
             return Outcome(state="refused", reason=verdict.reason, message=message, result={"stats": stats})
         poses = _clip_poses(clip, sample, verdict.estimate, {**record, "sfm": stats})

@@ -1,0 +1,59 @@
+"""The stage on real videos: a hand-held camera finds its way, and one that only turns is refused."""
+
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from wnv.ingest.pose.colmap import ColmapEstimator
+from wnv.ingest.pose.filters import PoseFilters
+from wnv.ingest.pose.stage import PoseStage
+from wnv.ingest.tasks import Outcome, Task, run_task
+from wnv.scenes.posed_clip import read_poses
+
+_DATA = Path(__file__).parents[3].parent / "shared" / "data"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (_DATA / "teddy.mp4").is_file(), reason="../shared/data is not on this machine"),
+    pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="pycolmap has no wheel for this machine"),
+]
+
+
+def _run(name: str, kind: str, root: Path) -> Outcome:
+    """Make a clip of the whole video, its shorter side 360 pixels, and ask for its poses."""
+    with av.open(str(_DATA / f"{name}.mp4")) as container:
+        frames = list(container.decode(video=0))
+    zoom = 360 / min(frames[0].width, frames[0].height)
+    with av.open(str(root / f"{name}.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25))
+        stream.width, stream.height = (2 * round(side * zoom / 2) for side in (frames[0].width, frames[0].height))
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "g": "12", "bf": "0"}
+        for index, frame in enumerate(frames):
+            small = frame.reformat(stream.width, stream.height, "yuv420p", interpolation="AREA")
+            small.pts, small.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(small))
+        container.mux(stream.encode())
+    payload = {"id": name, "file": f"{name}.mp4", "key": f"file:{name}", "kind": kind, "start_s": 0.0, "end_s": 4.0}
+    stage = PoseStage(estimator=ColmapEstimator(), filters=PoseFilters())
+    return run_task(stage, Task(stage="pose", item=name, root=root, payload=payload))
+
+
+def test_teddy_a_camera_in_a_hand(tmp_path: Path) -> None:
+    outcome = _run("teddy", "static", tmp_path)
+    assert outcome.state == "done", outcome
+    assert outcome.result["num_frames"] == 48
+    assert outcome.result["num_registered"] >= 45
+    assert outcome.result["stats"]["reprojection_px"] < 1.0
+    assert outcome.result["stats"]["parallax_deg"] > 5.0
+    assert outcome.result["stats"]["max_jump"] < 6.0
+    assert len(read_poses(tmp_path / "teddy.json").frames) == outcome.result["num_registered"]
+
+
+def test_bear_a_camera_that_follows_from_its_tripod(tmp_path: Path) -> None:
+    outcome = _run("bear", "dynamic", tmp_path)
+    assert (outcome.state, outcome.reason) == ("refused", "low_parallax")
+    assert "the camera only turns" in outcome.message
+    assert not (tmp_path / "bear.json").exists()
