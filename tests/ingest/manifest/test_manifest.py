@@ -105,6 +105,7 @@ def test_kinds_one_a_source(tmp_path: Path, walk: Path) -> None:
         "static",
         "dynamic",
     ]
+    assert [line.kind for line in make_manifest([walk, other], kind=[None, "static"]).lines] == ["dynamic", "static"]
     with pytest.raises(ValueError, match="got 1 for 2 sources"):
         make_manifest([walk, other], kind=["static"])
     with pytest.raises(ValueError, match="no source"):

@@ -34,7 +34,7 @@ class ManifestResult:
 def make_manifest(
     sources: Sequence[Path],
     *,
-    kind: SceneKind | Sequence[SceneKind] | None = None,
+    kind: SceneKind | Sequence[SceneKind | None] | None = None,
     out: Path | None = None,
     json_out: Path | None = None,
     overwrite: bool = False,
@@ -45,7 +45,7 @@ def make_manifest(
 
     Args:
         sources: CSV files, canonical lists (`.jsonl`), folders of videos; they are merged in this order.
-        kind: Kind of the videos, for all sources or one a source. None to go by the names of the CSV files; folders
+        kind: Kind of the videos, for all sources or one each. None to go by the names of the CSV files; folders
             need it. Canonical lists bring their own.
         out: Where to write the canonical list; `<out>.report.json` beside it. None to write neither.
         json_out: Where to write the rows in the form of the published script's `--save_json`. None not to.
@@ -114,7 +114,7 @@ def make_report(lines: Iterable[ManifestLine], files: Sequence[dict[str, Any]]) 
     }
 
 
-def _kinds(kind: SceneKind | Sequence[SceneKind] | None, num_sources: int) -> list[SceneKind | None]:
+def _kinds(kind: SceneKind | Sequence[SceneKind | None] | None, num_sources: int) -> list[SceneKind | None]:
     if num_sources == 0:
         raise ValueError("no source: name a CSV, a canonical list or a folder of videos")
     if kind is None or isinstance(kind, str):
