@@ -271,6 +271,10 @@ class Ledger:
         rows = self._connection.execute("SELECT name, value FROM meta WHERE name LIKE '%_fraction'")
         return {name: float(value) for name, value in rows}
 
+    def num_videos(self) -> int:
+        """How many videos the root knows."""
+        return self._connection.execute("SELECT count(*) FROM videos").fetchone()[0]
+
     def videos(self) -> Iterator[Video]:
         """The videos, in the order in which they came."""
         for position, key, split, line in self._connection.execute("SELECT * FROM videos ORDER BY position"):

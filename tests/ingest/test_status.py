@@ -1,0 +1,50 @@
+"""The status table says what there is, in any state of the root."""
+
+import time
+from pathlib import Path
+
+import pytest
+from fake_stages import fake_stages, manifest
+
+from wnv.ingest.driver import children_of
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.status import status_text
+from wnv.ingest.tasks import Outcome, run_task
+
+
+def test_a_root_half_way(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, val_fraction=0.25, test_fraction=0.0) as ledger:
+        ledger.add_videos(manifest(5))
+        assert status_text(tmp_path).splitlines() == [
+            f"{tmp_path}: 5 videos, 0.25 of them to validate on and 0 to test on",
+            "",
+            "stage  pending  running  done  failed  refused  all  written  work",
+            "fetch        5        .     .       .        .    5      0 B   0 s",
+        ]
+        stages = fake_stages(trouble={"url:001": ["gone"], "url:002": ["transient"]})
+        for stage in stages:
+            for item in ledger.pending(stage)[:4]:
+                task = ledger.start(stage, item)
+                outcome = run_task(stages[stage], task)
+                children = children_of(task, outcome.result) if outcome.state == "done" else []
+                ledger.finish(task, outcome, children=children)
+        ledger.finish(
+            ledger.start("clip", "url:000"),
+            Outcome(state="refused", reason="too_dark", message="夜 " * 99, seconds=3700.0),
+        )
+        ledger.start("fetch", "url:004")
+        text = status_text(tmp_path, now=time.time() + 125.0)
+        lines = text.splitlines()
+    assert lines[3].split() == ["fetch", ".", "1", "2", "1", "1", "5", "92", "B", "0", "s"]
+    assert lines[4].split()[:7] == ["clip", ".", ".", "1", ".", "1", "2"]
+    assert lines[4].endswith("1 h 01 min")
+    assert "fetch      1  failed   transient  url:002: transient as scripted" in text
+    assert "fetch      1  refused  gone       url:001: gone as scripted" in text
+    assert max(map(len, lines)) < 150
+    assert "longest under way: fetch url:004, for 2 min 05 s" in text
+    assert "kind    split  scenes  frames\nstatic  train       2      18" in text
+
+
+def test_a_root_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        status_text(tmp_path)

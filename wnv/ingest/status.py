@@ -1,0 +1,114 @@
+"""How far an output root is, as a table for a terminal."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.records import Row
+from wnv.ingest.tasks import STAGES, STATES
+
+
+def status_text(root: str | Path, *, now: float | None = None) -> str:
+    """Items by stage and state, reasons, scenes by kind and side of the split; readable while a run goes on.
+
+    Args:
+        root: The output root.
+        now: Unix time from which ages are counted; None for the clock's.
+
+    Raises:
+        FileNotFoundError: If the root has no ledger.
+        ValueError: If its ledger is damaged or of a newer version.
+    """
+    now = time.time() if now is None else now
+    with Ledger.read(root) as ledger:
+        rows = list(ledger.rows())
+        reasons = ledger.reasons()
+        fractions = ledger.fractions()
+        num_videos = ledger.num_videos()
+    parts = [
+        f"{root}: {num_videos} videos, {fractions['val_fraction']:g} of them to validate on and "
+        f"{fractions['test_fraction']:g} to test on",
+        _stages(rows),
+    ]
+    if reasons:
+        table = [
+            [stage, str(number), *state_and_reason.split("/", 1), _example(rows, stage, state_and_reason)]
+            for stage in STAGES
+            for state_and_reason, number in reasons.get(stage, {}).items()
+        ]
+        parts.append(_table(["stage", "items", "state", "why", "for example"], table, right=(1,)))
+    scenes = _scenes(rows)
+    if scenes:
+        parts.append(scenes)
+    running = min((row for row in rows if row.state == "running"), key=lambda row: row.updated, default=None)
+    if running is not None:
+        parts.append(f"longest under way: {running.stage} {running.item}, for {_duration(now - running.updated)}")
+    return "\n\n".join(parts)
+
+
+def _stages(rows: Sequence[Row]) -> str:
+    table = []
+    for stage in STAGES:
+        here = [row for row in rows if row.stage == stage]
+        if here:
+            states = Counter(row.state for row in here)
+            done = [row for row in here if row.state == "done"]
+            table.append(
+                [
+                    stage,
+                    *(str(states[state]) if states[state] else "." for state in STATES),
+                    str(len(here)),
+                    _bytes(sum(row.num_bytes for row in done)),
+                    _duration(sum(row.seconds for row in here)),
+                ]
+            )
+    return _table(["stage", *STATES, "all", "written", "work"], table, right=range(1, 9))
+
+
+def _example(rows: Sequence[Row], stage: str, state_and_reason: str) -> str:
+    """What the last item that ended so has to say."""
+    found = [row for row in rows if row.stage == stage and f"{row.state}/{row.reason}" == state_and_reason]
+    last = max(found, key=lambda row: row.updated)
+    text = f"{last.item}: {last.message}" if last.message else last.item
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def _scenes(rows: Sequence[Row]) -> str:
+    packed = [row for row in rows if row.stage == "pack" and row.state == "done"]
+    if not packed:
+        return ""
+    scenes = Counter((row.payload["kind"], row.payload["split"]) for row in packed)
+    frames: Counter[tuple[str, str]] = Counter()
+    for row in packed:
+        frames[row.payload["kind"], row.payload["split"]] += row.result["num_frames"]
+    table = [[kind, split, str(scenes[kind, split]), str(frames[kind, split])] for kind, split in sorted(scenes)]
+    return _table(["kind", "split", "scenes", "frames"], table, right=(2, 3))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> str:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [head, *rows]
+    ]
+    return "\n".join(lines)
+
+
+def _bytes(number: int) -> str:
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "KB")):
+        if number >= 1000**power:
+            return f"{number / 1000**power:.1f} {unit}"
+    return f"{number} B"
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {left:02d} s" if minutes else f"{left} s"
