@@ -75,13 +75,15 @@ def test_rotation_and_size_are_kept(tmp_path: Path) -> None:
     for path in (source, part.path):
         with av.open(str(path)) as reader:
             rotations.append(next(reader.decode(video=0)).rotation)
-    assert abs(rotations[0]) == 90 and rotations[0] == rotations[1]
+    assert abs(rotations[0]) == 90
+    assert rotations[0] == rotations[1]
 
 
 def test_nothing_after_the_end(pattern_video: Path, tmp_path: Path) -> None:
     with open_video(pattern_video) as opened:
         part = cut(opened, 19.5, 30.0, tmp_path / "00.mp4")
-        assert part is not None and part.end_s == pytest.approx(20.0)
+        assert part is not None
+        assert part.end_s == pytest.approx(20.0)
 
 
 def test_containers_without_an_index_are_not_cut(tmp_path: Path) -> None:
@@ -123,9 +125,7 @@ def test_playlists_that_name_other_files_are_not_opened(pattern_video: Path, tmp
             check_ends(path)
 
 
-def test_a_full_disk_is_the_disks_error(
-    pattern_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_the_disks_error(pattern_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def __init__(self, path: Path, mode: str) -> None:
             self._file = open(path, mode)
@@ -143,6 +143,7 @@ def test_a_full_disk_is_the_disks_error(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(container, "open", Full, raising=False)
-    with open_video(pattern_video) as opened, pytest.raises(OSError) as caught:
+    with open_video(pattern_video) as opened, pytest.raises(OSError, match="No space") as caught:
         cut(opened, 5.0, 7.0, tmp_path / "00.mp4")
-    assert caught.value.errno == errno.ENOSPC and type(caught.value) is OSError
+    assert caught.value.errno == errno.ENOSPC
+    assert type(caught.value) is OSError

@@ -72,7 +72,9 @@ TABLE: list[tuple[Exception, str, str]] = [
 def test_table(error: Exception, state: str, reason: str) -> None:
     got_state, got_reason, message = classify(error, has_proxy=False)
     assert (got_state, got_reason) == (state, reason)
-    assert message and "\n" not in message and "ERROR" not in message
+    assert message
+    assert "\n" not in message
+    assert "ERROR" not in message
 
 
 def test_a_proxy_makes_it_worth_another_try() -> None:
@@ -84,7 +86,8 @@ def test_a_warning_tells_why_there_are_no_formats() -> None:
     none = said("No video formats found!")
     warning = "[BiliBili] Unable to download video info: 352: 风控校验失败, please wait and try later"
     state, reason, message = classify(none, has_proxy=False, warnings=["slow", warning])
-    assert (state, reason) == ("failed", "risk_control") and "352" in message
+    assert (state, reason) == ("failed", "risk_control")
+    assert "352" in message
     # What was raised goes first.
     assert classify(said(GONE), has_proxy=False, warnings=[warning])[1] == "gone"
 

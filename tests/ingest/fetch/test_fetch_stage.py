@@ -48,7 +48,7 @@ def test_only_what_is_marked(
     assert leftovers() == [f"{folder}/00.mp4", f"{folder}/01.mp4"]
     assert outcome.num_bytes == sum((root / name).stat().st_size for name in leftovers())
     assert outcome.num_bytes < pattern_video.stat().st_size / 2
-    assert outcome.result["segments"] == [[3.0, 4.0], [6.0, 7.2], [15.5, 16.0]] or len(outcome.result["segments"]) == 3
+    assert sorted(outcome.result["segments"]) == [[3.0, 4.0], [6.0, 7.2], [15.5, 16.0]]
     assert outcome.result | {"segments": 0, "parts": 0} == {
         "duration_s": pytest.approx(20.0),
         "segments": 0,
@@ -69,14 +69,21 @@ def test_nothing_marked(site: LoopbackSite, fetch: Fetch, root: Path, pattern_vi
     url = site.add("/walk.mp4", pattern_video)
     outcome = fetch(url, segments=[])
     assert_parts(outcome, root, pattern_video)
-    assert len(outcome.result["parts"]) == 1 and outcome.result["segments"] == []
+    assert len(outcome.result["parts"]) == 1
+    assert outcome.result["segments"] == []
     short = fetch(url, segments=[], max_whole_s=4.0)
     assert short.result["parts"][0]["end_s"] == pytest.approx(4.0, abs=0.2)
 
 
 @pytest.mark.parametrize("trouble", ["no_ranges", "flv", "ts", "mpeg4_avi"])
 def test_whole_where_parts_are_not_to_be_had(
-    trouble: str, site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, tmp_path: Path, leftovers: Leftovers
+    trouble: str,
+    site: LoopbackSite,
+    fetch: Fetch,
+    root: Path,
+    pattern_video: Path,
+    tmp_path: Path,
+    leftovers: Leftovers,
 ) -> None:
     suffix = {"no_ranges": "mp4", "flv": "flv", "ts": "ts", "mpeg4_avi": "avi"}[trouble]
     if trouble == "no_ranges":
@@ -93,7 +100,8 @@ def test_whole_where_parts_are_not_to_be_had(
     else:
         assert outcome.state == "done", outcome
         (part,) = outcome.result["parts"]
-        assert part["file"].endswith(f"/00.{suffix}") and part["start_s"] == 0.0
+        assert part["file"].endswith(f"/00.{suffix}")
+        assert part["start_s"] == 0.0
         assert part["end_s"] == pytest.approx(8.0, abs=0.15)
         assert (root / part["file"]).read_bytes() == source.read_bytes()
     assert leftovers() == [part["file"] for part in outcome.result["parts"]]
@@ -115,7 +123,9 @@ def test_trouble_that_is_overcome(
     assert_parts(fetch(url, segments=[], socket_timeout_s=0.4), root, pattern_video)
 
 
-def test_media_that_fails_twice(site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, bilibili: Any) -> None:
+def test_media_that_fails_twice(
+    site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, bilibili: Any
+) -> None:
     media = site.add("/media.mp4", pattern_video, failures=[503, 503])
     page = bilibili.video("BV1xx411c7mD", media, duration_s=20)
     assert_parts(fetch(page), root, pattern_video)
@@ -149,7 +159,8 @@ def test_trouble_that_is_told_apart(
     outcome = fetch(url, socket_timeout_s=0.3, num_retries=1)
     assert (outcome.state, outcome.reason) == (state, reason), outcome
     assert outcome.host == ("127.0.0.1" if state == "failed" else None)
-    assert outcome.message and leftovers() == []
+    assert outcome.message
+    assert leftovers() == []
 
 
 def test_a_storm_passes(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -> None:
@@ -164,12 +175,10 @@ def test_contents_that_are_no_video(
     site: LoopbackSite, fetch: Fetch, pattern_video: Path, tmp_path: Path, leftovers: Leftovers
 ) -> None:
     data = pattern_video.read_bytes()
-    fast = make_video(tmp_path / "fast.mp4", movflags="faststart").read_bytes()
+    fast = make_video(tmp_path / "fast.mp4", num_frames=150, movflags="faststart").read_bytes()
     one = make_video(tmp_path / "one.mp4", num_frames=1, width=96, height=64)
     login = site.add("/login", b"<html>please log in</html>", content_type="text/html")
     html = site.add("/page", b"<html>nothing here</html>", content_type="text/html")
-    broken = bytearray(fast)
-    broken[len(fast) // 2 :] = os.urandom(len(fast) - len(fast) // 2)
     expected = {
         site.add("/empty.mp4", b""): ("failed", "empty_file"),
         site.add("/junk.mp4", b"junk" * 9000): ("failed", "corrupt"),
@@ -197,12 +206,15 @@ def test_wrong_length_in_the_header(site: LoopbackSite, fetch: Fetch, root: Path
 def test_marks_past_the_end(site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers) -> None:
     url = site.add("/v.mp4", pattern_video)
     beyond = fetch(url, segments=[[100, 110]])
-    assert (beyond.state, beyond.reason) == ("refused", "wrong_length") and leftovers() == []
+    assert (beyond.state, beyond.reason) == ("refused", "wrong_length")
+    assert leftovers() == []
     partly = fetch(url, segments=[[10, 12], [18, 60]])
-    assert partly.state == "done" and partly.message == "past_end"
+    assert partly.state == "done"
+    assert partly.message == "past_end"
     assert partly.result["segments"] == [[10.0, 12.0], [18.0, 20.0]]
     other = fetch(url, segments=[[102, 104]], other_segments=[[3, 5]])
-    assert other.state == "done" and other.message == "other_reading"
+    assert other.state == "done"
+    assert other.message == "other_reading"
     assert other.result["segments"] == [[3.0, 5.0]]
 
 
@@ -226,7 +238,8 @@ def test_forbidden_places(site: LoopbackSite, fetch: Fetch, pattern_video: Path,
         assert (outcome.state, outcome.reason) == ("refused", "forbidden_address"), (url, outcome)
     assert fetch(inside, hosts=list(BILIBILI_HOSTS)).reason == "forbidden_address"
     assert fetch(inside, hosts=["*"], allow_private=False).reason == "forbidden_address"
-    assert site.requests("/v.mp4") == [] and leftovers() == []
+    assert site.requests("/v.mp4") == []
+    assert leftovers() == []
 
 
 def test_cookies_are_sent_and_the_file_is_left_alone(
@@ -246,15 +259,16 @@ def test_rate_limit(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -> No
     for has_ranges in (True, False):
         url = site.add("/v.mp4", pattern_video, has_ranges=has_ranges)
         start = time.monotonic()
-        assert fetch(url, segments=[], ratelimit=size).state == "done"
-        assert 0.7 < time.monotonic() - start < 3.0
+        assert fetch(url, segments=[], ratelimit=2 * size).state == "done"
+        assert 0.35 < time.monotonic() - start < 3.0
 
 
 def test_too_large(site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers) -> None:
     for has_ranges in (True, False):
         url = site.add("/v.mp4", pattern_video, has_ranges=has_ranges)
         outcome = fetch(url, segments=[], max_gb=0.0002)
-        assert (outcome.state, outcome.reason) == ("refused", "too_large") and leftovers() == []
+        assert (outcome.state, outcome.reason) == ("refused", "too_large")
+        assert leftovers() == []
 
 
 @pytest.mark.parametrize("has_ranges", [True, False], ids=["parts", "whole"])
@@ -296,7 +310,8 @@ def test_a_full_disk_ends_the_run_and_not_the_item(
 def test_a_root_that_cannot_be_written(site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path) -> None:
     (root / "videos").write_text("a file in the way")
     outcome = fetch(site.add("/v.mp4", pattern_video))
-    assert outcome.state == "failed" and outcome.reason == "error"
+    assert outcome.state == "failed"
+    assert outcome.reason == "error"
     assert (root / "videos").read_text() == "a file in the way"
 
 
@@ -330,7 +345,8 @@ def test_leftovers_of_a_killed_try_go(
 
 def test_settings(tmp_path: Path) -> None:
     stage = pickle.loads(pickle.dumps(FetchStage()))
-    assert stage.name == "fetch" and "yt-dlp" in stage.versions()
+    assert stage.name == "fetch"
+    assert "yt-dlp" in stage.versions()
     with pytest.raises(FileNotFoundError, match="cookies"):
         FetchStage(cookies=tmp_path / "none.txt")
     (tmp_path / "bad.txt").write_text("{'SESSDATA': 1}")

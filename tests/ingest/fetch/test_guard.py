@@ -84,11 +84,11 @@ def test_no_request_follows_a_redirect_out(site: LoopbackSite) -> None:
         for place in (f"http://localhost:{port}/inside.mp4", "file:///etc/passwd", "ftp://127.0.0.1/x"):
             start = site.redirects("/bad", place, num_hops=2)
             before = len(site.requests("/inside.mp4"))
-            with pytest.raises(Exception, match="allowed|only http|HTTP Error 302"):
+            with pytest.raises(Exception, match=r"allowed|only http|HTTP Error 302"):
                 ydl.urlopen(Request(start))
             assert len(site.requests("/inside.mp4")) == before
         for place in ("file:///etc/passwd", "data:text/plain,x", "ftp://127.0.0.1/x"):
-            with pytest.raises(Exception, match="[Uu]nsupported|only http|disabled"):
+            with pytest.raises(Exception, match=r"[Uu]nsupported|only http|disabled"):
                 ydl.urlopen(place)
 
 

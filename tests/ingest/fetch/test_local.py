@@ -32,19 +32,30 @@ def test_a_video_is_used_where_it_lies(folder: Path, tmp_path: Path) -> None:
     root.mkdir()
     before = (folder / "夏 🏝" / "walk.mp4").stat()
     outcome = use("夏 🏝/walk.mp4", folder, root, [[5, 7], [18, 21]])
-    assert outcome.state == "done" and outcome.num_bytes == 0, outcome
+    assert outcome.state == "done"
+    assert outcome.num_bytes == 0
     part = {"file": str(folder / "夏 🏝" / "walk.mp4"), "start_s": 0.0, "end_s": pytest.approx(20.0)}
     assert outcome.result["parts"] == [part]
     assert outcome.result["segments"] == [[5.0, 7.0], [18.0, 20.0]]
     assert outcome.result["duration_s"] == pytest.approx(20.0)
     assert (outcome.result["width"], outcome.result["height"], outcome.result["fps"]) == (128, 72, 25.0)
-    assert list(root.iterdir()) == [] and (folder / "夏 🏝" / "walk.mp4").stat() == before
+    assert list(root.iterdir()) == []
+    assert (folder / "夏 🏝" / "walk.mp4").stat() == before
     assert use("inner.mp4", folder, root).state == "done"
 
 
 @pytest.mark.parametrize(
     "name",
-    ["../outside.mp4", "夏 🏝/../../outside.mp4", "/etc/passwd", "link.mp4", "up/outside.mp4", "", "a\0b.mp4", "~/x.mp4"],
+    [
+        "../outside.mp4",
+        "夏 🏝/../../outside.mp4",
+        "/etc/passwd",
+        "link.mp4",
+        "up/outside.mp4",
+        "",
+        "a\0b.mp4",
+        "~/x.mp4",
+    ],
 )
 def test_nothing_outside_the_folder(name: str, folder: Path, tmp_path: Path) -> None:
     outcome = use(name, folder, tmp_path)

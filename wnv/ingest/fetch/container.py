@@ -184,8 +184,8 @@ def check_ends(path: Path) -> float:
 def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | None:
     """Copy the frames between two source times into an mp4, from the last keyframe before them; no re-encoding.
 
-    Source time is the clock of a container that has an index. Every frame of the span that the source holds is there and
-    decodes as in the source; before the span and after it there may be more.
+    Source time is the clock of a container that has an index. Every frame of the span that the source holds is there
+    and decodes as in the source; before the span and after it there may be more.
 
     Returns:
         What was written; None if the source has no frame at or after `start_s`.

@@ -42,7 +42,6 @@ class GuardedYoutubeDL(YoutubeDL):
         """A director with the guarded handler and no other."""
         return super().build_request_director([functools.partial(GuardedRH, guard=self._guard)])
 
-
     def urlopen(self, req: Request | str) -> Response:
         """Send a request, as yt-dlp does."""
         try:

@@ -1,0 +1,147 @@
+"""yt-dlp's own extractors of Bilibili, on pages that the site serves under Bilibili's names."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback.bilibili import BilibiliPages
+from loopback.site import LoopbackSite
+
+from wnv.ingest.tasks import Outcome
+
+Fetch = Callable[..., Outcome]
+ID = "BV1xx411c7mD"
+
+
+@pytest.fixture
+def media(site: LoopbackSite, pattern_video: Path) -> str:
+    return site.add("/media/v.m4s", pattern_video)
+
+
+def test_a_video(fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, media: str) -> None:
+    page = bilibili.video(ID, media, duration_s=20.3)
+    outcome = fetch(page, key=f"bv:{ID}:p1")
+    assert outcome.state == "done", outcome
+    assert outcome.result["video_id"] == ID
+    assert outcome.result["codec"] == "h264"
+    assert outcome.result["parts"][0]["start_s"] == pytest.approx(4.0)
+    referers = {seen.headers["referer"] for seen in site.requests("/media/v.m4s")}
+    assert referers == {page}  # the media servers ask for it
+
+
+def test_a_part_of_an_anthology(fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, media: str) -> None:
+    page = bilibili.video(ID, media, duration_s=20, num_parts=3)
+    outcome = fetch(f"{page}?p=2", key=f"bv:{ID}:p2")
+    assert outcome.state == "done"
+    assert outcome.result["video_id"] == f"{ID}_p2"
+    (asked,) = site.requests("/~api.bilibili.com/x/player/wbi/playurl")
+    assert asked.query["cid"] == "101"
+    # Without a number it is the first one, not all of them.
+    assert fetch(page, key=f"bv:{ID}:p1").result["video_id"] == f"{ID}_p1"
+
+
+def test_a_short_link(fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, media: str) -> None:
+    bilibili.video(ID, media, duration_s=20)
+    target = f"{site.url}/~www.bilibili.com/video/{ID}?share_session_id=personal"
+    site.redirects("/~b23.tv/abc", target)
+    outcome = fetch("https://b23.tv/abc", key="b23:abc")
+    assert outcome.state == "done"
+    assert outcome.result["video_id"] == ID
+
+
+def test_a_short_link_to_the_mobile_page(fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, media: str) -> None:
+    bilibili.video(ID, media, duration_s=20)
+    site.add(f"/~m.bilibili.com/video/{ID}", b"<html>app</html>", content_type="text/html")
+    site.redirects("/~b23.tv/abc", f"{site.url}/~m.bilibili.com/video/{ID}")
+    outcome = fetch("https://b23.tv/abc", key="b23:abc")
+    assert outcome.state == "done"
+    assert outcome.result["video_id"] == ID
+
+
+def test_the_best_stream_that_is_not_too_large(
+    fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, media: str
+) -> None:
+    other = site.add("/media/other.m4s", b"not this one")
+    streams: list[dict[str, Any]] = [
+        {"id": 80, "height": 1080, "width": 1920, "baseUrl": other},
+        {"id": 64, "height": 720, "width": 1280, "codecs": "hev1.1.6.L120", "baseUrl": other},
+        {"id": 64, "height": 720, "width": 1280, "baseUrl": media},
+        {"id": 32, "height": 480, "width": 852, "baseUrl": other},
+        {"id": 125, "height": 720, "width": 1280, "baseUrl": other, "bandwidth": 9_000_000},
+    ]
+    page = bilibili.video(ID, media, duration_s=20, streams=streams)
+    assert fetch(page).state == "done"
+    # A portrait video's 720p is 1280 high.
+    tall = [stream | {"height": stream["width"], "width": stream["height"]} for stream in streams]
+    assert fetch(bilibili.video(ID, media, duration_s=20, streams=tall)).state == "done"
+    only_hdr = bilibili.video(ID, media, duration_s=20, streams=streams[-1:])
+    outcome = fetch(only_hdr)
+    assert (outcome.state, outcome.reason) == ("refused", "unsupported")
+
+
+def refusals(bilibili: BilibiliPages, media: str) -> dict[str, tuple[str, str, str]]:
+    """By name: the page, the state, the reason."""
+    video = bilibili.video
+    wait = {"code": -352, "message": "风控校验失败"}
+    login = {"code": -401, "message": "账号未登录"}
+    return {
+        "deleted": (bilibili.deleted("BV1xx411c7m1"), "refused", "gone"),
+        "login": (bilibili.login("BV1xx411c7m2"), "refused", "login"),
+        "captcha": (bilibili.captcha("BV1xx411c7m3"), "failed", "risk_control"),
+        "captcha_single_quotes": (bilibili.captcha("BV1xx411c7m4", quote="'"), "failed", "risk_control"),
+        "352": (video("BV1xx411c7m5", media, duration_s=20, playurl=wait), "failed", "risk_control"),
+        "401": (video("BV1xx411c7m6", media, duration_s=20, playurl=login), "failed", "risk_control"),
+        "too_short": (video("BV1xx411c7m7", media, duration_s=300), "refused", "preview"),
+        "too_long": (video("BV1xx411c7m8", media, duration_s=9), "failed", "wrong_length"),
+        "supporters_preview": (
+            video("BV1xx411c7m9", media, duration_s=20, is_upower=True, descriptions=["试看"]),
+            "refused",
+            "preview",
+        ),
+        "supporters": (
+            video("BV1xx411c7mA", media, duration_s=20, is_upower=True, playurl={"code": 87008}),
+            "refused",
+            "premium",
+        ),
+        "no_streams": (
+            video("BV1xx411c7mB", media, duration_s=20, playurl={"code": 0, "data": {"durl": []}}),
+            "failed",
+            "unsupported",
+        ),
+        "never_was": ("https://www.bilibili.com/video/BV1xx411c7zz", "refused", "gone"),
+    }
+
+
+def test_refusals_are_told_apart(
+    fetch: Fetch, bilibili: BilibiliPages, media: str, leftovers: Callable[[], list[str]]
+) -> None:
+    for name, (page, state, reason) in refusals(bilibili, media).items():
+        outcome = fetch(page, segments=[[5, 7]])
+        assert (outcome.state, outcome.reason) == (state, reason), (name, outcome)
+        blamed = "www.bilibili.com" if reason in ("risk_control", "unsupported") else None
+        assert outcome.host == blamed, name
+    assert leftovers() == []
+
+
+def test_episodes(fetch: Fetch, bilibili: BilibiliPages, media: str) -> None:
+    assert fetch(bilibili.episode(5, media, duration_s=20), key="ep:5").state == "done"
+    rows = {
+        ("PLAY_PREVIEW", ""): "preview",
+        ("PLAY_WHOLE", "您所在的地区无法观看本片"): "geo",
+        ("PLAY_WHOLE", "正在观看预览\uff0c大会员免费看全片"): "premium",
+    }
+    for (detail, html), reason in rows.items():
+        outcome = fetch(bilibili.episode(5, media, duration_s=20, detail=detail, html=html), key="ep:5")
+        assert (outcome.state, outcome.reason) == ("refused", reason), outcome
+
+
+@pytest.mark.parametrize("path", ["/~www.bilibili.com/video/" + ID, "/~api.bilibili.com/x/player/wbi/playurl"])
+def test_a_412_storm_on_pages_and_interfaces(
+    path: str, fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, media: str
+) -> None:
+    page = bilibili.video(ID, media, duration_s=20)
+    site._routes[path].failures = [412]
+    outcome = fetch(page)
+    assert (outcome.state, outcome.reason, outcome.host) == ("failed", "risk_control", "www.bilibili.com")
+    assert fetch(page).state == "done"
