@@ -54,15 +54,13 @@ def manifest(cfg: DictConfig) -> None:
 def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
     root = Path(path_setting(cfg, "root")).absolute()
     selection = _selection(cfg)
-    videos = _folder_of_videos(cfg) if "fetch" in names else None
-    stages = {
-        name: instantiate(cfg[name], _convert_="all", **({"videos": videos} if name == "fetch" and videos else {}))
-        for name in names
-    }
+    if "fetch" in names:
+        cfg.fetch.videos = _folder_of_videos(cfg)
+    stages = {name: instantiate(cfg[name], _convert_="all") for name in names}
     with Ledger.open(root, **_fractions(cfg, root)) as ledger:
         if cfg.get("source") is not None:
             _add_videos(cfg, ledger)
-        if "fetch" in names and stages["fetch"].videos is None:
+        if "fetch" in names and cfg.fetch.videos is None:
             _refuse_lost_videos(ledger)
         with instantiate(cfg.executor, _convert_="all") as executor:
             summary = run(
@@ -87,7 +85,7 @@ def _sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]]:
     paths: list[Path] = []
     kinds: list[SceneKind | None] = []
     for name in named if isinstance(named, list) else [named]:
-        published = files("wnv.conf.ingest") / "source" / f"{name}.yaml"
+        published = files("wnv.conf.ingest") / "sources" / f"{name}.yaml"
         if published.is_file() and not Path(str(name)).exists():
             lists = instantiate(OmegaConf.create(published.read_text(encoding="utf-8")).files, _convert_="all")
             paths += download_published(lists, Path(path_setting(cfg, "cache")) / str(name))
@@ -116,13 +114,16 @@ def _add_videos(cfg: DictConfig, ledger: Ledger) -> None:
 
 
 def _folder_of_videos(cfg: DictConfig) -> str | None:
-    """The folder of one's own videos: the one that `source` names, if that is a folder."""
+    """The folder of one's own videos: the one that `fetch.videos` or `source` names; None without any."""
     sources = plain(cfg, "source")
-    folders = [path for path in (sources if isinstance(sources, list) else [sources]) if path and Path(path).is_dir()]
-    if len(folders) > 1 or (folders and cfg.fetch.videos is not None):
-        named = ", ".join([*folders, *([cfg.fetch.videos] if cfg.fetch.videos else [])])
-        raise ValueError(f"a root holds the videos of one folder, got {named}; give each folder a root of its own")
-    return str(Path(folders[0]).absolute()) if folders else None
+    named = [cfg.fetch.videos, *(sources if isinstance(sources, list) else [sources])]
+    paths = [Path(os.path.expanduser(str(name))).absolute() for name in named if name is not None]
+    folders = sorted({str(path) for path in paths if path.is_dir()})
+    if len(folders) > 1:
+        raise ValueError(
+            f"a root holds the videos of one folder, got {', '.join(folders)}; give each folder a root of its own"
+        )
+    return folders[0] if folders else cfg.fetch.videos
 
 
 def _refuse_lost_videos(ledger: Ledger) -> None:
