@@ -205,6 +205,17 @@ def test_a_file_of_ones_own_is_never_deleted(ledger: Ledger, tmp_path: Path) -> 
     assert not (ledger.root / "videos/a/00.mp4").exists()
 
 
+def test_what_a_stage_clears_away_as_it_makes_its_files_again_is_made_again_too(ledger: Ledger) -> None:
+    ledger.add_videos(manifest(1))
+    perform_all(ledger)
+    clip = next(ledger.rows("clip")).result["clips"][0]["file"]
+    (ledger.root / clip).unlink()
+    ledger.requeue_missing()
+    (ledger.root / clip).with_suffix(".json").unlink()  # as the clip stage does with poses of an earlier clip
+    perform(ledger, "clip", "url:000")
+    assert ledger.counts()["pose"] == {"pending": 1, "done": 1}
+
+
 @pytest.mark.parametrize("how", ["redo", "setting", "missing"])
 def test_what_comes_of_an_item_is_made_anew_when_the_item_is(ledger: Ledger, how: str) -> None:
     ledger.add_videos(manifest(1))

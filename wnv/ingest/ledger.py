@@ -234,18 +234,12 @@ class Ledger:
                 ),
             )
             fresh = bool(anew) or (bool(old.versions) and old.versions != made)
-            for child in children:
-                self.enqueue(child.stage, child.item, old.key, child.payload, fresh=fresh)
-            return [child for child in children if self._state(child.stage, child.item) == "pending"]
+            return [child for child in children if self._enqueue_child(child, old.key, fresh=fresh)]
 
     def requeue(self, items: Iterable[tuple[StageName, str]], *, reason: str, anew: bool = False) -> None:
         """Send items back to `pending`; `anew` if what is made from them has to be made anew as well."""
         with self._transaction():
-            self._connection.executemany(
-                "UPDATE items SET state = 'pending', tries = 0, reason = ?, updated = ?, anew = max(anew, ?) "
-                "WHERE stage = ? AND item = ?",
-                [(reason, time.time(), int(anew), stage, item) for stage, item in items],
-            )
+            self._requeue(items, reason=reason, anew=anew)
 
     def requeue_missing(self) -> dict[StageName, int]:
         """Send items back to `pending` that are `done` while a file they made is gone (or empty).
@@ -346,13 +340,25 @@ class Ledger:
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._connection, self.root / LEDGER_FILE)
 
+    def _enqueue_child(self, child: Child, key: str, *, fresh: bool) -> bool:
+        """Whether the child is pending then."""
+        self.enqueue(child.stage, child.item, key, child.payload, fresh=fresh)
+        row, _ = self._row(child.stage, child.item)
+        if row.state == "done" and not self._has_files(row):
+            # A stage may clear away what was made from the files that it replaces.
+            self._requeue([(child.stage, child.item)], reason="missing", anew=False)
+            return True
+        return row.state == "pending"
+
+    def _requeue(self, items: Iterable[tuple[StageName, str]], *, reason: str, anew: bool) -> None:
+        self._connection.executemany(
+            "UPDATE items SET state = 'pending', tries = 0, reason = ?, updated = ?, anew = max(anew, ?) "
+            "WHERE stage = ? AND item = ?",
+            [(reason, time.time(), int(anew), stage, item) for stage, item in items],
+        )
+
     def _has_files(self, row: Row) -> bool:
         return all(_is_there(self.root / file) for file in files_of(row.result))
-
-    def _state(self, stage: StageName, item: str) -> State:
-        return self._connection.execute(
-            "SELECT state FROM items WHERE stage = ? AND item = ?", (stage, item)
-        ).fetchone()[0]
 
     def _row(self, stage: StageName, item: str) -> tuple[Row, int]:
         *row, anew = self._connection.execute(
