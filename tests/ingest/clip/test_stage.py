@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from wnv.ingest.clip.shots import ShotRules
 from wnv.ingest.clip.stage import ClipStage
@@ -169,20 +171,16 @@ def test_long_shots_are_divided_evenly(tmp_path: Path, cut: Callable, write_vide
     assert [a["end_s"] - b["start_s"] for a, b in itertools.pairwise(clips)] == pytest.approx([0, 0])
 
 
-def test_settings_of_clips(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
+def test_a_clip_is_replaced_by_its_equal_and_loses_its_poses(
+    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable
+) -> None:
     path = write_video(tmp_path / "a.mp4", moving(80, speeds=(1.0, 2.0, 4.0)), fps=25, rotation=90)
     (clip,) = cut(path, short_side=64).result["clips"]
     assert (clip["width"], clip["height"]) == (64, 114)
     first = (tmp_path / "root" / clip["file"]).read_bytes()
-    cut(path, short_side=64)
-    assert (tmp_path / "root" / clip["file"]).read_bytes() == first
-
-
-def test_poses_of_an_earlier_clip_go(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
-    path = write_video(tmp_path / "a.mp4", moving(80, speeds=(1.0, 2.0, 4.0)), fps=25)
-    (clip,) = cut(path).result["clips"]
     (tmp_path / "root" / clip["file"]).with_suffix(".json").write_text("{}")
-    cut(path)  # sees that no other file is left
+    cut(path, short_side=64)  # sees that no other file is left
+    assert (tmp_path / "root" / clip["file"]).read_bytes() == first
 
 
 def test_parts_and_what_is_missing(
@@ -324,6 +322,11 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 def test_rules_are_checked(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ShotRules(**rules)
+
+
+def test_the_configuration_has_the_defaults() -> None:
+    config = OmegaConf.load(Path(__file__).parents[3] / "conf" / "ingest" / "clip" / "default.yaml")
+    assert instantiate(config).versions() == ClipStage(rules=ShotRules()).versions()
 
 
 def test_versions_name_settings_and_tools() -> None:

@@ -127,7 +127,7 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
         detector=rules.cut_detector, threshold=rules.cut_threshold, min_content=rules.cut_min_content, fps=fps
     )
     meter = MotionMeter(max_shift=rules.max_shift, max_frames=round(_MAX_STRETCH_S * fps))
-    every = max(1, round(fps / _TRACKING_FPS))
+    every, next_tracked = max(1, round(fps / _TRACKING_FPS)), 0
     measures = _Measures()
     picture: Picture | None = None
     grey: np.ndarray | None = None
@@ -147,8 +147,9 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
                 measures.brightness.append(measures.brightness[-1])
                 measures.sharpness.append(measures.sharpness[-1])
                 measures.change.append(0.0)
-            if shown.index % every == 0:
+            if not shown.repeated and shown.index >= next_tracked:
                 meter.add(shown.index, grey)
+                next_tracked = shown.index + every
     except DamagedVideoError as error:
         damage = str(error)
     boundaries = [0, *(cut for cut in cuts.finish() if cut > 0), len(measures.repeated)]
@@ -210,7 +211,7 @@ def _judge(
         "still": round(still, 4),
         "parallax": round(parallax, 4),
         "shift_per_s": round(shift * float(fps) / (piece.end - piece.start), 4),
-        "num_duplicated": sum(measures.repeated[span]),
+        "num_duplicated": sum(measures.repeated[piece.start + 1 : piece.end]),
         "tone_mapped": tone_mapped,
     }
     reason = None

@@ -85,7 +85,7 @@ class ClipStage:
         max_tries: int = 3,
         gop: int = 12,
         crf: int = 18,
-        preset: str = "fast",
+        preset: str = "veryfast",
         threads: int = 1,
     ) -> None:
         if short_side < 16 or short_side % 2:
@@ -203,11 +203,11 @@ class ClipStage:
                 self._cut_one_of(task, part, [(window.start_s, window.end_s) for window in windows], result)
 
     def _cut_one_of(self, task: Task, part: _Part, windows: list[tuple[float, float]], result: _Yield) -> None:
-        """The best piece of the first window that has a good one."""
+        """The longest good piece of the first window that has one."""
         for start_s, end_s in windows:
             segment = self._measure(part, start_s, end_s, result)
             good = [piece for piece in segment.pieces if piece.reason is None]
-            best = max(good, key=lambda piece: piece.stats["parallax"], default=None)
+            best = max(good, key=lambda piece: piece.end - piece.start, default=None)
             for piece in segment.pieces:
                 surplus = piece.reason is None and piece is not best
                 self._keep_or_drop(task, part, segment, replace(piece, reason="surplus") if surplus else piece, result)
