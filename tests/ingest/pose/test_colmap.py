@@ -11,6 +11,7 @@ from posed_room import PosedFilm, film_room, similarity_errors
 
 from wnv.ingest.pose.colmap import ColmapEstimator, frame_pairs
 from wnv.ingest.pose.estimator import PoseEstimate
+from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.limits import run_limited
 from wnv.ingest.pose.motion_masks import motion_masks
 from wnv.ingest.tasks import StageError
@@ -108,10 +109,9 @@ def test_frames_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
 
 @needs_pycolmap
 @pytest.mark.slow
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_finds_the_cameras_of_a_film(num_threads: int, tmp_path: Path) -> None:
+def test_finds_the_cameras_of_a_film(tmp_path: Path) -> None:
     film = film_room(tmp_path / "room.mp4", num_frames=24, width=480, height=270, focal_over_width=0.9, k1=-0.06)
-    estimate = _estimate(tmp_path / "run", film, num_threads=num_threads)
+    estimate = _estimate(tmp_path / "run", film)
     position, rotation_deg, focal = _errors(estimate, film)
     assert estimate is not None
     assert len(estimate.camtoworlds) == 24
@@ -130,8 +130,10 @@ def test_a_camera_that_only_turns_gives_no_parallax(tmp_path: Path) -> None:
     assert "explains 100.0%" in caught.value.outcome.message
     # Without that look at the pairs the filters would let it through.
     estimate = _estimate(tmp_path / "on", film, max_homography_ratio=1.0)
+    verdict = PoseFilters().check(estimate, width=320, height=180, num_frames=16)
+    assert verdict.reason == "ok"
     assert estimate is not None
-    assert _errors(estimate, film)[2] > 0.3
+    assert abs(estimate.K[0, 0] / film.K[0, 0] - 1) > 0.3
 
 
 @needs_pycolmap
