@@ -295,6 +295,14 @@ def test_too_many_clips_of_a_short_video(
     assert _reasons(outcome) == ["surplus", "surplus"]
 
 
+def test_flashes_are_one_entry(tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable) -> None:
+    bright = itertools.cycle(numbered([255, 0] * 5))
+    path = write_video(tmp_path / "a.mp4", (np.roll(next(bright), 7 * n, axis=1) for n in range(60)))
+    outcome = cut(path, segments=[(0.0, 2.0), (5.0, 8.0)], rules={"cut_detector": "content", "cut_threshold": 10.0})
+    assert (outcome.state, outcome.reason) == ("refused", "too_short")
+    assert outcome.message == "1 too_short, 1 few_frames"  # nothing is left of the second segment
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -152,12 +152,14 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
                 next_tracked = shown.index + every
     except DamagedVideoError as error:
         damage = str(error)
-    boundaries = [0, *(cut for cut in cuts.finish() if cut > 0), len(measures.repeated)]
+    num_frames = len(measures.repeated)
+    boundaries = [0, *(cut for cut in cuts.finish() if cut > 0), num_frames]
     stretches = meter.finish()
     pieces = [
         _judge(piece, fps, measures, stretches, rules, tone_mapped=picture is not None and picture.tone_mapped)
         for start, end in itertools.pairwise(boundaries)
-        for piece in _split(start, end, fps, rules)
+        for piece in _split(start, end, num_frames, fps, rules)
+        if num_frames
     ]
     return Segment(origin_s=origin_s, fps=fps, pieces=pieces, damage=damage)
 
@@ -182,12 +184,12 @@ def _raising(error: Exception) -> Iterator[TimedFrame]:
     yield  # makes this a generator
 
 
-def _split(start: int, end: int, fps: Fraction, rules: ShotRules) -> Iterator[Piece]:
-    """A shot, trimmed, in equal parts of at most `max_s`."""
+def _split(start: int, end: int, num_frames: int, fps: Fraction, rules: ShotRules) -> Iterator[Piece]:
+    """A shot of a segment of so many frames: trimmed, in equal parts of at most `max_s`."""
     trim = math.ceil(rules.trim_s * fps)
     first, behind = start + trim, end - trim
     if behind - first < max(rules.min_s * fps, rules.min_frames):
-        few = end - start < rules.min_frames
+        few = num_frames < rules.min_frames or behind - first >= rules.min_s * fps
         yield Piece(start=start, end=end, reason="few_frames" if few else "too_short")
         return
     num_parts = math.ceil((behind - first) / max(1, math.floor(rules.max_s * fps)))

@@ -45,7 +45,12 @@ class _Yield:
 
     def drop(self, start_s: float, end_s: float, reason: str, stats: Mapping[str, Any] | None = None) -> None:
         entry = {"start_s": round(start_s, 3), "end_s": round(end_s, 3), "reason": reason}
-        self.dropped.append(entry | ({"stats": dict(stats)} if stats else {}))
+        last = self.dropped[-1] if self.dropped else {}
+        # A storm of flashes is one entry, not thousands.
+        if not stats and last.get("reason") == reason and last["end_s"] == entry["start_s"] and "stats" not in last:
+            last["end_s"] = entry["end_s"]
+        else:
+            self.dropped.append(entry | ({"stats": dict(stats)} if stats else {}))
 
 
 class ClipStage:
@@ -195,7 +200,7 @@ class ClipStage:
             places = propose_windows(
                 part.source,
                 num_places=max(1, round(self._max_clips * part.source.duration_s / total_s)),
-                window_s=self._rules.max_s + 2 * self._rules.trim_s,
+                window_s=self._rules.max_s,
                 per_place=self._max_tries,
                 min_brightness=self._rules.min_brightness,
             )
