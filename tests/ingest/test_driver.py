@@ -321,6 +321,20 @@ def test_a_root_that_gives_way_ends_the_run_and_the_next_one_completes_it(ledger
     assert_sound(ledger)
 
 
+def test_a_disk_that_is_too_full_for_the_ledger_itself_ends_the_run(ledger: Ledger) -> None:
+    (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages + 3}")
+    executor = InlineExecutor()
+    with pytest.raises(RootError, match=r"ledger\.sqlite cannot be written: database or disk is full; mend the disk"):
+        go(ledger, executor=executor)
+    ledger.close()
+    with Ledger.open(ledger.root, val_fraction=0.2, test_fraction=0.1) as again:
+        assert {state for states in again.counts().values() for state in states} <= {"done", "pending"}
+        go(again)
+        assert again.counts()["pack"] == {"done": 20}
+        assert_sound(again)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_in_good_order(ledger: Ledger, number: signal.Signals) -> None:
     def at_the_fifth(task: Task) -> None:

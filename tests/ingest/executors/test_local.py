@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,33 +242,35 @@ def test_a_second_run_on_the_same_root_is_refused_and_the_first_goes_on(tmp_path
 
 @pytest.mark.slow
 def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
-    # 24 moments over all stages, each in a run of its own on the same kind of work, and each completed by a second run.
+    counts = {"fetch": {"done": 6}, "clip": {"done": 6}, "pose": {"done": 12}, "pack": {"done": 12}}
+    began = time.monotonic()
+    start_driver(tmp_path / "whole", num_videos=6, seconds=0.01).communicate(timeout=120)
+    whole_s = time.monotonic() - began
+    interrupted: Counter[str] = Counter()
     for moment in range(24):
         root = tmp_path / f"{moment:02d}"
+        began = time.monotonic()
         driver = start_driver(root, num_videos=6, seconds=0.01)
-        time.sleep(0.05 * moment)
+        time.sleep(max(0.0, began + whole_s * (moment + 1) / 24 - time.monotonic()))
         driver.kill()
         driver.communicate()
         with Ledger.read(root) as ledger:
+            interrupted += Counter(row.stage for row in ledger.rows(state="running"))
             recorded = {file for row in ledger.rows(state="done") for file in files_of(row.result)}
             assert recorded <= visible(root), f"moment {moment}: recorded but not there"
-            assert_whole(root)
+        assert_whole(root)
         driver = start_driver(root, num_videos=6, seconds=0.01)
         _, said = driver.communicate(timeout=120)
         assert driver.returncode == 0, said
         with Ledger.read(root) as ledger:
-            assert ledger.counts() == {
-                "fetch": {"done": 6},
-                "clip": {"done": 6},
-                "pose": {"done": 12},
-                "pack": {"done": 12},
-            }
+            assert ledger.counts() == counts
             recorded = {file for row in ledger.rows() for file in files_of(row.result)}
-            assert recorded == written(root), f"moment {moment}"
-            assert_whole(root)
-            # What was done before is not done again, except what was in hand: 3 workers, up to 2 files each.
-            made = (root / "made.log").read_text().splitlines()
-            assert len(made) - len(set(made)) <= 3 * 2
+        assert recorded == written(root), f"moment {moment}"
+        assert_whole(root)
+        # What was done before is not done again, except what was in hand: 3 workers, up to 2 files each.
+        made = (root / "made.log").read_text().splitlines()
+        assert len(made) - len(set(made)) <= 3 * 2
+    assert set(interrupted) == set(counts)  # every stage was hit
 
 
 def visible(root: Path) -> set[str]:

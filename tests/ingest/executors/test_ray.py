@@ -1,5 +1,6 @@
 """The same on Ray: one node, two nodes, and one of them killed half-way; each test on a cluster of its own."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -73,6 +74,9 @@ cluster.shutdown()
 """
 
 
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
+
+
 class TellsNode(FakeStage):
     """Tells in its result on which node it ran."""
 
@@ -105,6 +109,7 @@ def run_script(script: str, root: Path) -> str:
     return output
 
 
+@needs_ray
 @pytest.mark.slow
 def test_deaths_and_hangs_on_one_node(tmp_path: Path) -> None:
     run_script(ONE_NODE, tmp_path)
@@ -120,6 +125,7 @@ def test_deaths_and_hangs_on_one_node(tmp_path: Path) -> None:
         assert {file for row in ledger.rows(state="done") for file in files_of(row.result)} == written(tmp_path)
 
 
+@needs_ray
 @pytest.mark.slow
 def test_two_nodes_of_which_one_is_killed_half_way(tmp_path: Path) -> None:
     output = run_script(TWO_NODES, tmp_path)
@@ -143,6 +149,14 @@ def test_two_nodes_of_which_one_is_killed_half_way(tmp_path: Path) -> None:
     # Only what the killed node had in hand was made twice.
     assert sum(number - 1 for number in made.values()) <= 4
     print(json.dumps({"again": sum(number - 1 for number in made.values()), "nodes": nodes}))  # noqa: T201
+
+
+@needs_ray
+def test_a_cluster_that_does_not_answer_is_named() -> None:
+    # Port 1 of this machine, where nobody listens.
+    code = "from wnv.ingest.executors.ray import RayExecutor; RayExecutor(address='127.0.0.1:1')"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100).stderr
+    assert "ValueError: no Ray cluster answers at address=127.0.0.1:1 ([Errno 111] Connection refused)" in said
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

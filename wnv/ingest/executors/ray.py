@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -11,10 +12,9 @@ from typing import Any
 
 from wnv.ingest.tasks import Outcome, Stage, StageName, Task, run_task
 
-_log = logging.getLogger(__name__)
-
 _CANCEL_GRACE_S = 5.0
 _ASK_SIZE_EVERY_S = 5.0
+_KNOCK_S = 10.0
 # Stages and outcomes are small, and frames never travel.
 _OBJECT_STORE_BYTES = 100 * 2**20
 
@@ -37,8 +37,7 @@ class RayExecutor:
 
     Raises:
         ImportError: If Ray is not installed.
-        ConnectionError: If there is no cluster at the address.
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of its range, or there is no cluster at the address.
     """
 
     def __init__(
@@ -130,7 +129,16 @@ class RayExecutor:
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address is None:
             settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        self._ray.init(address=address or "local", **settings)
+        try:
+            host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+            if host and port.isdigit():
+                # Asked first: Ray itself gives up after minutes.
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+            self._ray.init(address=address or "local", **settings)
+        except OSError as error:
+            raise ValueError(
+                f"no Ray cluster answers at address={address} ({error}); start one with ray start, or leave address out"
+            ) from error
 
     def _cluster_size(self) -> int:
         """Tasks that the nodes of this moment have room for; at least 1."""
