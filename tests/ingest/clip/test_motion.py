@@ -1,12 +1,15 @@
 """Depth is told from turning, zooming and standing still."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from posed_room import film_room
 
 from wnv.ingest.clip.motion import MotionMeter, Stretch
+from wnv.scenes.video import open_video
 
 
 def _stretches(images: Iterable[np.ndarray]) -> list[Stretch]:
@@ -43,6 +46,18 @@ def test_a_photograph_has_no_depth(texture: Callable, kind: str) -> None:
     stretches = _stretches(_warped(texture(3), number, kind) for number in range(30))
     assert max(stretch.shift for stretch in stretches) > 0.05
     assert all(stretch.parallax < 0.08 for stretch in stretches)
+
+
+@pytest.mark.parametrize("turn_only", [False, True])
+def test_a_room_filmed_walking_and_turning(tmp_path: Path, turn_only: bool) -> None:
+    film = film_room(
+        tmp_path / "room.mp4", num_frames=30, width=192, height=108, supersample=1, turn_only=turn_only, k1=-0.1
+    )
+    with open_video(film.path) as reader:
+        stretches = _stretches(reader.read(range(30)))
+    total = sum(stretch.end - stretch.start for stretch in stretches)
+    deep = sum(stretch.end - stretch.start for stretch in stretches if stretch.parallax > 0.15)
+    assert deep == 0 if turn_only else deep > total / 2
 
 
 def test_a_tripod_does_not_move(texture: Callable) -> None:
