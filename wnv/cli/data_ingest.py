@@ -1,6 +1,7 @@
 """The stages of `wnv-data` that make scene files of videos: manifest, run and its parts, status, report."""
 
 import os
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from wnv.cli.app import hydra_main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.ingest.driver import run
-from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE, SCENES_FOLDER
+from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE
 from wnv.ingest.ledger import Ledger
+from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.manifest import make_manifest
-from wnv.ingest.manifest.published import download_published
+from wnv.ingest.manifest.published import PublishedFile, download_published
 from wnv.ingest.manifest.short_links import LocationOpener
+from wnv.ingest.manifest.videos import SUFFIXES
 from wnv.ingest.pack import index_scenes
 from wnv.ingest.progress import Progress
 from wnv.ingest.report.write import write_report
@@ -44,8 +47,9 @@ def manifest(cfg: DictConfig) -> None:
     )
     report = result.report
     print(
-        f"{out}: {report['num_keys']} videos ({report['num_segments']} marked segments, {report['marked_s'] / 3600:.1f} h) "
-        f"from {report['num_rows']} rows; {report['num_without_key']} rows name no video"
+        f"{out}: {report['num_keys']} videos ({report['num_segments']} marked segments, "
+        f"{report['marked_s'] / 3600:.1f} h) from {report['num_rows']} rows; "
+        f"{report['num_without_key']} rows name no video"
     )
     for code, number in sorted(report["codes"].items(), key=lambda entry: -entry[1]):
         print(f"  {number:6} {code}")
@@ -57,9 +61,13 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
     if "fetch" in names:
         cfg.fetch.videos = _folder_of_videos(cfg)
     stages = {name: instantiate(cfg[name], _convert_="all") for name in names}
-    with Ledger.open(root, **_fractions(cfg, root)) as ledger:
-        if cfg.get("source") is not None:
-            _add_videos(cfg, ledger)
+    fractions = _fractions(cfg, root)
+    # Read before the root is made: a mistake in the source leaves nothing behind.
+    lines = None if cfg.get("source") is None else _lines(cfg, root)
+    with Ledger.open(root, **fractions) as ledger:
+        if lines is not None:
+            counts = ledger.add_videos(lines)
+            print("manifest: " + ", ".join(f"{number} {name}" for name, number in counts.items() if number))
         if "fetch" in names and cfg.fetch.videos is None:
             _refuse_lost_videos(ledger)
         with instantiate(cfg.executor, _convert_="all") as executor:
@@ -86,16 +94,28 @@ def _sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]]:
     kinds: list[SceneKind | None] = []
     for name in named if isinstance(named, list) else [named]:
         published = files("wnv.conf.ingest") / "sources" / f"{name}.yaml"
-        if published.is_file() and not Path(str(name)).exists():
+        # A folder of that name is likely the root; as a source it is ./kokoni.
+        if re.fullmatch(r"\w+", str(name)) and published.is_file():
             lists = instantiate(OmegaConf.create(published.read_text(encoding="utf-8")).files, _convert_="all")
-            paths += download_published(lists, Path(path_setting(cfg, "cache")) / str(name))
+            paths += _downloaded(lists, Path(path_setting(cfg, "cache")) / str(name))
             kinds += [file.kind for file in lists]
         else:
             path = Path(os.path.expanduser(str(name)))
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                raise ValueError(f"source: {path} is a video; name the folder that it lies in, or a list of videos")
             paths.append(path)
             # One's own videos, as a rule of a place that stands still; a list says what it holds by its name.
             kinds.append(cfg.kind or ("static" if path.is_dir() else None))
     return paths, kinds
+
+
+def _downloaded(lists: Sequence[PublishedFile], cache: Path) -> list[Path]:
+    try:
+        return download_published(lists, cache)
+    except OSError as error:
+        raise ValueError(
+            f"{error}; or put {' and '.join(file.name for file in lists)} into {cache} yourself"
+        ) from error
 
 
 def _short_links(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
@@ -106,11 +126,9 @@ def _short_links(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
     return {"lock_file": lock_file, "opener": LocationOpener()}
 
 
-def _add_videos(cfg: DictConfig, ledger: Ledger) -> None:
+def _lines(cfg: DictConfig, root: Path) -> list[ManifestLine]:
     sources, kinds = _sources(cfg)
-    lines = make_manifest(sources, kind=kinds, **_short_links(cfg, ledger.root / "links.json")).lines
-    counts = ledger.add_videos(lines)
-    print("manifest: " + ", ".join(f"{number} {name}" for name, number in counts.items() if number))
+    return make_manifest(sources, kind=kinds, **_short_links(cfg, root / "links.json")).lines
 
 
 def _folder_of_videos(cfg: DictConfig) -> str | None:
@@ -157,15 +175,15 @@ def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
         with Ledger.read(root) as ledger:
             known = ledger.fractions()
     elif "source" not in cfg:
-        raise FileNotFoundError(f"{root} has no {LEDGER_FILE}; begin with wnv-data run or fetch, source=... root={root}")
+        raise FileNotFoundError(
+            f"{root} has no {LEDGER_FILE}; begin with wnv-data run or fetch, source=... root={root}"
+        )
     elif cfg.source is None:
         raise ValueError(f"{root} is new and has no videos yet; name some with source=")
     told = {name: cfg.get(name) for name in ("val_fraction", "test_fraction")}
     for name, value in told.items():
         check_setting(name, value, float | None)
-    return {
-        name: float(known.get(name, DEFAULT_FRACTION) if value is None else value) for name, value in told.items()
-    }
+    return {name: float(known.get(name, DEFAULT_FRACTION) if value is None else value) for name, value in told.items()}
 
 
 @hydra_main(config_name="status", prog="wnv-data status", config_path=CONFIG_PATH)
