@@ -121,7 +121,8 @@ def test_every_experiment_trains(experiment: str, data_of: Callable, tmp_path: P
 
 @pytest.mark.parametrize("experiment", ["konet_dynamic", "konet_fsdp"])
 def test_synthetic_experiments_that_name_scene_files_in_their_comment_take_them(experiment: str, scenes: Path) -> None:
-    cfg = compose_train(f"experiment={experiment}", "data=scenes", f"data.root={scenes}", f"data.val_root={scenes}")
+    place = (f"data.root={scenes}", f"data.val_root={scenes}", "data.sampler.min_gap=8", "data.sampler.max_gap=12")
+    cfg = compose_train(f"experiment={experiment}", "data=scenes", *place)
     assert instantiate(cfg.data, _convert_="all").num_train_scenes == 1
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -135,16 +136,15 @@ class SceneDataset(Dataset[Example]):
         scene = self._open_scene(draw.path)
         info, frames = scene.source.info, scene.frames
         choice = self.sampler.sample(frames, generator, draw=draw.draw)
-        # A frame that is both context and target is decoded once.
-        chosen = sorted({*choice.context, *choice.target})
+        # A frame that is context and target is decoded once; without such, both parts are slices: nothing is copied.
+        chosen = list(dict.fromkeys(choice.context + choice.target))
         window = cover_window(
             info.height, info.width, height=self.height, width=self.width, zoom=self._draw_zoom(generator)
         )
         images = self._read_images(scene.source, chosen, window)
         K = window.fit_K(scene.source.cameras(chosen, dtype=torch.float64).K)
         camtoworld = frames.camtoworld[chosen]
-        place = {frame: row for row, frame in enumerate(chosen)}
-        context, target = ([place[frame] for frame in part] for part in (choice.context, choice.target))
+        context, target = (_rows(chosen, part) for part in (choice.context, choice.target))
         world_frame = fit_world_frame(camtoworld[context], method=self.pose_normalization)
         views = Views(
             images=images,
@@ -173,20 +173,26 @@ class SceneDataset(Dataset[Example]):
         self, scene: FrameSource, frames: Sequence[int], window: Window
     ) -> Float[Tensor, "view 3 height width"]:
         images = torch.empty(len(frames), 3, self.height, self.width)
+
+        def show(row: int, fitted: UInt8[Tensor, "3 height width"]) -> None:
+            # By numpy, which converts and divides in one pass.
+            np.divide(fitted.numpy(), np.float32(255), out=images[row].numpy())
+
         unread = []
         for row, frame in enumerate(frames):
             if (scene.path, frame) in self._cache:
-                images[row] = self._cache[scene.path, frame]
+                show(row, self._cache[scene.path, frame])
             else:
                 unread.append((row, frame))
         for start in range(0, len(unread), _FRAMES_AT_ONCE):
-            rows, part = zip(*unread[start : start + _FRAMES_AT_ONCE], strict=True)
-            for row, frame, decoded in zip(rows, part, scene.images_u8(part, box=window.box), strict=True):
-                fitted = window.resample(torch.from_numpy(decoded))
-                images[row] = fitted
+            part = unread[start : start + _FRAMES_AT_ONCE]
+            decoded = scene.images_u8([frame for _, frame in part], box=window.box)
+            for (row, frame), image in zip(part, decoded, strict=True):
+                fitted = window.resample(torch.from_numpy(image))
+                show(row, fitted)
                 if len(self._cache) < self.cache_frames:
                     self._cache[scene.path, frame] = fitted.clone()
-        return images.div_(255)
+        return images
 
 
 def _list_draws(root: str | Path, sampler: ViewSampler, *, skip_short: bool) -> tuple[tuple[str, ...], list[_Draw]]:
@@ -210,6 +216,14 @@ def _list_draws(root: str | Path, sampler: ViewSampler, *, skip_short: bool) -> 
         for draw in range(sampler.num_draws(scenes[scene].num_frames))
     ]
     return selected, draws
+
+
+def _rows(chosen: Sequence[int], part: Sequence[int]) -> slice | list[int]:
+    """Where the frames of a part lie among those chosen: a slice if they lie side by side, in their order."""
+    start = chosen.index(part[0])
+    if chosen[start : start + len(part)] == list(part):
+        return slice(start, start + len(part))
+    return [chosen.index(frame) for frame in part]
 
 
 def _normalise_times(times_s: Float[Tensor, " view"]) -> Float[Tensor, " view"]:

@@ -51,6 +51,10 @@ def read_matrix(data: dict[str, Any], key: str, size: int, *, where: str, file: 
     """
     rows = read_field(data, key, list, where=where, file=file)
     square = len(rows) == size and all(isinstance(row, list) and len(row) == size for row in rows)
-    if not square or any(isinstance(x, bool) or not isinstance(x, int | float) for row in rows for x in row):
+    # By exact types, of which JSON has few: opening a scene comes down to this check.
+    if not square or not {kind for row in rows for kind in map(type, row)} <= {int, float}:
         raise SceneError(f"{where}: field {key!r} must be {size} rows of {size} numbers, got {str(rows)[:60]!r}")
-    return np.array([[to_float(x, f"{where}: {key}") for x in row] for row in rows], dtype=np.float64)
+    try:
+        return np.array(rows, dtype=np.float64)
+    except OverflowError as error:
+        raise SceneError(f"{where}: {key} must be a finite number, got an integer beyond any float") from error
