@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from wnv.ingest.tasks import STAGES, Outcome, StageName, State
+from wnv.ingest.tasks import STAGES, STATES, Outcome, StageName, State
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,9 @@ class Summary:
         lines = []
         for stage in STAGES:
             if stage in self.counts:
-                states = ", ".join(f"{number} {state}" for state, number in self.counts[stage].items())
+                states = ", ".join(
+                    f"{self.counts[stage][state]} {state}" for state in STATES if self.counts[stage][state]
+                )
                 reasons = ", ".join(f"{reason} {number}" for reason, number in self.reasons[stage].most_common())
                 lines.append(f"{stage}: {states}" + (f" ({reasons})" if reasons else ""))
         return "\n".join(lines or ["nothing to do"])
