@@ -182,7 +182,7 @@ def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
         raise ValueError(f"{root} is new and has no videos yet; name some with source=")
     told = {name: cfg.get(name) for name in ("val_fraction", "test_fraction")}
     for name, value in told.items():
-        check_setting(name, value, float | None)
+        check_setting(name, value, float | int | None)
     return {name: float(known.get(name, DEFAULT_FRACTION) if value is None else value) for name, value in told.items()}
 
 
