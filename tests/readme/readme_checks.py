@@ -1,0 +1,71 @@
+"""What must have come of the README's commands: runs, evaluations, films, pictures."""
+
+import csv
+import json
+from pathlib import Path
+
+import av
+import yaml
+from PIL import Image
+
+from wnv.training.checkpoint import load_model, read_checkpoint
+
+
+def newest(place: Path, pattern: str) -> Path:
+    """The folder made last; names that are times sort as they were made."""
+    found = sorted(place.glob(pattern))
+    assert found, f"there is no {pattern}"
+    return found[-1]
+
+
+def config_of(run_dir: Path) -> dict:
+    return yaml.safe_load((run_dir / "config.yaml").read_text())
+
+
+def assert_run(run_dir: Path, *, num_steps: int) -> None:
+    names = {file.name for file in run_dir.iterdir()}
+    assert {"config.yaml", "metrics.csv", "images", "last.ckpt", "best.ckpt"} <= names
+    assert list((run_dir / "images").glob("*.png"))
+    assert read_checkpoint(run_dir)["global_step"] == num_steps
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["train/loss"]] == list(range(num_steps))
+    assert any(row["val/psnr"] for row in rows)
+    load_model(run_dir)
+
+
+def assert_evaluation(out: Path, shown: str, *, num_examples: int) -> None:
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["num_examples"] == num_examples
+    assert len((out / "records.jsonl").read_text().splitlines()) == num_examples
+    assert_picture(out / "sheet.png")
+    for who in ("model", "copy"):
+        assert f"{summary[who]['psnr']['mean']:.2f}" in shown
+        assert f"{summary[who]['ssim']['mean']:.4f}" in shown
+
+
+def assert_film(out: Path, shown: str, *, num_views: int = 3) -> tuple[int, int]:
+    """The film is there and was told; gives the height and width of its frames."""
+    for name in ("path.mp4", "path.gif", "path.png"):
+        assert f"{out.name}/{name}" in shown
+    num_frames = 2 * num_views - 2  # there and back
+    with av.open(str(out / "path.mp4")) as container:
+        frames = [(frame.height, frame.width) for frame in container.decode(video=0)]
+    assert len(frames) == num_frames
+    with Image.open(out / "path.gif") as gif:
+        assert gif.n_frames == num_frames
+    assert_picture(out / "path.png")
+    return frames[0]
+
+
+def assert_demo(out: Path, shown: str) -> None:
+    summary = json.loads((out / "eval" / "summary.json").read_text())
+    assert f"KoNet {summary['model']['psnr']['mean']:.2f} dB" in shown
+    assert f"copying the nearest context view {summary['copy']['psnr']['mean']:.2f} dB" in shown
+    assert_picture(out / "sheet.png")
+    assert_film(out, shown)
+
+
+def assert_picture(path: Path) -> None:
+    with Image.open(path) as image:
+        assert len(image.convert("L").getcolors()) > 10, f"{path} is nearly empty"

@@ -1,0 +1,61 @@
+"""What the README supposes is there: captures, scene files, videos and a list of them."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from posed_room import film_room
+
+from wnv.data.synthetic import SyntheticDataset
+from wnv.data.synthetic_render import render_images
+from wnv.evaluation.pictures import to_u8
+from wnv.ingest.manifest.manifest import make_manifest
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
+
+
+def photograph_room(
+    *, seed: int, height: int, width: int, num_frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A walk through a synthetic room: images in bytes, K and camtoworld of each frame."""
+    dataset = SyntheticDataset(
+        num_scenes=1, seed=seed, image_size=(height, width), num_context=1, num_target=num_frames
+    )
+    draw = dataset.draw([0])
+    images = render_images(draw.world, draw.shots.target, draw.shots.target_times)[0]
+    cameras = draw.shots.target[0]
+    return to_u8(images), cameras.K.double().numpy(), cameras.camtoworld.double().numpy()
+
+
+def write_room(folder: Path, *, seed: int) -> None:
+    """A scene file, long enough for the gaps between context frames that training on clips asks for."""
+    images, K, camtoworld = photograph_room(seed=seed, height=32, width=48, num_frames=30)
+    frames = tuple(Frame(time_s=i, K=K[i], camtoworld=camtoworld[i]) for i in range(len(images)))
+    write_scene(folder, SceneInfo(id=f"room{seed}", kind="static", width=48, height=32, frames=frames), list(images))
+
+
+def write_films(place: Path) -> None:
+    """A phone video, and a list of two videos, which the split has on different sides."""
+    for name in ("phone_videos/desk.mp4", "kokoni_videos/room1.mp4", "kokoni_videos/room2.mp4"):
+        path = place / name
+        path.parent.mkdir(exist_ok=True)
+        film_room(path, num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8), seed=len(name))
+    make_manifest([place / "kokoni_videos"], kind="static", out=place / "kokoni.jsonl")
+    (place / "kokoni.jsonl.report.json").unlink()
+    (place / "cookies.txt").write_text("# Netscape HTTP Cookie File\n")
+
+
+def write_capture(folder: Path) -> None:
+    """Upright photographs as nerfstudio lists them: OpenGL axes, and a lens that bends."""
+    images, K, camtoworld = photograph_room(seed=4, height=160, width=90, num_frames=16)
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / "images" / f"{i:04d}.jpg", quality=95)
+        opengl = camtoworld[i] @ np.diag([1.0, -1.0, -1.0, 1.0])
+        frames.append({"file_path": f"images/{i:04d}.jpg", "transform_matrix": opengl.tolist()})
+    lens = {"fl_x": K[0, 0, 0], "fl_y": K[0, 1, 1], "cx": K[0, 0, 2], "cy": K[0, 1, 2], "w": 90, "h": 160}
+    lens |= {"k1": 0.058, "k2": -0.081, "p1": -0.001, "p2": 0.0002}
+    (folder / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))

@@ -1,0 +1,458 @@
+"""Every command of the README is run, in its order, in one folder.
+
+A command is run as it stands there, with settings after it that make it small. What it reads (photographs, scene files)
+is made before.
+"""
+
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from readme_checks import assert_demo, assert_evaluation, assert_film, assert_run, config_of, newest
+from readme_place import write_capture, write_films, write_room
+
+from wnv.models.pretrained import shipped_weights
+from wnv.scenes.index import build_index
+from wnv.scenes.read import open_scene
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+TINY = ["model.dim=32", "model.num_layers=2", "model.num_heads=2", "model.mlp_dim=64"]
+STEPS = ["trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "optim.warmup_steps=1"]
+LITTLE_DATA = ["data.image_size=[16,24]", "data.batch_size=2", "data.num_workers=0"]
+TRAIN = ["device=cpu", *TINY, *STEPS, *LITTLE_DATA]
+FEW_SCENES = ["data.num_val_scenes=2"]
+EVALUATE = ["device=cpu", *FEW_SCENES, "num_sheet_scenes=2"]
+RENDER = ["device=cpu", "num_views=3", "min_side=1"]
+DEMO = [
+    "device=cpu",
+    f"train_overrides={json.dumps([*STEPS, 'data.batch_size=2', 'data.num_val_scenes=2']).replace(' ', '')}",
+    "num_eval_scenes=3",
+    "num_sheet_scenes=2",
+    "num_views=3",
+]
+BENCH = [
+    "bench.dim=32",
+    "bench.num_layers=1",
+    "bench.num_heads=2",
+    "bench.mlp_dim=32",
+    "bench.image_size=[16,24]",
+    "bench.context_sizes=[1]",
+    "bench.training_sizes=[[1,1]]",
+    "bench.repeats=1",
+    "bench.training_repeats=1",
+]
+
+
+def read_commands(text: str) -> list[str]:
+    """The commands of a text in its order, each once: lines of bash blocks, Python blocks, and those in sentences."""
+    commands = []
+    for language, block, span in re.findall(r"^```(\w*)\n(.*?)^```$|`([^`]+)`", text, re.DOTALL | re.MULTILINE):
+        if language == "bash":
+            lines = block.replace("\\\n", " ").splitlines()
+            commands += [line for line in lines if line.strip() and not line.startswith("#")]
+        elif language == "python":
+            commands.append(block)
+        elif language:
+            raise ValueError(f"a block of {language} is neither run nor a drawing")
+        elif re.match(r"(make|pip|python|wnv-\w+)\s", span):
+            commands.append(" ".join(span.split()))
+    return list(dict.fromkeys(commands))
+
+
+COMMANDS = read_commands(README)
+
+
+@dataclass(frozen=True)
+class Step:
+    """How commands of a pattern are run: with which words after them, and what must have come of it.
+
+    Attributes:
+        pattern: Regular expression of the whole command.
+        words: Added to the command; PLACE stands for the folder in which all are run.
+        check: Called with that folder and what the command printed, after it has ended with exit code 0.
+    """
+
+    pattern: str
+    words: tuple[str, ...]
+    check: Callable[[Path, str], None]
+
+
+TABLE: list[Step] = []
+
+
+def step(pattern: str, *words: str) -> Callable[[Callable[[Path, str], None]], Callable[[Path, str], None]]:
+    def add(check: Callable[[Path, str], None]) -> Callable[[Path, str], None]:
+        TABLE.append(Step(pattern, words, check))
+        return check
+
+    return add
+
+
+def step_of(command: str) -> Step:
+    found = [entry for entry in TABLE if re.fullmatch(entry.pattern, command, re.DOTALL)]
+    if not found:
+        pytest.fail(f"README has a command that no test runs: {command}\nGive it a @step in {Path(__file__).name}.")
+    assert len(found) == 1, f"{command!r} matches {[entry.pattern for entry in found]}"
+    return found[0]
+
+
+# --- The table, in the README's order -------------------------------------------------------------------------------
+
+
+@step(r"wnv-eval weights=konet_tiny( data=synthetic)?", *EVALUATE)
+def _shipped_weights_are_scored(place: Path, shown: str) -> None:
+    out = newest(place, "outputs/eval/*")
+    assert_evaluation(out, shown, num_examples=2)
+    assert str(out.relative_to(place)) in shown
+
+
+@step(r"make demo", f"ARGS={shlex.join([*DEMO, 'out=PLACE/outputs/demo'])}")
+def _demo(place: Path, shown: str) -> None:
+    assert "beginning with the weights konet_tiny" in shown
+    assert_demo(place / "outputs" / "demo", shown)
+
+
+@step(r"make demo FROM_SCRATCH=1", f"ARGS={shlex.join([*DEMO, 'out=PLACE/outputs/demo_from_scratch'])}")
+def _demo_from_scratch(place: Path, shown: str) -> None:
+    assert "beginning with random weights" in shown
+    assert_demo(place / "outputs" / "demo_from_scratch", shown)
+
+
+@step(r"make test", "--dry-run")  # not the tests inside a test
+def _tests(_place: Path, shown: str) -> None:
+    for part in ("-m ruff check", "-m ruff format --check", "lint_imports", "-m pytest -m 'not slow'"):
+        assert part in shown
+
+
+@step(r"make help")
+def _help(_place: Path, shown: str) -> None:
+    assert {"make demo", "make test"} <= {" ".join(line.split()[:2]) for line in shown.splitlines()}
+
+
+@step(r"pip install -c constraints\.txt -e \.", "--dry-run", "--no-index", "--no-deps", "--no-build-isolation")
+def _installation(_place: Path, shown: str) -> None:
+    assert re.search(r"Would install wnv-\d", shown)
+
+
+@step(r"wnv-train experiment=konet_tiny device=cpu precision=bf16", *TRAIN, *FEW_SCENES)
+def _training(place: Path, _shown: str) -> None:
+    run_dir = newest(place, "runs/konet_tiny/*")
+    assert_run(run_dir, num_steps=2)
+    assert config_of(run_dir)["trainer"]["precision"] == "bf16-mixed"
+
+
+@step(r"wnv-train experiment=konet_tiny run_dir=runs/mine trainer\.max_steps=\d+", *TRAIN, *FEW_SCENES)
+def _named_run(place: Path, _shown: str) -> None:
+    assert_run(place / "runs" / "mine", num_steps=2)
+
+
+@step(
+    r"wnv-train experiment=konet_tiny run_dir=runs/mine trainer\.max_steps=\d+ resume=last",
+    *TRAIN,
+    *FEW_SCENES,
+    "trainer.max_steps=4",
+)
+def _resumed_run(place: Path, _shown: str) -> None:
+    run_dir = place / "runs" / "mine"
+    assert_run(run_dir, num_steps=4)
+    starts = [json.loads(line) for line in (run_dir / "starts.jsonl").read_text().splitlines()]
+    assert [start["resumed_from"] for start in starts] == [None, str(run_dir / "last.ckpt")]
+
+
+@step(
+    r"wnv-train experiment=konet loss=mse data\.root=scenes/train data\.val_root=scenes/test",
+    *TRAIN,
+    "trainer.devices=1",
+)
+def _scene_files(place: Path, _shown: str) -> None:
+    run_dir = newest(place, "runs/konet/*")
+    assert_run(run_dir, num_steps=2)
+    assert config_of(run_dir)["data"]["root"] == "scenes/train"
+
+
+@step(
+    r"wnv-train experiment=konet_fsdp device=cpu trainer\.devices=2 precision=fp32",
+    *TINY,
+    *STEPS,
+    *LITTLE_DATA,
+    *FEW_SCENES,
+)
+def _sharded(place: Path, _shown: str) -> None:
+    (run_dir,) = (place / "runs" / "konet_fsdp").iterdir()  # both processes write into one
+    assert_run(run_dir, num_steps=2)
+    starts = (run_dir / "starts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["devices"] for line in starts] == [2]
+
+
+@step(r"wnv-train -m experiment=konet_tiny model\.camera_encoding=none,gta,geope seed=0,1", *TRAIN, *FEW_SCENES)
+def _sweep(place: Path, _shown: str) -> None:
+    jobs = sorted(newest(place, "runs/konet_tiny/*").glob("[0-9]*"))
+    assert [job.name for job in jobs] == list("012345")
+    for job in jobs:
+        assert_run(job, num_steps=2)
+    settings = [(config_of(job)["model"]["camera_encoding"], config_of(job)["seed"]) for job in jobs]
+    assert settings == list(itertools.product(("none", "gta", "geope"), (0, 1)))
+
+
+@step(r"wnv-eval weights=runs/mine data\.num_val_scenes=\d+", *EVALUATE)
+def _own_weights_are_scored(place: Path, shown: str) -> None:
+    assert_evaluation(newest(place, "outputs/eval/*"), shown, num_examples=2)
+    assert "runs/mine" in shown
+
+
+@step(r"wnv-render weights=konet_tiny scene=synthetic:3 trajectory=wobble", *RENDER)
+def _synthetic_path(place: Path, shown: str) -> None:
+    assert_film(newest(place, "outputs/render/*"), shown)
+
+
+@step(r"wnv-data run source=phone_videos root=mine")
+def _phone_videos(place: Path, shown: str) -> None:
+    assert f"{place}/mine/scenes/static/train: 1 scenes" in shown
+    with open_scene(next((place / "mine" / "scenes").rglob("*.zip"))) as scene:
+        assert scene.info.source["title"] == "desk"
+
+
+@step(r"wnv-data status root=mine")
+def _status(_place: Path, shown: str) -> None:
+    for stage in ("fetch", "clip", "pose", "pack"):
+        assert re.search(rf"^{stage} .* 1 ", shown, re.MULTILINE)
+
+
+@step(r"wnv-data report root=mine")
+def _report(place: Path, shown: str) -> None:
+    assert "mine/report.html" in shown
+    assert "data:image/jpeg" in (place / "mine" / "report.html").read_text()
+
+
+@step(
+    r"wnv-train experiment=fit_scene data\.root=mine/scenes/static/train run_dir=runs/phone",
+    "device=cpu",
+    *STEPS,
+    "data.batch_size=2",
+    "data.num_workers=0",
+)
+def _fit_phone_video(place: Path, _shown: str) -> None:
+    assert_run(place / "runs" / "phone", num_steps=2)
+
+
+@step(r"wnv-data manifest source=kokoni out=kokoni\.jsonl resolve=true", "--cfg", "job")  # no network under test
+def _published_lists(_place: Path, shown: str) -> None:
+    assert "source: kokoni" in shown
+
+
+# The list is one of films that lie beside it, half of them to validate on.
+@step(
+    r"wnv-data run source=kokoni\.jsonl root=kokoni fetch\.cookies=cookies\.txt",
+    *("fetch.videos=PLACE/kokoni_videos", "val_fraction=0.5", "test_fraction=0"),
+)
+def _list_of_videos(place: Path, shown: str) -> None:
+    for split in ("train", "val"):
+        assert f"{place}/kokoni/scenes/static/{split}: 1 scenes" in shown
+
+
+@step(r"wnv-train experiment=konet loss=mse data=kokoni_static data\.root=kokoni", *TRAIN, "trainer.devices=1")
+def _train_on_them(place: Path, _shown: str) -> None:
+    assert_run(newest(place, "runs/konet/*"), num_steps=2)
+
+
+@step(r"wnv-data run root=kokoni retry=failed")
+@step(r"wnv-data run root=kokoni retry=\[login\] fetch\.cookies=cookies\.txt")
+def _nothing_failed(_place: Path, shown: str) -> None:
+    assert shown.startswith("nothing to do")
+
+
+@step(r"wnv-data run root=kokoni redo=\[pack\] pack\.max_side=320", "pack.max_side=160")
+def _packed_anew(place: Path, shown: str) -> None:
+    assert "pack: 2 done" in shown
+    with open_scene(next((place / "kokoni" / "scenes").rglob("*.zip"))) as scene:
+        assert scene.info.width == 160
+
+
+@step(r"wnv-data verify path=kokoni/scenes/static/train")
+def _verified_train(_place: Path, shown: str) -> None:
+    assert shown.startswith("ok  kokoni/scenes/static/train/")
+
+
+@step(r"wnv-data run root=kokoni executor=ray executor\.address=auto", "executor.address=null", "redo=[pack]")
+def _on_ray(_place: Path, shown: str) -> None:
+    assert "pack: 2 done" in shown
+
+
+@step(r"wnv-data import format=nerfstudio source=captures/fox out=scenes")
+def _import(place: Path, shown: str) -> None:
+    assert "scenes/fox.zip" in shown.splitlines()
+    with open_scene(place / "scenes" / "fox.zip") as scene:
+        assert (len(scene), scene.info.width, scene.info.height) == (16, 90, 160)
+        lens = json.loads((place / "captures" / "fox" / "transforms.json").read_text())
+        assert scene.info.K[0, 0, 0] != lens["fl_x"], "the lens must have been taken out"
+
+
+@step(r"wnv-data verify path=scenes")
+def _verified(_place: Path, shown: str) -> None:
+    assert "ok  scenes/fox.zip: static, 16 frames of 90 x 160" in shown
+    assert "refused" not in shown
+
+
+@step(
+    r"wnv-train experiment=fit_scene data\.root=scenes/fox\.zip run_dir=runs/fox",
+    "device=cpu",
+    *STEPS,
+    "data.batch_size=2",  # the model stays that of the shipped weights
+    "data.num_workers=0",
+)
+def _fit(place: Path, _shown: str) -> None:
+    assert_run(place / "runs" / "fox", num_steps=2)
+    assert config_of(place / "runs" / "fox")["init_from"] == "konet_tiny"
+
+
+@step(r"wnv-eval weights=runs/fox data=fit_scene data\.root=scenes/fox\.zip", "device=cpu", "num_sheet_scenes=2")
+def _held_out_photographs(place: Path, shown: str) -> None:
+    assert_evaluation(newest(place, "outputs/eval/*"), shown, num_examples=2)  # of 16 frames, 0 and 8
+
+
+@step(
+    r"wnv-render weights=runs/fox scene=scenes/fox\.zip context=\[0,4\] image_size=\[128,72\] trajectory=interpolate",
+    *RENDER,
+)
+def _path_between_photographs(place: Path, shown: str) -> None:
+    assert assert_film(newest(place, "outputs/render/*"), shown) == (128, 72)
+
+
+@step(r"wnv-export format=colmap scene=scenes/fox\.zip out=exports/fox")
+def _export(place: Path, _shown: str) -> None:
+    model = place / "exports" / "fox" / "sparse" / "0"
+    assert {"cameras", "images", "points3D"} <= {file.stem for file in model.iterdir()}
+    assert len(list((place / "exports" / "fox").rglob("*.jpg"))) == 16
+
+
+@step(r"import torch\n.*")
+def _python(_place: Path, shown: str) -> None:
+    lowest, highest, *shape = map(float, shown.split())
+    assert 0 <= lowest < highest <= 1
+    assert shape[:3] == [1, 8, 3], "as the comment in the block says"
+
+
+@step(r"wnv-bench attention", *BENCH)
+def _bench(_place: Path, shown: str) -> None:
+    assert "| draw a view from 1 encoded context views" in shown
+
+
+# --- Running --------------------------------------------------------------------------------------------------------
+
+
+class Walk:
+    """Runs the README's commands in its order, each once, as far as they are asked for."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.ended: dict[str, subprocess.CompletedProcess[str]] = {}
+
+    def through(self, command: str) -> subprocess.CompletedProcess[str]:
+        for earlier in COMMANDS[: COMMANDS.index(command) + 1]:
+            if earlier not in self.ended:
+                words = [word.replace("PLACE", str(self.place)) for word in step_of(earlier).words]
+                self.ended[earlier] = self.run(earlier, words)
+        return self.ended[command]
+
+    def run(self, command: str, words: list[str]) -> subprocess.CompletedProcess[str]:
+        folder = self.place
+        if "\n" in command:
+            result = "print(images.min().item(), images.max().item(), *images.shape)"
+            arguments = [sys.executable, "-c", f"{command}\n{result}"]
+        else:
+            program, *rest = shlex.split(command, comments=True)
+            if program == "make":
+                folder, started = ROOT, ["make", f"PYTHON={sys.executable}"]
+            elif program == "pip":
+                folder, started = self.place / "source", [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+            else:
+                module = PYPROJECT["scripts"][program].removesuffix(":main")
+                started = [sys.executable, "-m", module]
+            arguments = [*started, *rest, *words]
+        return subprocess.run(arguments, cwd=folder, env=plain_environment(), capture_output=True, text=True)
+
+
+def plain_environment() -> dict[str, str]:
+    """This environment without what an outer `make` or launcher has told."""
+    told = "MAKEFLAGS MAKELEVEL MFLAGS PYTHON ARGS FROM_SCRATCH LOCAL_RANK WORLD_SIZE WNV_DEBUG".split()
+    return {name: value for name, value in os.environ.items() if name not in told}
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    """A folder with everything the README supposes to be there."""
+    assert "konet_tiny" in shipped_weights(), "the weights konet_tiny must be in wnv/models/weights, as the README says"
+    place = tmp_path_factory.mktemp("readme")
+    write_capture(place / "captures" / "fox")
+    for split, seeds in (("train", (1, 2)), ("test", (3,))):
+        for seed in seeds:
+            write_room(place / "scenes" / split, seed=seed)
+        build_index(place / "scenes" / split)
+    write_films(place)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("wnv", "conf", "data_manifests"):
+        shutil.copytree(ROOT / name, place / "source" / name, ignore=ignored)
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, place / "source")
+    yield Walk(place)
+    # Checkpoints of models that are not tiny; pytest would keep them for three runs.
+    shutil.rmtree(place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.splitlines()[0].replace("/", ":"))
+def test_a_command_of_the_readme_does_what_it_says(walk: Walk, command: str) -> None:
+    ended = walk.through(command)
+    assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+    step_of(command).check(walk.place, ended.stdout)
+
+
+@pytest.mark.slow
+def test_the_commands_leave_nothing_beside_what_they_say(walk: Walk) -> None:
+    walk.through(COMMANDS[-1])
+    assert {file.name for file in walk.place.iterdir()} == {
+        *(
+            "captures",
+            "scenes",
+            "source",
+            "phone_videos",
+            "kokoni_videos",
+            "kokoni.jsonl",
+            "cookies.txt",
+        ),  # made for them
+        *("runs", "outputs", "exports", "mine", "kokoni"),
+    }
+
+
+def test_commands_are_found_wherever_they_stand() -> None:
+    text = "`make\ndemo`, `wnv-eval`\n```bash\nwnv-a x=1 \\\ny=2\n# so\n\nmake demo\n```\n```python\nf()\n```\n"
+    text += "```\n`wnv-b in a drawing`\n```\n"
+    assert read_commands(text) == ["make demo", "wnv-a x=1  y=2", "f()\n"]
+    with pytest.raises(ValueError, match="a block of sh is neither run"):
+        read_commands("```sh\nrm\n```\n")
+
+
+def test_every_command_is_run_and_every_step_has_a_command() -> None:
+    used = [step_of(command).pattern for command in COMMANDS]
+    idle = [entry.pattern for entry in TABLE if entry.pattern not in used]
+    assert not idle, f"{Path(__file__).name} has steps of no command in the README: {idle}"
+
+
+def test_a_command_that_no_step_runs_is_told_by_name() -> None:
+    with pytest.raises(
+        pytest.fail.Exception, match="README has a command that no test runs: wnv-train experiment=konet_x"
+    ):
+        step_of("wnv-train experiment=konet_x")
