@@ -42,6 +42,7 @@ def test_a_root_half_way(tmp_path: Path) -> None:
     assert "fetch      1  refused  gone       url:001: gone as scripted" in text
     assert max(map(len, lines)) < 150
     assert "longest under way: fetch url:004, for 2 min 05 s" in text
+    assert "no run is going on: what is running was broken off" in status_text(tmp_path)
     assert "kind    split  scenes  frames\nstatic  train       2      18" in text
 
 

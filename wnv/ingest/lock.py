@@ -11,6 +11,8 @@ from typing import IO
 
 from wnv.ingest.layout import LOCK_FILE
 
+_LOOK_S = 0.1
+
 
 def take_lock(root: Path) -> IO[str]:
     """Take the lock of an output root; it is held until the file that is returned is closed, or the process is gone.
@@ -23,7 +25,9 @@ def take_lock(root: Path) -> IO[str]:
     # "a": what the holder wrote about itself must survive our look at it.
     file = open(path, "a+", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _try(file, fcntl.LOCK_EX):
+            time.sleep(_LOOK_S)  # somebody may only have looked
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         holder = _holder(file)
         file.close()
@@ -38,6 +42,23 @@ def take_lock(root: Path) -> IO[str]:
     file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
     file.flush()
     return file
+
+
+def is_locked(root: Path) -> bool:
+    """Whether a run is going on in an output root."""
+    try:
+        with open(root / LOCK_FILE, encoding="utf-8") as file:
+            return not _try(file, fcntl.LOCK_SH)  # the one that a file opened to read can have on every system
+    except FileNotFoundError:
+        return False
+
+
+def _try(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder(file: IO[str]) -> str:

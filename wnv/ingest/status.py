@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wnv.ingest.ledger import Ledger
+from wnv.ingest.lock import is_locked
 from wnv.ingest.records import Row
 from wnv.ingest.tasks import STAGES, STATES
 
@@ -43,7 +44,9 @@ def status_text(root: str | Path, *, now: float | None = None) -> str:
     if scenes:
         parts.append(scenes)
     running = min((row for row in rows if row.state == "running"), key=lambda row: row.updated, default=None)
-    if running is not None:
+    if running is not None and not is_locked(Path(root)):
+        parts.append("no run is going on: what is running was broken off, and the next run begins it again")
+    elif running is not None:
         parts.append(f"longest under way: {running.stage} {running.item}, for {_duration(now - running.updated)}")
     return "\n\n".join(parts)
 
