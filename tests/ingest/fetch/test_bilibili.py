@@ -64,19 +64,19 @@ def test_the_best_stream_that_is_not_too_large(
 ) -> None:
     other = site.add("/media/other.m4s", b"not this one")
     streams: list[dict[str, Any]] = [
-        {"id": 80, "height": 1080, "width": 1920, "baseUrl": other},
-        {"id": 64, "height": 720, "width": 1280, "codecs": "hev1.1.6.L120", "baseUrl": other},
-        {"id": 64, "height": 720, "width": 1280, "baseUrl": media},
-        {"id": 32, "height": 480, "width": 852, "baseUrl": other},
-        {"id": 125, "height": 720, "width": 1280, "baseUrl": other, "bandwidth": 9_000_000},
+        {"id": 80, "height": 108, "width": 192, "baseUrl": other},
+        {"id": 64, "height": 72, "width": 128, "codecs": "hev1.1.6.L120", "baseUrl": other},
+        {"id": 64, "height": 72, "width": 128, "baseUrl": media},
+        {"id": 32, "height": 48, "width": 84, "baseUrl": other},
+        {"id": 125, "height": 72, "width": 128, "baseUrl": other, "bandwidth": 9_000_000},
     ]
     page = bilibili.video(ID, media, duration_s=20, streams=streams)
-    assert fetch(page).state == "done"
-    # A portrait video's 720p is 1280 high.
+    assert fetch(page, max_height=72).state == "done"
+    # What counts is the shorter side, also of a portrait video.
     tall = [stream | {"height": stream["width"], "width": stream["height"]} for stream in streams]
-    assert fetch(bilibili.video(ID, media, duration_s=20, streams=tall)).state == "done"
+    assert fetch(bilibili.video(ID, media, duration_s=20, streams=tall), max_height=72).state == "done"
     only_hdr = bilibili.video(ID, media, duration_s=20, streams=streams[-1:])
-    outcome = fetch(only_hdr)
+    outcome = fetch(only_hdr, max_height=72)
     assert (outcome.state, outcome.reason) == ("refused", "unsupported")
 
 
@@ -94,6 +94,11 @@ def refusals(bilibili: BilibiliPages, media: str) -> dict[str, tuple[str, str, s
         "401": (video("BV1xx411c7m6", media, duration_s=20, playurl=login), "failed", "risk_control"),
         "too_short": (video("BV1xx411c7m7", media, duration_s=300), "refused", "preview"),
         "too_long": (video("BV1xx411c7m8", media, duration_s=9), "failed", "wrong_length"),
+        "too_small": (
+            video("BV1xx411c7mC", media, duration_s=20, streams=[{"height": 720, "width": 1280}]),
+            "refused",
+            "preview",
+        ),
         "supporters_preview": (
             video("BV1xx411c7m9", media, duration_s=20, is_upower=True, descriptions=["试看"]),
             "refused",

@@ -1,6 +1,7 @@
 """The stage against a site that makes trouble: what is there afterwards is whole, or nothing."""
 
 import errno
+import gc
 import os
 import pickle
 import time
@@ -107,6 +108,55 @@ def test_whole_where_parts_are_not_to_be_had(
     assert leftovers() == [part["file"] for part in outcome.result["parts"]]
 
 
+# Where a piece is refused, yt-dlp leaves its file to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_stream_in_pieces(
+    site: LoopbackSite,
+    fetch: Fetch,
+    root: Path,
+    tmp_path: Path,
+    leftovers: Leftovers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Whatever is called ffmpeg on this machine is not started: nothing would stand between it and the network.
+    program = tmp_path / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho ffmpeg version 8.1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    pieces = []
+    for index in range(2):
+        piece = make_video(
+            tmp_path / f"{index}.ts", num_frames=50, width=96, height=64, num_b_frames=0, first_pts_s=2.0 * index
+        )
+        pieces.append(site.add(f"/{index}.ts", piece, content_type="video/mp2t"))
+
+    def playlist(path: str, *lines: str) -> str:
+        text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *lines, "#EXT-X-ENDLIST", ""])
+        return site.add(path, text.encode(), content_type="application/vnd.apple.mpegurl")
+
+    outcome = fetch(playlist("/v.m3u8", "#EXTINF:2,", pieces[0], "#EXTINF:2,", pieces[1]), segments=[[1, 3]])
+    assert outcome.state == "done", outcome
+    (part,) = outcome.result["parts"]
+    assert part["end_s"] == pytest.approx(4.0, abs=0.15)
+    assert leftovers() == [part["file"]]
+    (root / part["file"]).unlink()
+    key = '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="https://example.com/key"'
+    live = "#EXT-X-MEDIA-SEQUENCE:7"
+    for lines, reason in {
+        (pieces[0].replace("127.0.0.1", "localhost"),): "forbidden_address",
+        ("file:///etc/passwd",): "forbidden_address",
+        (pieces[0], key): "unsupported",
+        (live, pieces[0], "#EXTINF:2,", "http://192.168.0.1/1.ts"): "forbidden_address",
+    }.items():
+        outcome = fetch(playlist("/bad.m3u8", "#EXTINF:2,", *lines), segments=[])
+        assert (outcome.state, outcome.reason) == ("refused", reason), (lines, outcome)
+    assert leftovers() == []
+    assert not (tmp_path / "started").exists()
+    del outcome
+    gc.collect()
+
+
 HARMLESS: dict[str, dict[str, Any]] = {
     "truncated_often": {"truncate_at": 150_000, "num_truncations": 5},
     "stalls_once": {"stall_after": 200_000, "num_stalls": 1},
@@ -145,7 +195,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], str, str]] = {
     "too_many": ({"failures": [429]}, "failed", "risk_control"),
     "country": ({"failures": [451]}, "refused", "geo"),
     "cookie": ({"cookie": "SESSDATA=secret"}, "refused", "login"),
-    "stalls": ({"stall_after": 50_000}, "failed", "transient"),
+    "stalls": ({"stall_after": 0}, "failed", "transient"),
     "breaks": ({"truncate_at": 0}, "failed", "transient"),
 }
 

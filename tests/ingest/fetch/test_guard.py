@@ -88,7 +88,7 @@ def test_no_request_follows_a_redirect_out(site: LoopbackSite) -> None:
                 ydl.urlopen(Request(start))
             assert len(site.requests("/inside.mp4")) == before
         for place in ("file:///etc/passwd", "data:text/plain,x", "ftp://127.0.0.1/x"):
-            with pytest.raises(Exception, match=r"[Uu]nsupported|only http|disabled"):
+            with pytest.raises(Exception, match="only http"):
                 ydl.urlopen(place)
 
 

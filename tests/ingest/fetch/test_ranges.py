@@ -4,6 +4,7 @@ import io
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loopback.site import LoopbackSite
@@ -17,7 +18,7 @@ from wnv.ingest.fetch.ranges import NoRangesError, RangeFile, Throttle
 CONTENT = random.Random(0).randbytes(700_000)
 
 
-def open_ranges(url: str, *, throttle: Throttle | None = None, num_retries: int = 3) -> RangeFile:
+def open_ranges(url: str, *, throttle: Throttle | None = None, num_retries: int = 3, **settings: Any) -> RangeFile:
     guard = AddressGuard(hosts=["127.0.0.1"], allow_private=True)
     ydl = GuardedYoutubeDL({"quiet": True, "proxy": "", "socket_timeout": 0.5}, guard=guard)
     return RangeFile(
@@ -27,6 +28,7 @@ def open_ranges(url: str, *, throttle: Throttle | None = None, num_retries: int 
         throttle=throttle or Throttle(None),
         num_retries=num_retries,
         retry_pause_s=0.02,
+        **settings,
     )
 
 
@@ -86,6 +88,15 @@ def test_gives_up_in_the_end(site: LoopbackSite) -> None:
     with pytest.raises(HTTPError):  # nothing that waiting helps against
         open_ranges(site.add("/h", CONTENT, failures=[403]))
     assert len(site.requests("/h")) == 1
+
+
+def test_a_server_that_drips_is_left(site: LoopbackSite) -> None:
+    url = site.add("/f", CONTENT, drip=100.0)
+    file = open_ranges(url, num_retries=1, min_rate=1_000_000.0, patience_s=0.1)
+    start = time.monotonic()
+    with pytest.raises(TransportError, match="less than"):
+        file.read()
+    assert time.monotonic() - start < 2.0
 
 
 def test_no_parts_to_be_had(site: LoopbackSite) -> None:

@@ -232,8 +232,9 @@ class _Handler(BaseHTTPRequestHandler):
         cut = route.truncate_at is not None and len(content) > route.truncate_at and _take(route, "num_truncations")
         content = content[: route.truncate_at] if cut else content
         stall = route.stall_after is not None and len(content) > route.stall_after and _take(route, "num_stalls")
-        for begin in range(0, len(content), 16384):
-            block = content[begin : begin + 16384]
+        step = 16384 if route.drip is None else max(1, min(16384, round(route.drip / 20)))
+        for begin in range(0, len(content), step):
+            block = content[begin : begin + step]
             if stall and begin + len(block) > (route.stall_after or 0):
                 self.wfile.write(block[: (route.stall_after or 0) - begin])
                 self.server.site.wait(route.stall_s)

@@ -14,12 +14,15 @@ from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking import Request, Response
 from yt_dlp.networking.common import RequestDirector
 from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.postprocessor import FFmpegPostProcessor
 from yt_dlp.utils import ExtractorError, UnsupportedError
 
 from wnv.ingest.fetch.guard import AddressGuard, GuardedRH
 
 # Streams that yt-dlp fetches itself; for others it would start FFmpeg, which no guard stands before.
 _PROTOCOLS = ("http", "https", "http_dash_segments", "m3u8_native")
+
+_NOWHERE = "/nonexistent/ffmpeg"
 
 _PREVIEW = re.compile(r"only the preview will be extracted|only preview format is available", re.IGNORECASE)
 
@@ -36,7 +39,9 @@ class GuardedYoutubeDL(YoutubeDL):
         self._guard = guard
         self._responses: list[Response] = []
         self.warnings: list[str] = []
-        super().__init__({**params, "logger": _Log(self.warnings)})
+        # No other program: nothing would stand between it and the network. yt-dlp looks in both places.
+        FFmpegPostProcessor._ffmpeg_location.set(_NOWHERE)
+        super().__init__({**params, "ffmpeg_location": _NOWHERE, "logger": _Log(self.warnings)})
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         """A director with the guarded handler and no other."""
@@ -44,6 +49,7 @@ class GuardedYoutubeDL(YoutubeDL):
 
     def urlopen(self, req: Request | str) -> Response:
         """Send a request, as yt-dlp does."""
+        self._responses = [response for response in self._responses if not response.closed]
         try:
             response = super().urlopen(req)
         except HTTPError as error:
@@ -91,6 +97,7 @@ class Media:
         has_ranges: Whether it is one file, so that parts of it can be asked for.
         duration_s: What the site says, if it does.
         num_bytes: What the site says, if it does.
+        short_side: Pixels of the shorter side, as the site says, if it does.
         video_id: As the site names the video.
         format: The site's and yt-dlp's name of the stream.
         is_preview: Whether the site gives only the beginning of what there is.
@@ -102,6 +109,7 @@ class Media:
     has_ranges: bool
     duration_s: float | None
     num_bytes: int | None
+    short_side: int | None
     video_id: str | None
     format: str | None
     is_preview: bool
@@ -114,6 +122,7 @@ def downloader_params(
     cookies: str | None,
     proxy: str | None,
     ratelimit: float | None,
+    min_rate: float,
     socket_timeout_s: float,
     request_pause_s: float,
     num_retries: int,
@@ -127,6 +136,7 @@ def downloader_params(
         cookies: The text of a cookie file; yt-dlp writes its cookies back, and must not write into the user's file.
         proxy: Address of a proxy; None for what the environment names.
         ratelimit: Bytes a second.
+        min_rate: Bytes a second; a server that gives less counts as stalled.
         socket_timeout_s: How long a server may be silent, seconds.
         request_pause_s: Between the requests for a page and what belongs to it, seconds.
         num_retries: Of a media request.
@@ -144,6 +154,7 @@ def downloader_params(
         "format_sort": list(format_sort),
         "cookiefile": None if cookies is None else io.StringIO(cookies),
         "ratelimit": ratelimit,
+        "throttledratelimit": min_rate,
         "socket_timeout": socket_timeout_s,
         "sleep_interval_requests": request_pause_s,
         "retries": num_retries,
@@ -154,7 +165,6 @@ def downloader_params(
         "updatetime": False,
         "fixup": "never",
         "hls_prefer_native": True,
-        "ffmpeg_location": "/nonexistent/ffmpeg",  # never used, installed or not
     }
     if proxy is not None:
         params["proxy"] = proxy
@@ -196,9 +206,10 @@ def extract(ydl: GuardedYoutubeDL, url: str) -> Media:
         info = ydl.extract_info(desktop, download=False)
     if not info:
         raise ExtractorError("the site gives nothing for this address", expected=True)
-    if info.get("_type", "video") != "video" or info.get("requested_formats"):
-        what = "a list of videos, or one in several files," if info.get("_type") else "a stream to be merged"
-        raise ExtractorError(f"{what} cannot be fetched as one video", expected=True)
+    if info.get("_type", "video") != "video":
+        raise ExtractorError("a list of videos, or one in several pieces, is not fetched as one", expected=True)
+    if info.get("requested_formats"):
+        raise ExtractorError("format= asks for several streams to be merged; one is fetched", expected=True)
     if info.get("live_status") in ("is_live", "is_upcoming"):
         raise ExtractorError("a live stream cannot be fetched", expected=True)
     ydl.hang_up()
@@ -214,6 +225,7 @@ def extract(ydl: GuardedYoutubeDL, url: str) -> Media:
         has_ranges=protocol in ("http", "https") and not info.get("fragments"),
         duration_s=float(info["duration"]) if info.get("duration") else None,
         num_bytes=int(size) if size else None,
+        short_side=min(info["width"], info["height"]) if info.get("width") and info.get("height") else None,
         video_id=str(info["id"]) if info.get("id") else None,
         format=str(info["format"]) if info.get("format") else None,
         is_preview=any(_PREVIEW.search(warning) for warning in ydl.warnings),

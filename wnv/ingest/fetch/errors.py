@@ -31,7 +31,11 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     (r"Unsupported URL: \S*/(login|signin|passport)\b", "login"),
     (r"video (is )?(unavailable|no longer available)|has been (deleted|removed)", "gone"),
     (r"Did not get any data blocks", "empty_file"),
-    (r"timed out|Connection reset|Connection refused|bytes read|Downloaded \d+ bytes, expected", "transient"),
+    (r"ffmpeg (could not be found|is not installed)", "unsupported"),
+    (
+        r"below throttle limit|Connection reset|Connection refused|bytes read|Downloaded \d+ bytes, expected",
+        "transient",
+    ),
 )
 
 _REFUSED = {"gone", "geo", "login", "premium", "unsupported", "forbidden_address"}

@@ -6,7 +6,9 @@ import socket
 import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+from yt_dlp.networking import Request
 from yt_dlp.networking._urllib import HTTPHandler, UrllibRH
 from yt_dlp.networking.exceptions import RequestError
 
@@ -104,11 +106,15 @@ class GuardedRH(UrllibRH):
     """
 
     RH_NAME = "guarded"
-    _SUPPORTED_URL_SCHEMES = ("http", "https")
 
     def __init__(self, *, guard: AddressGuard, **settings: Any) -> None:
         super().__init__(**settings)
         self._guard = guard
+
+    def _check_url_scheme(self, request: Request) -> str:
+        parts = urlsplit(request.url)
+        self._guard.check_host(parts.scheme.lower(), parts.hostname or "")
+        return parts.scheme.lower()
 
     def _create_instance(self, **settings: Any) -> urllib.request.OpenerDirector:
         opener = super()._create_instance(**settings)
@@ -136,9 +142,6 @@ class _Check(urllib.request.BaseHandler):
 
     def ftp_open(self, request: urllib.request.Request) -> None:
         self._guard.check_host(request.type, request.host or "")
-
-    def data_open(self, request: urllib.request.Request) -> None:
-        self._guard.check_host("data", "")
 
 
 def _connect_through(guard: AddressGuard, handler: HTTPHandler) -> None:

@@ -1,9 +1,11 @@
 """A remote file that can be read from anywhere, by HTTP range requests."""
 
 import functools
+import http.client
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from yt_dlp.networking import Request, Response
@@ -22,6 +24,10 @@ _MAX_WINDOW = 8 * 1024 * 1024
 
 class NoRangesError(Exception):
     """The server, or the kind of stream, gives no parts of a file."""
+
+
+class TooSlowError(TransportError):
+    """The server gives so little that the file would take for ever."""
 
 
 class Throttle:
@@ -63,6 +69,8 @@ class RangeFile:
         throttle: Limits the rate.
         num_retries: Tries after the first without a single byte between them.
         retry_pause_s: The first pause; each further one is twice as long.
+        min_rate: A server that gives less, bytes a second, counts as stalled.
+        patience_s: How long it may give less.
         check_size: Called with the bytes received so far; may raise to end it.
 
     Raises:
@@ -79,6 +87,8 @@ class RangeFile:
         throttle: Throttle,
         num_retries: int = 3,
         retry_pause_s: float = 1.0,
+        min_rate: float = 0.0,
+        patience_s: float = 30.0,
         check_size: Callable[[int], None] = lambda num_bytes: None,
     ) -> None:
         self._urlopen = urlopen
@@ -87,6 +97,9 @@ class RangeFile:
         self._throttle = throttle
         self._num_retries = num_retries
         self._retry_pause_s = retry_pause_s
+        self._min_rate = min_rate
+        self._patience_s = patience_s
+        self._waited_s, self._received = 0.0, 0  # since the rate was last looked at
         self._check_size = check_size
         self._response: Response | None = None
         self._reached = 0  # where the response stands
@@ -131,11 +144,25 @@ class RangeFile:
                 return action()
             except (HTTPError, TransportError) as error:
                 self.close()
-                final = isinstance(error, HTTPError) and error.status < 500
+                if isinstance(error, HTTPError):
+                    error.response.close()
+                final = isinstance(error, TooSlowError) or (isinstance(error, HTTPError) and error.status < 500)
                 if final or attempt == self._num_retries:
                     raise
-                time.sleep(self._retry_pause_s * 2**attempt)
+                with self._waiting():
+                    time.sleep(self._retry_pause_s * 2**attempt)
         return None
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Around all that the server has the reader wait for; many short waits are as bad as a long one."""
+        start = time.monotonic()
+        yield
+        self._waited_s += time.monotonic() - start
+        if self._waited_s > self._patience_s:
+            if self._received < self._min_rate * self._waited_s:
+                raise TooSlowError(f"the server gives less than {self._min_rate:g} bytes a second")
+            self._waited_s, self._received = 0.0, 0
 
     def _block(self, wanted: int) -> bytes:
         ahead = self._position - self._reached
@@ -152,10 +179,18 @@ class RangeFile:
 
     def _receive(self, num_bytes: int) -> bytes:
         assert self._response is not None
-        data = self._response.read(min(num_bytes, self._until - self._reached))
+        try:
+            # What is there, not all that is asked for: a server that drips would hold a whole block back for hours.
+            with self._waiting():
+                data = self._response.fp.read1(min(num_bytes, self._until - self._reached))
+        except (OSError, http.client.HTTPException) as error:
+            raise TransportError(cause=error) from error
         if not data:
             raise TransportError(f"the connection ended at byte {self._reached} of {self.size}")
+        self._received += len(data)
         self._reached += len(data)
+        if self._reached == self._until:
+            self.close()
         self._throttle.take(len(data))
         self._check_size(self._throttle.num_bytes)
         return data
@@ -164,9 +199,11 @@ class RangeFile:
         last = self._position + self._window - 1
         request = Request(self._url, headers={**self._headers, "Range": f"bytes={self._position}-{last}"})
         try:
-            response = self._urlopen(request)
+            with self._waiting():
+                response = self._urlopen(request)
         except HTTPError as error:
             if error.status == 416:
+                error.response.close()
                 # An empty file has no first byte to give; a file that got shorter has changed.
                 raise NoRangesError("the server has no such part of the file") from error
             raise

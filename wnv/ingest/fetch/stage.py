@@ -47,6 +47,7 @@ DEFAULT_FORMAT = "bv*[dynamic_range=SDR]/b[dynamic_range=SDR]"
 
 _PART = re.compile(r"\d\d\.[a-z0-9]{1,5}")
 _TOLERANCE_S = 2.0  # lengths that sites tell are rounded, and streams of one video differ by a little
+_LEAST_SHARE = 0.8  # of the promised size; sites round it
 _SUFFIXES = {"matroska,webm": ".mkv", "flv": ".flv", "mpegts": ".ts", "avi": ".avi", "asf": ".wmv", "ogg": ".ogv"}
 
 
@@ -73,6 +74,7 @@ class FetchStage:
         max_height: Of the streams on offer, the best whose shorter side has no more pixels than this.
         format: yt-dlp's choice of streams that may be taken.
         ratelimit: Bytes a second of media; None for no limit.
+        min_rate: Bytes a second; a server that gives less than this over `socket_timeout_s` counts as stalled.
         socket_timeout_s: How long a server may be silent, seconds.
         request_pause_s: Between the requests for a page and what belongs to it, seconds.
         num_retries: Tries after the first of a media request that breaks off.
@@ -100,6 +102,7 @@ class FetchStage:
         max_height: int = 720,
         format: str = DEFAULT_FORMAT,
         ratelimit: float | int | None = None,
+        min_rate: float | int = 1000.0,
         socket_timeout_s: float | int = 30.0,
         request_pause_s: float | int = 0.75,
         num_retries: int = 3,
@@ -118,6 +121,8 @@ class FetchStage:
         for name, value in {"margin_s": margin_s, "join_gap_s": join_gap_s, "num_retries": num_retries}.items():
             if value < 0:
                 raise ValueError(f"{name} must be at least 0, got {value}")
+        if min_rate < 0 or (ratelimit is not None and ratelimit <= min_rate):
+            raise ValueError(f"min_rate must be at least 0 and below ratelimit={ratelimit}, got {min_rate}")
         if isinstance(hosts, str) or not hosts:
             raise ValueError(f"hosts must be a list of host names such as [bilibili.com] or ['*'], got {hosts!r}")
         if videos is not None and not Path(videos).is_dir():
@@ -131,6 +136,7 @@ class FetchStage:
         self._max_height = max_height
         self._format = format
         self._ratelimit = None if ratelimit is None else float(ratelimit)
+        self._min_rate = float(min_rate)
         self._socket_timeout_s = float(socket_timeout_s)
         self._request_pause_s = float(request_pause_s)
         self._num_retries = num_retries
@@ -207,6 +213,7 @@ class FetchStage:
             cookies=cookies,
             proxy=self._proxy,
             ratelimit=self._ratelimit,
+            min_rate=self._min_rate,
             socket_timeout_s=self._socket_timeout_s,
             request_pause_s=self._request_pause_s,
             num_retries=self._num_retries,
@@ -247,6 +254,8 @@ class FetchStage:
                     throttle=throttle,
                     num_retries=self._num_retries,
                     retry_pause_s=self._retry_pause_s,
+                    min_rate=self._min_rate,
+                    patience_s=self._socket_timeout_s,
                     check_size=self._check_size,
                 )
                 with closing(file):
@@ -305,6 +314,10 @@ class FetchStage:
             if came_s < said_s:
                 raise StageError("refused", "preview", text)
             raise StageError("failed", "wrong_length", text)
+        side = min(facts.width, facts.height)
+        if media.short_side is not None and side < _LEAST_SHARE * media.short_side:
+            text = f"{side} pixels came on the shorter side where the site says {media.short_side}"
+            raise StageError("refused", "preview", text)
         return self._settled(line, came_s)
 
     def _settled(self, line: ManifestLine, duration_s: float | None) -> tuple[Segments, str | None]:
