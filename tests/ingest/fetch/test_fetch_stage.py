@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import inspect
 import os
 import pickle
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from loopback.site import LoopbackSite
 from loopback.videos import frames_by_time, make_video
+from omegaconf import OmegaConf
 
 from wnv.ingest.fetch import container, downloader
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS
@@ -20,6 +22,7 @@ from wnv.ingest.fetch.stage import FetchStage
 from wnv.ingest.tasks import Outcome
 from wnv.scenes.schema import safe_id
 
+CONFIG = Path(__file__).parents[3] / "conf" / "ingest" / "fetch" / "default.yaml"
 Fetch = Callable[..., Outcome]
 Leftovers = Callable[[], list[str]]
 
@@ -405,3 +408,12 @@ def test_settings(tmp_path: Path) -> None:
     for bad in ({"max_height": 0}, {"ratelimit": 0}, {"margin_s": -1}, {"hosts": []}, {"max_gb": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             FetchStage(**bad)
+
+
+def test_the_configuration_says_what_the_code_says() -> None:
+    config = dict(OmegaConf.to_container(OmegaConf.load(CONFIG)))
+    assert config.pop("_target_") == "wnv.ingest.fetch.stage.FetchStage"
+    assert tuple(config.pop("hosts")) == BILIBILI_HOSTS
+    parameters = inspect.signature(FetchStage).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items() if name not in ("hosts", "ydl")}
+    assert config == defaults
