@@ -1,0 +1,157 @@
+"""`wnv-data` as a user runs it, and what must hold in an output root afterwards, whatever happened."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pose_fakes import walk
+
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
+from wnv.ingest.tasks import StageName
+from wnv.scenes.undistort import Distortion
+from wnv.scenes.validate import validate_scene
+
+HERE = Path(__file__).parent
+COMMAND = Path(sys.executable).with_name("wnv-data")
+
+# Hosts of this machine, tiny videos, and no pauses.
+QUICK = (
+    "fetch.hosts=['*']",
+    "fetch.allow_private=true",
+    "fetch.proxy=''",
+    "fetch.request_pause_s=0",
+    "fetch.retry_pause_s=0.05",
+    "fetch.socket_timeout_s=2",
+    "gate.pause_s=0",
+    "retries.wait_s=0.1",
+    "executor.num_workers=2",
+    "executor.num_fetchers=2",
+    "clip.preset=ultrafast",
+    "clip.rules.min_s=0.5",
+    "clip.rules.trim_s=0",
+    "clip.rules.min_frames=8",
+    "pose.max_frames=12",
+)
+# Pictures of bars and waves have no depth.
+ANY_PICTURE = ("clip.rules.min_parallax=0", "clip.rules.cut_detector=none")
+# Cameras by nobody's estimate.
+NO_COLMAP = ("~pose.estimator", "+pose.estimator={_target_: pipeline.WalkingEstimator}", "pose.retry=null")
+
+
+class WalkingEstimator:
+    """Says of every clip that its camera walked along x."""
+
+    def versions(self) -> dict[str, str]:
+        return {"walking": "1"}
+
+    def estimate(
+        self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
+    ) -> PoseEstimate:
+        height, width = cv2.imread(str(frames[0])).shape[:2]
+        focal = 0.9 * max(width, height)
+        return PoseEstimate(
+            K=np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]),
+            distortion=Distortion(),
+            camtoworlds=walk(len(frames)),
+            statistics=PoseStatistics(reprojection_px=0.5, parallax_deg=8.0, num_points=900),
+        )
+
+
+def start(stage: str, *settings: str, cwd: Path) -> "subprocess.Popen[str]":
+    """`wnv-data STAGE ...`, begun."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [COMMAND, stage, *settings],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wnv_data(stage: str, *settings: str, cwd: Path, code: int = 0) -> tuple[str, str]:
+    """`wnv-data STAGE ...`, which must end with this code; what it wrote to stdout and stderr."""
+    with start(stage, *settings, cwd=cwd) as process:
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == code, f"wnv-data {stage} {' '.join(settings)}: {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def write_list(path: Path, urls: Iterable[str], *, titles: Iterable[str] | None = None, marks: str = ",") -> Path:
+    """A list in the published form."""
+    rows = ["序号,URL,视频标题,静态开始时间1,静态结束时间1"]
+    names = titles or (f"第{number}段 🏠" for number in range(1, 10**9))
+    rows += [f"{number},{url},{title},{marks}" for number, (url, title) in enumerate(zip(urls, names, strict=False), 1)]
+    path.write_bytes("\r\n".join([*rows, ""]).encode("utf-8-sig"))
+    return path
+
+
+def outcomes(root: Path, *, stage: StageName | None = None) -> dict[str, str]:
+    """Of every video, `done` if all that came of it is, else stage, state and reason of what is not."""
+    found: dict[str, str] = {}
+    with Ledger.read(root) as ledger:
+        for row in ledger.rows(stage):
+            if row.state != "done":
+                found[row.key] = f"{row.stage} {row.state} {row.reason}"
+            else:
+                found.setdefault(row.key, "done")
+    return found
+
+
+def scenes(root: Path) -> dict[str, str]:
+    """Path below the root and SHA-256 of every scene file, each of which must be valid to its last pixel."""
+    found = {}
+    for path in sorted(root.glob("scenes/**/*.zip")):
+        validate_scene(path)
+        found[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def assert_sound(root: Path) -> dict[str, str]:
+    """Nothing half-written, and nothing on record that is not there; the scenes."""
+    found = scenes(root)
+    with Ledger.read(root) as ledger:
+        for row in ledger.rows("pack", state="done"):
+            assert row.result["file"] in found, f"{row.item} is on record and not there"
+        for row in ledger.rows("pose", state="done"):
+            assert (root / row.result["sidecar"]).stat().st_size > 0
+        for row in ledger.rows("clip", state="done"):
+            assert all((root / clip["file"]).stat().st_size > 0 for clip in row.result["clips"])
+        for row in ledger.rows():
+            assert row.state in ("done", "pending", "running") or row.reason, row
+    return found
+
+
+def assert_complete(root: Path, expected: dict[str, str]) -> None:
+    """The scenes of an undisturbed run, byte for byte, and nothing left behind."""
+    assert assert_sound(root) == expected
+    deadline = time.monotonic() + 10  # a worker whose driver was killed may hold a file for a moment
+    while (left := leftovers(root)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    with Ledger.read(root) as ledger:
+        states = {state for counts in ledger.counts().values() for state in counts}
+    assert states <= {"done", "refused"}, states
+
+
+def leftovers(root: Path) -> list[str]:
+    """Files and folders that are nobody's output."""
+    return sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.suffix in (".tmp", ".part", ".ytdl") or path.name.startswith(".") or path.name == "whole"
+    )
+
+
+def copy_root(source: Path, target: Path) -> Path:
+    """An output root as it stands, again elsewhere."""
+    return Path(shutil.copytree(source, target))

@@ -1,0 +1,150 @@
+"""Faults, first table: what is killed, and where. Real processes, real signals, real COLMAP.
+
+    killed    in        how often    at the next run
+    driver    fetch     6            every scene of an undisturbed run, byte for byte, nothing left behind
+    driver    clip      6            likewise
+    driver    pose      6            likewise
+    driver    pack      6            likewise
+    worker    each      once         not even needed: the same run tries again elsewhere
+
+The moments are drawn by a seeded generator, from when the ledger says that an item is in hand; a driver is killed again
+and again on one root, whose scenes must be whole every time.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from loopback.site import LoopbackSite
+from pipeline import QUICK, assert_complete, assert_sound, copy_root, start, wnv_data, write_list
+from posed_room import PosedFilm
+
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.tasks import STAGES, StageName
+
+NUM_KILLS = 6
+NUM_VIDEOS = 3
+# Seconds within which an item of the stage is likely still in hand.
+IN_HAND_S = {"fetch": 0.8, "clip": 0.4, "pose": 2.0, "pack": 0.15}
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nothing befell: the root as it stood before each stage, and the scenes at the end."""
+
+    folder: Path
+    source: Path
+    scenes: dict[str, str]
+
+    def before(self, stage: StageName, target: Path) -> Path:
+        return copy_root(self.folder / f"before_{stage}", target)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(room_film: PosedFilm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with LoopbackSite() as site:
+        # Slow enough that there is a middle of it.
+        drip = room_film.path.stat().st_size / 0.6
+        urls = [site.add(f"/{number}.mp4", room_film.path, drip=drip) for number in range(NUM_VIDEOS)]
+        source = write_list(folder / "static.csv", urls)
+        root = folder / "root"
+        for stage in STAGES:
+            settings = [f"source={source}"] if stage == "fetch" else []
+            if stage != "fetch":
+                copy_root(root, folder / f"before_{stage}")
+            own = [text for text in QUICK if text.split(".")[0] in (stage, "gate", "retries", "executor")]
+            wnv_data(stage, f"root={root}", *settings, *own, cwd=folder)
+        (folder / "before_fetch").mkdir()
+        found = assert_sound(root)
+        assert len(found) == NUM_VIDEOS
+        assert_complete(root, found)
+        yield Undisturbed(folder, source, found)
+
+
+def test_the_stages_one_by_one_and_all_at_once_give_the_same(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    wnv_data("run", f"source={undisturbed.source}", f"root={tmp_path}/root", *QUICK, cwd=tmp_path)
+    assert_complete(tmp_path / "root", undisturbed.scenes)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_driver_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    draw = random.Random(f"driver {stage}")
+    command = ["run", f"source={undisturbed.source}", *QUICK]
+    num_kills, num_roots, root = 0, 0, tmp_path / "none"
+    roots = []
+    while num_kills < NUM_KILLS:
+        if not root.exists() or _is_done(root, stage):
+            num_roots += 1
+            root = undisturbed.before(stage, tmp_path / f"root{num_roots}")
+            roots.append(root)
+        before = assert_sound(root) if (root / "ledger.sqlite").exists() else {}
+        process = start(*command, f"root={root}", cwd=tmp_path)
+        _wait_for(root, stage, process)
+        time.sleep(draw.uniform(0, IN_HAND_S[stage]))
+        process.kill()
+        process.communicate()
+        in_hand = _running(root, stage)
+        num_kills += bool(in_hand)
+        after = assert_sound(root)
+        assert before.items() <= after.items(), "a scene is lost"
+        assert num_roots < 3 * NUM_KILLS
+    for root in roots:
+        out, err = wnv_data(*command, f"root={root}", cwd=tmp_path)
+        assert "Traceback" not in err
+        assert_complete(root, undisturbed.scenes)
+    out, _ = wnv_data(*command, f"root={root}", cwd=tmp_path)
+    assert "nothing to do" in out
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_worker_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    draw = random.Random(f"worker {stage}")
+    root = undisturbed.before(stage, tmp_path / "root")
+    with start("run", f"source={undisturbed.source}", f"root={root}", *QUICK, cwd=tmp_path) as process:
+        _wait_for(root, stage, process)
+        workers = _children(process.pid)
+        assert workers
+        time.sleep(draw.uniform(0, IN_HAND_S[stage] / 2))
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert_complete(root, undisturbed.scenes)
+
+
+def _wait_for(root: Path, stage: StageName, process: "subprocess.Popen[str]") -> None:
+    """Until an item of the stage is in hand."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if _running(root, stage):
+            return
+        if process.poll() is not None:
+            pytest.fail(f"it ended by itself: {process.communicate()}")
+        time.sleep(0.01)
+    pytest.fail(f"no item of {stage} came into hand")
+
+
+def _running(root: Path, stage: StageName) -> list[str]:
+    try:
+        with Ledger.read(root) as ledger:
+            return [item for found, item, _, state, _ in ledger.standing() if (found, state) == (stage, "running")]
+    except (FileNotFoundError, ValueError):  # not made yet, or only just
+        return []
+
+
+def _is_done(root: Path, stage: StageName) -> bool:
+    with Ledger.read(root) as ledger:
+        return set(ledger.counts().get(stage, {})) == {"done"} and sum(ledger.counts()[stage].values()) == NUM_VIDEOS
+
+
+def _children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
