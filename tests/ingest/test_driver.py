@@ -376,3 +376,20 @@ def test_progress_is_a_line_in_the_log_where_there_is_no_terminal(
     assert len(lines) > 2
     assert lines[-1].startswith("fetch 10/10, refused/gone 1, retried 1; ")
     assert any(line.endswith(" left") for line in lines)
+
+
+class _ShortLink(FakeStage):
+    """Finds that every short link stands for one video."""
+
+    def __call__(self, task: Task) -> Outcome:
+        outcome = super().__call__(task)
+        return replace(outcome, result={**outcome.result, "video_id": "BV1xx411c7mD_p2"})
+
+
+def test_a_video_under_two_names_is_kept_once(ledger: Ledger) -> None:
+    ledger.add_videos(replace(line, key=f"b23:{index}") for index, line in enumerate(manifest(2)))
+    summary = go(ledger, {"fetch": _ShortLink(name="fetch")})
+    assert summary.reasons["fetch"] == {"refused/duplicate": 1}
+    (refused,) = (row for row in ledger.rows("fetch", state="refused"))
+    assert "the same video as b23:" in refused.message
+    assert_sound(ledger)

@@ -36,7 +36,9 @@ USER_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def hydra_main(*, config_name: str, prog: str, config_path: str = CONFIG_PATH) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def hydra_main(
+    *, config_name: str, prog: str, config_path: str = CONFIG_PATH
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator that makes a function of a composed configuration a console command.
 
     A user's mistake ends as the one line `PROG: error: ...` on stderr with exit code 2, and shows its traceback only

@@ -1,5 +1,6 @@
 """The stages of `wnv-data` that make scene files of videos: manifest, run and its parts, status, report."""
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wnv.cli.app import hydra_main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
+from wnv.ingest.database import RootError
 from wnv.ingest.driver import run
 from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE
 from wnv.ingest.ledger import Ledger
@@ -27,6 +29,8 @@ from wnv.ingest.selection import Selection
 from wnv.ingest.status import status_text
 from wnv.ingest.tasks import STAGES, StageName
 from wnv.scenes.schema import SceneKind
+
+_log = logging.getLogger(__name__)
 
 CONFIG_PATH = "pkg://wnv.conf.ingest"
 DEFAULT_FRACTION = 0.02
@@ -70,20 +74,31 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
             print("manifest: " + ", ".join(f"{number} {name}" for name, number in counts.items() if number))
         if "fetch" in names and cfg.fetch.videos is None:
             _refuse_lost_videos(ledger)
-        with instantiate(cfg.executor, _convert_="all") as executor:
-            summary = run(
-                ledger,
-                stages,
-                executor,
-                gate=instantiate(cfg.gate, _convert_="all"),
-                retries=instantiate(cfg.retries, _convert_="all"),
-                selection=selection,
-                progress=Progress(),
-            )
+        try:
+            with instantiate(cfg.executor, _convert_="all") as executor:
+                summary = run(
+                    ledger,
+                    stages,
+                    executor,
+                    gate=instantiate(cfg.gate, _convert_="all"),
+                    retries=instantiate(cfg.retries, _convert_="all"),
+                    selection=selection,
+                    progress=Progress(),
+                )
+        except (KeyboardInterrupt, RootError):
+            _index_what_is_there(root)
+            raise
         print(summary.text())
-    if "pack" in names:
         for folder, number in index_scenes(root).items():
             print(f"{root / folder}: {number} scenes")
+
+
+def _index_what_is_there(root: Path) -> None:
+    """Name the scenes of a run that was broken off, if the root still lets itself be written to."""
+    try:
+        index_scenes(root)
+    except OSError as error:
+        _log.warning("the scenes of %s could not be indexed: %s; the next run does", root, error)
 
 
 def _sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]]:

@@ -25,6 +25,7 @@ from wnv.ingest.records import Child
 from wnv.ingest.retries import Retries
 from wnv.ingest.selection import Selection
 from wnv.ingest.tasks import STAGES, Outcome, Stage, StageName, Task
+from wnv.ingest.twins import twin_of
 
 _log = logging.getLogger(__name__)
 
@@ -249,6 +250,10 @@ class _Run:
             heappush(self.later, (time.monotonic() + delay_s, (stage, item)))
             self.progress.retried(stage, outcome)
             return
+        if stage == "fetch" and outcome.state == "done" and (twin := twin_of(self.ledger, item, outcome.result)):
+            self.ledger.discard(outcome.result)
+            message = f"the same video as {twin}; resolve=true makes one line of both, with the segments of both"
+            outcome = replace(outcome, state="refused", reason="duplicate", message=message)
         children = children_of(task, outcome.result) if outcome.state == "done" else []
         pending = self.ledger.finish(task, outcome, versions=self.versions[stage], children=children)
         del self.under_way[stage, item]

@@ -236,6 +236,10 @@ class Ledger:
             fresh = bool(anew) or (bool(old.versions) and old.versions != made)
             return [child for child in children if self._enqueue_child(child, old.key, fresh=fresh)]
 
+    def discard(self, result: Mapping[str, Any]) -> None:
+        """Delete the files of a result that is not going to be recorded; a user's own file is left alone."""
+        self._delete(files_of(result))
+
     def requeue(self, items: Iterable[tuple[StageName, str]], *, reason: str, anew: bool = False) -> None:
         """Send items back to `pending`; `anew` if what is made from them has to be made anew as well."""
         with self._transaction():

@@ -39,6 +39,10 @@ _REASONS: dict[str, tuple[str, str]] = {
         "The address is not http(s) at an allowed host, so it was not touched.",
         "If you trust the host: `fetch.hosts=[...]` `retry={code}`.",
     ),
+    "duplicate": (
+        "A short link that stands for a video which is here under its own name.",
+        "To have the segments of both: add the list again with `source=...` `resolve=true`.",
+    ),
     "wrong_length": ("What came is shorter or longer than the video is said to be.", _AGAIN),
     "too_large": ("The video is larger than one may be.", "Allow more: `fetch.max_gb=...` `retry={code}`."),
     "empty_file": ("The file holds nothing.", _AGAIN),
