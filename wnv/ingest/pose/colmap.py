@@ -72,12 +72,12 @@ class ColmapEstimator:
             raise ValueError(f"focal_guess must be in 0.1..10 (focal length over longer side), got {focal_guess}")
         if not 0 < init_min_parallax_deg < 90:
             raise ValueError(f"init_min_parallax_deg must be between 0 and 90, got {init_min_parallax_deg}")
+        if not 0 < max_homography_ratio <= 1:
+            raise ValueError(f"max_homography_ratio must be above 0 and at most 1, got {max_homography_ratio}")
         self.num_features = num_features
         self.overlap = overlap
         self.exhaustive_up_to = exhaustive_up_to
         self.loop_every = loop_every
-        if not 0 < max_homography_ratio <= 1:
-            raise ValueError(f"max_homography_ratio must be above 0 and at most 1, got {max_homography_ratio}")
         self.camera_model = camera_model
         self.focal_guess = focal_guess
         self.init_min_parallax_deg = init_min_parallax_deg

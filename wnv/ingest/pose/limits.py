@@ -33,7 +33,8 @@ def run_limited(
     """Call `function(**arguments)` in a new process and give what it returns, or raise what it raises.
 
     The process starts fresh (nothing is forked, so threads and locks of the caller do no harm), with the caller's
-    import path; function, arguments and result are pickled. It dies with its caller, and its own children die with it.
+    import path; function, arguments and result are pickled. It dies with the thread that called; its own children die
+    with it where it is killed from here.
     What it prints goes into `folder/log.txt`.
 
     Args:
