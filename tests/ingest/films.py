@@ -1,0 +1,84 @@
+"""Videos of almost any kind, and pictures to fill them with."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+HEIGHT, WIDTH = 108, 192
+
+
+def write_video(
+    path: Path,
+    images: Iterable[np.ndarray],
+    *,
+    fps: Fraction | int = 30,
+    pts: Iterable[int] | None = None,
+    time_base: Fraction | None = None,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    rotation: int = 0,
+    hflip: bool = False,
+    aspect: Fraction | None = None,
+    muxer: dict[str, str] | None = None,
+    colours: dict[str, int] | None = None,
+    picture_format: str = "rgb24",
+) -> Path:
+    """Write pictures as a video of almost any kind; `pts` in ticks of `time_base`."""
+    ticks = iter(pts) if pts is not None else None
+    preset = {"preset": "ultrafast"} if codec in ("libx264", "libx265") else {}
+    with av.open(str(path), "w", options=muxer or {}) as container:
+        stream: av.VideoStream | None = None
+        for number, image in enumerate(images):
+            if stream is None:
+                stream = container.add_stream(codec, rate=Fraction(fps), options=preset | (options or {}))
+                stream.height, stream.width = image.shape[:2]
+                stream.pix_fmt = pix_fmt
+                stream.codec_context.time_base = time_base or 1 / Fraction(fps)
+                if aspect is not None:
+                    stream.codec_context.sample_aspect_ratio = aspect
+                for name, value in (colours or {}).items():
+                    setattr(stream.codec_context, name, value)
+                if rotation or hflip:
+                    stream.set_display_rotation(rotation, hflip=hflip)
+            frame = av.VideoFrame.from_ndarray(image, format=picture_format)
+            if colours:
+                frame = frame.reformat(
+                    format=pix_fmt,
+                    dst_colorspace=colours.get("colorspace"),
+                    dst_color_range=colours.get("color_range"),
+                )
+                for name, value in colours.items():
+                    setattr(frame, name, value)
+            frame.pts = number if ticks is None else next(ticks)
+            frame.time_base = time_base or 1 / Fraction(fps)
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode())
+    return path
+
+
+def texture(seed: int, *, height: int = 400, width: int = 800) -> np.ndarray:
+    """A photograph-like picture with much to hold on to."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), dtype=np.float32)
+    for cell in (4, 12, 40):
+        coarse = rng.random((height // cell + 2, width // cell + 2, 3), dtype=np.float32)
+        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip((total / 3 - 0.5) * 450 + 128, 0, 255).astype(np.uint8)
+
+
+def moving(num_frames: int, *, seed: int = 0, speeds: tuple[float, ...] = (0.5, 1.0, 2.0)) -> Iterator[np.ndarray]:
+    """A shot that is easy to follow: layers that pass by at different speeds (depth), or one layer alone (a pan)."""
+    layers = [texture(seed * 10 + n) for n in range(len(speeds))]
+    edges = np.linspace(0, HEIGHT, len(speeds) + 1).astype(int)
+    for number in range(num_frames):
+        image = np.empty((HEIGHT, WIDTH, 3), dtype=np.uint8)
+        for layer, speed, top, bottom in zip(layers, speeds, edges, edges[1:], strict=False):
+            shift = np.float64([[1, 0, -speed * number], [0, 1, -top]])
+            image[top:bottom] = cv2.warpAffine(layer, shift, (WIDTH, bottom - top))
+        yield image
