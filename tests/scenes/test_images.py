@@ -90,3 +90,25 @@ def test_a_decompression_bomb_is_not_decoded(width: int, height: int) -> None:
 def test_another_size_is_refused_before_decoding() -> None:
     with pytest.raises(SceneError, match=r"the image is 8000 x 8000 and the scene says 64 x 48 \(width x height\)"):
         decode_image(png_declaring(8000, 8000), width=64, height=48, where="x")
+
+
+def test_a_part_is_that_part_of_the_whole_and_may_be_written_to(image: np.ndarray) -> None:
+    for image_format in ("jpeg", "png"):
+        data = encode_image(image, image_format=image_format)
+        whole = decode_image(data, width=64, height=48, where="here")
+        part = decode_image(data, width=64, height=48, where="here", box=(3, 2, 20, 15))
+        np.testing.assert_array_equal(part, whole[2:15, 3:20])
+        assert part.flags.writeable
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_jpegs_decode_as_pillow_decodes_them(subsampling: int) -> None:
+    random = np.random.default_rng(1)
+    image = np.kron(random.integers(0, 256, (9, 13, 3), dtype=np.uint8), np.ones((7, 5, 1), dtype=np.uint8))
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, which is ignored
+    Image.fromarray(image).save(buffer, "JPEG", quality=80, subsampling=subsampling, exif=exif)
+    decoded = decode_image(buffer.getvalue(), width=65, height=63, where="here")
+    expected = np.asarray(Image.open(buffer))
+    assert np.abs(decoded.astype(int) - expected).max() <= 1
