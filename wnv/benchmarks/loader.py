@@ -49,11 +49,11 @@ def run(
     """Time all sides in turns on one thread, in processor time, on scenes made for it.
 
     The bare loop is what cannot be saved: of files that are nothing but the JPEGs, it opens one, decodes all of it with
-    Pillow and makes an array of the pixels; no resizing, no cameras. OpenCV, which scene files are decoded by, is faster
-    at that, and stands beside it. Sampling gives examples as training takes them:
-    frames chosen, read from the zip, checked against their checksum, decoded, cropped, resampled, made float, with
-    cameras in a common frame. `first visit` has every scene opened anew, `again` has them open, as from the second
-    epoch on. From clips the same frames are decoded from H.264 with a key frame every 12, and undistorted.
+    Pillow and makes an array of the pixels; no resizing, no cameras. OpenCV, which scene files are decoded by, is
+    faster at that, and stands beside it. Sampling gives examples as training takes them: frames chosen, read from the
+    zip, checked against their checksum, decoded, cropped, resampled, made float, with cameras in a common frame.
+    `first visit` has every scene opened anew, `again` has them open, as from the second epoch on. From clips the same
+    frames are decoded from H.264 with a key frame every 12, and undistorted.
 
     Args:
         num_scenes: Scenes made.
