@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from pose_fakes import FakeEstimator
 from posed_room import PosedFilm, film_room
 
@@ -193,10 +194,21 @@ def test_its_versions_say_what_the_poses_depend_on() -> None:
     assert (settings["seed"], settings["max_frames"]) == (3, 48)
 
 
+def packaged(*overrides: str) -> DictConfig:
+    with initialize_config_module("wnv.conf.ingest", version_base="1.3"):
+        return compose("pose", [*overrides])
+
+
+def test_another_estimator_takes_the_place_of_colmap_with_all_its_settings() -> None:
+    cfg = packaged("pose=custom", "pose.estimator._target_=pose_fakes.FakeEstimator", "+pose.estimator.act=pose")
+    stage = instantiate(cfg.pose)
+    assert (stage.estimator.act, stage.retry) == ("pose", None)
+    assert describe(stage.filters) == describe(PoseFilters())
+
+
 def test_the_packaged_settings_are_those_of_the_classes() -> None:
     pytest.importorskip("pycolmap", reason="pycolmap has no wheel for this machine")
-    config = OmegaConf.load(Path(__file__).parents[3] / "conf" / "ingest" / "pose" / "colmap.yaml")
-    stage = instantiate(config)
+    stage = instantiate(packaged().pose)
     assert isinstance(stage, PoseStage)
     by_default = PoseStage(estimator=type(stage.estimator)(), filters=PoseFilters())
     assert {**describe(stage), "retry": None} == describe(by_default)

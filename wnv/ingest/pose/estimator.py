@@ -55,12 +55,9 @@ class PoseEstimator(Protocol):
     """Finds the cameras of the frames of one clip.
 
     To plug in another one (ViPE, VGGT, DA3, ...), write a class with these two methods in a module that can be
-    imported, take its settings as keyword arguments, and name it in a file of the config group `ingest/pose`:
+    imported, take its settings as keyword arguments, and name it:
 
-        _target_: wnv.ingest.pose.stage.PoseStage
-        estimator: {_target_: my_package.MyEstimator, weights: small}
-        retry: null # or a second estimator, asked where the first one's cameras are refused
-        filters: {_target_: wnv.ingest.pose.filters.PoseFilters}
+        wnv-data pose root=mine pose=custom pose.estimator._target_=my_package.MyEstimator +pose.estimator.weights=small
 
     The object is pickled and called in a process of its own, under a time and a memory limit: load weights inside
     `estimate`, print what you like, and let errors rise. Cameras are filtered and the world is scaled afterwards, so
