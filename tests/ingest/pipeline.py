@@ -43,7 +43,7 @@ QUICK = (
 # Pictures of bars and waves have no depth.
 ANY_PICTURE = ("clip.rules.min_parallax=0", "clip.rules.cut_detector=none")
 # Cameras by nobody's estimate.
-NO_COLMAP = ("~pose.estimator", "+pose.estimator={_target_: pipeline.WalkingEstimator}", "pose.retry=null")
+NO_COLMAP = ("pose=custom", "pose.estimator._target_=pipeline.WalkingEstimator")
 
 
 class WalkingEstimator:
