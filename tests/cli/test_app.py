@@ -1,12 +1,13 @@
 from collections.abc import Callable
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError
 
-from wnv.cli.app import USER_ERRORS, _answer_user_errors, describe_error
+from wnv.cli.app import USER_ERRORS, _answer_user_errors, as_text, describe_error
 
 
 def raised(call: Callable[[], object]) -> Exception:
@@ -135,3 +136,25 @@ def test_a_process_says_which_it_is(capsys: pytest.CaptureFixture[str], monkeypa
     with pytest.raises(SystemExit):
         _answer_user_errors(lambda: build(radius=0), prog="wnv-x")
     assert capsys.readouterr().err.endswith("(config key car.wheel) (rank 3)\n")
+
+
+@pytest.mark.parametrize(
+    "value", ["我的视频", "IMG (1).mp4", "it's", 'a "b" \\"c\\', "a#b&c;d", "http://a/b?c=d", "=", "🏠\\", "it's\\\\"]
+)
+def test_a_value_that_hydra_cannot_read_is_a_text(value: str) -> None:
+    override = OverridesParser.create().parse_override(as_text(f"data.root={value}"))
+    assert override.key_or_group == "data.root"
+    assert override.value() == value
+
+
+def test_a_list_of_such_values_is_a_list() -> None:
+    override = OverridesParser.create().parse_override(as_text("keys=[file:泰.mp4, bv:BV1:p1,url:http://a?b=c,3]"))
+    assert override.value() == ["file:泰.mp4", "bv:BV1:p1", "url:http://a?b=c", 3]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["a=1", "a=[1,2]", "~a", "+a={b: c}", "a=x,y", "--help", "a=my videos", "a=[1", 'a="x', "a={我", "我", "a="],
+)
+def test_what_hydra_reads_or_should_complain_about_stays_as_it_is(argument: str) -> None:
+    assert as_text(argument) == argument

@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -65,11 +66,40 @@ def hydra_main(
         @functools.wraps(task)
         def main() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own report and exits with code 1
+            sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
             _answer_user_errors(run, prog=prog)
 
         return main
 
     return decorate
+
+
+def as_text(argument: str) -> str:
+    """An argument `key=value` as Hydra can read it: a value that its grammar has no reading for is a text.
+
+    Names of files hold anything: letters of all languages, brackets, apostrophes. What looks like a list of such texts
+    is one. A value that begins with a quote or a brace is left to Hydra, which says what is wrong with it.
+    """
+    match = re.fullmatch(r"([~+]{0,2}[A-Za-z_][\w.@/]*)=(.+)", argument, re.DOTALL)
+    if match is None or _is_readable(argument):
+        return argument
+    name, value = match.groups()
+    if re.fullmatch(r"\[[^\[\]\"']*\]", value, re.DOTALL):
+        entries = (as_text(f"x={entry.strip()}").removeprefix("x=") for entry in value[1:-1].split(","))
+        return f"{name}=[{','.join(entries)}]"
+    if value[0] in "\"'[{":
+        return argument
+    # Hydra takes a backslash for one unless a quote follows.
+    quoted = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
+    return f'{name}="{quoted}"'
+
+
+def _is_readable(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
 
 
 def describe_error(error: Exception) -> tuple[Exception, str]:

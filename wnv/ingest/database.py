@@ -1,6 +1,7 @@
 """The SQLite file under the ledger: its tables and version, and what can be wrong with it, in words."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -104,7 +105,11 @@ def in_words(path: Path) -> Iterator[None]:
         # What quick_check finds has no code.
         code = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
         if code.startswith(_ROOT_TROUBLE):
-            raise RootError(f"{path} cannot be written: {error}; mend the disk and run again") from error
+            # SQLite's "disk I/O error" may be a full disk, too.
+            free_mb = shutil.disk_usage(path.parent).free / 1e6
+            raise RootError(
+                f"{path} cannot be written: {error}; mend the disk ({free_mb:.1f} MB are free on it) and run again"
+            ) from error
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
             raise ValueError(
                 f"{path} is damaged or no ledger ({error}); move it away and run again: the account starts anew, and "

@@ -1,0 +1,321 @@
+"""Faults, second table: the disk, the files, the lists. Every row is a run of `wnv-data` on real files.
+
+the disk                            this run                        the next run, once mended
+full, at one of 5 places            stops in a line, exit code 2    every scene, byte for byte
+read-only, begun or finished        stops in a line, exit code 2    every scene, byte for byte
+
+one's own video                     becomes
+corrupt, cut off, empty, 1 frame    a reason in the ledger; a good file in its place, a scene
+odd sizes, rotated, HDR, VFR        a scene, upright, of even sizes, in standard range
+Chinese and emoji in its name       a scene that says so
+
+a list                              becomes
+of 10,000 rows                      as many lines in the ledger, in seconds
+of file:// and ../                  reasons, and no file outside of the root is read or written
+"""
+
+import errno
+import itertools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import moving, write_video
+from loopback.site import LoopbackSite
+from pipeline import (
+    ANY_PICTURE,
+    NO_COLMAP,
+    QUICK,
+    assert_complete,
+    assert_sound,
+    copy_root,
+    leftovers,
+    outcomes,
+    scenes,
+    wnv_data,
+    write_list,
+)
+
+from wnv.ingest.ledger import Ledger
+from wnv.scenes.validate import validate_scene
+
+SETTINGS = (*QUICK, *ANY_PICTURE, *NO_COLMAP)
+
+# ---------------------------------------------------------------- the disk
+
+
+class SmallDisk:
+    """A file system of its own, in memory, whose size and rights can be changed."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        place.mkdir()
+        self._mount("-t", "tmpfs", "-o", "size=64m", "tmpfs")
+
+    def resize(self, num_bytes: int) -> None:
+        self._mount("-o", f"remount,size={num_bytes}")
+
+    def set_writable(self, writable: bool) -> None:
+        self._mount("-o", f"remount,{'rw' if writable else 'ro'}")
+
+    def num_bytes(self) -> int:
+        state = os.statvfs(self.place)
+        return (state.f_blocks - state.f_bfree) * state.f_frsize
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "-l", self.place], check=True)
+
+    def _mount(self, *arguments: str) -> None:
+        try:
+            subprocess.run(["mount", *arguments, str(self.place)], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", b"") or str(error).encode()
+            pytest.skip(f"a small file system cannot be mounted here: {said.decode().strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    made = SmallDisk(tmp_path / "disk")
+    yield made
+    made.unmount()
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    source: Path
+    root: Path
+    scenes: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
+    """A run of three videos that nothing befell."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with LoopbackSite() as site:
+        film = write_video(folder / "film.mp4", moving(16), fps=10)
+        source = write_list(folder / "walk.csv", [site.add(f"/{number}.mp4", film) for number in range(3)])
+        wnv_data("run", f"source={source}", "root=root", *SETTINGS, cwd=folder)
+        found = assert_sound(folder / "root")
+        assert len(found) == 3
+        yield Undisturbed(source, folder / "root", found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.02, 0.25, 0.5, 0.75, 0.95])
+def test_a_full_disk(share: float, disk: SmallDisk, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    root = disk.place / "root"
+    copy_root(undisturbed.root, root)
+    full = disk.num_bytes()
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    root.rmdir()
+    disk.resize(int(share * full))
+    _, err = wnv_data("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS, cwd=tmp_path, code=2)
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("wnv-data run: error: ")
+    # SQLite does not always say which trouble it has with a disk.
+    assert any(words in last for words in (os.strerror(errno.ENOSPC), "disk is full", "(0.0 MB are free on it)")), err
+    assert "Traceback" not in err
+    before = {}
+    if share > 0.02:  # there is no room for a ledger in less
+        before = assert_sound(root)
+        with Ledger.read(root) as ledger:
+            states = {state for counts in ledger.counts().values() for state in counts}
+        assert states <= {"done", "pending", "running"}, "an item is blamed for the disk"
+    disk.resize(4 * full)
+    wnv_data("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS, cwd=tmp_path)
+    assert_complete(root, undisturbed.scenes)
+    assert before.items() <= scenes(root).items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("progress", ["new", "fetched", "finished"])
+def test_a_read_only_root(progress: str, disk: SmallDisk, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    root = disk.place / "root"
+    source = f"source={undisturbed.source}"
+    fetch = [text for text in QUICK if text.split(".")[0] in ("fetch", "gate", "retries", "executor")]
+    if progress == "fetched":
+        wnv_data("fetch", source, f"root={root}", *fetch, cwd=tmp_path)
+    elif progress == "finished":
+        copy_root(undisturbed.root, root)
+    disk.set_writable(False)
+    _, err = wnv_data("run", source, f"root={root}", *SETTINGS, cwd=tmp_path, code=2)
+    assert err.startswith(f"wnv-data run: error: root={root} cannot be written to: ")
+    assert len(err.splitlines()) == 1
+    if progress != "new":
+        out, _ = wnv_data("status", f"root={root}", cwd=tmp_path)
+        assert "3 videos" in out
+        wnv_data("report", f"root={root}", "out=page.html", cwd=tmp_path)
+    disk.set_writable(True)
+    wnv_data("run", source, f"root={root}", *SETTINGS, cwd=tmp_path)
+    assert_complete(root, undisturbed.scenes)
+
+
+# ---------------------------------------------------------------- one's own videos
+
+NO_SCENE = {
+    "junk.mp4": "fetch refused corrupt",
+    "cut_off.mp4": "fetch refused corrupt",
+    "empty.mp4": "fetch refused empty_file",
+    "one_frame.mp4": "fetch refused few_frames",
+}
+# Width and height of the scene.
+SCENES = {
+    "odd.mp4": (190, 106),
+    "phone.mp4": (108, 192),
+    "hdr.mp4": (192, 108),
+    "varying.mp4": (192, 108),
+    "泰迪熊 🧸 'café' \"Ä\" – 第1集.mp4": (192, 108),
+    "a/b/лес.MOV": (192, 108),
+}
+SHOT = dict.fromkeys(NO_SCENE, None) | SCENES
+
+
+def _make_videos(folder: Path) -> None:
+    (folder / "a" / "b").mkdir(parents=True)
+    plain = write_video(folder / "a" / "b" / "лес.MOV", moving(16), fps=10)
+    content = plain.read_bytes()
+    (folder / "泰迪熊 🧸 'café' \"Ä\" – 第1集.mp4").write_bytes(content)
+    (folder / "junk.mp4").write_bytes(np.random.default_rng(0).bytes(50_000))
+    (folder / "cut_off.mp4").write_bytes(content[: len(content) // 2])
+    (folder / "empty.mp4").write_bytes(b"")
+    write_video(folder / "one_frame.mp4", moving(1), fps=10)
+    odd = (np.ascontiguousarray(image[:107, :191]) for image in moving(16))
+    write_video(folder / "odd.mp4", odd, fps=10, pix_fmt="yuv444p")
+    write_video(folder / "phone.mp4", moving(16), fps=10, rotation=90)
+    write_video(
+        folder / "hdr.mp4",
+        moving(16),
+        fps=10,
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        colours={"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1},
+        options={"x265-params": "log-level=none:pools=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"},
+    )
+    ticks = np.cumsum(np.random.default_rng(0).choice([50, 100, 150], size=16)).tolist()
+    write_video(folder / "varying.mp4", moving(16), fps=10, pts=ticks, time_base=Fraction(1, 1000))
+
+
+@pytest.mark.slow
+def test_videos_of_all_kinds(tmp_path: Path) -> None:
+    videos, root = tmp_path / "我的视频 (1)", tmp_path / "root"
+    _make_videos(videos)
+    before = {path: path.read_bytes() for path in videos.rglob("*") if path.is_file()}
+    wnv_data("run", f"source={videos}", "root=root", *SETTINGS, cwd=tmp_path)
+    expected = {f"file:{name}": why for name, why in NO_SCENE.items()} | {f"file:{name}": "done" for name in SCENES}
+    assert outcomes(root) == expected
+    found = assert_sound(root)
+    with Ledger.read(root) as ledger:
+        packed = {row.key.removeprefix("file:"): row.result["file"] for row in ledger.rows("pack")}
+    assert set(found) == set(packed.values())
+    for name, size in SCENES.items():
+        info = validate_scene(root / packed[name])
+        assert (info.width, info.height) == size, name
+        assert info.source["manifest_key"] == f"file:{name}"
+        assert info.source["title"] == Path(name).stem
+    # Nothing is tried again that cannot go well; what has been mended is.
+    out, _ = wnv_data("run", f"source={videos}", "root=root", *SETTINGS, cwd=tmp_path)
+    assert "nothing to do" in out
+    assert {path: path.read_bytes() for path in videos.rglob("*") if path.is_file()} == before
+    for name in NO_SCENE:
+        (videos / name).write_bytes(before[videos / "a" / "b" / "лес.MOV"])
+    wnv_data("run", f"source={videos}", "root=root", "retry=all", *SETTINGS, cwd=tmp_path)
+    assert set(outcomes(root).values()) == {"done"}
+    after = assert_sound(root)
+    assert found.items() <= after.items()
+    assert len(after) == len(SHOT)
+    assert_complete(root, after)
+
+
+# ---------------------------------------------------------------- lists
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows(tmp_path: Path) -> None:
+    urls = [f"https://videos.example/{number}.mp4" for number in range(10_000)]
+    write_list(tmp_path / "static.csv", urls, marks="0010,0030")
+    timings = {}
+    for name, arguments in {
+        "manifest": ("manifest", "source=static.csv", "out=static.jsonl"),
+        "ledger": ("fetch", "source=static.jsonl", "root=root", "limit=0"),
+        "again": ("fetch", "source=static.jsonl", "root=root", "limit=0"),
+        "status": ("status", "root=root"),
+        "report": ("report", "root=root"),
+    }.items():
+        began = time.monotonic()
+        out, _ = wnv_data(*arguments, cwd=tmp_path)
+        timings[name] = time.monotonic() - began
+        assert "10000" in out or name == "report"
+    assert max(timings.values()) < 30, timings
+    with Ledger.read(tmp_path / "root") as ledger:
+        assert ledger.counts() == {"fetch": {"pending": 10_000}}
+
+
+TRICKS = (
+    "file:///etc/passwd",
+    "file://127.0.0.1/etc/passwd",
+    "/etc/passwd",
+    "../../../etc/passwd",
+    "C:\\Windows\\win.ini",
+    "\\\\server\\share\\a.mp4",
+    "http://127.0.0.1:1/../../../../tmp/evil.mp4",
+    "http://127.0.0.1:1/%2e%2e%2f%2e%2e%2fevil.mp4",
+    "http://127.0.0.1:1/a%00.mp4",
+    "http://user:secret@127.0.0.1:1/a.mp4",
+    "ftp://127.0.0.1/a.mp4",
+    "data:video/mp4;base64,AAAA",
+    "javascript:alert(1)",
+    "http://169.254.169.254/latest/meta-data",
+    "http://[::1]:1/a.mp4",
+    "http://2130706433:1/a.mp4",
+    "https://www.bilibili.com.evil.example/video/BV1Knp5YJ4st",
+    "--exec=touch evil",
+)
+
+
+def _tricky_lines() -> Iterator[str]:
+    """Canonical lines that nobody's manifest stage wrote."""
+    for key, url in itertools.product(
+        ("../../evil", "file:../../etc/passwd", "file:/etc/passwd", "file:link/passwd", "url:../../evil"),
+        ("file:///etc/passwd", "../../etc/passwd", "/etc/passwd", "link/passwd"),
+    ):
+        yield json.dumps({"key": key, "url": url, "title": "<b>../../x", "kind": "static", "segments": []})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_tricks_with_paths(form: str, tmp_path: Path) -> None:
+    place = tmp_path / "inside" / "work"
+    (place / "videos").mkdir(parents=True)
+    (place / "videos" / "link").symlink_to("/etc")
+    write_video(place / "videos" / "good.mp4", moving(16), fps=10)
+    if form == "csv":
+        source = write_list(place / "static.csv", [f'"{trick}"' for trick in TRICKS])
+    else:
+        source = place / "static.jsonl"
+        source.write_text("\n".join(_tricky_lines()) + "\n", encoding="utf-8")
+    before = _everything(tmp_path)
+    settings = [text for text in SETTINGS if not text.startswith(("fetch.hosts", "fetch.allow_private"))]
+    command = ["run", f"source=[{source},{place / 'videos'}]", "root=root", "kind=static", *settings]
+    wnv_data(*command, cwd=place)
+    found = outcomes(place / "root")
+    assert found.pop("file:good.mp4") == "done"
+    assert set(found.values()) <= {"fetch refused forbidden_address", "fetch refused gone"}, found
+    assert len(assert_sound(place / "root")) == 1
+    assert leftovers(place / "root") == []
+    after = {path for path in _everything(tmp_path) if not path.startswith("inside/work/root")}
+    assert after == before
+    assert b"root:x:0" not in b"".join(path.read_bytes() for path in (place / "root").rglob("*") if path.is_file())
+    wnv_data("report", "root=root", cwd=place)
+    assert "<b>../../x" not in (place / "root" / "report.html").read_text(encoding="utf-8")
+
+
+def _everything(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
