@@ -46,6 +46,21 @@ def test_a_root_half_way(tmp_path: Path) -> None:
     assert "kind    split  scenes  frames\nstatic  train       2      18" in text
 
 
+def test_a_run_that_goes_on_meanwhile_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a task ends after its row has been read: nothing is looked for that was not there then."""
+    with Ledger.open(tmp_path, val_fraction=0.0, test_fraction=0.0) as ledger:
+        ledger.add_videos(manifest(1))
+        read = Ledger.rows
+
+        def rows_before_the_end(seen: Ledger) -> list:
+            found = list(read(seen))
+            ledger.finish(ledger.start("fetch", "url:000"), Outcome(state="refused", reason="gone"))
+            return found
+
+        monkeypatch.setattr(Ledger, "rows", rows_before_the_end)
+        assert "gone" not in status_text(tmp_path)
+
+
 def test_a_root_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         status_text(tmp_path)

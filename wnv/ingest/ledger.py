@@ -310,16 +310,6 @@ class Ledger:
                 counts[stage] = found
         return counts
 
-    def reasons(self) -> dict[StageName, dict[str, int]]:
-        """How many items stand how and why, by stage and `state/reason`, the commonest first; `done` is left out."""
-        reasons: dict[StageName, dict[str, int]] = {}
-        for stage, state, reason, count in self._connection.execute(
-            "SELECT stage, state, reason, count(*) FROM items WHERE state != 'done' AND reason != '' "
-            "GROUP BY stage, state, reason ORDER BY count(*) DESC, state, reason"
-        ):
-            reasons.setdefault(stage, {})[f"{state}/{reason}"] = count
-        return reasons
-
     def rows(self, stage: StageName | None = None, *, state: State | None = None) -> Iterator[Row]:
         """Items of a stage, or of all, in the order of the videos; only those that stand so, if `state` is given."""
         rows = self._connection.execute(

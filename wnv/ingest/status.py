@@ -1,14 +1,14 @@
 """How far an output root is, as a table for a terminal."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.lock import is_locked
 from wnv.ingest.records import Row
-from wnv.ingest.tasks import STAGES, STATES
+from wnv.ingest.tasks import STAGES, STATES, StageName, State
 
 
 def status_text(root: str | Path, *, now: float | None = None) -> str:
@@ -25,7 +25,6 @@ def status_text(root: str | Path, *, now: float | None = None) -> str:
     now = time.time() if now is None else now
     with Ledger.read(root) as ledger:
         rows = list(ledger.rows())
-        reasons = ledger.reasons()
         fractions = ledger.fractions()
         num_videos = ledger.num_videos()
     parts = [
@@ -33,13 +32,9 @@ def status_text(root: str | Path, *, now: float | None = None) -> str:
         f"{fractions['test_fraction']:g} to test on",
         _stages(rows),
     ]
+    reasons = _reasons(rows)
     if reasons:
-        table = [
-            [stage, str(number), *state_and_reason.split("/", 1), _example(rows, stage, state_and_reason)]
-            for stage in STAGES
-            for state_and_reason, number in reasons.get(stage, {}).items()
-        ]
-        parts.append(_table(["stage", "items", "state", "why", "for example"], table, right=(1,)))
+        parts.append(reasons)
     scenes = _scenes(rows)
     if scenes:
         parts.append(scenes)
@@ -70,10 +65,24 @@ def _stages(rows: Sequence[Row]) -> str:
     return _table(["stage", *STATES, "all", "written", "work"], table, right=range(1, 9))
 
 
-def _example(rows: Sequence[Row], stage: str, state_and_reason: str) -> str:
-    """What the last item that ended so has to say."""
-    found = [row for row in rows if row.stage == stage and f"{row.state}/{row.reason}" == state_and_reason]
-    last = max(found, key=lambda row: row.updated)
+def _reasons(rows: Sequence[Row]) -> str:
+    """Why items are not done, the commonest reason of a stage first."""
+    alike: dict[tuple[StageName, State, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.state != "done" and row.reason:
+            alike[row.stage, row.state, row.reason].append(row)
+    table = [
+        [stage, str(len(found)), state, reason, _example(found)]
+        for (stage, state, reason), found in sorted(
+            alike.items(), key=lambda entry: (STAGES.index(entry[0][0]), -len(entry[1]), entry[0])
+        )
+    ]
+    return _table(["stage", "items", "state", "why", "for example"], table, right=(1,)) if table else ""
+
+
+def _example(rows: Sequence[Row]) -> str:
+    """What the last of these items has to say."""
+    last = max(rows, key=lambda row: row.updated)
     text = f"{last.item}: {last.message}" if last.message else last.item
     return text if len(text) <= 100 else f"{text[:99]}…"
 
