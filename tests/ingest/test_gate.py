@@ -134,6 +134,13 @@ def test_files_of_ones_own_wait_for_nothing() -> None:
     assert gate.ended(None, "a", RISK) is None
 
 
+def test_short_links_and_pages_of_bilibili_share_one_allowance() -> None:
+    urls = ("https://b23.tv/abc", "https://m.bilibili.com/video/BV1", "http://bilibili.com/video/BV1")
+    assert {host_of({"url": url}) for url in urls} == {"www.bilibili.com"}
+    assert host_of({"url": "https://notbilibili.com/a"}) == "notbilibili.com"
+    assert host_of({"url": "https:///a"}) is None
+
+
 def test_equal_seeds_wait_equally() -> None:
     waits = []
     for _ in range(2):

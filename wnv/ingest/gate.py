@@ -137,9 +137,14 @@ class Gate:
 
 
 def host_of(payload: Mapping[str, Any]) -> str | None:
-    """The host that a fetch will ask; None for a file of one's own."""
+    """The host that a fetch will ask, as `site_of` has it; None for a file of one's own."""
     try:
         parts = urlsplit(payload.get("url") or "")
-        return parts.hostname if parts.scheme in ("http", "https") else None
     except ValueError:  # not a URL that can be parsed: the fetch will say so
         return None
+    return site_of(parts.hostname) if parts.scheme in ("http", "https") and parts.hostname else None
+
+
+def site_of(host: str) -> str:
+    """The host by which a site is known: Bilibili's pages, interfaces and short links are one."""
+    return "www.bilibili.com" if host == "b23.tv" or f".{host}".endswith(".bilibili.com") else host

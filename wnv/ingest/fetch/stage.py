@@ -36,6 +36,7 @@ from wnv.ingest.fetch.guard import BILIBILI_HOSTS, AddressGuard
 from wnv.ingest.fetch.local import local_video
 from wnv.ingest.fetch.ranges import NoRangesError, RangeFile, Throttle
 from wnv.ingest.fetch.spans import plan_spans
+from wnv.ingest.gate import site_of
 from wnv.ingest.layout import VIDEOS_FOLDER, video_file
 from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.times import settle_segments
@@ -352,10 +353,10 @@ class FetchStage:
 
 
 def _host_of_trouble(error: Exception, url: str) -> str | None:
-    """The host to be left alone; Bilibili's pages, interfaces and short links are one."""
+    """The host to be left alone."""
     answered = [urlsplit(cause.response.url).hostname for cause in causes(error) if isinstance(cause, HTTPError)]
     host = next(iter(answered), None) or urlsplit(url).hostname
-    return "www.bilibili.com" if host == "b23.tv" or (host or "").endswith(".bilibili.com") else host
+    return None if host is None else site_of(host)
 
 
 def _segments(pairs: Sequence[Any]) -> Segments:
