@@ -326,7 +326,7 @@ def test_a_root_without_a_ledger_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"ledger\.sqlite does not exist; name the root"):
         Ledger.read(tmp_path)
     (tmp_path / LEDGER_FILE).touch()
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(FileNotFoundError, match="empty"):
         Ledger.read(tmp_path)
     Ledger.open(tmp_path, **FRACTIONS).close()  # a run that was killed at its first instant can be started again
 

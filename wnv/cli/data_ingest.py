@@ -186,15 +186,16 @@ def _selection(cfg: DictConfig) -> Selection:
 def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
     """The shares of validation and test: those told; else those of the root; else, for a new root, the default."""
     known: dict[str, float] = {}
-    if (root / LEDGER_FILE).exists():
+    try:
         with Ledger.read(root) as ledger:
             known = ledger.fractions()
-    elif "source" not in cfg:
-        raise FileNotFoundError(
-            f"{root} has no {LEDGER_FILE}; begin with wnv-data run or fetch, source=... root={root}"
-        )
-    elif cfg.source is None:
-        raise ValueError(f"{root} is new and has no videos yet; name some with source=")
+    except FileNotFoundError:
+        if "source" not in cfg:
+            raise FileNotFoundError(
+                f"{root} has no {LEDGER_FILE}; begin with wnv-data run or fetch, source=... root={root}"
+            ) from None
+        if cfg.source is None:
+            raise ValueError(f"{root} is new and has no videos yet; name some with source=") from None
     told = {name: cfg.get(name) for name in ("val_fraction", "test_fraction")}
     for name, value in told.items():
         check_setting(name, value, float | int | None)

@@ -58,8 +58,8 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger file that is there, without a way to change it.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If the file is damaged, no ledger, empty, or of a newer version.
+        FileNotFoundError: If there is none, or nothing in it yet.
+        ValueError: If the file is damaged, no ledger, or of a newer version.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; name the root that wnv-data run or fetch wrote to")
@@ -74,7 +74,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
             connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
             version = _checked_version(connection, path)
     if version == 0:
-        raise ValueError(f"{path} is empty: the run that made it was ended at once; start it again")
+        raise FileNotFoundError(f"{path} is empty: the run that made it was ended at once; start it again")
     return connection
 
 

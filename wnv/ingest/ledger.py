@@ -79,7 +79,7 @@ class Ledger:
         """The ledger of a root, to look at: takes no lock and may be used while a run goes on.
 
         Raises:
-            FileNotFoundError: If the root has no ledger.
+            FileNotFoundError: If the root has no ledger, or one with nothing in it.
             ValueError: If the file is no ledger or one of a newer version.
         """
         root = Path(root).absolute()
