@@ -393,3 +393,15 @@ def test_a_video_under_two_names_is_kept_once(ledger: Ledger) -> None:
     (refused,) = (row for row in ledger.rows("fetch", state="refused"))
     assert "the same video as b23:" in refused.message
     assert_sound(ledger)
+
+
+def test_nor_is_it_kept_twice_where_its_own_name_comes_in_later(ledger: Ledger) -> None:
+    short, plain = manifest(2)
+    ledger.add_videos([replace(short, key="b23:0")])
+    go(ledger, {"fetch": _ShortLink(name="fetch")})
+    ledger.add_videos([replace(plain, key="bv:BV1xx411c7mD:p2")])
+    summary = go(ledger, {"fetch": _ShortLink(name="fetch")})
+    assert summary.reasons["fetch"] == {"refused/duplicate": 1}
+    (refused,) = ledger.rows("fetch", state="refused")
+    assert refused.message.startswith("the same video as b23:0; resolve=true makes one line of both, in a new root")
+    assert_sound(ledger)

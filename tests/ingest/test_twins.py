@@ -37,6 +37,13 @@ def test_of_two_short_links_the_first_that_was_fetched_stays(ledger: Ledger) -> 
     assert twin_of(ledger, "b23:second", {"video_id": f"{BV}_p3"}) is None
 
 
+def test_a_name_that_comes_after_its_short_link_was_fetched_yields_to_it(ledger: Ledger) -> None:
+    assert twin_of(ledger, KEYS[0], {"video_id": BV}) is None
+    ledger.finish(ledger.start("fetch", "b23:first"), Outcome(state="done", result={"video_id": BV}))
+    assert twin_of(ledger, KEYS[0], {"video_id": BV}) == "b23:first"
+    assert twin_of(ledger, f"bv:{BV}:p2", {"video_id": BV}) is None
+
+
 OTHERS = [("url:other", {"video_id": BV}), ("b23:first", {}), ("b23:first", {"video_id": "v"})]
 
 

@@ -252,7 +252,9 @@ class _Run:
             return
         if stage == "fetch" and outcome.state == "done" and (twin := twin_of(self.ledger, item, outcome.result)):
             self.ledger.discard(outcome.result)
-            message = f"the same video as {twin}; resolve=true makes one line of both, with the segments of both"
+            # A short link that was fetched first stays, whatever name its video gets later.
+            where = "" if twin.startswith("bv:") else ", in a new root"
+            message = f"the same video as {twin}; resolve=true makes one line of both{where}, with the segments of both"
             outcome = replace(outcome, state="refused", reason="duplicate", message=message)
         children = children_of(task, outcome.result) if outcome.state == "done" else []
         pending = self.ledger.finish(task, outcome, versions=self.versions[stage], children=children)

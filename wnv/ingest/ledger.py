@@ -310,12 +310,20 @@ class Ledger:
                 counts[stage] = found
         return counts
 
-    def rows(self, stage: StageName | None = None, *, state: State | None = None) -> Iterator[Row]:
-        """Items of a stage, or of all, in the order of the videos; only those that stand so, if `state` is given."""
+    def rows(
+        self, stage: StageName | None = None, *, state: State | None = None, form: str | None = None
+    ) -> Iterator[Row]:
+        """Items of a stage, or of all, in the order of the videos.
+
+        Args:
+            stage: Which stage; None for all.
+            state: Only those that stand so.
+            form: Only those of videos with such keys: `b23` for `b23:...`.
+        """
         rows = self._connection.execute(
-            f"SELECT {_ROW} FROM items LEFT JOIN videos ON videos.key = items.key "
-            "WHERE (?1 IS NULL OR stage = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY position, item",
-            (stage, state),
+            f"SELECT {_ROW} FROM items LEFT JOIN videos ON videos.key = items.key WHERE (?1 IS NULL OR stage = ?1) "
+            "AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR items.key GLOB ?3 || ':*') ORDER BY position, item",
+            (stage, state, form),
         )
         for row in rows:
             yield _to_row(row)

@@ -10,7 +10,7 @@ _VIDEO_ID = re.compile(r"(BV[0-9A-Za-z]{10})(?:_p([1-9][0-9]*))?")
 
 
 def twin_of(ledger: Ledger, key: str, result: Mapping[str, Any]) -> str | None:
-    """The key under which the root knows, besides, the video that a short link has turned out to be.
+    """The key under which the root has, besides, the video that has been fetched; one of the two is a short link.
 
     Were both kept, the video could stand on both sides of the split.
 
@@ -19,13 +19,16 @@ def twin_of(ledger: Ledger, key: str, result: Mapping[str, Any]) -> str | None:
         key: Of the video that has been fetched.
         result: What fetch found.
     """
-    if not key.startswith("b23:"):
+    if key.startswith("bv:"):
+        plain: str | None = key
+    elif key.startswith("b23:"):
+        plain = _plain_key(result)
+        if plain is None or any(video.key == plain for video in ledger.videos()):
+            return plain
+    else:
         return None
-    plain = _plain_key(result)
-    if plain is None or any(video.key == plain for video in ledger.videos()):
-        return plain
-    short = (row for row in ledger.rows("fetch", state="done") if row.key.startswith("b23:") and row.key != key)
-    return next((row.key for row in short if _plain_key(row.result) == plain), None)
+    short = ledger.rows("fetch", state="done", form="b23")
+    return next((row.key for row in short if row.key != key and _plain_key(row.result) == plain), None)
 
 
 def _plain_key(result: Mapping[str, Any]) -> str | None:

@@ -40,8 +40,8 @@ _REASONS: dict[str, tuple[str, str]] = {
         "If you trust the host: `fetch.hosts=[...]` `retry={code}`.",
     ),
     "duplicate": (
-        "A short link that stands for a video which is here under its own name.",
-        "To have the segments of both: add the list again with `source=...` `resolve=true`.",
+        "The same video is here under another name; one of the two is a short link.",
+        "Its message says how to have the segments of both.",
     ),
     "wrong_length": ("What came is shorter or longer than the video is said to be.", _AGAIN),
     "too_large": ("The video is larger than one may be.", "Allow more: `fetch.max_gb=...` `retry={code}`."),
