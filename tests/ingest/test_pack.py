@@ -128,3 +128,7 @@ def test_every_folder_of_scenes_is_indexed(tmp_path: Path, make_task: Callable) 
         run_task(PackStage(), make_task(name, kind=kind, split=split))
     assert index_scenes(tmp_path) == {"scenes/static/train": 2, "scenes/dynamic/val": 1}
     assert [record.id for record in read_index(tmp_path / "scenes/static/train")] == ["a", "b"]
+    (tmp_path / "scenes/dynamic/val/c.zip").unlink()
+    assert index_scenes(tmp_path) == {"scenes/static/train": 2}
+    with pytest.raises(FileNotFoundError, match=r"index\.jsonl"):
+        read_index(tmp_path / "scenes/dynamic/val")

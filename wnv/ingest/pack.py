@@ -146,7 +146,7 @@ def index_scenes(root: Path) -> dict[str, int]:
     Raises:
         SceneError: If a scene is refused; names it and why.
     """
-    from wnv.scenes.index import build_index  # brings torch, which no worker needs
+    from wnv.scenes.index import INDEX_FILE, build_index  # brings torch, which no worker needs
 
     counts: dict[str, int] = {}
     for kind in ("static", "dynamic"):
@@ -154,4 +154,6 @@ def index_scenes(root: Path) -> dict[str, int]:
             folder = scene_folder(kind=kind, split=split)
             if any((root / folder).glob("*.zip")):
                 counts[folder] = len(build_index(root / folder))
+            else:
+                (root / folder / INDEX_FILE).unlink(missing_ok=True)  # of scenes that were taken back
     return counts
