@@ -396,7 +396,7 @@ def test_leftovers_of_a_killed_try_go(
     assert leftovers() == [part["file"] for part in outcome.result["parts"]]
 
 
-def test_settings(tmp_path: Path) -> None:
+def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = pickle.loads(pickle.dumps(FetchStage()))
     assert stage.name == "fetch"
     assert "yt-dlp" in stage.versions()
@@ -405,6 +405,9 @@ def test_settings(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text("{'SESSDATA': 1}")
     with pytest.raises(ValueError, match="Netscape"):
         FetchStage(cookies=tmp_path / "bad.txt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="Netscape"):
+        FetchStage(cookies="~/bad.txt", videos="~")
     for bad in ({"max_height": 0}, {"ratelimit": 0}, {"margin_s": -1}, {"hosts": []}, {"max_gb": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             FetchStage(**bad)

@@ -126,11 +126,11 @@ class FetchStage:
             raise ValueError(f"min_rate must be at least 0 and below ratelimit={ratelimit}, got {min_rate}")
         if isinstance(hosts, str) or not hosts:
             raise ValueError(f"hosts must be a list of host names such as [bilibili.com] or ['*'], got {hosts!r}")
-        if videos is not None and not Path(videos).is_dir():
+        self._videos = None if videos is None else Path(videos).expanduser().absolute()
+        if self._videos is not None and not self._videos.is_dir():
             raise FileNotFoundError(f"videos: no folder {videos}")
         self._guard = AddressGuard(hosts=hosts, allow_private=allow_private)
-        self._videos = None if videos is None else Path(videos).absolute()
-        self._cookies = None if cookies is None else Path(cookies).absolute()
+        self._cookies = None if cookies is None else Path(cookies).expanduser().absolute()
         if self._cookies is not None:
             read_cookies(self._cookies)
         self._proxy = proxy
