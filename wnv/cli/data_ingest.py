@@ -64,9 +64,10 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
     selection = _selection(cfg)
     if "fetch" in names:
         cfg.fetch.videos = _folder_of_videos(cfg)
+    # Before the root is made: a mistake in a setting or in the source leaves nothing behind.
     stages = {name: instantiate(cfg[name], _convert_="all") for name in names}
+    gate, retries = (instantiate(cfg[name], _convert_="all") for name in ("gate", "retries"))
     fractions = _fractions(cfg, root)
-    # Read before the root is made: a mistake in the source leaves nothing behind.
     lines = None if cfg.get("source") is None else _lines(cfg, root)
     with Ledger.open(root, **fractions) as ledger:
         if lines is not None:
@@ -80,8 +81,8 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
                     ledger,
                     stages,
                     executor,
-                    gate=instantiate(cfg.gate, _convert_="all"),
-                    retries=instantiate(cfg.retries, _convert_="all"),
+                    gate=gate,
+                    retries=retries,
                     selection=selection,
                     progress=Progress(),
                 )
