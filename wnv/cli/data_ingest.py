@@ -28,7 +28,7 @@ from wnv.ingest.report.write import write_report
 from wnv.ingest.selection import Selection
 from wnv.ingest.status import status_text
 from wnv.ingest.tasks import STAGES, StageName
-from wnv.scenes.schema import SceneKind
+from wnv.scenes.schema import SceneError, SceneKind
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _index_what_is_there(root: Path) -> None:
     """Name the scenes of a run that was broken off, if the root still lets itself be written to."""
     try:
         index_scenes(root)
-    except OSError as error:
+    except (OSError, SceneError) as error:  # what ended the run is what has to be told
         _log.warning("the scenes of %s could not be indexed: %s; the next run does", root, error)
 
 
