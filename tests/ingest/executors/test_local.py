@@ -148,6 +148,12 @@ def test_workers_are_kept_recycled_and_heard(
             result = outcomes(executor, 1)["a"].result
             assert result["session"] == result["pid"]  # out of reach of the terminal's Ctrl-C
             pids.append(result["pid"])
+        executor.submit(stage, task_of(tmp_path))
+        pids.append(outcomes(executor, 1)["a"].result["pid"])
+        os.kill(pids[-1], signal.SIGKILL)  # no task is to blame, and none pays for it
+        wait_until_dead(pids[-1])
+        executor.submit(stage, task_of(tmp_path))
+        assert outcomes(executor, 1)["a"].result["pid"] not in pids
     assert pids[0] == pids[1] != pids[2] == pids[3]
     assert "pose a: 注意 7" in caplog.text
     wait_until_dead(*pids)

@@ -82,6 +82,7 @@ class LocalExecutor:
         """Begin a task on an idle worker, or on a new one."""
         if self.room(task.stage) < 1:
             raise RuntimeError(f"no room for {task.stage} {task.item}")
+        self._reap()
         fetches = task.stage == "fetch"
         idle = [worker for worker in self._workers if worker.task is None and worker.fetches == fetches]
         if idle:
@@ -99,7 +100,6 @@ class LocalExecutor:
         Raises:
             RuntimeError: If a worker cannot load a stage.
         """
-        self._reap()
         until = time.monotonic() + timeout_s
         while True:
             busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
@@ -169,9 +169,11 @@ class LocalExecutor:
         return None
 
     def _reap(self) -> None:
-        for worker in [worker for worker in self._leaving if worker.process.poll() is not None]:
-            worker.end(0.0)
-            self._leaving.remove(worker)
+        """Let go of workers that are gone: those that were told to leave, and any that died with nothing to do."""
+        for workers in (self._leaving, self._workers):
+            for worker in [worker for worker in workers if worker.task is None and worker.process.poll() is not None]:
+                worker.end(0.0)
+                workers.remove(worker)
 
 
 class _Worker:
