@@ -249,6 +249,10 @@ def test_a_child_waits_for_what_it_is_made_from(ledger: Ledger, caplog: pytest.L
     go(ledger, {"pose": FakeStage(name="pose")}, executor)
     assert len(executor.finished) == 18
     assert "pose: 2 items wait for an earlier stage, which is not done" in caplog.text
+    caplog.clear()
+    go(ledger, fake_stages(trouble={"url:000": ["error_reason"]}))
+    assert "pose: 2 items wait for an earlier stage, which is not done" in caplog.text
+    ledger.requeue([("clip", "url:000")], reason="retry")
     go(ledger)
     assert ledger.counts()["pack"] == {"done": 20}
     assert_sound(ledger)

@@ -271,7 +271,7 @@ class _Run:
         elif self.ledger.has_outputs(stage, item):
             for child_stage, child_item in blocked:
                 self._make_ready(child_stage, child_item)
-        elif stage == "fetch":  # elsewhere there is nothing left of them
+        elif outcome.state == "failed" or stage == "fetch":  # else they are gone with it
             self.blocked[stage, item] = blocked
 
     # ---------------------------------------------------------------- the end
