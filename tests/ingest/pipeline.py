@@ -14,6 +14,7 @@ import numpy as np
 from pose_fakes import walk
 
 from wnv.ingest.ledger import Ledger
+from wnv.ingest.pose.colmap import ColmapEstimator
 from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
 from wnv.ingest.tasks import StageName
 from wnv.scenes.undistort import Distortion
@@ -24,24 +25,24 @@ COMMAND = Path(sys.executable).with_name("wnv-data")
 
 # Hosts of this machine, tiny videos, and no pauses.
 QUICK = (
-    "fetch.hosts=['*']",
+    "fetch.hosts=[127.0.0.1]",
     "fetch.allow_private=true",
     "fetch.proxy=''",
-    "fetch.request_pause_s=0",
+    "fetch.request_pause_s=0.0",
     "fetch.retry_pause_s=0.05",
     "fetch.socket_timeout_s=2",
-    "gate.pause_s=0",
+    "gate.pause_s=0.0",
     "retries.wait_s=0.1",
     "executor.num_workers=2",
     "executor.num_fetchers=2",
     "clip.preset=ultrafast",
     "clip.rules.min_s=0.5",
-    "clip.rules.trim_s=0",
+    "clip.rules.trim_s=0.0",
     "clip.rules.min_frames=8",
     "pose.max_frames=12",
 )
 # Pictures of bars and waves have no depth.
-ANY_PICTURE = ("clip.rules.min_parallax=0", "clip.rules.cut_detector=none")
+ANY_PICTURE = ("clip.rules.min_parallax=0.0", "clip.rules.cut_detector=none")
 # Cameras by nobody's estimate.
 NO_COLMAP = ("pose=custom", "pose.estimator._target_=pipeline.WalkingEstimator")
 
@@ -65,6 +66,17 @@ class WalkingEstimator:
         )
 
 
+class ColmapInTheRoom(WalkingEstimator):
+    """COLMAP for the films of the room, which it is quick with; the others walked."""
+
+    def estimate(
+        self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
+    ) -> PoseEstimate | None:
+        if cv2.imread(str(frames[0])).shape[:2] != (126, 224):
+            return super().estimate(frames, masks=masks, seed=seed, workspace=workspace)
+        return ColmapEstimator().estimate(frames, masks=masks, seed=seed, workspace=workspace)
+
+
 def start(stage: str, *settings: str, cwd: Path) -> "subprocess.Popen[str]":
     """`wnv-data STAGE ...`, begun."""
     environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -86,11 +98,10 @@ def wnv_data(stage: str, *settings: str, cwd: Path, code: int = 0) -> tuple[str,
     return out, err
 
 
-def write_list(path: Path, urls: Iterable[str], *, titles: Iterable[str] | None = None, marks: str = ",") -> Path:
-    """A list in the published form."""
+def write_list(path: Path, urls: Iterable[str], *, marks: str = ",") -> Path:
+    """A list in the published form, with the same marks for all."""
     rows = ["序号,URL,视频标题,静态开始时间1,静态结束时间1"]
-    names = titles or (f"第{number}段 🏠" for number in range(1, 10**9))
-    rows += [f"{number},{url},{title},{marks}" for number, (url, title) in enumerate(zip(urls, names, strict=False), 1)]
+    rows += [f"{number},{url},第{number}段 🏠,{marks}" for number, url in enumerate(urls, 1)]
     path.write_bytes("\r\n".join([*rows, ""]).encode("utf-8-sig"))
     return path
 
