@@ -59,6 +59,14 @@ def test_import_verify_index(wnv_data, capture: Path, tmp_path: Path) -> None:
     assert out.splitlines() == ["scenes/room.zip", "scenes/index.jsonl: 1 scenes, 3 frames"]
     code, out, _ = wnv_data("verify", "path=scenes")
     assert (code, out) == (0, "ok  scenes/room.zip: static, 3 frames of 24 x 16\n")
+    (tmp_path / "above").mkdir()
+    (tmp_path / "scenes").rename(tmp_path / "above" / "scenes")
+    (tmp_path / "above" / "scenes" / "index.jsonl").write_text("no record\n")
+    code, _, err = wnv_data("verify", "path=above")
+    assert code == 2
+    assert "above/scenes/index.jsonl:1" in err
+    (tmp_path / "above" / "scenes").rename(tmp_path / "scenes")
+    (tmp_path / "above").rmdir()
     code, out, _ = wnv_data("verify", "path=scenes/room.zip")
     assert (code, out) == (0, "ok  scenes/room.zip: static, 3 frames of 24 x 16\n")
     (tmp_path / "scenes" / "index.jsonl").unlink()
@@ -104,13 +112,20 @@ def test_every_setting_of_every_importer_is_in_the_configuration() -> None:
         (("import", "format=nerfstudio", "source=nowhere", "out=b"), "import: error: .*nowhere.*no such file"),
         (("verify", "path=nowhere"), "verify: error: nowhere: no such scene file"),
         (("index", "path=nowhere"), "index: error: nowhere: no such folder of scene files"),
-        (("polish",), r"wnv-data: error: the first argument names a stage \(import, verify, index\), got 'polish'"),
+        (("polish",), r"wnv-data: error: the first argument names a stage \(manifest, run, .*index\), got 'polish'"),
         ((), "names a stage .* none was given"),
         ((*IMPORT, "overwrite=no"), "overwrite must be true or false, got 'no'"),
         ((*IMPORT, "max_side=small"), "max_side must be a whole number, got 'small'; null leaves it out"),
         ((*IMPORT, "fps=[1,2]"), r"fps must be a number, got \[1, 2\]; null leaves it out"),
         ((*IMPORT, "kind=moving"), "kind must be static or dynamic, got 'moving'"),
         ((*IMPORT, "image_format=gif"), "image_format must be jpeg or png, got 'gif'"),
+        (("manifest", "source=no.csv", "out=a.jsonl"), "manifest: error: no.csv: no such file or folder"),
+        (("run", "root=r"), "run: error: .*/r is new and has no videos yet; name some with source="),
+        (("run", "root=r", "source=no.csv"), "run: error: no.csv: no such file or folder"),
+        (("fetch", "root=r", "source=.", "gate.pause_s=-1.0"), "pause_s must be at least 0, got -1.0 .config key gate"),
+        (("clip", "root=r"), "clip: error: .*/r has no ledger.sqlite; begin with wnv-data run or fetch, source="),
+        (("pose", "root=r", "limit=few"), "limit must be a whole number, got 'few'; null leaves it out"),
+        (("status", "root=r"), "status: error: .*/r/ledger.sqlite does not exist; name the root"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(wnv_data, tmp_path: Path, arguments: tuple, message: str) -> None:
@@ -140,16 +155,19 @@ def test_verify_names_every_refused_scene(wnv_data, capture: Path, tmp_path: Pat
 def test_help_shows_an_example_of_each_stage(wnv_data) -> None:
     code, out, _ = wnv_data("--help")
     assert code == 0
-    for stage in ("import", "verify", "index"):
-        assert f"\n          wnv-data {stage} " in out
+    for name, stage in data.STAGES.items():
+        assert f"\n            wnv-data {name} " in out
+        assert stage.example.startswith(f"wnv-data {name} ")
 
 
 @pytest.mark.parametrize(
-    "stage", ["import", *(pytest.param(name, marks=pytest.mark.slow) for name in ("verify", "index"))]
+    "stage", ["import", *(pytest.param(name, marks=pytest.mark.slow) for name in data.STAGES if name != "import")]
 )
 def test_help_of_a_stage(wnv_data, tmp_path: Path, stage: str) -> None:
     code, out, _ = wnv_data(stage, "--help")
     assert code == 0
-    assert out.startswith(f"wnv-data {stage}: ")
-    assert "path: ???" in out or "format: ???" in out
+    command = "wnv-export" if stage == "export" else f"wnv-data {stage}"
+    assert out.startswith(f"{command}: ")
+    assert f"\n{command} " in out
+    assert ": ???" in out
     assert os.listdir(tmp_path) == []

@@ -57,7 +57,7 @@ def _import_options(cfg: DictConfig, importer: Callable[..., list[Path]]) -> dic
 
 @hydra_main(config_name="data_verify", prog="wnv-data verify")
 def verify_scenes(cfg: DictConfig) -> None:
-    """Check a scene file, or every one of a folder and its index, to the last pixel."""
+    """Check a scene file, or every one of a folder and the indices in it, to the last pixel."""
     path = path_setting(cfg, "path")
     folder = Path(path)
     if not folder.is_dir():
@@ -73,8 +73,8 @@ def verify_scenes(cfg: DictConfig) -> None:
             refusals.append(path.relative_to(folder).as_posix())
     if refusals:
         raise SceneError(refusal_message(folder, refusals, total=len(paths)))
-    if (folder / INDEX_FILE).exists():
-        read_index(folder)
+    for index in sorted(folder.rglob(INDEX_FILE)):
+        read_index(index.parent)
 
 
 def _print_verified(path: str | Path) -> None:
