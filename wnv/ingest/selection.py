@@ -1,12 +1,15 @@
 """Which videos a run is about, and which of their items it does again."""
 
 import json
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.tasks import StageName
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +54,11 @@ class Selection:
         chosen: dict[str, None] = {}
         again: list[tuple[StageName, str]] = []
         anew: list[tuple[StageName, str]] = []
+        met: set[str] = set()
         for stage, item, key, state, reason in ledger.standing():
             if key not in wanted or stage not in stages:
                 continue
+            met |= {reason} if state in ("failed", "refused") else set()
             remade = state == "done" and stage in self.redo
             retried = state in ("failed", "refused") and self._retries(state, reason)
             if not (remade or retried or state == "pending"):
@@ -65,6 +70,12 @@ class Selection:
                 anew.append((stage, item))
             elif retried:
                 again.append((stage, item))
+        strangers = [] if isinstance(self.retry, str) else sorted(set(self.retry) - met)
+        if strangers:
+            _log.warning(
+                "retry: nothing failed or was refused for %s; wnv-data status shows the reasons there are",
+                " or ".join(strangers),
+            )
         ledger.requeue(again, reason="retry")
         ledger.requeue(anew, reason="redo", anew=True)
         return set(chosen)
