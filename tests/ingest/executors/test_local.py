@@ -293,6 +293,21 @@ def test_as_many_workers_as_cores_and_memory_allow() -> None:
     assert default_num_workers(1e-9) == len(os.sched_getaffinity(0))
 
 
+@pytest.mark.parametrize(
+    ("cores", "memory", "number"),
+    [("350000 100000", "max", 3), ("50000 100000", "max", 1), ("max 100000", "5000000000", 2), ("max", "max", 8)],
+)
+def test_a_container_has_what_it_was_given(
+    cores: str, memory: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(cores + "\n")
+    (tmp_path / "memory.max").write_text(memory + "\n")
+    monkeypatch.setattr("wnv.ingest.executors.local._CONTAINER", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
+    monkeypatch.setattr("os.sysconf", lambda name: 10**5)
+    assert default_num_workers(2.0 if memory != "max" else 1e-3) == number
+
+
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match="num_workers, num_fetchers and tasks_per_worker must be at least 1, got 2, 0"):
         LocalExecutor(num_workers=2, num_fetchers=0)

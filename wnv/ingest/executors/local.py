@@ -17,6 +17,8 @@ from wnv.ingest.tasks import Outcome, Stage, StageName, Task
 
 _MAIN = "import sys; sys.path[:] = {path!r}; from wnv.ingest.executors.worker import main; main({descriptor})"
 
+# Where Linux says what a container may use.
+_CONTAINER = Path("/sys/fs/cgroup")
 # How long a worker that is told to end may take to clear away what it was writing.
 _GRACE_S = 3.0
 # A worker's end shows on its pipe at once, unless a process that it forked holds the pipe open.
@@ -259,13 +261,20 @@ def default_num_workers(memory_per_worker_gb: float) -> int:
 
 
 def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: of the machine, or of the container it is."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Microseconds of work in so many of the clock, or "max" for no limit.
+    quota, *period = _limit("cpu.max").split()
+    return min(number, max(1, int(quota) // int(period[0]))) if quota.isdigit() else number
 
 
 def _memory_gb() -> float:
     """Memory of this machine, or of the container it is, GB."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
-    return total / 1e9
+    limit = _limit("memory.max")
+    return min(total, int(limit) if limit.isdigit() else total) / 1e9
+
+
+def _limit(name: str) -> str:
+    file = _CONTAINER / name
+    return file.read_text().strip() if file.is_file() else "max"
