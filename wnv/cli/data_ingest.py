@@ -86,8 +86,10 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
                     selection=selection,
                     progress=Progress(),
                 )
-        except (KeyboardInterrupt, RootError):
+        except (KeyboardInterrupt, RootError) as error:
             _index_what_is_there(root)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt("(the same command goes on where it stopped)") from error
             raise
         print(summary.text())
         for folder, number in index_scenes(root).items():
