@@ -75,4 +75,4 @@ def test_noise_is_followed_nowhere() -> None:
 
 def test_emptiness_has_no_points() -> None:
     stretches = _stretches(np.full((108, 192, 3), 90, dtype=np.uint8) for _ in range(10))
-    assert all((stretch.shift, stretch.num_points) == (0, 0) for stretch in stretches)
+    assert all((stretch.shift, stretch.parallax) == (0, 0) for stretch in stretches)

@@ -35,14 +35,12 @@ class Stretch:
         end: Its last frame, with which the next stretch starts.
         shift: Median way of the points over the width of the picture.
         parallax: Share of the points that the homography does not explain; 0 where too few could be followed.
-        num_points: How many points were followed through.
     """
 
     start: int
     end: int
     shift: float
     parallax: float
-    num_points: int
 
 
 class MotionMeter:
@@ -108,13 +106,7 @@ class MotionMeter:
         enough = len(self._points) >= max(_MIN_POINTS, _MIN_SHARE * self._num_started)
         parallax = _parallax(self._origins, self._points, self._grey.shape[1], shift) if enough else 0.0
         self.stretches.append(
-            Stretch(
-                start=self._start,
-                end=self._last,
-                shift=shift if enough else 0.0,
-                parallax=parallax,
-                num_points=len(self._points),
-            )
+            Stretch(start=self._start, end=self._last, shift=shift if enough else 0.0, parallax=parallax)
         )
 
 
