@@ -127,7 +127,6 @@ class _Run:
         self.stopped = False
 
     def run(self, selection: Selection) -> Summary:
-        began = time.monotonic()
         self._prepare(selection)
         with self._signals(), self.progress:
             try:
@@ -136,7 +135,6 @@ class _Run:
                 self._break_off()
                 raise
         self._say_what_is_left()
-        self.summary.seconds = time.monotonic() - began
         return self.summary
 
     # ---------------------------------------------------------------- what there is to do

@@ -20,12 +20,10 @@ class Summary:
     Attributes:
         counts: How many items ended how, by stage and state.
         reasons: How many did not go well and why, by stage and `state/reason`.
-        seconds: How long the run took.
     """
 
     counts: dict[StageName, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
     reasons: dict[StageName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    seconds: float = 0.0
 
     def add(self, stage: StageName, outcome: Outcome) -> None:
         """Count an item that has ended."""
