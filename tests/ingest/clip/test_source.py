@@ -155,3 +155,10 @@ def test_key_frames_of_some_moments(
     path = write_video(tmp_path / "a.mp4", numbered(range(90)), options={"g": "30", "sc_threshold": "0"})
     frames = SourceVideo(path).key_frames([0.5, 1.2, 2.9])
     assert numbers_of(frame.to_ndarray(format="rgb24") for frame in frames) == [0, 30, 60]
+
+
+def test_a_list_of_other_files_is_no_video(tmp_path: Path, write_video: Callable, numbered: Callable) -> None:
+    write_video(tmp_path / "a.mp4", numbered(range(4)))
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    with pytest.raises(StageError, match="corrupt"):
+        SourceVideo(tmp_path / "list.mp4")

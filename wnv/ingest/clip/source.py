@@ -9,10 +9,9 @@ import av
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
+from wnv.ingest.fetch.container import CLOCK_STARTS_ANYWHERE, FORMATS
 from wnv.ingest.tasks import StageError
 
-# Formats whose clock starts anywhere; in all others zero is where the presentation starts.
-_CLOCK_STARTS_ANYWHERE = {"mpegts", "mpeg", "flv"}
 # A file that ends this much before its header says is taken for truncated.
 _MISSING_END_S = 1.0
 # Where a seek lands behind its aim, a second one aims this much before it; the third goes to the start.
@@ -68,7 +67,7 @@ class SourceVideo:
             if length is None and container.duration is not None:
                 length = Fraction(container.duration, av.time_base)
             self._zero_s = Fraction(0)
-            if container.format.name in _CLOCK_STARTS_ANYWHERE:
+            if container.format.name in CLOCK_STARTS_ANYWHERE:
                 starts = [s.start_time * s.time_base for s in container.streams if s.start_time is not None]
                 self._zero_s = min(starts, default=Fraction(0))
             elif length is not None and stream.start_time is not None:
@@ -156,7 +155,7 @@ class SourceVideo:
 
     def _open(self) -> av.container.InputContainer:
         try:
-            return av.open(str(self.path))
+            return av.open(str(self.path), container_options={"format_whitelist": FORMATS})
         except av.FFmpegError as error:
             _raise_if_not_damage(error)
             message = f"{self.path.name} ({self.path.stat().st_size} bytes) is no readable video: {error}"

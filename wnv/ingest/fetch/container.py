@@ -18,12 +18,13 @@ from av.video.stream import VideoStream
 
 # Only containers that hold their own data: playlists and the like name other files and addresses, and a file that a
 # stranger serves must not have those read.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,h264,hevc,m4v,asf,ogg,live_flv"
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,h264,hevc,m4v,asf,ogg,live_flv"
 
 # Those that say where their keyframes lie.
 _INDEXED = ("mov", "mp4", "matroska", "webm")
 
-_CLOCK_STARTS_ANYWHERE = ("mpegts", "mpeg", "flv")  # as the clip stage has it
+CLOCK_STARTS_ANYWHERE = ("mpegts", "mpeg", "flv")
+"""Formats whose clock starts anywhere; in all others zero is where the presentation starts."""
 
 _SECOND = 1.0
 _MAX_BACK_S = 60.0
@@ -116,7 +117,7 @@ def open_video(source: Path | Readable) -> Iterator[VideoSource]:
     try:
         container = av.open(
             str(source) if isinstance(source, Path) else source,
-            container_options={"format_whitelist": _FORMATS},
+            container_options={"format_whitelist": FORMATS},
             buffer_size=64 * 1024,
         )
     except av.FFmpegError as error:
@@ -132,7 +133,7 @@ def video_facts(container: InputContainer, stream: VideoStream) -> VideoFacts:
     """What the container says."""
     start_s = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
     origin_s = 0.0
-    if container.format.name in _CLOCK_STARTS_ANYWHERE:
+    if container.format.name in CLOCK_STARTS_ANYWHERE:
         starts = [other.start_time * other.time_base for other in container.streams if other.start_time is not None]
         origin_s = float(min(starts, default=0))
     duration_s = None
