@@ -6,6 +6,7 @@
     driver    pose      6            likewise
     driver    pack      6            likewise
     worker    each      once         not even needed: the same run tries again elsewhere
+    Ctrl-C    pose      once         likewise; and SIGTERM; nothing is left running meanwhile
 
 The moments are drawn by a seeded generator, from when the ledger says that an item is in hand; a driver is killed again
 and again on one root, whose scenes must be whole every time.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import pytest
 from loopback.site import LoopbackSite
-from pipeline import QUICK, assert_complete, assert_sound, copy_root, start, wnv_data, write_list
+from pipeline import QUICK, assert_complete, assert_sound, copy_root, leftovers, start, wnv_data, write_list
 from posed_room import PosedFilm
 
 from wnv.ingest.ledger import Ledger
@@ -118,6 +119,24 @@ def test_a_worker_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path
             os.kill(worker, signal.SIGKILL)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+    assert_complete(root, undisturbed.scenes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_is_interrupted(number: signal.Signals, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    root = undisturbed.before("pose", tmp_path / "root")
+    command = ["run", f"source={undisturbed.source}", f"root={root}", *QUICK]
+    with start(*command, cwd=tmp_path) as process:
+        _wait_for(root, "pose", process)
+        workers = _children(process.pid)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.endswith("wnv-data run: interrupted (the same command goes on where it stopped)\n")
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert _running(root, "pose") == []
+    assert leftovers(root) == []
+    wnv_data(*command, cwd=tmp_path)
     assert_complete(root, undisturbed.scenes)
 
 
