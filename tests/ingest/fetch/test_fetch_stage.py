@@ -5,6 +5,7 @@ import gc
 import inspect
 import os
 import pickle
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -420,3 +421,9 @@ def test_the_configuration_says_what_the_code_says() -> None:
     parameters = inspect.signature(FetchStage).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items() if name not in ("hosts", "ydl")}
     assert config == defaults
+
+
+def test_messages_name_settings_as_they_are_typed() -> None:
+    folder = Path(inspect.getfile(FetchStage)).parent
+    named = {name for path in folder.glob("*.py") for name in re.findall(r"fetch\.(\w+)=", path.read_text())}
+    assert {"hosts", "cookies", "videos", "max_gb"} <= named <= set(OmegaConf.load(CONFIG))

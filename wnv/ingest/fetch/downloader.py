@@ -209,7 +209,7 @@ def extract(ydl: GuardedYoutubeDL, url: str) -> Media:
     if info.get("_type", "video") != "video":
         raise ExtractorError("a list of videos, or one in several pieces, is not fetched as one", expected=True)
     if info.get("requested_formats"):
-        raise ExtractorError("format= asks for several streams to be merged; one is fetched", expected=True)
+        raise ExtractorError("fetch.format= asks for several streams to be merged; one is fetched", expected=True)
     if info.get("live_status") in ("is_live", "is_upcoming"):
         raise ExtractorError("a live stream cannot be fetched", expected=True)
     ydl.hang_up()

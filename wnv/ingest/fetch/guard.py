@@ -57,7 +57,7 @@ class AddressGuard:
         allowed = any(entry in (ANY_HOST, name) or name.endswith(f".{entry}") for entry in self._hosts)
         if not name or not allowed:
             raise ForbiddenAddressError(
-                f"host '{name}' is not among the allowed ones ({', '.join(self._hosts)}); name it in hosts=[...]"
+                f"host '{name}' is not among the allowed ones ({', '.join(self._hosts)}); name it in fetch.hosts=[...]"
             )
         address = _address(name)
         if address is not None:
@@ -86,7 +86,7 @@ class AddressGuard:
         for form in forms:
             if form is not None and (not form.is_global or form.is_multicast):
                 raise ForbiddenAddressError(
-                    f"host '{host}' is at {address}, which is not a public address; set allow_private=true if "
+                    f"host '{host}' is at {address}, which is not a public address; set fetch.allow_private=true if "
                     "it is meant"
                 )
 

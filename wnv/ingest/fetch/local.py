@@ -16,7 +16,7 @@ def local_video(folder: Path | None, name: str) -> Path:
         raise StageError(
             "refused",
             "forbidden_address",
-            "the manifest names a local video, but no folder of videos; set videos=FOLDER",
+            "the manifest names a local video, but no folder of videos; name it with source= or fetch.videos=",
         )
     path = PurePosixPath(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts:

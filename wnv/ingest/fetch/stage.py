@@ -228,7 +228,9 @@ class FetchStage:
             except Exception as error:
                 raise self._trouble(error, ydl, url, media=False) from error
             if media.is_preview:
-                raise StageError("refused", "preview", "the site gives only a preview of this video; set cookies=")
+                raise StageError(
+                    "refused", "preview", "the site gives only a preview of this video; set fetch.cookies="
+                )
             self._check_size(media.num_bytes if not media.has_ranges else None)
             with atomic_folder(folder, entries=known, overwrite=True) as fresh:
                 try:
@@ -335,7 +337,7 @@ class FetchStage:
     def _check_size(self, num_bytes: int | None) -> None:
         if num_bytes is not None and num_bytes > self._max_bytes:
             raise StageError(
-                "refused", "too_large", f"{num_bytes / 1e9:.2f} GB, more than max_gb={self._max_bytes / 1e9:g}"
+                "refused", "too_large", f"{num_bytes / 1e9:.2f} GB, more than fetch.max_gb={self._max_bytes / 1e9:g}"
             )
 
     def _trouble(self, error: Exception, ydl: GuardedYoutubeDL, url: str, *, media: bool) -> Exception:
