@@ -1,7 +1,9 @@
 """From published lists to a training step, over a site that makes every kind of trouble."""
 
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,17 @@ def _train(root: Path, folder: Path) -> None:
     assert (folder / "run" / "last.ckpt").is_file()
 
 
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Hydra's log handlers write to a stream that is closed when a test ends."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
 def test_one_video_all_the_way(
     site: LoopbackSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
