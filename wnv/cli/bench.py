@@ -13,6 +13,7 @@ from wnv.cli.app import hydra_main
 BENCHMARKS = {
     "attention": "cached against joint attention: drawing a view, a training step, and what the camera encoding costs",
     "encodings": "none, plucker, gta and geope after equal training, cached against joint attention (most of an hour)",
+    "ingest": "rows of a list repaired a second, and updates of the ledger, beside the bare work",
     "loader": "examples a second from scene files and from clips, against decoding the same JPEGs in a bare loop",
 }
 
