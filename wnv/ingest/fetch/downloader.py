@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -246,9 +247,8 @@ def download_whole(ydl: GuardedYoutubeDL, media: Media, path: Path, *, check_siz
     """
     ydl.add_progress_hook(lambda progress: check_size(int(progress.get("downloaded_bytes") or 0)))
     ydl.dl(str(path), dict(media.info))
-    if not path.is_file():
-        # An empty answer is what yt-dlp makes no file of.
-        path.touch()
+    with open(path, "ab") as file:  # made here if the answer was empty, of which yt-dlp makes no file
+        os.fsync(file.fileno())  # on the disk before it gets its name, as what is cut is
 
 
 def _desktop_address(error: BaseException) -> str | None:
