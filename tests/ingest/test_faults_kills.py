@@ -62,7 +62,8 @@ def undisturbed(room_film: PosedFilm, tmp_path_factory: pytest.TempPathFactory) 
             settings = [f"source={source}"] if stage == "fetch" else []
             if stage != "fetch":
                 copy_root(root, folder / f"before_{stage}")
-            own = [text for text in QUICK if text.split(".")[0] in (stage, "gate", "retries", "executor")]
+            groups = (stage, "retries", "executor", *(["gate"] if stage == "fetch" else []))
+            own = [text for text in QUICK if text.split(".")[0] in groups]
             wnv_data(stage, f"root={root}", *settings, *own, cwd=folder)
         (folder / "before_fetch").mkdir()
         found = assert_sound(root)

@@ -17,7 +17,8 @@ from wnv.ingest.driver import children_of
 from wnv.ingest.layout import LEDGER_FILE, LOCK_FILE, split_of
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.records import Row
-from wnv.ingest.tasks import Outcome, StageName, Task, run_task
+from wnv.ingest.selection import Selection
+from wnv.ingest.tasks import STAGES, Outcome, StageName, Task, run_task
 
 FRACTIONS = {"val_fraction": 0.2, "test_fraction": 0.1}
 
@@ -53,7 +54,14 @@ def test_videos_are_taken_in_once_with_their_side_of_the_split(ledger: Ledger) -
     lines = manifest(20)
     nameless = replace(lines[0], key=None, url=None)
     assert ledger.add_videos([*lines, nameless])["new"] == 20
-    assert ledger.add_videos(lines) == {"new": 0, "changed": 0, "known": 20, "static_kept": 0, "no_key": 0}
+    assert ledger.add_videos(lines) == {
+        "new": 0,
+        "changed": 0,
+        "known": 20,
+        "static_kept": 0,
+        "taken_out": 0,
+        "no_key": 0,
+    }
     assert [video.position for video in ledger.videos()] == list(range(20))
     for video, line, row in zip(ledger.videos(), lines, ledger.rows("fetch"), strict=True):
         assert video.split == split_of(line.key, **FRACTIONS)
@@ -221,8 +229,11 @@ def test_what_comes_of_an_item_is_made_anew_when_the_item_is(ledger: Ledger, how
     ledger.add_videos(manifest(1))
     perform_all(ledger)
     if how == "missing":
-        (ledger.root / next(ledger.rows("clip")).result["clips"][0]["file"]).unlink()
-        assert ledger.requeue_missing() == {"clip": 1}
+        clip = next(ledger.rows("clip")).result["clips"][0]
+        (ledger.root / clip["file"]).unlink()
+        assert ledger.requeue_missing() == {}, "its scene is packed"
+        (ledger.root / next(row.result["file"] for row in ledger.rows("pack") if row.item == clip["id"])).unlink()
+        assert ledger.requeue_missing() == {"clip": 1, "pack": 1}
     else:
         ledger.requeue([("clip", "url:000")], reason="redo", anew=how == "redo")
     perform(ledger, "clip", "url:000", setting="2" if how == "setting" else "1")
@@ -242,6 +253,39 @@ def test_what_is_done_but_not_there_is_done_again(ledger: Ledger) -> None:
         ("pack", "missing"),
         ("pose", "missing"),
     ]
+
+
+def test_a_newer_tool_is_told_and_no_reason_to_do_an_item_again(ledger: Ledger) -> None:
+    ledger.add_videos(manifest(1))
+    task = ledger.start("fetch", "url:000")
+    ledger.finish(task, Outcome(state="done", result={"parts": []}), versions={"tool yt-dlp": "1", "format": "a"})
+    assert next(ledger.rows("fetch")).versions["tool yt-dlp"] == "1"
+    assert ledger.num_other_versions("fetch", {"tool yt-dlp": "2", "format": "a"}) == 0
+    assert ledger.num_other_versions("fetch", {"tool yt-dlp": "1", "format": "b"}) == 1
+
+
+def test_what_is_taken_out_is_gone_and_stays_so(ledger: Ledger, tmp_path: Path) -> None:
+    own = tmp_path / "own.mp4"
+    own.write_bytes(b"film")
+    ledger.add_videos(manifest(3))
+    perform_all(ledger)
+    task = ledger.start("fetch", "url:001")
+    ledger.finish(task, Outcome(state="done", result={"parts": [{"file": str(own)}]}))
+    kept = {file for file in written(ledger.root) if "url_000" in file or "url_002" in file}
+    with pytest.raises(ValueError, match="keys: nobody: not known in"):
+        ledger.take_out(["url:001", "nobody"])
+    gone = ledger.take_out(["url:001"])
+    assert gone
+    assert written(ledger.root) == kept
+    assert own.exists()
+    assert [(row.stage, row.state, row.reason) for row in ledger.rows(key="url:001")] == [
+        ("fetch", "refused", "taken_out")
+    ]
+    assert ledger.add_videos(manifest(3))["taken_out"] == 1
+    Selection(retry="all").apply(ledger, STAGES)
+    assert ledger.pending("fetch") == []
+    Selection(retry=["taken_out"]).apply(ledger, STAGES)
+    assert ledger.pending("fetch") == ["url:001"]
 
 
 def test_a_video_is_missed_only_until_it_is_cut(ledger: Ledger) -> None:

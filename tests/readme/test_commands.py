@@ -291,6 +291,11 @@ def _on_ray(_place: Path, shown: str) -> None:
     assert "pack: 2 done" in shown
 
 
+@step(r"wnv-data forget root=kokoni keys=\[KEY\]", "keys=[file:room2.mp4]")
+def _taken_out(place: Path, _shown: str) -> None:
+    assert len(list((place / "kokoni" / "scenes").rglob("*.zip"))) == 1
+
+
 @step(r"wnv-data import format=nerfstudio source=captures/fox out=scenes")
 def _import(place: Path, shown: str) -> None:
     assert "scenes/fox.zip" in shown.splitlines()

@@ -66,6 +66,11 @@ STAGES = {
         "write one page about everything, scenes with their camera paths",
         "wnv-data report root=kokoni",
     ),
+    "forget": Stage(
+        "wnv.cli.data_ingest:forget",
+        "delete all that was made of videos, and keep them out",
+        "wnv-data forget root=kokoni keys=[bv:BV1xx411c7mD:p1]",
+    ),
     "import": Stage(
         "wnv.cli.data_scenes:import_scenes",
         "turn posed captures of other formats into scene files",

@@ -66,7 +66,8 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
         cfg.fetch.videos = _folder_of_videos(cfg)
     # Before the root is made: a mistake in a setting or in the source leaves nothing behind.
     stages = {name: instantiate(cfg[name], _convert_="all") for name in names}
-    gate, retries = (instantiate(cfg[name], _convert_="all") for name in ("gate", "retries"))
+    retries = instantiate(cfg.retries, _convert_="all")
+    gate = instantiate(cfg.gate, _convert_="all") if "fetch" in names else None
     fractions = _fractions(cfg, root)
     lines = None if cfg.get("source") is None else _lines(cfg, root)
     with Ledger.open(root, **fractions) as ledger:
@@ -92,7 +93,8 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
                 raise KeyboardInterrupt("(the same command goes on where it stopped)") from error
             raise
         print(summary.text())
-        for folder, number in index_scenes(root).items():
+        changed = any(summary.counts[stage] for stage in ("clip", "pose", "pack"))
+        for folder, number in index_scenes(root, changed=changed).items():
             print(f"{root / folder}: {number} scenes")
 
 
@@ -203,6 +205,17 @@ def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
     for name, value in told.items():
         check_setting(name, value, float | int | None)
     return {name: float(known.get(name, DEFAULT_FRACTION) if value is None else value) for name, value in told.items()}
+
+
+@hydra_main(config_name="forget", prog="wnv-data forget", config_path=CONFIG_PATH)
+def forget(cfg: DictConfig) -> None:
+    """Delete all that was made of videos, and keep them out."""
+    root = Path(path_setting(cfg, "root")).absolute()
+    keys = plain(cfg, "keys")
+    with Ledger.open(root, **_fractions(cfg, root)) as ledger:
+        for file in ledger.take_out([keys] if isinstance(keys, str) else keys):
+            print(f"deleted {root / file}")
+        index_scenes(root)
 
 
 @hydra_main(config_name="status", prog="wnv-data status", config_path=CONFIG_PATH)

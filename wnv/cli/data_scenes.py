@@ -11,8 +11,8 @@ from wnv.cli import export
 from wnv.cli.app import hydra_main
 from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.scenes.importers.formats import IMPORTERS
-from wnv.scenes.index import INDEX_FILE, build_index, find_scenes, read_index, refusal_message
-from wnv.scenes.schema import SceneError
+from wnv.scenes.index import build_index, find_scenes, read_index, refusal_message
+from wnv.scenes.schema import INDEX_FILE, SceneError
 from wnv.scenes.validate import validate_scene
 
 PATH_OPTIONS = ("images", "frames", "root")

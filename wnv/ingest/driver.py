@@ -238,8 +238,8 @@ class _Run:
                 _log.warning("%s: %s; left alone for %.0f s", outcome.host or host, outcome.message, left_alone_s)
         if outcome.state == "pending":
             raise RootError(
-                f"{self.ledger.root} gave way ({outcome.reason}) at {stage} {item}: {outcome.message}; nothing that "
-                "was done is lost: mend it and run again"
+                f"the disk gave way ({outcome.reason}) at {stage} {item}: {outcome.message}; nothing that was done is "
+                "lost: mend it and run again"
             )
         delay_s = self.retries.delay_s(outcome, self.num_tries[stage, item])
         if delay_s is not None:

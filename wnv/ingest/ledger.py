@@ -19,11 +19,16 @@ from wnv.ingest.layout import LEDGER_FILE, split_of
 from wnv.ingest.lock import take_lock
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.records import Child, Row, Video, files_of
-from wnv.ingest.tasks import STAGES, Outcome, StageName, State, Task
+from wnv.ingest.tasks import STAGES, TOOL, Outcome, StageName, State, Task
 
 _COLUMNS = "stage, item, key, state, tries, reason, message, seconds, num_bytes, versions, payload, result, updated"
 
 _ROW = ", ".join(f"items.{column}" for column in _COLUMNS.split(", "))
+
+TAKEN_OUT = "taken_out"
+"""The reason of a video that somebody did not want to be in the root."""
+
+_SETTLED = ("done", "refused")
 
 # What may change in a payload without a reason to do the item again.
 _PROVENANCE = ("rows", "codes", "title")
@@ -106,12 +111,14 @@ class Ledger:
         video that is known as static stays so when a list of dynamic ones names it too.
 
         Returns:
-            How many lines were `new`, `changed`, `known`, `static_kept`, or named no video (`no_key`).
+            How many lines were `new`, `changed`, `known`, `static_kept`, `taken_out` (and stay so), or named no video
+            (`no_key`).
 
         Raises:
             ValueError: If a key is not text that can be stored.
         """
-        counts = dict.fromkeys(("new", "changed", "known", "static_kept", "no_key"), 0)
+        counts = dict.fromkeys(("new", "changed", "known", "static_kept", "taken_out", "no_key"), 0)
+        taken_out = {row.key for row in self.rows("fetch", state="refused") if row.reason == TAKEN_OUT}
         fractions = self.fractions()
         with self._transaction():
             (position,) = self._connection.execute("SELECT ifnull(max(position) + 1, 0) FROM videos").fetchone()
@@ -121,6 +128,9 @@ class Ledger:
                     continue
                 if line.key != storable(line.key):
                     raise ValueError(f"manifest key {line.key!r} holds half of a character; mend the manifest")
+                if line.key in taken_out:
+                    counts["taken_out"] += 1
+                    continue
                 content = line.to_json()
                 known = self._connection.execute("SELECT line FROM videos WHERE key = ?", (line.key,)).fetchone()
                 if known is None:
@@ -233,12 +243,41 @@ class Ledger:
                     task.item,
                 ),
             )
-            fresh = bool(anew) or (bool(old.versions) and old.versions != made)
+            fresh = bool(anew) or (bool(old.versions) and _differ(old.versions, made))
             return [child for child in children if self._enqueue_child(child, old.key, fresh=fresh)]
 
     def discard(self, result: Mapping[str, Any]) -> None:
         """Delete the files of a result that is not going to be recorded; a user's own file is left alone."""
         self._delete(files_of(result))
+
+    def take_out(self, keys: Iterable[str]) -> list[str]:
+        """Delete all that was made of videos, and remember that they are not wanted; a user's own files are left alone.
+
+        Returns:
+            The files that are gone, relative to the root.
+
+        Raises:
+            ValueError: If the root does not know a key; then nothing is taken out.
+        """
+        keys = list(keys)
+        known = {video.key for video in self.videos()}
+        if unknown := [key for key in keys if key not in known]:
+            raise ValueError(f"keys: {', '.join(unknown[:5])}: not known in {self.root}; wnv-data report shows keys")
+        gone: list[str] = []
+        for key in keys:
+            with self._transaction():
+                rows = [row for row in self.rows(key=key) if row.result or row.stage == "fetch"]
+                files = {file for row in rows for file in files_of(row.result) if not Path(file).is_absolute()}
+                self._delete(files)
+                gone += sorted(files)
+                for stage, item in [(row.stage, row.item) for row in self.rows(key=key) if row.stage != "fetch"]:
+                    self._forget(stage, item)
+                self._connection.execute(
+                    "UPDATE items SET state = 'refused', reason = ?, message = 'taken out by order', versions = '{}', "
+                    "result = '{}', updated = ? WHERE stage = 'fetch' AND item = ?",
+                    (TAKEN_OUT, time.time(), key),
+                )
+        return gone
 
     def requeue(self, items: Iterable[tuple[StageName, str]], *, reason: str, anew: bool = False) -> None:
         """Send items back to `pending`; `anew` if what is made from them has to be made anew as well."""
@@ -248,17 +287,28 @@ class Ledger:
     def requeue_missing(self) -> dict[StageName, int]:
         """Send items back to `pending` that are `done` while a file they made is gone (or empty).
 
-        A fetched video that is gone is missed only until its clips are cut: after that it may be deleted to save space.
+        A fetched video is missed only until its clips are cut, and a clip only until its scene is packed or refused:
+        after that they may be deleted to save space.
 
         Returns:
             How many, by stage; stages without any are left out.
         """
-        cut = {item for stage, item, _, state, _ in self.standing() if stage == "clip" and state in ("done", "refused")}
-        missing = [
-            (row.stage, row.item)
-            for row in self.rows(state="done")
-            if not (row.stage == "fetch" and row.item in cut) and not self._has_files(row)
-        ]
+        states = {(stage, item): (state, key) for stage, item, key, state, _ in self.standing()}
+        missing: list[tuple[StageName, str]] = []
+        for stage in reversed(STAGES):
+            through = {item for (name, item), (state, _) in states.items() if name == "pack" and state in _SETTLED}
+            through |= {item for (name, item), (state, _) in states.items() if name == "pose" and state == "refused"}
+            wanting = {key for (name, item), (_, key) in states.items() if name == "pose" and item not in through}
+            for row in self.rows(stage, state="done"):
+                spent = {
+                    "fetch": states.get(("clip", row.item), ("", ""))[0] in _SETTLED,
+                    "clip": row.item not in wanting,
+                    "pose": row.item in through,
+                    "pack": False,
+                }[stage]
+                if not spent and not self._has_files(row):
+                    missing.append((stage, row.item))
+                    states[stage, row.item] = ("pending", row.key)
         self.requeue(missing, reason="missing")
         return {stage: n for stage in STAGES if (n := sum(found == stage for found, _ in missing))}
 
@@ -292,9 +342,10 @@ class Ledger:
 
     def num_other_versions(self, stage: StageName, versions: Mapping[str, str]) -> int:
         """How many items of a stage were done with other settings or tools than these."""
-        return self._connection.execute(
-            "SELECT count(*) FROM items WHERE stage = ? AND state = 'done' AND versions != ?", (stage, dump(versions))
-        ).fetchone()[0]
+        rows = self._connection.execute(
+            "SELECT versions, count(*) FROM items WHERE stage = ? AND state = 'done' GROUP BY versions", (stage,)
+        )
+        return sum(number for text, number in rows if _differ(json.loads(text), versions))
 
     def pending(self, stage: StageName) -> list[str]:
         """Items of a stage that are to be done, in the order of their videos."""
@@ -311,7 +362,12 @@ class Ledger:
         return counts
 
     def rows(
-        self, stage: StageName | None = None, *, state: State | None = None, form: str | None = None
+        self,
+        stage: StageName | None = None,
+        *,
+        state: State | None = None,
+        form: str | None = None,
+        key: str | None = None,
     ) -> Iterator[Row]:
         """Items of a stage, or of all, in the order of the videos.
 
@@ -319,11 +375,13 @@ class Ledger:
             stage: Which stage; None for all.
             state: Only those that stand so.
             form: Only those of videos with such keys: `b23` for `b23:...`.
+            key: Only those of this video.
         """
         rows = self._connection.execute(
             f"SELECT {_ROW} FROM items LEFT JOIN videos ON videos.key = items.key WHERE (?1 IS NULL OR stage = ?1) "
-            "AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR items.key GLOB ?3 || ':*') ORDER BY position, item",
-            (stage, state, form),
+            "AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR items.key GLOB ?3 || ':*') "
+            "AND (?4 IS NULL OR items.key = ?4) ORDER BY position, item",
+            (stage, state, form, key),
         )
         for row in rows:
             yield _to_row(row)
@@ -400,6 +458,11 @@ class Ledger:
             path = self.root / file
             if not Path(file).is_absolute() and path.resolve().is_relative_to(self.root.resolve()):
                 path.unlink(missing_ok=True)
+
+
+def _differ(then: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    a, b = ({name: value for name, value in side.items() if not name.startswith(TOOL)} for side in (then, now))
+    return a != b
 
 
 def _is_there(path: Path) -> bool:

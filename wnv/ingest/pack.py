@@ -1,9 +1,10 @@
 """Stage `pack`: a posed clip becomes a scene file."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 from wnv.scenes.clip_images import ClipImages
 from wnv.scenes.images import ImageFormat
 from wnv.scenes.importers.images import fit_size, shrink_image
-from wnv.scenes.schema import SceneError, SceneInfo
+from wnv.scenes.schema import INDEX_FILE, SceneError, SceneInfo, SceneKind
 from wnv.scenes.video import Decoder
 from wnv.scenes.write import write_scene
 
@@ -137,8 +138,13 @@ class PackStage:
                 yield image if keeps_size else shrink_image(image, width=info.width, height=info.height)
 
 
-def index_scenes(root: Path) -> dict[str, int]:
+def index_scenes(root: Path, *, changed: bool = True) -> dict[str, int]:
     """Index every folder of scene files under an output root anew.
+
+    Args:
+        root: The output root.
+        changed: Whether scenes may have been written or removed. If not, an index that names the files that are there
+            is left as it is; it is missing or behind where the run before was killed.
 
     Returns:
         Folder, relative to the root -> how many scenes it has.
@@ -146,14 +152,23 @@ def index_scenes(root: Path) -> dict[str, int]:
     Raises:
         SceneError: If a scene is refused; names it and why.
     """
-    from wnv.scenes.index import INDEX_FILE, build_index  # brings torch, which no worker needs
-
     counts: dict[str, int] = {}
-    for kind in ("static", "dynamic"):
+    for kind in get_args(SceneKind):
         for split in SPLITS:
             folder = scene_folder(kind=kind, split=split)
-            if any((root / folder).glob("*.zip")):
-                counts[folder] = len(build_index(root / folder))
-            else:
-                (root / folder / INDEX_FILE).unlink(missing_ok=True)  # of scenes that were taken back
+            scenes = {path.name for path in (root / folder).glob("*.zip")}
+            index = root / folder / INDEX_FILE
+            if not scenes:
+                index.unlink(missing_ok=True)  # of scenes that were taken back
+                continue
+            if changed or _indexed(index) != scenes:
+                from wnv.scenes.index import build_index  # brings torch, which no worker needs
+
+                build_index(root / folder)
+            counts[folder] = len(scenes)
     return counts
+
+
+def _indexed(index: Path) -> set[str]:
+    lines = index.read_text(encoding="utf-8").splitlines() if index.is_file() else []
+    return {json.loads(line)["file"] for line in lines}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wnv.ingest.ledger import Ledger
+from wnv.ingest.ledger import TAKEN_OUT, Ledger
 from wnv.ingest.tasks import StageName
 
 _log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ class Selection:
         start: First position in the order of the manifests, counted from 0.
         end: Position after the last one; None for the end.
         limit: At most so many videos that there is something to do for.
-        retry: Items to try again: `none`, those that `failed`, `all` (also those that were refused), or a list of
-            reason codes.
+        retry: Items to try again: `none`, those that `failed`, `all` (also those that were refused, but not what was
+            taken out), or a list of reason codes.
         redo: Stages whose items are made anew though they are done, and with them what comes of them.
     """
 
@@ -82,7 +82,7 @@ class Selection:
 
     def _retries(self, state: str, reason: str) -> bool:
         if isinstance(self.retry, str):
-            return self.retry == "all" or (self.retry == "failed" and state == "failed")
+            return (self.retry == "all" and reason != TAKEN_OUT) or (self.retry == "failed" and state == "failed")
         return reason in self.retry
 
     def _wanted(self, ledger: Ledger) -> set[str]:

@@ -17,6 +17,9 @@ State = Literal["pending", "running", "done", "failed", "refused"]
 
 STATES: tuple[State, ...] = ("pending", "running", "done", "failed", "refused")
 
+TOOL = "tool "
+"""Begins the names of versions that are told but make no difference: a newer one is no reason to do an item again."""
+
 # What is wrong with the disk or the folder, not with the item: the run has to stop, and the item stays pending.
 _ROOT_ERRORS = {errno.ENOSPC: "no_space", errno.EDQUOT: "no_space", errno.EROFS: "read_only", errno.EACCES: "denied"}
 
@@ -74,7 +77,7 @@ class Stage(Protocol):
         ...
 
     def versions(self) -> dict[str, str]:
-        """Settings and tool versions that the outputs depend on, for the ledger."""
+        """Settings and tool versions that the outputs depend on, for the ledger; see `TOOL`."""
         ...
 
 
@@ -100,7 +103,8 @@ def run_task(stage: Stage, task: Task) -> Outcome:
         outcome = Outcome(state="failed", reason="out_of_memory", message="the worker ran out of memory")
     except OSError as error:
         if error.errno in _ROOT_ERRORS:
-            outcome = Outcome(state="pending", reason=_ROOT_ERRORS[error.errno], message=f"{task.root}: {error}")
+            where = "" if error.filename else f"{task.root}: "  # it may also be the folder for temporary files
+            outcome = Outcome(state="pending", reason=_ROOT_ERRORS[error.errno], message=f"{where}{error}")
         else:
             outcome = _unexpected(error)
     except Exception as error:

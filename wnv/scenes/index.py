@@ -12,11 +12,9 @@ import fsspec
 from wnv.scenes.archive import is_url
 from wnv.scenes.atomic import atomic_file
 from wnv.scenes.read import open_scene
-from wnv.scenes.schema import SceneError, SceneInfo, SceneKind, check_member_name
+from wnv.scenes.schema import INDEX_FILE, SceneError, SceneInfo, SceneKind, check_member_name
 
 logger = logging.getLogger(__name__)
-
-INDEX_FILE = "index.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from wnv.scenes.archive import is_url
 from wnv.scenes.frame_source import FrameSource
-from wnv.scenes.index import INDEX_FILE, find_scenes, read_index
+from wnv.scenes.index import find_scenes, read_index
 from wnv.scenes.posed_clip import POSES_SUFFIX, VIDEO_SUFFIX, read_poses
 from wnv.scenes.read import open_scene
 from wnv.scenes.read_clip import open_clip
+from wnv.scenes.schema import INDEX_FILE
 from wnv.scenes.video import Decoder
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 SCHEMA_VERSION = 1
 SCENE_JSON = "scene.json"
 FRAMES_FOLDER = "frames"
+INDEX_FILE = "index.jsonl"
 
 SceneKind = Literal["static", "dynamic"]
 

@@ -28,7 +28,16 @@ def test_private_addresses() -> None:
     anywhere.check_host("http", "example.com")
     anywhere.check_host("http", "93.184.216.34")
     private = ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
-    private += ["[::1]", "[fe80::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[2002:7f00:1::]", "224.0.0.1", "localhost"]
+    private += [
+        "[::1]",
+        "[fe80::1]",
+        "[fd00::1]",
+        "[::ffff:127.0.0.1]",
+        "[2002:7f00:1::]",
+        "[64:ff9b::7f00:1]",
+        "224.0.0.1",
+        "localhost",
+    ]
     for host in private:
         with pytest.raises(ForbiddenAddressError, match="not a public address"):
             anywhere.check_host("http", host)

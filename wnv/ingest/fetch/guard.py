@@ -24,6 +24,9 @@ BILIBILI_HOSTS = (
 
 ANY_HOST = "*"
 
+# Addresses that a translator turns into the IPv4 address of their last four bytes (RFC 6052).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 class ForbiddenAddressError(RequestError):
     """A request to a place that the settings do not allow; it was not sent."""
@@ -75,14 +78,17 @@ class AddressGuard:
         found = [(str(entry[4][0]), port) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         for name, _ in found:
             address = _address(name.partition("%")[0])  # without the zone of a link-local address
-            if address is not None:
-                self._check_address(host, address)
+            if address is None:
+                raise ForbiddenAddressError(f"host '{host}' is at {name!r}, which is no address that can be checked")
+            self._check_address(host, address)
         return list(dict.fromkeys(found))
 
     def _check_address(self, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
         if self._allow_private:
             return
         forms = [address, getattr(address, "ipv4_mapped", None), getattr(address, "sixtofour", None)]
+        if address in _NAT64:
+            forms.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         for form in forms:
             if form is not None and (not form.is_global or form.is_multicast):
                 raise ForbiddenAddressError(

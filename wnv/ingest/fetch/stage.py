@@ -40,7 +40,7 @@ from wnv.ingest.gate import site_of
 from wnv.ingest.layout import VIDEOS_FOLDER, video_file
 from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.times import settle_segments
-from wnv.ingest.tasks import Outcome, StageError, StageName, Task
+from wnv.ingest.tasks import TOOL, Outcome, StageError, StageName, Task
 from wnv.scenes.atomic import atomic_folder
 from wnv.scenes.schema import safe_id
 
@@ -151,8 +151,8 @@ class FetchStage:
     def versions(self) -> dict[str, str]:
         """What the parts depend on."""
         return {
-            "yt-dlp": version("yt-dlp"),
-            "av": version("av"),
+            f"{TOOL}yt-dlp": version("yt-dlp"),
+            f"{TOOL}av": version("av"),
             "format": self._format,
             "max_height": str(self._max_height),
             "margin_s": str(self._margin_s),

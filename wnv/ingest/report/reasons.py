@@ -39,6 +39,7 @@ _REASONS: dict[str, tuple[str, str]] = {
         "The address is not http(s) at an allowed host, so it was not touched.",
         "If you trust the host: `fetch.hosts=[...]` `retry={code}`.",
     ),
+    "taken_out": ("Somebody did not want it here: `wnv-data forget`.", "To take it in again: `retry={code}`."),
     "duplicate": (
         "The same video is here under another name; one of the two is a short link.",
         "Its message says how to have the segments of both.",
