@@ -293,7 +293,7 @@ def _tricky_lines() -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_tricks_with_paths(form: str, tmp_path: Path) -> None:
-    place = tmp_path / "inside" / "work"
+    place = tmp_path / "inside" / "place"
     (place / "videos").mkdir(parents=True)
     (place / "videos" / "link").symlink_to("/etc")
     write_video(place / "videos" / "good.mp4", moving(16), fps=10)
@@ -311,7 +311,7 @@ def test_tricks_with_paths(form: str, tmp_path: Path) -> None:
     assert set(found.values()) <= {"fetch refused forbidden_address", "fetch refused gone"}, found
     assert len(assert_sound(place / "root")) == 1
     assert leftovers(place / "root") == []
-    after = {path for path in _everything(tmp_path) if not path.startswith("inside/work/root")}
+    after = {path for path in _everything(tmp_path) if not path.startswith("inside/place/root")}
     assert after == before
     assert b"root:x:0" not in b"".join(path.read_bytes() for path in (place / "root").rglob("*") if path.is_file())
     wnv_data("report", "root=root", cwd=place)

@@ -27,10 +27,9 @@ def test_private_addresses() -> None:
     anywhere = AddressGuard(hosts=["*"])
     anywhere.check_host("http", "example.com")
     anywhere.check_host("http", "93.184.216.34")
-    private = ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"]
+    private = ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0"]
     private += [
         "[::1]",
-        "[fe80::1]",
         "[fd00::1]",
         "[::ffff:127.0.0.1]",
         "[2002:7f00:1::]",
@@ -42,6 +41,9 @@ def test_private_addresses() -> None:
         with pytest.raises(ForbiddenAddressError, match="not a public address"):
             anywhere.check_host("http", host)
         AddressGuard(hosts=["*"], allow_private=True).check_host("http", host)
+    for host in ("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"):
+        with pytest.raises(ForbiddenAddressError, match="link-local"):
+            AddressGuard(hosts=["*"], allow_private=True).check_host("http", host)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0x7f.1", "2130706433", "10.0.0.5"])

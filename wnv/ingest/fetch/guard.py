@@ -37,7 +37,8 @@ class AddressGuard:
 
     Args:
         hosts: Names that are allowed, each with its subdomains; `*` allows any public host.
-        allow_private: Whether addresses that are not public (loopback, link-local, private ranges) are allowed.
+        allow_private: Whether addresses that are not public (loopback, private ranges) are allowed. Link-local ones never
+            are: there, clouds tell their machines secrets.
     """
 
     def __init__(self, *, hosts: Sequence[str], allow_private: bool = False) -> None:
@@ -84,13 +85,13 @@ class AddressGuard:
         return list(dict.fromkeys(found))
 
     def _check_address(self, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-        if self._allow_private:
-            return
         forms = [address, getattr(address, "ipv4_mapped", None), getattr(address, "sixtofour", None)]
         if address in _NAT64:
             forms.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        for form in forms:
-            if form is not None and (not form.is_global or form.is_multicast):
+        for form in (form for form in forms if form is not None):
+            if form.is_link_local:
+                raise ForbiddenAddressError(f"host '{host}' is at {address}, a link-local address, which no video is at")
+            if not self._allow_private and (not form.is_global or form.is_multicast):
                 raise ForbiddenAddressError(
                     f"host '{host}' is at {address}, which is not a public address; set fetch.allow_private=true if "
                     "it is meant"
