@@ -37,8 +37,8 @@ class AddressGuard:
 
     Args:
         hosts: Names that are allowed, each with its subdomains; `*` allows any public host.
-        allow_private: Whether addresses that are not public (loopback, private ranges) are allowed. Link-local ones never
-            are: there, clouds tell their machines secrets.
+        allow_private: Whether addresses that are not public (loopback, private ranges) are allowed. Link-local ones
+            never are: there, clouds tell their machines secrets.
     """
 
     def __init__(self, *, hosts: Sequence[str], allow_private: bool = False) -> None:
@@ -90,7 +90,7 @@ class AddressGuard:
             forms.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         for form in (form for form in forms if form is not None):
             if form.is_link_local:
-                raise ForbiddenAddressError(f"host '{host}' is at {address}, a link-local address, which no video is at")
+                raise ForbiddenAddressError(f"host '{host}' is at {address}, which is link-local: no video is there")
             if not self._allow_private and (not form.is_global or form.is_multicast):
                 raise ForbiddenAddressError(
                     f"host '{host}' is at {address}, which is not a public address; set fetch.allow_private=true if "
