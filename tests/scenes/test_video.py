@@ -106,6 +106,10 @@ def test_broken_files_are_named(damage: Callable, tmp_path: Path, decoder: str) 
         open_video(damage(lambda data: b""), decoder=decoder)
     with pytest.raises(SceneError, match=r"damaged\.mp4 is damaged or no video"):
         open_video(damage(lambda data: b"no video" * 100), decoder=decoder)
+    with pytest.raises(SceneError, match=r"damaged\.mp4 is damaged or no video"):
+        open_video(
+            damage(lambda data: b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"), decoder=decoder
+        )
 
     def overwritten(data: bytes) -> bytes:
         start = data.index(b"mdat") + 4

@@ -90,4 +90,4 @@ def index_scenes(cfg: DictConfig) -> None:
     print(f"{folder / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
 
 
-export_scenes = hydra_main(config_name="export", prog="wnv-data export")(export.export_scenes)
+export_scenes = hydra_main(config_name="data_export", prog="wnv-data export")(export.export_scenes)

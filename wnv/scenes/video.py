@@ -24,6 +24,8 @@ Decoder = Literal["auto", "decord", "pyav"]
 _MAX_RATE_DENOMINATOR = 1001
 # A clip has a key frame every 12 frames: beyond that, going to the next one is less work than decoding up to it.
 _MAX_DECODED_TO_SKIP = 12
+# The type of the first box of an MP4 file.
+_MP4 = b"ftyp"
 
 
 @runtime_checkable
@@ -80,6 +82,10 @@ def open_video(path: Path, *, decoder: Decoder = "auto") -> VideoReader:
         raise FileNotFoundError(f"there is no clip {path}; run the clip stage again, or check the path")
     if path.stat().st_size == 0:
         raise SceneError(f"clip {path} is an empty file; run the clip stage again")
+    with open(path, "rb") as file:
+        if file.read(8)[4:] != _MP4:
+            # FFmpeg would go by the content alone, and playlists lead it to other files and hosts.
+            raise SceneError(f"clip {path} is damaged or no video: an MP4 file is needed; run the clip stage again")
     if decoder == "auto":
         decoder = "decord" if importlib.util.find_spec("decord") is not None else "pyav"
     return _DecordReader(path) if decoder == "decord" else _PyavReader(path)

@@ -18,7 +18,7 @@ CONF = Path(__file__).parents[3] / "conf" / "ingest"
 CODES = """gone geo login premium preview risk_control transient unsupported forbidden_address wrong_length too_large
 corrupt empty_file too_short too_dark no_parallax few_frames no_video few_registered reprojection low_parallax focal
 jump no_model timeout crashed out_of_memory error no_space read_only denied redo retry changed
-missing missing_file node_lost interrupted duplicate frozen not_fetched""".split()
+missing missing_file node_lost interrupted duplicate frozen not_fetched taken_out surplus""".split()
 
 
 def row(number: int, **changes: Any) -> Row:
@@ -67,6 +67,14 @@ def test_every_reason_has_words() -> None:
             assert "retry=" not in way_out or f"retry=[{code}]" in way_out
     assert unknown[1] == "Try again: `retry=[brand_new]`."
     assert explain("fetch", "corrupt") != explain("clip", "corrupt")
+
+
+def test_no_reason_that_a_stage_raises_is_forgotten() -> None:
+    raised = set()
+    for file in (Path(__file__).parents[3] / "wnv" / "ingest").rglob("*.py"):
+        raised |= set(re.findall(r'StageError\(\s*"(?:refused|failed)",\s*"(\w+)"', file.read_text()))
+    assert len(raised) > 8
+    assert raised <= set(CODES)
 
 
 def test_the_settings_that_are_named_exist() -> None:

@@ -20,6 +20,8 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 
 _stages: dict[bytes, Stage] = {}
 
+_log = logging.getLogger(__name__)
+
 
 class RayExecutor:
     """Workers of a Ray cluster; an extra (`pip install 'wnv[ray]'`).
@@ -150,6 +152,12 @@ class RayExecutor:
                     has = node["Resources"]
                     by_cpu = has.get("CPU", 0) / self.cpus_per_task
                     size += int(min(by_cpu, has.get("memory", 0) / self.memory_per_worker))
+            if size == 0 and asked < 0:
+                _log.warning(
+                    "no node of the Ray cluster has %g CPUs and %.1f GB for a task: tasks wait for one that has; lower "
+                    "executor.cpus_per_task or executor.memory_per_worker_gb if none will come",
+                    *(self.cpus_per_task, self.memory_per_worker / 1e9),
+                )
             self._size = max(1, size), time.monotonic()
         return self._size[0]
 

@@ -4,27 +4,18 @@ It is a new interpreter: a fork of a process with threads may hang, and multipro
 script again in each worker.
 """
 
-import ctypes
 import logging
 import os
 import pickle
 import queue
 import signal
-import sys
 import threading
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
+from wnv.ingest.parent import die_with_parent
 from wnv.ingest.tasks import Stage, run_task
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Have this process sent SIGTERM when the one that started it ends, however it ends (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main(descriptor: int) -> None:
@@ -38,7 +29,7 @@ def main(descriptor: int) -> None:
         raise SystemExit(128 + number)  # half-written files are cleared away on the way out
 
     signal.signal(signal.SIGTERM, leave)
-    die_with_parent()
+    die_with_parent(signal.SIGTERM)
     connection = Connection(descriptor)
     sending = threading.Lock()
     logging.getLogger().addHandler(_Forward(connection, sending))

@@ -1,6 +1,5 @@
 """A function called in a process of its own, with a limit of time and of memory: what may crash takes nothing along."""
 
-import ctypes
 import os
 import pickle
 import resource
@@ -11,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wnv.ingest.parent import die_with_parent
 from wnv.ingest.tasks import StageError
 
 Result = TypeVar("Result")
 
-_PR_SET_PDEATHSIG = 1
 _LOG_TAIL_BYTES = 65536
 _MESSAGE_LENGTH = 400
 # How C++ and the kernel put it when memory ran out where Python cannot see it.
@@ -107,8 +106,7 @@ def log_tail(log: Path) -> str:
 
 
 def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it was gone before the call above
 
