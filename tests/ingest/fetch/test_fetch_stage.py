@@ -400,7 +400,7 @@ def test_leftovers_of_a_killed_try_go(
 def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = pickle.loads(pickle.dumps(FetchStage()))
     assert stage.name == "fetch"
-    assert "yt-dlp" in stage.versions()
+    assert "tool yt-dlp" in stage.versions()
     with pytest.raises(FileNotFoundError, match="cookies"):
         FetchStage(cookies=tmp_path / "none.txt")
     (tmp_path / "bad.txt").write_text("{'SESSDATA': 1}")
