@@ -159,8 +159,7 @@ def test_help_shows_an_example_of_each_stage(wnv_data) -> None:
 def test_help_of_a_stage(wnv_data, tmp_path: Path, stage: str) -> None:
     code, out, _ = wnv_data(stage, "--help")
     assert code == 0
-    command = "wnv-export" if stage == "export" else f"wnv-data {stage}"
-    assert out.startswith(f"{command}: ")
-    assert f"\n{command} " in out
+    assert out.startswith(f"wnv-data {stage}: ")
+    assert f"\nwnv-data {stage} " in out
     assert ": ???" in out
     assert os.listdir(tmp_path) == []
