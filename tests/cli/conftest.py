@@ -1,15 +1,41 @@
-"""What commands leave behind in a process: Hydra's log handlers write to a stream that is closed when a test ends."""
+"""Commands in this process: how `wnv-data` is run, and what commands leave behind."""
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+from wnv.cli import data
 
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
+    """Hydra's log handlers write to a stream that is closed when a test ends."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def wnv_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs `wnv-data` in `tmp_path`: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wnv-data", *arguments])
+        code = 0
+        try:
+            data.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

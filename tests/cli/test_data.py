@@ -4,7 +4,6 @@ import inspect
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,25 +31,6 @@ def capture(tmp_path: Path) -> Path:
     content = {"fl_x": 20.0, "fl_y": 20.0, "cx": 12.0, "cy": 8.0, "w": 24, "h": 16, "frames": frames}
     (root / "transforms.json").write_text(json.dumps(content))
     return root
-
-
-@pytest.fixture
-def wnv_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Runs the command in `tmp_path`: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-data", *arguments])
-        code = 0
-        try:
-            data.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_import_verify_index(wnv_data, capture: Path, tmp_path: Path) -> None:

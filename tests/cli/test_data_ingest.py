@@ -4,7 +4,6 @@ import importlib
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from wnv.cli import data, data_ingest
+from wnv.cli import data_ingest
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.line import ManifestLine
@@ -27,28 +26,13 @@ LIST = "序号,URL,视频标题\r\n1,https://www.bilibili.com/video/BV1Knp5YJ4st
 CLOSED = "http://127.0.0.1:1"
 
 
-@pytest.fixture
-def wnv_data(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in `tmp_path`, which has a list, an empty folder and a video: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def sources(tmp_path: Path) -> None:
+    """Two lists, an empty folder and what calls itself a video."""
     (tmp_path / "walk.csv").write_text(LIST, encoding="utf-8")
     (tmp_path / "list.csv").write_text(LIST, encoding="utf-8")
     (tmp_path / "nothing").mkdir()
     (tmp_path / "film.mp4").write_bytes(b"no film")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-data", *arguments])
-        code = 0
-        try:
-            data.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ clips promise the same frames from both.
 """
 
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -91,7 +92,7 @@ def open_video(path: Path, *, decoder: Decoder = "auto") -> VideoReader:
     return _DecordReader(path) if decoder == "decord" else _PyavReader(path)
 
 
-class _Reader:
+class _Reader(ABC):
     """What both readers share: the file's name in errors, the check of indices, the context manager."""
 
     num_frames: int
@@ -111,8 +112,8 @@ class _Reader:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def _check_header(self) -> None:
         if self.num_frames < 1 or self.fps <= 0:
