@@ -1,18 +1,34 @@
+import logging
+
 import pytest
 import torch
 
-from wnv.device import resolve_device
+from wnv.device import device_title, memory_stats, resolve_device
 
 
 def test_the_cpu_is_always_there():
     assert resolve_device("cpu") == torch.device("cpu")
 
 
-def test_auto_is_the_best_device_of_the_machine():
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    if not torch.cuda.is_available() and hasattr(torch, "npu"):
-        expected = "npu"
-    assert resolve_device("auto").type == expected
+def test_auto_is_the_best_device_of_the_machine_and_says_which(caplog):
+    expected = "npu" if hasattr(torch, "npu") else "cuda" if torch.cuda.is_available() else "cpu"
+    with caplog.at_level(logging.INFO):
+        assert resolve_device("auto").type == expected
+    assert f"device=auto: {expected}" in caplog.text
+
+
+@pytest.mark.skipif(hasattr(torch, "npu"), reason="there is an NPU")
+def test_an_accelerator_library_that_does_not_load_is_no_npu(monkeypatch, tmp_path):
+    (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert resolve_device("auto").type != "npu"
+    with pytest.raises(ValueError, match=r"does not load \(libhccl.so: cannot open.*\); set device=cpu"):
+        resolve_device("npu")
+
+
+def test_a_cpu_has_no_title_and_counts_no_memory():
+    assert device_title(torch.device("cpu")) is None
+    assert memory_stats(torch.device("cpu")) == {}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -1,17 +1,25 @@
-"""From a device's name to the device. The only file that names torch_npu."""
+"""From a device's name to the device, and what differs between devices. The only file that names torch_npu."""
 
+import importlib
 import importlib.util
+import logging
+import types
 
 import torch
 
+log = logging.getLogger(__name__)
+
 NAMES = ("auto", "cpu", "cuda", "npu")
+# The variable by which a process is shown some of a machine's devices only.
+VISIBLE_DEVICES = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES"}
 
 
 def resolve_device(name: str) -> torch.device:
     """The device of that name on this machine.
 
     Args:
-        name: `cpu`, `cuda` (NVIDIA), `npu` (Ascend), or `auto`: the first of cuda and npu that is there, else the CPU.
+        name: `cpu`, `cuda` (NVIDIA), `npu` (Ascend), or `auto`: the first of npu and cuda that is there, else the CPU;
+            which one it is, is logged.
 
     Raises:
         ValueError: If there is no such name, or no such device on this machine.
@@ -19,20 +27,43 @@ def resolve_device(name: str) -> torch.device:
     if name not in NAMES:
         raise ValueError(f"device must be one of {', '.join(NAMES)}, got {name!r}")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "npu" if _is_npu_available() else "cpu"
-    elif name == "cuda" and not torch.cuda.is_available():
+        found = "npu" if _why_no_npu() is None else "cuda" if torch.cuda.is_available() else "cpu"
+        log.info("device=auto: %s", found)
+        return torch.device(found)
+    if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: torch finds no CUDA device here; set device=cpu, or device=auto")
-    elif name == "npu" and not _is_npu_available():
-        raise ValueError(
-            "device=npu: torch_npu finds no Ascend NPU here, or is not installed (pip install 'wnv[npu]'); "
-            "set device=cpu, or device=auto"
-        )
+    if name == "npu" and (reason := _why_no_npu()) is not None:
+        raise ValueError(f"device=npu: {reason}; set device=cpu, or device=auto")
     return torch.device(name)
 
 
-def _is_npu_available() -> bool:
-    if importlib.util.find_spec("torch_npu") is None:
-        return False
-    import torch_npu  # noqa: F401  (its import gives torch the npu device)
+def device_module(device: torch.device) -> types.ModuleType:
+    """What torch has for devices of that type: `torch.cpu`, `torch.cuda` or `torch.npu`, of one interface."""
+    return getattr(torch, device.type)
 
-    return torch.npu.is_available()
+
+def device_title(device: torch.device) -> str | None:
+    """The name of an accelerator as its driver tells it; None for the CPU."""
+    return None if device.type == "cpu" else device_module(device).get_device_name(device)
+
+
+def memory_stats(device: torch.device) -> dict[str, int]:
+    """What the device's allocator counts, by torch's names (`allocated_bytes.all.peak`, ...); nothing on a CPU."""
+    return {} if device.type == "cpu" else dict(device_module(device).memory_stats(device))
+
+
+def _why_no_npu() -> str | None:
+    """Why there is no Ascend NPU for torch; None where there is one. Importing torch_npu gives torch the device."""
+    if importlib.util.find_spec("torch_npu") is None:
+        return "torch_npu finds no Ascend NPU here, or is not installed (pip install 'wnv[npu]')"
+    try:
+        importlib.import_module("torch_npu")
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+    ) as error:  # without CANN its libraries are missing; beside CUDA it refuses
+        return f"torch_npu is installed and does not load ({error})"
+    if not torch.npu.is_available():
+        return f"torch_npu finds no Ascend NPU here (check npu-smi info, and {VISIBLE_DEVICES['npu']})"
+    return None

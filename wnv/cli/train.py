@@ -12,6 +12,8 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -21,6 +23,8 @@ from wnv.evaluation.provenance import provenance
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.training.checkpoint import LAST, AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
+from wnv.training.precision import make_precision
+from wnv.training.strategies import settle_strategy
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +33,6 @@ STARTS_FILE = "starts.jsonl"
 # What is read of the configuration, by this module or by its interpolations.
 _READ = {"data", "model", "loss", "optim", "paths", "trainer", "callbacks", "logger", "module"}
 _READ |= {"name", "seed", "run_dir", "resume", "init_from", "optimized_metric"}
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # Settings in which a resumed run may differ from what it was without being another run.
 _FREE_SETTINGS = ("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.")
 
@@ -73,7 +76,7 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     _quiet_lightning()
     if unread := sorted(cfg.keys() - _READ):
         log.warning("not read by wnv-train: %s", ", ".join(unread))
-    _choose_device(cfg)
+    precision, strategy = _choose_device(cfg)
     checkpoint = _find_resumed(cfg, run_dir=run_dir, is_run_dir_given=is_run_dir_given)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
@@ -89,7 +92,9 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
         cfg.trainer,
         callbacks=[_StartRecord(cfg, run_dir=run_dir, checkpoint=checkpoint), *_instantiate_each(cfg.callbacks)],
         logger=_instantiate_each(cfg.logger),
-        plugins=[*_instantiate_each(cfg.trainer.get("plugins")), AtomicCheckpointIO()],
+        plugins=[*_instantiate_each(cfg.trainer.get("plugins")), AtomicCheckpointIO(), precision],
+        precision=None,
+        strategy=strategy,
         _convert_="all",
     )
     _check_processes(trainer, is_sweep=is_sweep, is_run_dir_given=is_run_dir_given)
@@ -141,17 +146,18 @@ def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> 
     return resolve_checkpoint(run_dir)
 
 
-def _choose_device(cfg: DictConfig) -> None:
-    """Settle what `auto` means, before Lightning does: it would pass over devices that it does not know."""
+def _choose_device(cfg: DictConfig) -> tuple[Precision, str | Strategy]:
+    """Settle what `auto` means, and make for the device what Lightning would make for those that it knows only."""
     device = resolve_device(cfg.trainer.accelerator)
-    if str(cfg.trainer.precision) not in _PRECISIONS:
-        raise ValueError(
-            f"trainer.precision must be one of {', '.join(_PRECISIONS)}, because cameras stay in float32 whatever the "
-            f"matrix products do, got {cfg.trainer.precision}; set precision=fp32, precision=bf16 or precision=fp16"
-        )
-    if device.type == "cpu" and cfg.trainer.precision == "16-mixed":
-        raise ValueError("precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda")
+    precision = make_precision(str(cfg.trainer.precision), device)
     cfg.trainer.accelerator = device.type
+    strategy = cfg.trainer.strategy
+    if isinstance(strategy, DictConfig):
+        strategy = instantiate(strategy, _convert_="all")
+    devices = cfg.trainer.devices
+    if isinstance(devices, ListConfig):
+        devices = list(devices)
+    return precision, settle_strategy(strategy, device=device, devices=devices, num_nodes=cfg.trainer.num_nodes)
 
 
 def _check_processes(trainer: L.Trainer, *, is_sweep: bool, is_run_dir_given: bool) -> None:

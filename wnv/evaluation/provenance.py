@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import wnv
+from wnv.device import device_title
 
 
 def provenance(device: torch.device) -> dict[str, str | None]:
@@ -51,8 +52,6 @@ def _git_commit() -> str | None:
 
 
 def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device.type}: {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
         return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"
-    return device.type
+    return f"{device.type}: {device_title(device)}"

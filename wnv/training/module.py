@@ -15,6 +15,7 @@ from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
 from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
+from wnv.training.precision import low_dtype
 from wnv.training.strategies import reshard_model, shard_model
 from wnv.types import Batch
 
@@ -100,7 +101,8 @@ class ViewSynthesisModule(L.LightningModule):
             return
         self._is_configured = True
         if self.device_mesh is not None:
-            shard_model(self.model, self.device_mesh["data_parallel"])
+            dtype = low_dtype(self.trainer.precision_plugin)
+            shard_model(self.model, self.device_mesh["data_parallel"], dtype=dtype)
         if self.compile_model:
             self.model.compile()
 

@@ -1,12 +1,13 @@
-"""Sharded training: PyTorch's FSDP2, on the CPU (gloo) as on an accelerator."""
+"""How several processes share a training, on every device: data parallel, and sharded by PyTorch's FSDP2."""
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -14,11 +15,82 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from wnv.device import device_module
 from wnv.models.konet import KoNet
+from wnv.training.accelerator import NPUAccelerator
+
+
+def settle_strategy(
+    strategy: str | Strategy, *, device: torch.device, devices: int | str | list[int], num_nodes: int
+) -> str | Strategy:
+    """The strategy to hand to the trainer; other than the one given only on an NPU.
+
+    Of `auto`, and of a strategy's name, Lightning makes one that leaves an NPU for the CPU, or calls for CUDA on it.
+
+    Args:
+        strategy: As the trainer takes it.
+        device: Where the network is trained.
+        devices: Devices of each machine, as the trainer takes them.
+        num_nodes: Number of machines.
+
+    Raises:
+        ValueError: If the strategy is one of Lightning's own, or there are no such devices.
+    """
+    if device.type != "npu":
+        return strategy
+    if strategy == "auto":
+        indices = NPUAccelerator.parse_devices(devices)
+        if len(indices) == 1 and num_nodes == 1:
+            return SingleDeviceStrategy(device=torch.device("npu", indices[0]))
+        return DataParallelStrategy()
+    if isinstance(strategy, str) or type(strategy) is DDPStrategy:
+        given = strategy if isinstance(strategy, str) else type(strategy).__name__
+        raise ValueError(
+            f"trainer.strategy is Lightning's own {given}, which does not run on an NPU; set strategy=auto, "
+            "strategy=ddp or strategy=fsdp"
+        )
+    return strategy
+
+
+class DataParallelStrategy(DDPStrategy):
+    """Every process holds the whole network and reads its own share of the data; gradients are averaged.
+
+    Lightning's DDP, which sets the network up on a stream of CUDA, on whichever device.
+
+    Args:
+        gradient_as_bucket_view: Keep gradients in the buffers that are sent: saves one copy of them.
+        process_group_backend: `gloo`, `nccl`, `hccl`, ...; None takes the device's own.
+        timeout_s: How long processes wait for each other before they give up, in seconds.
+        options: Others of `torch.nn.parallel.DistributedDataParallel`.
+    """
+
+    def __init__(
+        self,
+        *,
+        gradient_as_bucket_view: bool = True,
+        process_group_backend: str | None = None,
+        timeout_s: float | int = 1800,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            gradient_as_bucket_view=gradient_as_bucket_view,
+            process_group_backend=process_group_backend,
+            timeout=timedelta(seconds=timeout_s),
+            **options,
+        )
+
+    @override
+    def _setup_model(self, model: Module) -> DistributedDataParallel:
+        device_ids = self.determine_ddp_device_ids()
+        module = device_module(self.root_device)
+        with nullcontext() if device_ids is None else module.stream(module.Stream()):
+            return DistributedDataParallel(module=model, device_ids=device_ids, **self._ddp_kwargs)
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
@@ -55,6 +127,13 @@ class FullyShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     @override
+    def _setup_distributed(self) -> None:
+        super()._setup_distributed()
+        if self.root_device.type == "npu":
+            # torch would split a group that is bound to a device to make the mesh's, and HCCL cannot split groups.
+            torch.distributed.group.WORLD.bound_device_id = None
+
+    @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         optimizer = getattr(optimizer, "optimizer", optimizer)  # out of Lightning's wrapper
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -78,14 +157,23 @@ class FullyShardedStrategy(ModelParallelStrategy):
         return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def shard_model(model: KoNet, mesh: DeviceMesh) -> None:
+def shard_model(model: KoNet, mesh: DeviceMesh, *, dtype: torch.dtype | None = None) -> None:
     """Shard a model in place over a mesh: each transformer block by itself, then what is left.
 
     Weights of a block are gathered when it runs and given up after it, so that at most one block is whole at a time.
+
+    Args:
+        model: The model; each process keeps its slice of the weights, in their own format.
+        mesh: The processes.
+        dtype: What weights are gathered in; None for their own format. Gradients are summed over processes in float32,
+            and inputs are left as they are, since cameras must not be rounded.
     """
+    policy = MixedPrecisionPolicy()
+    if dtype is not None:
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in model.transformer.blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
 def reshard_model(model: KoNet) -> None:

@@ -1,0 +1,80 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import nn
+from torch.amp import GradScaler
+
+from wnv.training.precision import Float32GradScaler, low_dtype, make_precision
+
+CPU = torch.device("cpu")
+NO_CUDA = pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enabled, but CUDA is not available")
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)], ids=["fp32", "bf16"]
+)
+def test_products_are_computed_in_the_format_that_was_asked_for(
+    precision: str,
+    dtype: torch.dtype,
+    make_trainer: Callable,
+    make_module: Callable,
+    make_batch: Callable,
+    loader: Callable,
+) -> None:
+    module, seen = make_module(warmup_steps=0), set()
+    linear = module.model.transformer.blocks[0].mlp.expand
+    linear.register_forward_hook(lambda module, arguments, output: seen.add((output.dtype, module.weight.dtype)))
+    trainer = make_trainer(max_steps=1, plugins=[make_precision(precision, CPU)])
+    trainer.fit(module, loader([make_batch()]))
+    assert seen == {(dtype, torch.float32)}
+
+
+@NO_CUDA
+def test_formats_have_the_type_of_their_products() -> None:
+    assert low_dtype(make_precision("32-true", CPU)) is None
+    assert low_dtype(make_precision("bf16-mixed", CPU)) is torch.bfloat16
+    assert low_dtype(make_precision("16-mixed", torch.device("cuda"))) is torch.float16
+
+
+@NO_CUDA
+def test_the_plugin_is_made_for_the_device() -> None:
+    plugin = make_precision("16-mixed", torch.device("cuda"))
+    assert type(plugin) is MixedPrecision, "a subclass would store the scaler's state under a name of its own"
+    assert plugin.device == "cuda"
+
+
+def test_what_does_not_train_is_refused_with_what_does() -> None:
+    with pytest.raises(ValueError, match="precision=fp16 does not train on a CPU; set precision=bf16"):
+        make_precision("16-mixed", CPU)
+    with pytest.raises(ValueError, match=r"cameras stay in float32 .* got bf16-true; set precision=fp32"):
+        make_precision("bf16-true", CPU)
+
+
+@pytest.mark.parametrize("breaks_at", [None, 1])
+def test_the_scaler_without_float64_does_what_torchs_does(breaks_at: int | None) -> None:
+    ends = []
+    for scaler in (GradScaler("cpu"), Float32GradScaler("cpu")):
+        weight = nn.Parameter(torch.linspace(-1, 1, 7))
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        for step in range(3):
+            scaler.scale((weight**3).sum()).backward()
+            if step == breaks_at:
+                weight.grad[2] = torch.inf
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        ends.append((weight.detach(), scaler.get_scale()))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1] == 2.0 ** (16 if breaks_at is None else 15)
+
+
+def test_unscaling_twice_is_refused() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    optimizer, scaler = torch.optim.SGD([weight]), Float32GradScaler("cpu")
+    scaler.scale(weight.sum()).backward()
+    scaler.unscale_(optimizer)
+    with pytest.raises(RuntimeError, match="once a step"):
+        scaler.unscale_(optimizer)
