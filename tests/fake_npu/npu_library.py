@@ -1,0 +1,47 @@
+"""Builds the simulated NPU once for each state of its sources, and says where the library is."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+SOURCES = (HERE / "device.cpp", HERE / "hccl.h")
+NAME = "fake_npu"
+FLAGS = ("-O1", "-g0", "-w", "-std=c++20", "-DUSE_DISTRIBUTED", "-DUSE_C10D_GLOO")
+
+
+def why_not() -> str | None:
+    """What this machine lacks to build it; None where it can."""
+    missing = [name for name in (os.environ.get("CXX", "c++"), "ninja") if shutil.which(name) is None]
+    return f"the simulated NPU cannot be built: no {' and no '.join(missing)} here" if missing else None
+
+
+def library() -> Path:
+    """The built library; the first call takes about a minute, the others of this user none."""
+    content = b"".join(source.read_bytes() for source in (*SOURCES, Path(__file__)))
+    built_for = f"{torch.__version__} {sys.implementation.cache_tag} {os.environ.get('CXX')}"
+    key = hashlib.sha256(content + built_for.encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wnv" / "fake_npu"
+    path = cache / key / f"{NAME}.so"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        # In a process of its own, since building also loads, and under a name of its own, since others may build too.
+        with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as folder:
+            done = subprocess.run([sys.executable, __file__, folder], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"the simulated NPU does not build: {done.stdout[-4000:]}{done.stderr[-4000:]}")
+            path.parent.mkdir(exist_ok=True)
+            os.replace(Path(folder) / path.name, path)
+    return path
+
+
+if __name__ == "__main__":
+    from torch.utils.cpp_extension import load
+
+    load(NAME, [str(SOURCES[0])], build_directory=sys.argv[1], extra_cflags=list(FLAGS))

@@ -1,0 +1,99 @@
+"""Strategies and precisions with two processes, on the CPU and on the simulated NPU: the same gradients everywhere."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.slow, pytest.mark.fake_npu]
+
+CASES = {
+    "cpu": ["ddp-fp32", "fsdp-fp32", "ddp-bf16", "fsdp-bf16"],  # a CPU does not train in fp16
+    "npu": ["fsdp-fp32", "fsdp-bf16", "fsdp-fp16", "ddp-fp32", "ddp-bf16", "ddp-fp16"],
+}
+PRODUCTS = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
+# Largest distance from the float32 gradient of data parallel CPUs, as a share of that gradient's length.
+SHARES = {"fp32": 1e-6, "bf16": 1e-2, "fp16": 2e-3}
+ALL = [(device, case) for device, cases in CASES.items() for case in cases]
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def records(npu_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list]:
+    folder = tmp_path_factory.mktemp("matrix")
+    found = {}
+    for device, cases in CASES.items():
+        (folder / device).mkdir()
+        arguments = [f"{case.replace('-', ':')}:{free_port()}" for case in cases]
+        command = [sys.executable, str(Path(__file__).with_name("train_matrix.py")), device, str(folder / device)]
+        processes = [
+            subprocess.Popen(
+                [*command, *arguments],
+                env=npu_environment | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        try:
+            outputs = [process.communicate(timeout=300)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-6000:]
+        for case in cases:
+            found[device, case] = [
+                torch.load(folder / device / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)
+            ]
+    return found
+
+
+def flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([gradient.flatten() for _, gradient in sorted(gradients.items())])
+
+
+@pytest.mark.parametrize(("device", "case"), ALL)
+def test_gradients_are_those_of_data_parallel_cpus(records: dict, device: str, case: str) -> None:
+    """Gradients and not losses: Adam's loss does not show a gradient that is twice too large."""
+    expected = records["cpu", "ddp-fp32"][0]["gradients"]
+    for record in records[device, case]:
+        assert record["gradients"].keys() == expected.keys()
+        difference = (flat(record["gradients"]) - flat(expected)).norm() / flat(expected).norm()
+        assert difference < SHARES[case.split("-")[1]]
+        assert {"val/psnr", "val/ssim", "train/loss"} <= record["metrics"].keys()
+
+
+@pytest.mark.parametrize(("device", "case"), ALL)
+def test_the_network_computes_in_the_format_that_was_asked_for(records: dict, device: str, case: str) -> None:
+    strategy, precision = case.split("-")
+    for record in records[device, case]:
+        assert record["at"] == device
+        assert record["product"] == PRODUCTS[precision]
+        # Sharded weights are gathered in the format of the products; the slices stay in float32.
+        assert record["weight"] == (PRODUCTS[precision] if strategy == "fsdp" else "torch.float32")
+        assert record["maps"] == {"torch.float32"}, "cameras must not be rounded"
+        assert {weight.dtype for weight in record["weights"]} == {torch.float32}
+
+
+@pytest.mark.parametrize("case", ["ddp-fp16", "fsdp-fp16"])
+def test_an_overflow_of_one_number_is_passed_over_by_both_processes(records: dict, case: str) -> None:
+    for record in records["npu", case]:
+        assert record["scale_before"] == 2.0**16
+        assert record["scale"] == 2.0**15
+        torch.testing.assert_close(record["weights"], record["weights_before"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("case", CASES["npu"])
+def test_processes_met_over_hccl(records: dict, case: str) -> None:
+    for record in records["npu", case]:
+        assert record["backend"] == "hccl"
+        assert sum(record["num_calls"].values()) > 1000
