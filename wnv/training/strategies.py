@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -91,6 +92,12 @@ class DataParallelStrategy(DDPStrategy):
         module = device_module(self.root_device)
         with nullcontext() if device_ids is None else module.stream(module.Stream()):
             return DistributedDataParallel(module=model, device_ids=device_ids, **self._ddp_kwargs)
+
+    @override
+    def _register_ddp_hooks(self) -> None:
+        if self._ddp_comm_hook is not None and self.root_device.type != "cuda":
+            rank_zero_warn(f"trainer.strategy.ddp_comm_hook is ignored on {self.root_device.type}: it needs CUDA")
+        super()._register_ddp_hooks()
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
