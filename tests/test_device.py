@@ -18,10 +18,11 @@ def test_auto_is_the_best_device_of_the_machine_and_says_which(caplog):
 
 
 @pytest.mark.skipif(hasattr(torch, "npu"), reason="there is an NPU")
-def test_an_accelerator_library_that_does_not_load_is_no_npu(monkeypatch, tmp_path):
+def test_an_accelerator_library_that_does_not_load_is_no_npu(monkeypatch, tmp_path, caplog):
     (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     assert resolve_device("auto").type != "npu"
+    assert "passing over NPUs: torch_npu is installed and does not load (libhccl.so" in caplog.text
     with pytest.raises(ValueError, match=r"does not load \(libhccl.so: cannot open.*\); set device=cpu"):
         resolve_device("npu")
 

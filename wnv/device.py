@@ -27,8 +27,12 @@ def resolve_device(name: str) -> torch.device:
     if name not in NAMES:
         raise ValueError(f"device must be one of {', '.join(NAMES)}, got {name!r}")
     if name == "auto":
-        found = "npu" if _why_no_npu() is None else "cuda" if torch.cuda.is_available() else "cpu"
-        log.info("device=auto: %s", found)
+        reason = _why_no_npu()
+        found = "npu" if reason is None else "cuda" if torch.cuda.is_available() else "cpu"
+        if reason is not None and importlib.util.find_spec("torch_npu") is not None:
+            log.warning("device=auto: %s, passing over NPUs: %s", found, reason)
+        else:
+            log.info("device=auto: %s", found)
         return torch.device(found)
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: torch finds no CUDA device here; set device=cpu, or device=auto")

@@ -9,7 +9,7 @@ import pytest
 from wnv.models.konet import KoNet
 from wnv.training.checkpoint import load_model, read_checkpoint
 
-pytestmark = pytest.mark.fake_npu
+pytestmark = [pytest.mark.fake_npu, pytest.mark.timeout(300)]  # the first of them builds it
 
 TWO_STEPS = ["trainer.max_steps=2", "optim.warmup_steps=1", "trainer.val_check_interval=2", "run_dir=run"]
 TRAIN = ["-m", "wnv.cli.train", "device=npu", *TWO_STEPS]
