@@ -270,6 +270,36 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, fit: Callable, mon
     assert sorted(losses(tmp_path / "run")) == list(range(8))
 
 
+def test_a_stopped_run_says_how_to_go_on_and_ends_with_its_own_code(
+    tmp_path: Path,
+    fit: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(module: ViewSynthesisModule, *args: object) -> None:
+        if module.trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run_dir = tmp_path / "run"
+    arguments = ["experiment=smoke", "device=cpu", f"run_dir={run_dir}", "hydra/job_logging=none"]
+    monkeypatch.setattr(sys, "argv", ["wnv-train", *arguments])
+    monkeypatch.setattr(ViewSynthesisModule, "on_train_batch_start", stop)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    monkeypatch.undo()
+    assert caught.value.code == 75
+    answer = f"wnv-train: stopped by SIGTERM at step 6; continue with run_dir={run_dir} resume=last"
+    assert capsys.readouterr().err.splitlines()[-1] == answer
+    assert read_checkpoint(run_dir)["global_step"] == 6
+    fit(run_dir, "resume=last")
+    fit(tmp_path / "straight")
+    assert losses(run_dir) == pytest.approx(losses(tmp_path / "straight"), abs=1e-6)
+
+
 def test_a_resumed_run_whose_time_is_used_up_says_so(
     tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 CONFIG_PATH = "pkg://wnv.conf"
 DEBUG_VARIABLE = "WNV_DEBUG"
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be tried again
 
 # What the rooms raise for a user's mistake, and what Hydra and OmegaConf raise for a mistake in the configuration.
 # OmegaConf's errors also inherit from KeyError, AttributeError and the like; theirs are named by their common base.
@@ -37,14 +38,28 @@ USER_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+class Stopped(BaseException):
+    """A command was asked to stop, and did so in a way that it can go on from.
+
+    Args:
+        message: By what, where, and how to go on.
+        is_silent: Whether this process leaves the answer to another one, and ends with code 0.
+    """
+
+    def __init__(self, message: str, *, is_silent: bool = False) -> None:
+        super().__init__(message)
+        self.is_silent = is_silent
+
+
 def hydra_main(
     *, config_name: str, prog: str, config_path: str = CONFIG_PATH
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator that makes a function of a composed configuration a console command.
 
     A user's mistake ends as the one line `PROG: error: ...` on stderr with exit code 2, and shows its traceback only
-    when the environment variable `WNV_DEBUG` is 1. Ctrl-C ends in one line as well, with exit code 130. Every other
-    exception keeps its traceback and exits with code 1.
+    when the environment variable `WNV_DEBUG` is 1. Ctrl-C ends in one line as well, with exit code 130, and so does
+    a stop that can be resumed (`Stopped`), with exit code 75. Every other exception keeps its traceback and exits with
+    code 1.
     In a sweep (`-m`) the remaining jobs run first, as Hydra's launcher does.
 
     Args:
@@ -131,6 +146,12 @@ def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(f"\n{prog}: interrupted{f' {interrupt}' if interrupt.args else ''}\n")
         raise SystemExit(128 + signal.SIGINT) from None
+    except Stopped as stop:
+        if stop.is_silent:
+            raise SystemExit(0) from None
+        if _rank() == "0":
+            sys.stderr.write(f"{prog}: stopped {stop}\n")
+        raise SystemExit(EXIT_STOPPED) from None
     except Exception as error:
         cause, message = describe_error(error)
         if not isinstance(cause, USER_ERRORS):
@@ -139,9 +160,13 @@ def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
             traceback.print_exception(error)
         for handler in logging.getLogger().handlers:
             handler.flush()  # so that the answer is the last line
-        rank = os.environ.get("LOCAL_RANK", "0")
+        rank = _rank()
         sys.stderr.write(f"{prog}: error: {message}{f' (rank {rank})' if rank != '0' else ''}\n")
         raise SystemExit(2) from None
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
 
 
 def _one_line(text: str) -> str:

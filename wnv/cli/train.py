@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,21 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from wnv.cli.app import hydra_main
+from wnv.cli.app import Stopped, hydra_main
 from wnv.device import resolve_device
 from wnv.evaluation.provenance import provenance
 from wnv.evaluation.weights import open_weights
+from wnv.ingest.parent import die_with_parent
 from wnv.models.konet import KoNet
-from wnv.training.checkpoint import LAST, AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
+from wnv.training.checkpoint import BEST, LAST, PREVIOUS, AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
 from wnv.training.precision import make_precision
+from wnv.training.stopping import LeaveOnError, StopOnSignal
 from wnv.training.strategies import settle_strategy
 
 log = logging.getLogger(__name__)
@@ -72,6 +77,8 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
         FileExistsError: If the folder holds a run and `cfg.resume` is not set.
         FileNotFoundError: If there is nothing to resume or to begin with.
         ValueError: If settings cannot go together.
+        Stopped: If a signal asked the run to stop; it can be resumed.
+        KeyboardInterrupt: If Ctrl-C did not want to wait for the end of the step.
     """
     _quiet_lightning()
     if unread := sorted(cfg.keys() - _READ):
@@ -88,9 +95,11 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
         _begin_with(model, cfg.init_from)
     loss = instantiate(cfg.loss, _convert_="all")
     module = instantiate(cfg.module, model=model, loss=loss, **cfg.optim, _convert_="all")
+    callbacks = _instantiate_each(cfg.callbacks)
+    stop = next((callback for callback in callbacks if isinstance(callback, StopOnSignal)), None)
     trainer = instantiate(
         cfg.trainer,
-        callbacks=[_StartRecord(cfg, run_dir=run_dir, checkpoint=checkpoint), *_instantiate_each(cfg.callbacks)],
+        callbacks=[LeaveOnError(), _StartRecord(cfg, run_dir=run_dir, checkpoint=checkpoint), *callbacks],
         logger=_instantiate_each(cfg.logger),
         plugins=[*_instantiate_each(cfg.trainer.get("plugins")), AtomicCheckpointIO(), precision],
         precision=None,
@@ -98,20 +107,25 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
         _convert_="all",
     )
     _check_processes(trainer, is_sweep=is_sweep, is_run_dir_given=is_run_dir_given)
+    is_child = _is_child(trainer)
+    if is_child:
+        die_with_parent(signal.SIGKILL)  # it may be waiting for the parent where no other signal reaches it
 
     if rank_zero_only.rank == 0:
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         log.info("training %.2f M parameters on %s in %s", num_parameters / 1e6, trainer.strategy.root_device, run_dir)
     begun_at = 0 if checkpoint is None else read_checkpoint(checkpoint)["global_step"]
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with nullcontext() if stop is None else stop.listening(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         if not trainer.interrupted:
             raise
         # Lightning answers Ctrl-C by leaving without a word.
-        has_checkpoint = (run_dir / LAST).exists()
-        way_on = f"; continue with run_dir={run_dir} resume=last" if has_checkpoint else " before its first checkpoint"
-        raise KeyboardInterrupt(f"at step {trainer.global_step}{way_on}") from None
+        raise KeyboardInterrupt(f"at step {trainer.global_step}{_way_on(run_dir)}") from None
+    if stop is not None and stop.stopped_by is not None:
+        # Lightning kills everything where a process that it started ends with another code than 0.
+        raise Stopped(f"by {stop.stopped_by} at step {trainer.global_step}{_way_on(run_dir)}", is_silent=is_child)
     if begun_at == trainer.global_step:
         log.warning(
             "nothing was trained: the run had done %d of trainer.max_steps=%d steps, and "
@@ -130,6 +144,17 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     return metrics
 
 
+def _way_on(run_dir: Path) -> str:
+    has_checkpoint = (run_dir / LAST).exists()
+    return f"; continue with run_dir={run_dir} resume=last" if has_checkpoint else ", without a checkpoint"
+
+
+def _is_child(trainer: L.Trainer) -> bool:
+    """Whether this process was started by another one of the run, and not by torchrun, Slurm or the user."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
+
+
 def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> Path | None:
     """The checkpoint to continue from; checked that no other run is written over."""
     holds_run = (run_dir / CONFIG_FILE).exists() or (run_dir / LAST).exists()
@@ -139,11 +164,14 @@ def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> 
                 f"{run_dir} holds a run already; continue it with resume=last, or choose another run_dir"
             )
         return None
-    if cfg.resume != "last":
+    if cfg.resume not in ("last", "auto"):
         return resolve_checkpoint(cfg.resume)
     if not is_run_dir_given:
-        raise ValueError("resume=last continues the run in run_dir, got none; set run_dir=... to the folder of the run")
-    return resolve_checkpoint(run_dir)
+        raise ValueError(
+            f"resume={cfg.resume} continues the run in run_dir, got none; set run_dir=... to the folder of the run"
+        )
+    has_none = not any((run_dir / name).exists() for name in (LAST, PREVIOUS, BEST))
+    return None if cfg.resume == "auto" and has_none else resolve_checkpoint(run_dir)
 
 
 def _choose_device(cfg: DictConfig) -> tuple[Precision, str | Strategy]:

@@ -1,0 +1,124 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from wnv.training.callbacks import RunCheckpoints
+from wnv.training.checkpoint import AtomicCheckpointIO
+from wnv.training.stopping import StopOnSignal
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Kill(L.Callback):
+    """Sends this process a signal in the middle of a batch."""
+
+    def __init__(self, *numbers: signal.Signals, at_batch: int) -> None:
+        self.numbers, self.at_batch = numbers, at_batch
+        self.validated = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        if batch_idx == self.at_batch:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.validated += 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
+    tmp_path: Path,
+    make_batch: Callable,
+    make_module: Callable,
+    make_trainer: Callable,
+    loader: Callable,
+    number: signal.Signals,
+) -> None:
+    """Also while gradients are accumulated, where a minimum of steps is set, and where a validation would be due."""
+    stop, kill = StopOnSignal(), Kill(number, at_batch=2)
+    keeper = RunCheckpoints(folder=tmp_path, every_n_steps=100, monitor=None)
+    trainer = make_trainer(
+        max_steps=6,
+        min_steps=6,
+        accumulate_grad_batches=2,
+        val_check_interval=4,
+        callbacks=[stop, kill, keeper],
+        plugins=[AtomicCheckpointIO()],
+    )
+    with stop.listening(trainer):
+        trainer.fit(make_module(), loader([make_batch(i) for i in range(12)]), loader([make_batch(20)]))
+    assert stop.stopped_by == number.name
+    assert trainer.global_step == 2
+    assert kill.validated == 0
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(
+    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    stop = StopOnSignal()
+    trainer = make_trainer(callbacks=[stop, Kill(signal.SIGINT, signal.SIGINT, at_batch=2)])
+    with pytest.raises(SystemExit), stop.listening(trainer):
+        trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]))
+    assert trainer.interrupted
+    assert stop.stopped_by is None
+
+
+def test_processes_compare_at_the_interval_only(
+    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    stop = StopOnSignal(every_n_steps=3)
+    trainer = make_trainer(max_steps=6, callbacks=[stop, Kill(signal.SIGUSR1, at_batch=0)])
+    with stop.listening(trainer):
+        trainer.fit(make_module(), loader([make_batch(i) for i in range(6)]))
+    assert trainer.global_step == 3
+
+
+def test_handlers_of_before_come_back(make_trainer: Callable) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    stop = StopOnSignal()
+    with stop.listening(make_trainer(callbacks=[stop])):
+        assert all(signal.getsignal(number) == stop._note for number in SIGNALS)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_the_interval_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="every_n_steps must be at least 1, got 0"):
+        StopOnSignal(every_n_steps=0)
+
+
+def test_a_process_that_raised_is_gone_though_closing_down_hangs() -> None:
+    program = """
+        import time
+        from types import SimpleNamespace
+        from wnv.training.stopping import LeaveOnError
+        trainer = SimpleNamespace(world_size=2, global_rank=1, global_step=7)
+        try:
+            raise RuntimeError("a damaged scene")
+        except RuntimeError as error:
+            LeaveOnError(after_s=0.1).on_exception(trainer, None, error)
+        time.sleep(1000)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: a damaged scene\nraised on rank 1 of 2 at step 7" in done.stderr
