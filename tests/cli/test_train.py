@@ -174,8 +174,17 @@ def test_what_cannot_work_is_refused(
 
 
 def test_resuming_the_last_needs_the_runs_folder(tmp_path: Path, fit: Callable) -> None:
-    with pytest.raises(ValueError, match=r"set run_dir=\.\.\. to the folder of the run"):
-        fit(tmp_path / "run", "resume=last", is_run_dir_given=False)
+    for resume in ("last", "auto"):
+        with pytest.raises(ValueError, match=rf"resume={resume} .* set run_dir=\.\.\. to the folder of the run"):
+            fit(tmp_path / "run", f"resume={resume}", is_run_dir_given=False)
+
+
+def test_one_command_begins_a_run_and_goes_on_with_it(tmp_path: Path, fit: Callable) -> None:
+    """As a job that is put back into a queue needs it."""
+    for max_steps in (2, 3):
+        fit(tmp_path / "run", *TWO_STEPS, "resume=auto", f"trainer.max_steps={max_steps}")
+    starts = [json.loads(line) for line in (tmp_path / "run" / "starts.jsonl").read_text().splitlines()]
+    assert [start["resumed_from"] for start in starts] == [None, str(tmp_path / "run" / "last.ckpt")]
 
 
 def test_another_model_is_not_resumed_and_no_beginning(tmp_path: Path, fit: Callable) -> None:

@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -114,6 +116,63 @@ def test_a_failed_write_raises_and_keeps_what_was_there(tmp_path: Path, monkeypa
     with pytest.raises(OSError, match="No space left"):
         io.save_checkpoint({"step": 2}, path)
     monkeypatch.undo()
+    assert io.load_checkpoint(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_the_last_but_one_is_kept(tmp_path: Path) -> None:
+    io = AtomicCheckpointIO()
+    for step in (1, 2, 3):
+        io.save_checkpoint({"step": step}, tmp_path / "last.ckpt")
+        io.save_checkpoint({"step": step}, tmp_path / "best.ckpt")
+    kept = {file.name: io.load_checkpoint(file, weights_only=True)["step"] for file in tmp_path.iterdir()}
+    assert kept == {"last.ckpt": 3, "last-previous.ckpt": 2, "best.ckpt": 3}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "absent"])
+def test_the_newest_complete_checkpoint_is_taken_and_what_is_skipped_is_named(
+    run_dir: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    last, previous = run_dir / "last.ckpt", run_dir / "last-previous.ckpt"
+    shutil.copy(previous, run_dir / "best.ckpt")
+    assert [read_checkpoint(file)["global_step"] for file in (last, previous)] == [4, 2]
+    content = last.read_bytes()
+    if damage == "absent":  # killed between two renames
+        last.unlink()
+    else:
+        last.write_bytes(content[: len(content) * 9 // 10] if damage == "truncated" else b"")
+    assert resolve_checkpoint(run_dir) == previous
+    assert (f"{previous} is taken, of step 2; skipped: {last} is not a checkpoint" in caplog.text) == last.exists()
+    (run_dir / "best.ckpt").write_bytes(content)  # of a later step
+    assert resolve_checkpoint(run_dir) == run_dir / "best.ckpt"
+
+
+def test_a_folder_without_a_complete_checkpoint_is_refused(run_dir: Path) -> None:
+    for name in ("last.ckpt", "last-previous.ckpt"):
+        (run_dir / name).write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"no complete checkpoint in .*last\.ckpt is not .*last-previous\.ckpt is not"):
+        resolve_checkpoint(run_dir)
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+
+    opened = []
+
+    def open_full(file: Path, mode: str) -> object:
+        Path(file).touch()
+        opened.append(file)
+        return open("/dev/full", "wb")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wnv.scenes.atomic.open", open_full, raising=False)
+        with pytest.raises(OSError, match=r"could not be written \(No space left on device\); earlier ones") as caught:
+            io.save_checkpoint({"x": torch.zeros(100_000)}, path)
+    assert caught.value.errno == errno.ENOSPC
+    assert opened
     assert io.load_checkpoint(path, weights_only=True) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 

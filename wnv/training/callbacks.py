@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class RunCheckpoints(Checkpoint):
-    """Keeps `last.ckpt`, from which a run continues, and `best.ckpt` by a validation metric.
+    """Keeps `last.ckpt`, from which a run continues, the one of before, and `best.ckpt` by a validation metric.
 
     Args:
         folder: Where to write.

@@ -1,5 +1,7 @@
 """Checkpoints: written whole or not at all, and read back into a model without anything else."""
 
+import errno
+import logging
 import os
 import pickle
 from pathlib import Path
@@ -7,12 +9,16 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 from wnv.models.konet import KoNet
 from wnv.scenes.atomic import atomic_file
 
+log = logging.getLogger(__name__)
+
 LAST = "last.ckpt"
+PREVIOUS = "last-previous.ckpt"
 BEST = "best.ckpt"
 EMA_KEY = "ema_state_dict"
 CONFIG_KEY = "model_config"
@@ -23,8 +29,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint under a temporary name in its own folder, flushes it to the disk, and renames it.
 
     So a killed process leaves the previous checkpoint as it was, and the next write removes what the killed one had
-    begun. (Lightning writes to the system's temporary folder and
-    moves the file, which is not atomic between file systems, and passes over a folder it may not write to.)
+    begun. When a new `last.ckpt` is whole and on the disk, the one of before becomes `last-previous.ckpt`. (Lightning
+    writes to the system's temporary folder and moves the file, which is not atomic between file systems, and passes
+    over a folder it may not write to.)
     """
 
     @override
@@ -33,29 +40,66 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             TypeError: If storage options are given; there are none.
-            OSError: If the file cannot be written.
+            OSError: If the file cannot be written; earlier checkpoints are as they were.
         """
         if storage_options is not None:
             raise TypeError(f"{type(self).__name__} has no storage_options, got {storage_options!r}")
-        with atomic_file(Path(path), overwrite=True) as file:
-            torch.save(checkpoint, file)
+        path = Path(path)
+        try:
+            with atomic_file(path, overwrite=True) as file:
+                torch.save(checkpoint, file)
+                if path.name == LAST and path.exists():
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.replace(path, path.with_name(PREVIOUS))
+        except (OSError, RuntimeError) as error:
+            cause = _disk_error(error)
+            if cause is None:
+                raise
+            raise type(cause)(
+                cause.errno or errno.EIO,
+                f"the checkpoint could not be written ({cause.strerror or cause}); earlier ones are as they were: make "
+                "room, or make the folder writable, and continue with resume=last",
+                str(path),
+            ) from error
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The file system's error behind the one that torch makes of it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def resolve_checkpoint(source: str | os.PathLike) -> Path:
-    """The checkpoint that `source` means: itself, or the last one (else the best one) of a run's folder.
+    """The checkpoint that `source` means: itself, or of a run's folder the one of the latest step that is complete.
+
+    Those that are passed over because they cannot be read are named in a warning.
 
     Raises:
         FileNotFoundError: If there is none.
+        ValueError: If none can be read.
     """
     path = Path(source)
     if path.is_file():
         return path
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint at {path}: there is no such file or folder")
-    for name in (LAST, BEST):
-        if (path / name).is_file():
-            return path / name
-    raise FileNotFoundError(f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}")
+    there = [path / name for name in (LAST, PREVIOUS, BEST) if (path / name).is_file()]
+    if not there:
+        raise FileNotFoundError(f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}")
+    steps, damaged = {}, []
+    for file in there:
+        try:
+            steps[file] = read_checkpoint(file).get("global_step", 0)
+        except ValueError as error:
+            damaged.append(str(error))
+    if not steps:
+        raise ValueError(f"no complete checkpoint in {path}: {'; '.join(damaged)}")
+    newest = max(there, key=lambda file: steps.get(file, -1))  # the last before the best where both are of one step
+    if damaged and rank_zero_only.rank == 0:
+        log.warning("%s is taken, of step %d; skipped: %s", newest, steps[newest], "; ".join(damaged))
+    return newest
 
 
 def read_checkpoint(source: str | os.PathLike) -> dict[str, Any]:
