@@ -103,6 +103,50 @@ def test_a_bad_gradient_changes_nothing_and_is_counted(
     assert steps == {4.0}, "the optimiser must not count a skipped step"
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_skips_the_step_and_its_scenes_are_named(
+    make_batch: Callable,
+    make_module: Callable,
+    make_trainer: Callable,
+    loader: Callable,
+    value: float,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Also a loss whose gradient is finite, and one of several batches of a step."""
+
+    class Spoiled(torch.nn.Module):
+        calls = 0
+
+        def forward(self, drawn: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
+            mse, self.calls = (drawn - truth).square().mean(), self.calls + 1
+            return {"loss": mse + value if self.calls == 3 else mse, "mse": mse}
+
+    recorder, module = Recorder(), make_module(warmup_steps=1)
+    module.loss = Spoiled()
+    trainer = make_trainer(max_steps=3, accumulate_grad_batches=2, callbacks=[recorder])
+    with caplog.at_level(logging.WARNING):
+        trainer.fit(module, loader([make_batch(i) for i in range(6)]))
+    torch.testing.assert_close(recorder.weights[3], recorder.weights[1], rtol=0, atol=0)
+    assert not torch.equal(recorder.weights[5], recorder.weights[3])
+    assert module.skipped_steps == 1
+    assert f"rank 0 had loss {value:g} of scene-2-0, scene-2-1; loss " in caplog.text
+    assert "scene-1-0" not in caplog.text
+
+
+def test_training_draws_nothing_from_the_global_generator(
+    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    """So a resumed run needs no state of it. What is random draws from a generator of its own, seeded by the sample."""
+    states = []
+
+    class States(L.Callback):
+        def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+            states.append(torch.get_rng_state())
+
+    make_trainer(max_steps=3, callbacks=[States()]).fit(make_module(), loader([make_batch(i) for i in range(3)]))
+    assert all(torch.equal(state, states[0]) for state in states)
+
+
 def test_a_long_gradient_is_clipped_in_the_warmup_and_not_skipped(
     make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
 ) -> None:

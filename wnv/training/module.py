@@ -29,8 +29,9 @@ class ViewSynthesisModule(L.LightningModule):
     (`val/lpips` when asked for) as means over all scenes. `psnr_copy` is what copying the context view nearest to each
     target scores; a model below it has learned little.
 
-    A step whose gradient is not finite, or after the warm-up is longer than `skip_norm_factor * clip_norm`, changes
-    neither weights nor optimiser state, and is counted.
+    A step whose loss or gradient is not finite on any process, or whose gradient is after the warm-up longer than
+    `skip_norm_factor * clip_norm`, changes neither weights nor optimiser state on any of them, and is counted; each
+    process names its scenes of that step.
 
     Args:
         model: The network.
@@ -90,6 +91,7 @@ class ViewSynthesisModule(L.LightningModule):
         self.validated_at_step = -1
         self._lpips = None if lpips_backbone is None else LPIPS(backbone=lpips_backbone)
         self._skipped_in_a_row = 0
+        self._batches: list[tuple[tuple[str, ...], Tensor]] = []  # scenes and loss, since the last step
         self._grad_norm = 0.0
         self._lr = 0.0
         self._is_configured = False
@@ -141,7 +143,11 @@ class ViewSynthesisModule(L.LightningModule):
         advance = getattr(self.trainer.datamodule, "advance", None)
         if advance is not None:
             advance(len(batch) * self.trainer.world_size)
-        return terms["loss"]
+        loss = terms["loss"]
+        self._batches.append((batch.scenes, loss.detach()))
+        # A loss that is not finite makes the gradient NaN, whatever the loss function does: the sum of the gradients
+        # then tells all processes.
+        return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
     @override
     def configure_gradient_clipping(
@@ -170,6 +176,7 @@ class ViewSynthesisModule(L.LightningModule):
         if not math.isfinite(self._grad_norm) or self._grad_norm > limit:
             self._skip(parameters, limit=limit)
             return
+        self._batches.clear()
         self._skipped_in_a_row = 0
         if self._grad_norm > self.clip_norm:
             for gradient in gradients:
@@ -181,18 +188,22 @@ class ViewSynthesisModule(L.LightningModule):
             parameter.grad = None  # the optimiser passes over it: no decay, no moments
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
+        scenes = "; ".join(f"loss {float(loss):g} of {', '.join(names)}" for names, loss in self._batches)
+        self._batches.clear()
         log.warning(
-            "step %d skipped: gradient norm %g (limit %g), %d skipped so far",
+            "step %d skipped: gradient norm %g (limit %g), %d skipped so far; rank %d had %s",
             self.trainer.global_step,
             self._grad_norm,
             limit,
             self.skipped_steps,
+            self.trainer.global_rank,
+            scenes,
         )
         if self._skipped_in_a_row >= self.max_skipped_in_a_row:
             raise RuntimeError(
                 f"training has diverged: {self._skipped_in_a_row} steps in a row had a gradient norm above {limit:g} "
-                f"or not finite, the last {self._grad_norm:g}; lower optim.lr, lengthen optim.warmup_steps, or go back "
-                "to an earlier checkpoint"
+                f"or not finite, the last {self._grad_norm:g}, with {scenes}; lower optim.lr, lengthen "
+                "optim.warmup_steps, look at these scenes, or go back to an earlier checkpoint"
             )
 
     @override
