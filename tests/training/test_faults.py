@@ -1,0 +1,248 @@
+"""Runs of two processes that something happens to: how they end, and that they go on as if nothing had happened."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+
+from wnv.cli.train import train
+from wnv.training.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = [
+    "experiment=smoke",
+    "device=cpu",
+    "trainer.max_steps=10",
+    "trainer.val_check_interval=10",
+    "callbacks=ema",
+    "callbacks.checkpoints.every_n_steps=4",
+    "callbacks.images=null",
+]
+LIGHTNING = [sys.executable, "-m", "wnv.cli.train"]
+TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2", "-m", "wnv.cli.train"]
+
+
+class Outcome:
+    """How a run ended: exit code, what it said, and the seconds from the fault until no process was left."""
+
+    def __init__(self, code: int, text: str, seconds: float) -> None:
+        self.code, self.text, self.seconds = code, text, seconds
+
+
+def start(
+    run_dir: Path, *overrides: str, launcher: list[str] = LIGHTNING, notes: Path | None = None, **fault: object
+) -> Outcome:
+    notes = notes or run_dir.parent  # where there is room for them
+    stamp, output = notes / "stamp", notes / "output"
+    fault |= {"_target_": "faults.Fault", "folder": run_dir, "stamp": stamp}
+    command = [*launcher, *SETTINGS, "trainer.devices=2", f"run_dir={run_dir}", *overrides]
+    command += [f"+callbacks.fault.{name}={value}" for name, value in fault.items()]
+    drop = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_PORT", "PL_GLOBAL_SEED")
+    environment = {name: value for name, value in os.environ.items() if name not in drop}
+    environment |= {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    # Output goes to a file: a pipe would be held open by a process that was left behind.
+    with output.open("w") as file:
+        process = subprocess.Popen(command, env=environment, cwd=run_dir.parent, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout=100)
+            while left := processes_of(run_dir):
+                assert time.time() - float(stamp.read_text()) < 60, f"left behind: {left}"
+                time.sleep(0.05)
+        finally:
+            for pid in processes_of(run_dir):
+                os.kill(pid, signal.SIGKILL)
+            process.wait()
+    assert stamp.exists(), output.read_text()
+    return Outcome(code, output.read_text(), time.time() - float(stamp.read_text()))
+
+
+def processes_of(run_dir: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            is_one = f"run_dir={run_dir}" in (entry / "cmdline").read_text().split("\0")
+            if is_one and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.append(int(entry.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def fit_alone() -> Callable[..., None]:
+    """Trains in this process alone, with the batch that two processes share."""
+
+    def fit(run_dir: Path, *overrides: str) -> None:
+        with initialize_config_module("wnv.conf", version_base="1.3"):
+            settings = [*SETTINGS, "data.batch_size=4", "callbacks.progress=null", f"run_dir={run_dir}"]
+            train(compose("train", [*settings, *overrides]), run_dir=run_dir)
+
+    return fit
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, fit_alone: Callable) -> Path:
+    """The run that nothing happens to."""
+    run_dir = tmp_path_factory.mktemp("straight") / "run"
+    fit_alone(run_dir)
+    return run_dir
+
+
+@pytest.fixture
+def resumes_to(straight: Path, fit_alone: Callable) -> Callable[[Path, int], None]:
+    """Checks which step a run is resumed from, and that it then ends like the undisturbed one; also by one process."""
+
+    def check(run_dir: Path, step: int) -> None:
+        fit_alone(run_dir, "resume=last")
+        expected, found = losses(straight), losses(run_dir)
+        assert [number for number in found if number >= step] == list(range(step, 10))
+        for number in range(step, 10):
+            assert found[number] == pytest.approx(expected[number], abs=1e-6)
+        assert_same_weights(run_dir, straight)
+
+    return check
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]}
+
+
+def assert_same_weights(run_dir: Path, other: Path) -> None:
+    one, two = read_checkpoint(run_dir), read_checkpoint(other)
+    assert one["global_step"] == two["global_step"] == 10
+    assert one["SyntheticDataModule"] == two["SyntheticDataModule"]
+    for key in ("state_dict", "ema_state_dict"):
+        torch.testing.assert_close(one[key], two[key], rtol=0, atol=2e-5)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 16 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a disk of its own cannot be mounted here")
+    try:
+        # How root takes its own right to write away.
+        if os.geteuid() == 0 and subprocess.run(["chattr", "-i", folder], capture_output=True).returncode != 0:
+            pytest.skip("a folder cannot be made unwritable for root here")
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ({"what": "SIGTERM", "rank": 0}, "SIGTERM"),
+        ({"what": "SIGTERM", "rank": 1}, "SIGTERM"),
+        ({"what": "SIGTERM"}, "SIGTERM"),
+        ({"what": "SIGUSR1", "rank": 1, "also": "SIGTERM"}, "SIGUSR1"),
+        ({"what": "SIGINT"}, "SIGINT"),
+    ],
+    ids=[
+        "SIGTERM to rank 0",
+        "to rank 1",
+        "to all",
+        "SIGUSR1 to rank 1 and a step later SIGTERM to rank 0",
+        "Ctrl-C to all",
+    ],
+)
+def test_a_signal_stops_all_after_the_step(tmp_path: Path, fault: dict, name: str, resumes_to: Callable) -> None:
+    run_dir = tmp_path / "run"
+    ended = start(run_dir, at_step=5, **fault)
+    assert ended.code == 75, ended.text
+    assert ended.text.count(f"wnv-train: stopped by {name} at step 6; continue with run_dir={run_dir} resume=last") == 1
+    assert ended.seconds < 15
+    assert read_checkpoint(run_dir / "last.ckpt")["global_step"] == 6
+    assert read_checkpoint(run_dir / "last-previous.ckpt")["global_step"] == 4
+    if fault == {"what": "SIGTERM", "rank": 0}:
+        damaged = tmp_path / "damaged"
+        shutil.copytree(run_dir, damaged)
+        os.truncate(damaged / "last.ckpt", (damaged / "last.ckpt").stat().st_size // 2)
+        resumes_to(damaged, 4)
+    resumes_to(run_dir, 6)
+
+
+def test_a_signal_to_torchrun_stops_all_after_the_step(tmp_path: Path, resumes_to: Callable) -> None:
+    run_dir = tmp_path / "run"
+    ended = start(run_dir, launcher=TORCHRUN, what="parent", at_step=5, rank=0)
+    assert ended.code == 1, ended.text  # torchrun's own, whatever its processes end with
+    assert ended.text.count("wnv-train: stopped by SIGTERM at step ") == 1
+    assert ended.seconds < 15
+    step = read_checkpoint(run_dir / "last.ckpt")["global_step"]
+    assert step > 5  # how many steps pass before torchrun hands the signal on is its business
+    resumes_to(run_dir, step)
+
+
+def test_a_killed_process_takes_the_other_with_it(tmp_path: Path, resumes_to: Callable) -> None:
+    run_dir = tmp_path / "run"
+    ended = start(run_dir, what="SIGKILL", at_step=5, rank=1)
+    assert ended.code in (1, -signal.SIGKILL), ended.text
+    assert ended.seconds < 20
+    resumes_to(run_dir, 4)
+
+
+@pytest.mark.parametrize("share", [0.37, 0.999])
+def test_a_kill_while_saving_leaves_the_checkpoint_of_before(
+    tmp_path: Path, share: float, straight: Path, resumes_to: Callable
+) -> None:
+    run_dir = tmp_path / "run"
+    num_bytes = int(share * (straight / "last.ckpt").stat().st_size)
+    ended = start(run_dir, what="kill_saving", at_step=8, rank=0, num_bytes=num_bytes)
+    assert ended.code == -signal.SIGKILL, ended.text
+    assert ended.seconds < 20
+    assert list(run_dir.glob(".last.ckpt*.tmp")), "it was not killed while it saved"
+    resumes_to(run_dir, 4)
+    assert not list(run_dir.glob(".last.ckpt*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"), [("full", "No space left"), ("unwritable", "not permitted|Permission denied")]
+)
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_of_before(
+    small_disk: Path, tmp_path: Path, what: str, reason: str, resumes_to: Callable
+) -> None:
+    run_dir = small_disk / "run"
+    # Without rows of metrics, which would find no room either.
+    ended = start(run_dir, "trainer.log_every_n_steps=100", notes=tmp_path, what=what, at_step=5, rank=0)
+    assert ended.code not in (0, 75), ended.text
+    assert ended.seconds < 20
+    assert "the checkpoint could not be written" in ended.text
+    assert any(text in ended.text for text in reason.split("|"))
+    shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("ballast"))
+    resumes_to(tmp_path / "run", 4)
+
+
+def test_an_error_in_one_ranks_dataset_ends_all_with_its_traceback(tmp_path: Path, resumes_to: Callable) -> None:
+    run_dir = tmp_path / "run"
+    ended = start(run_dir, what="error", at_step=5, rank=1)
+    assert ended.code in (1, -signal.SIGKILL), ended.text
+    assert ended.seconds < 20
+    assert "RuntimeError: this scene is damaged" in ended.text
+    assert "raised on rank 1 of 2 at step 6" in ended.text
+    assert "in _raise_damaged" in ended.text
+    resumes_to(run_dir, 4)
+
+
+def test_pictures_that_are_not_finite_on_one_rank_skip_the_step_on_all(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    ended = start(run_dir, what="spoil", at_step=5, rank=1)
+    assert ended.code == 0, ended.text
+    for rank, loss in ((0, "loss 0."), (1, "loss nan of ")):
+        assert f"1 skipped so far; rank {rank} had {loss}" in ended.text
+    checkpoint = read_checkpoint(run_dir)
+    assert checkpoint["skipped_steps"] == 1
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
