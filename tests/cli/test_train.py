@@ -54,7 +54,8 @@ def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path, fit: Callable) 
     metrics = fit(tmp_path / "run")
     assert {"val/psnr", "val/ssim", "val/psnr_copy", "train/loss", "speed/scenes_per_s"} <= metrics.keys()
     names = {file.name for file in (tmp_path / "run").iterdir()}
-    assert names == {"config.yaml", "starts.jsonl", "metrics.csv", "last.ckpt", "best.ckpt", "images"}
+    checkpoints = {"last.ckpt", "last-previous.ckpt", "best.ckpt"}
+    assert names == {"config.yaml", "starts.jsonl", "metrics.csv", "images"} | checkpoints
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["optim"]["lr"] == 1e-3
     assert "${" not in (tmp_path / "run" / "config.yaml").read_text(), "interpolations must be resolved"
