@@ -16,9 +16,13 @@ NAME = "fake_npu"
 FLAGS = ("-O1", "-g0", "-w", "-std=c++20", "-DUSE_DISTRIBUTED", "-DUSE_C10D_GLOO")
 
 
+# Ninja may come with this environment.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
 def why_not() -> str | None:
     """What this machine lacks to build it; None where it can."""
-    missing = [name for name in (os.environ.get("CXX", "c++"), "ninja") if shutil.which(name) is None]
+    missing = [name for name in (os.environ.get("CXX", "c++"), "ninja") if shutil.which(name, path=PATH) is None]
     return f"the simulated NPU cannot be built: no {' and no '.join(missing)} here" if missing else None
 
 
@@ -33,7 +37,10 @@ def library() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         # In a process of its own, since building also loads, and under a name of its own, since others may build too.
         with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as folder:
-            done = subprocess.run([sys.executable, __file__, folder], capture_output=True, text=True, check=False)
+            command = [sys.executable, __file__, folder]
+            done = subprocess.run(
+                command, env={**os.environ, "PATH": PATH}, capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 raise RuntimeError(f"the simulated NPU does not build: {done.stdout[-4000:]}{done.stderr[-4000:]}")
             path.parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONF = Path(wnv.conf.__path__[0])
-MAX_LINES = 240
+MAX_LINES = 280
 NOT_TOLD = {"smoke"}  # an experiment for tests alone
 
 
