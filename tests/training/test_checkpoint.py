@@ -210,6 +210,8 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     assert (values == values[0]).all()
     assert values[0] >= 1
     AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(1)}, path)
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"], (
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last-previous.ckpt", "last.ckpt"], (
         "what the killed process had begun is still there"
     )
+    previous = torch.load(tmp_path / "last-previous.ckpt", weights_only=True)["x"]
+    assert (previous == previous[0]).all()

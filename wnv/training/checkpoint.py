@@ -51,7 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 if path.name == LAST and path.exists():
                     file.flush()
                     os.fsync(file.fileno())
-                    os.replace(path, path.with_name(PREVIOUS))
+                    _keep_as_previous(path)
         except (OSError, RuntimeError) as error:
             cause = _disk_error(error)
             if cause is None:
@@ -62,6 +62,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "room, or make the folder writable, and continue with resume=last",
                 str(path),
             ) from error
+
+
+def _keep_as_previous(path: Path) -> None:
+    """Give a checkpoint the name of the one of before, in such a way that it has its own at every moment as well."""
+    link = path.with_name(f".{PREVIOUS}.link")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links: for an instant there is the one of before alone
+        os.replace(path, path.with_name(PREVIOUS))
+        return
+    os.replace(link, path.with_name(PREVIOUS))
+    link.unlink(missing_ok=True)  # still there where both were names of one file already, as a kill may leave them
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:
