@@ -35,6 +35,17 @@ def main(descriptor: int) -> None:
     logging.getLogger().addHandler(_Forward(connection, sending))
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, messages), daemon=True).start()
+    try:
+        _work(connection, sending, messages)
+    except SystemExit:
+        # What the task has started goes too. If it was the driver's end that was signalled, that may not show yet: a
+        # process whose threads end one by one is a parent as long as there is one of them.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(os.getpgid(0), signal.SIGTERM)
+        raise
+
+
+def _work(connection: Connection, sending: threading.Lock, messages: "queue.SimpleQueue[Any]") -> None:
     stages: dict[int, Stage] = {}
     while (message := messages.get()) is not None:
         number, pickled, task = message
