@@ -83,6 +83,42 @@ def test_a_dynamic_scene_file_along_a_path_with_options(tmp_path, call, weights,
     assert len(list((tmp_path / "path" / "frames").glob("*.png"))) == 3
 
 
+def test_the_scenes_own_frames_beside_what_is_drawn(tmp_path, call, weights, scene_file):
+    code, stdout, stderr = call(
+        f"weights={weights}",
+        f"scene={scene_file}",
+        "context=[0,4]",
+        "trajectory=recorded",
+        "side_by_side=true",
+        "there_and_back=false",
+        "min_side=1",
+        "out=path",
+    )
+    assert code == 0, stderr
+    assert video_shape(tmp_path / "path" / "path.mp4") == (5, 104, 2 * 64)
+    assert "5 views of upright along 'recorded', " in stdout
+    assert " dB PSNR:" in stdout
+
+
+def test_a_synthetic_scene_knows_its_truth_along_any_path_and_at_any_size(tmp_path, call, weights):
+    code, stdout, stderr = call(
+        f"weights={weights}",
+        "scene=synthetic:1",
+        "data=synthetic_dynamic",
+        "trajectory=bullet_time",
+        "image_size=[16,24]",
+        "output_size=[24,16]",
+        "side_by_side=true",
+        "there_and_back=false",
+        "num_views=3",
+        "min_side=1",
+        "out=path",
+    )
+    assert code == 0, stderr
+    assert video_shape(tmp_path / "path" / "path.mp4") == (3, 24, 32)
+    assert " dB PSNR:" in stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -97,6 +133,12 @@ def test_a_dynamic_scene_file_along_a_path_with_options(tmp_path, call, weights,
         (["scene=@", "time=[0,end]"], "time must be a number or a list of numbers"),
         (["scene=@", "overwrite=no"], "overwrite must be true or false, got 'no'"),
         (["scene=@", "trajectory=zigzag"], "trajectory must be one of orbit"),
+        (["scene=@", "side_by_side=true"], "side_by_side=true needs the truth"),
+        (["scene=@", "trajectory=recorded", "context=[2]"], "two of these, got context=[2]"),
+        (["scene=@", "trajectory=recorded", "time=0.5"], "time must be left out with trajectory=recorded"),
+        (["scene=synthetic:0", "trajectory=recorded"], "trajectory=recorded is for scene files"),
+        (["scene=synthetic:0", "trajectory=bullet_time"], "needs a scene in which things move"),
+        (["scene=@", "output_size=[20,24]"], "image height must be a multiple of patch_size=8, got 20"),
         (["scene=@", "trajectory_options={speed: 2}"], "has no option speed"),
         (["scene=@", "image_size=[20,24]"], "image height must be a multiple of patch_size=8, got 20"),
     ],

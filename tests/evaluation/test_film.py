@@ -5,10 +5,16 @@ import torch
 from PIL import Image
 
 from wnv.evaluation.contact_sheet import GAP_PX
-from wnv.evaluation.film import film_path, target_sheet
+from wnv.evaluation.film import film_shot, target_sheet
+from wnv.evaluation.shots import Shot, plan_shot
+from wnv.types import Views
 
 CPU = torch.device("cpu")
-OPTIONS = {"trajectory": "interpolate", "num_views": 5, "device": CPU}
+
+
+def film(model, context: Views, *, num_views: int = 5, **options):
+    shot = plan_shot(context, "interpolate", num_views=num_views)
+    return film_shot(model, context, shot, **{"device": CPU, "min_side": 1, **options})
 
 
 def num_frames(path) -> int:
@@ -17,84 +23,66 @@ def num_frames(path) -> int:
 
 
 def test_a_path_becomes_video_gif_sheet_and_frames(tmp_path, dataset, copy_model):
-    film = film_path(copy_model, dataset[0].context, out=tmp_path, write_frames=True, min_side=32, **OPTIONS)
-    assert num_frames(film.mp4) == 5
-    assert [path.name for path in sorted(film.frames.iterdir())] == [f"{i:06d}.png" for i in range(5)]
+    files = film(copy_model, dataset[0].context, out=tmp_path, write_frames=True, min_side=32)
+    assert num_frames(files.mp4) == 5
+    assert [path.name for path in sorted(files.frames.iterdir())] == [f"{i:06d}.png" for i in range(5)]
     # The path begins and ends at context cameras, which the copy model draws as they are.
-    with Image.open(film.frames / "000000.png") as picture:
+    with Image.open(files.frames / "000000.png") as picture:
         first = np.asarray(picture).astype(float) / 255
     truth = dataset[0].context.images[0].movedim(0, -1).numpy()
     assert np.abs(first - truth).max() <= 0.5 / 255 + 1e-6
-    with Image.open(film.gif) as gif:
+    with Image.open(files.gif) as gif:
         assert gif.size == (48, 32)
-    with Image.open(film.sheet) as sheet:
+    with Image.open(files.sheet) as sheet:
         assert sheet.size == ((24 * 10 + GAP_PX) * 4 + GAP_PX, 430)
+    assert files.psnr_db is None
 
 
 def test_frames_of_a_longer_path_do_not_stay_behind(tmp_path, dataset, copy_model):
-    options = {**OPTIONS, "out": tmp_path, "write_frames": True, "min_side": 1, "overwrite": True}
-    film_path(copy_model, dataset[0].context, **options)
-    film = film_path(copy_model, dataset[0].context, **{**options, "num_views": 2})
-    assert sorted(path.name for path in film.frames.iterdir()) == ["000000.png", "000001.png"]
-    (film.frames / "notes.txt").write_text("mine")
+    options = {"out": tmp_path, "write_frames": True, "overwrite": True}
+    film(copy_model, dataset[0].context, **options)
+    files = film(copy_model, dataset[0].context, num_views=2, **options)
+    assert sorted(path.name for path in files.frames.iterdir()) == ["000000.png", "000001.png"]
+    (files.frames / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"also holds notes.txt, which would be lost"):
-        film_path(copy_model, dataset[0].context, **options)
-    assert (film.frames / "notes.txt").read_text() == "mine"
+        film(copy_model, dataset[0].context, **options)
+    assert (files.frames / "notes.txt").read_text() == "mine"
 
 
 def test_there_and_back_shows_no_end_twice(tmp_path, dataset, copy_model):
-    film = film_path(copy_model, dataset[0].context, out=tmp_path, there_and_back=True, min_side=1, **OPTIONS)
-    assert num_frames(film.mp4) == 5 + 3
+    assert num_frames(film(copy_model, dataset[0].context, out=tmp_path, there_and_back=True).mp4) == 5 + 3
 
 
-class Clock(torch.nn.Module):
-    """Keeps the times it was asked for."""
-
-    def encode(self, context):
-        return None
-
-    def render(self, scene, cameras, times=None):
-        self.times = times[0].tolist()
-        return torch.zeros(*times.shape, 3, cameras.height, cameras.width)
-
-
-@pytest.mark.parametrize(
-    ("time", "is_dynamic", "expected"),
-    [
-        (None, False, [0.0] * 5),
-        (None, True, [0.0, 0.25, 0.5, 0.75, 1.0]),
-        (0.5, True, [0.5] * 5),
-        ([1, 0], True, [1.0, 0.75, 0.5, 0.25, 0.0]),
-    ],
-)
-def test_time_runs_along_the_path(tmp_path, dataset, time, is_dynamic, expected):
-    from dataclasses import replace
-
+def test_the_truth_is_shown_on_the_left_and_scored(tmp_path, dataset, copy_model):
     context = dataset[0].context
-    if is_dynamic:
-        context = replace(context, times=torch.tensor([0.0, 0.5, 1.0]))
-    model = Clock()
-    film_path(model, context, out=tmp_path, time=time, **OPTIONS)
-    assert model.times == expected
+    truth = context.images[[0, 1]] * 0.5 + 0.25
+    shot = Shot(context.cameras[[0, 1]], context.times[[0, 1]], truth=truth)
+    files = film_shot(copy_model, context, shot, out=tmp_path, device=CPU, side_by_side=True, min_side=64)
+    with av.open(str(files.mp4)) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float) / 255
+    assert frame.shape == (64, 2 * 96, 3)
+    left, right = frame[:, :96].mean(axis=(0, 1)), frame[:, 96:].mean(axis=(0, 1))
+    assert np.abs(left - truth[0].mean(dim=(1, 2)).numpy()).max() < 0.02
+    assert np.abs(right - context.images[0].mean(dim=(1, 2)).numpy()).max() < 0.02
+    errors = ((context.images[[0, 1]] - truth) ** 2).mean(dim=(1, 2, 3))
+    assert files.psnr_db == pytest.approx(float((-10 * errors.log10()).mean()), abs=1e-4)
+    with Image.open(files.sheet) as sheet:
+        assert sheet.height > 600  # given, drawn, truth
 
 
 def test_faults_are_named_before_anything_is_drawn(tmp_path, dataset, copy_model):
     context = dataset[0].context
-    with pytest.raises(ValueError, match=r"trajectory must be one of orbit, .*, got 'zigzag'"):
-        film_path(copy_model, context, out=tmp_path, trajectory="zigzag", num_views=5, device=CPU)
-    with pytest.raises(ValueError, match="time must be one number or"):
-        film_path(copy_model, context, out=tmp_path, time=[0, 1, 2], **OPTIONS)
     with pytest.raises(ValueError, match="fps must be positive, got -1"):
-        film_path(copy_model, context, out=tmp_path, fps=-1, **OPTIONS)
-    with pytest.raises(TypeError, match="no option speed"):
-        film_path(copy_model, context, out=tmp_path, options={"speed": 1}, **OPTIONS)
+        film(copy_model, context, out=tmp_path, fps=-1)
+    with pytest.raises(ValueError, match="side_by_side=true needs the truth"):
+        film(copy_model, context, out=tmp_path, side_by_side=True)
     assert list(tmp_path.iterdir()) == []
     assert copy_model.num_encoded == 0
     (tmp_path / "path.gif").write_text("mine")
     with pytest.raises(FileExistsError, match=r"path.gif exists; choose another out= or pass overwrite=true"):
-        film_path(copy_model, context, out=tmp_path, **OPTIONS)
+        film(copy_model, context, out=tmp_path)
     assert copy_model.num_encoded == 0
-    film_path(copy_model, context, out=tmp_path, overwrite=True, **OPTIONS)
+    film(copy_model, context, out=tmp_path, overwrite=True)
     assert (tmp_path / "path.gif").read_bytes().startswith(b"GIF89a")
 
 

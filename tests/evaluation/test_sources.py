@@ -44,6 +44,14 @@ def test_by_default_the_context_is_spread_and_keeps_the_proportions(scene_file):
     assert (example.context.images[:, 0, 0, 0] * 255).round().tolist() == [0, 90, 180]
 
 
+def test_what_lies_between_the_context_views_is_the_target(scene_file):
+    example = open_context(scene_file, frames=[5, 1], num_target=3, image_size=[12, 20])
+    assert (example.context.images[:, 0, 0, 0] * 255).round().tolist() == [150, 30]
+    assert (example.target.images[:, 0, 0, 0] * 255).round().tolist() == [30, 90, 150]
+    assert example.target.times.tolist() == [0.0, 0.5, 1.0]
+    assert len(open_context(scene_file, frames=[2, 4], num_target=99).target.times) == 3
+
+
 def test_faults_are_named(scene_file, tmp_path):
     with pytest.raises(ValueError, match=r"context names frames \[7\] of scene 'line', which has frames 0 to 6"):
         open_context(scene_file, frames=[0, 7])
@@ -51,6 +59,8 @@ def test_faults_are_named(scene_file, tmp_path):
         open_context(scene_file, frames=[2, 2])
     with pytest.raises(ValueError, match=r"num_context must be in 1..7, the frames of scene 'line', got 8"):
         open_context(scene_file, num_context=8)
+    with pytest.raises(ValueError, match=r"frames between context views need two of these, got context=\[3\]"):
+        open_context(scene_file, frames=[3], num_target=5)
     with pytest.raises(FileNotFoundError, match=r"no scene file at .*; give one of its scene files"):
         open_context(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no scene file at .*none.zip \(synthetic:INDEX"):

@@ -5,9 +5,19 @@ import pytest
 import torch
 
 from wnv.geometry.cameras import K_from_fov, project
-from wnv.geometry.poses import WorldFrame, invert_se3, is_rigid, look_at, pose_spread, random_se3, rotation_angle
+from wnv.geometry.poses import (
+    WorldFrame,
+    invert_se3,
+    is_rigid,
+    look_at,
+    mean_pose,
+    pose_spread,
+    random_se3,
+    rotation_angle,
+)
 from wnv.geometry.trajectories import (
     TRAJECTORIES,
+    around,
     dolly,
     focus_point,
     interpolate,
@@ -15,6 +25,7 @@ from wnv.geometry.trajectories import (
     nearest_camera,
     orbit,
     spiral,
+    still,
     wobble,
 )
 from wnv.types import Cameras
@@ -91,7 +102,7 @@ def test_cameras_in_one_place_have_paths(arc, generator, name):
     cameras = replace(arc.to(torch.float32), camtoworld=one_place)
     path = make_trajectory(name, cameras, num_views=8)
     assert is_rigid(path.camtoworld).all()
-    if name != "interpolate":
+    if name not in ("interpolate", "around", "still"):
         assert 0.05 < (centers(path) - centers(path).mean(dim=0)).norm(dim=-1).max() < 2
 
 
@@ -134,8 +145,8 @@ def test_orbit_is_a_level_circle_about_the_point_looked_at(ring):
     torch.testing.assert_close(pixels[:, 0], path.K[:, :2, 2], **EXACT)
     assert (depth > 0).all()
     assert closes(path)
-    around = torch.linalg.cross(offsets[0], offsets[1])
-    assert (around * up).sum() > 0
+    turning = torch.linalg.cross(offsets[0], offsets[1])
+    assert (turning * up).sum() > 0
     assert torch.equal(path.K, ring.K[:1].expand(24, 3, 3))
 
 
@@ -188,15 +199,15 @@ def test_interpolation_is_smooth_at_the_context_cameras(arc):
     kinks = []
     for steps in (50, 100):
         path = interpolate(arc, num_views=3 * steps + 1)
-        around = [steps - 1, steps, steps + 1]
-        positions, rotations = centers(path)[around], path.camtoworld[around, :3, :3]
+        knot = [steps - 1, steps, steps + 1]
+        positions, rotations = centers(path)[knot], path.camtoworld[knot, :3, :3]
         before, after = rotations[0].T @ rotations[1], rotations[1].T @ rotations[2]
         kinks.append(
             torch.stack(
                 [
                     (positions[2] - 2 * positions[1] + positions[0]).norm(),
                     rotation_angle(before, after),
-                    path.K[around, 0, 0].diff(n=2).abs()[0],
+                    path.K[knot, 0, 0].diff(n=2).abs()[0],
                 ]
             )
         )
@@ -273,7 +284,7 @@ def test_nearest_camera_compares_poses(arc):
 
 
 def test_paths_say_what_is_wrong(arc):
-    with pytest.raises(ValueError, match="must be one of orbit, spiral, interpolate, dolly, wobble, got 'or'"):
+    with pytest.raises(ValueError, match="must be one of orbit, spiral, interpolate, dolly, wobble, around, still, got 'or'"):
         make_trajectory("or", arc, num_views=3)
     with pytest.raises(TypeError, match="wobble has no option degrees; it knows radius, turns, anchor, depth"):
         make_trajectory("wobble", arc, num_views=3, degrees=90)
@@ -288,6 +299,34 @@ def test_paths_say_what_is_wrong(arc):
             make_trajectory(name, arc[0], num_views=2)
         with pytest.raises(ValueError, match=r"context cameras of one scene \(batch axes: view\), got \(0,\)"):
             make_trajectory(name, arc[:0], num_views=2)
-        if name != "interpolate":
+        if name not in ("interpolate", "around", "still"):
             with pytest.raises(ValueError, match="depth of the point looked at must be positive"):
                 make_trajectory(name, arc, num_views=2, depth=0)
+
+
+def test_still_stands_still(arc):
+    path = still(arc, num_views=4, anchor=2)
+    assert torch.equal(path.camtoworld, arc.camtoworld[2:3].expand(4, 4, 4))
+    assert torch.equal(path.K, arc.K[2:3].expand(4, 3, 3))
+    torch.testing.assert_close(still(arc, num_views=1).camtoworld[0], mean_pose(arc.camtoworld), **EXACT)
+
+
+def test_around_turns_on_the_spot_about_up(arc):
+    path = around(arc, num_views=5, degrees=40, anchor=1)
+    base = arc.camtoworld[1]
+    torch.testing.assert_close(centers(path), base[:3, 3].expand(5, 3), **EXACT)
+    torch.testing.assert_close(path.camtoworld[2], base, **EXACT)
+    angles = rotation_angle(path.camtoworld[0, :3, :3], path.camtoworld[:, :3, :3])
+    expected = torch.linspace(0, math.radians(40), 5, dtype=torch.float64)
+    torch.testing.assert_close(angles, expected, **EXACT)
+    up = -arc.camtoworld[:, :3, 1].mean(dim=0)
+    heights = path.camtoworld[:, :3, 2] @ (up / up.norm())
+    torch.testing.assert_close(heights, heights[:1].expand(5), **EXACT)
+    assert (path.camtoworld[4, :3, 2] @ base[:3, 0]) < 0  # it has turned to the left
+
+
+def test_a_whole_turn_around_closes_and_starts_ahead(arc):
+    path = around(arc, num_views=12, degrees=360, anchor=0)
+    torch.testing.assert_close(path.camtoworld[0], arc.camtoworld[0], **EXACT)
+    step = rotation_angle(path.camtoworld[11, :3, :3], path.camtoworld[0, :3, :3])
+    torch.testing.assert_close(step.item(), math.radians(30))

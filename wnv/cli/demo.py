@@ -14,10 +14,11 @@ from wnv.cli.eval import SHEET_FILE, evaluate_with_progress, pick_spread, shorte
 from wnv.cli.train import train
 from wnv.device import resolve_device
 from wnv.evaluation.evaluator import SUMMARY_FILE
-from wnv.evaluation.film import film_path, target_sheet
+from wnv.evaluation.film import film_shot, target_sheet
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.provenance import fingerprint
 from wnv.evaluation.records import read_records
+from wnv.evaluation.shots import plan_shot
 from wnv.evaluation.weights import open_weights
 
 RULE = "-" * 100
@@ -62,12 +63,11 @@ def run(cfg: DictConfig) -> None:
     median = pick_spread(records, count=3)[1] if len(records) > 2 else 0
     example = data.val_dataset[median if cfg.scene is None else cfg.scene]
     _say(f"\n[3/3] Drawing {cfg.num_views} views of one of them, {example.scene}, along a path")
-    film = film_path(
+    film = film_shot(
         model,
         example.context,
+        plan_shot(example.context, cfg.trajectory, num_views=cfg.num_views),
         out=out,
-        trajectory=cfg.trajectory,
-        num_views=cfg.num_views,
         device=device,
         there_and_back=True,
         fps=cfg.fps,

@@ -1,6 +1,7 @@
 """`wnv-render`: draw a camera path through a scene."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,10 +12,11 @@ from wnv.cli.app import hydra_main
 from wnv.cli.eval import shorten
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.device import resolve_device
-from wnv.evaluation.film import film_path
+from wnv.evaluation.film import film_shot
+from wnv.evaluation.shots import RECORDED, SHOTS, Shot, plan_shot
 from wnv.evaluation.sources import open_context
 from wnv.evaluation.weights import open_weights
-from wnv.types import Example
+from wnv.types import Views
 
 SYNTHETIC = "synthetic:"
 _KINDS = {
@@ -24,6 +26,7 @@ _KINDS = {
     "trajectory": str,
     "trajectory_options": dict | None,
     "num_views": int,
+    "output_size": list[int] | None,
     "time": int | float | list[int | float] | None,
     "fps": int | float,
     "min_side": int,
@@ -35,54 +38,90 @@ def run(cfg: DictConfig) -> None:
     """Draw the path and say where its files are."""
     out = shorten(Path(HydraConfig.get().runtime.output_dir))
     device = resolve_device(cfg.trainer.accelerator)
-    switches = {name: switch(cfg, name) for name in ("there_and_back", "write_frames", "overwrite")}
+    switches = {name: switch(cfg, name) for name in ("there_and_back", "side_by_side", "write_frames", "overwrite")}
     for name, kind in _KINDS.items():
         check_setting(name, plain(cfg, name), kind)
+    if cfg.trajectory not in SHOTS:
+        raise ValueError(f"trajectory must be one of {', '.join(SHOTS)}, got {cfg.trajectory!r}")
     model = open_weights(path_setting(cfg, "weights"))
-    example = _open_scene(cfg, patch_size=model.patch_size)
-    film = film_path(
+    scene = path_setting(cfg, "scene")
+    if scene.startswith(SYNTHETIC):
+        title, context, shot = _shoot_synthetic(cfg, number=scene.removeprefix(SYNTHETIC))
+    else:
+        title, context, shot = _shoot_file(cfg, scene, patch_size=model.patch_size)
+    film = film_shot(
         model,
-        example.context,
+        context,
+        shot,
         out=out,
-        trajectory=cfg.trajectory,
-        num_views=cfg.num_views,
         device=device,
-        options=plain(cfg, "trajectory_options"),
-        time=plain(cfg, "time"),
         fps=cfg.fps,
         min_side=cfg.min_side,
         views_per_call=cfg.views_per_call,
-        title=example.scene,
+        title=title,
         **switches,
     )
-    sys.stdout.write(f"{cfg.num_views} views of {example.scene} along '{cfg.trajectory}':\n")
+    score = "" if film.psnr_db is None else f", {film.psnr_db:.2f} dB PSNR"
+    sys.stdout.write(f"{len(shot.times)} views of {title} along '{cfg.trajectory}'{score}:\n")
     for path in (film.mp4, film.gif, film.sheet, film.frames):
         if path is not None:
             sys.stdout.write(f"  {path}\n")
 
 
-def _open_scene(cfg: DictConfig, *, patch_size: int) -> Example:
-    scene = path_setting(cfg, "scene")
-    if not scene.startswith(SYNTHETIC):
-        return open_context(
-            scene,
-            frames=plain(cfg, "context"),
-            num_context=cfg.num_context,
-            image_size=plain(cfg, "image_size"),
-            size_multiple=patch_size,
-            pose_normalization=cfg.pose_normalization,
-        )
+def _shoot_file(cfg: DictConfig, scene: str, *, patch_size: int) -> tuple[str, Views, Shot]:
+    example = open_context(
+        scene,
+        frames=plain(cfg, "context"),
+        num_context=cfg.num_context,
+        num_target=cfg.num_views if cfg.trajectory == RECORDED else None,
+        image_size=plain(cfg, "image_size"),
+        size_multiple=patch_size,
+        pose_normalization=cfg.pose_normalization,
+    )
+    if cfg.trajectory != RECORDED:
+        return example.scene, example.context, _plan(cfg, example.context)
+    for name in ("trajectory_options", "time", "output_size"):
+        if cfg[name] is not None:
+            raise ValueError(
+                f"{name} must be left out with trajectory={RECORDED}, which shows the scene's own frames, got "
+                f"{cfg[name]}"
+            )
+    target = example.target
+    return example.scene, example.context, Shot(target.cameras, target.times, truth=target.images)
+
+
+def _shoot_synthetic(cfg: DictConfig, *, number: str) -> tuple[str, Views, Shot]:
     if cfg.context is not None:
         raise ValueError("context names frames of a scene file; a synthetic scene has num_context views, set that")
-    number = scene.removeprefix(SYNTHETIC)
+    if cfg.trajectory == RECORDED:
+        raise ValueError(
+            f"trajectory={RECORDED} is for scene files, whose camera has moved; along every other path the synthetic "
+            "world shows its truth (side_by_side=true)"
+        )
     if not number.isdecimal():
-        raise ValueError(f"scene=synthetic:INDEX needs a number from 0 up, got {scene!r}")
+        raise ValueError(f"scene=synthetic:INDEX needs a number from 0 up, got {SYNTHETIC + number!r}")
+    index = int(number)
     data = cfg.data.copy()
-    data.num_val_scenes = max(data.num_val_scenes, int(number) + 1)
+    data.num_val_scenes = max(data.num_val_scenes, index + 1)
     data.num_context = cfg.num_context
     if cfg.image_size is not None:
         data.image_size = cfg.image_size
-    return instantiate(data, _convert_="all").val_dataset[int(number)]
+    dataset = instantiate(data, _convert_="all").val_dataset
+    example = dataset[index]
+    shot = _plan(cfg, example.context)
+    truth = dataset.render(index, shot.cameras, shot.times)
+    return example.scene, example.context, replace(shot, truth=truth)
+
+
+def _plan(cfg: DictConfig, context: Views) -> Shot:
+    return plan_shot(
+        context,
+        cfg.trajectory,
+        num_views=cfg.num_views,
+        options=plain(cfg, "trajectory_options"),
+        time=plain(cfg, "time"),
+        output_size=plain(cfg, "output_size"),
+    )
 
 
 main = hydra_main(config_name="render", prog="wnv-render")(run)

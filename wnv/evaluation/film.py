@@ -1,9 +1,8 @@
 """What a person looks at: sheets of drawn targets, and camera paths as video."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor
 from wnv.evaluation.contact_sheet import Cell, contact_sheet, scene_row
 from wnv.evaluation.pictures import to_u8, write_png
 from wnv.evaluation.rendering import SceneModel, draw_path
+from wnv.evaluation.shots import Shot
 from wnv.evaluation.video import write_gif, write_mp4
-from wnv.geometry.trajectories import make_trajectory
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
 from wnv.scenes.atomic import atomic_folder
@@ -60,25 +59,28 @@ def target_sheet(
 
 @dataclass(frozen=True)
 class Film:
-    """The files of a drawn camera path; None where one was not asked for."""
+    """The files of a drawn path; None where one was not asked for.
+
+    Attributes:
+        psnr_db: Mean PSNR of the frames where the truth is known, in dB.
+    """
 
     mp4: Path
     gif: Path
     sheet: Path
     frames: Path | None
+    psnr_db: float | None = None
 
 
-def film_path(
+def film_shot(
     model: SceneModel,
     context: Views,
+    shot: Shot,
     *,
     out: str | Path,
-    trajectory: str,
-    num_views: int,
     device: torch.device,
-    options: Mapping[str, Any] | None = None,
-    time: float | int | Sequence[float | int] | None = None,
     there_and_back: bool = False,
+    side_by_side: bool = False,
     fps: float | int = 24,
     min_side: int = 256,
     write_frames: bool = False,
@@ -86,19 +88,16 @@ def film_path(
     title: str = "",
     overwrite: bool = False,
 ) -> Film:
-    """Draw a camera path through one scene into `path.mp4`, `path.gif`, `path.png` (a sheet) and `frames/`.
+    """Draw a path through one scene into `path.mp4`, `path.gif`, `path.png` (a sheet) and `frames/`.
 
     Args:
         model: The model that draws.
         context: The scene's given views, batch axes `view`, in the normalised world.
+        shot: What is drawn.
         out: Folder for the files.
-        trajectory: A name in `wnv.geometry.trajectories.TRAJECTORIES`.
-        num_views: Cameras on the path.
         device: Where to draw.
-        options: Options of the trajectory, by keyword.
-        time: Of a dynamic scene, on the context's scale (0 is its first moment, 1 its last): one time for all frames,
-            or `[first, last]` to move through. None moves from 0 to 1 where the context's times differ.
         there_and_back: Whether the video also goes the way back, so that it has no jump when it repeats.
+        side_by_side: Whether the video shows the truth on the left of what is drawn.
         fps: Frames per second.
         min_side: Small pictures are enlarged by a whole factor until their shorter side has this many pixels.
         write_frames: Whether each frame is written as PNG too, as drawn.
@@ -109,18 +108,22 @@ def film_path(
     Raises:
         FileExistsError: If a file is there and `overwrite` is False; nothing is drawn then. Or if `frames/` holds
             anything but frames.
-        ValueError: If the trajectory, the time or the frame rate is out of its range.
+        ValueError: If the frame rate is not positive, or there is no truth to show.
     """
     out = Path(out)
-    film = Film(out / "path.mp4", out / "path.gif", out / "path.png", out / "frames" if write_frames else None)
-    for path in (film.mp4, film.gif, film.sheet, film.frames):
+    paths = (out / "path.mp4", out / "path.gif", out / "path.png", out / "frames" if write_frames else None)
+    for path in paths:
         if path is not None and path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; choose another out= or pass overwrite=true")
     if fps <= 0:
         raise ValueError(f"fps must be positive, got {fps}")
-    cameras = make_trajectory(trajectory, context.cameras, num_views=num_views, **dict(options or {}))
-    times = _path_times(context, num_views=num_views, time=time)
-    images = draw_path(model, context, cameras, times, device=device, views_per_call=views_per_call)
+    if side_by_side and shot.truth is None:
+        raise ValueError(
+            "side_by_side=true needs the truth, which is known along trajectory=recorded of a scene file, and in the "
+            "synthetic world; leave it out for other paths"
+        )
+    images = draw_path(model, context, shot.cameras, shot.times, device=device, views_per_call=views_per_call)
+    film = Film(*paths, psnr_db=None if shot.truth is None else psnr(images, shot.truth).mean().item())
 
     if film.frames is not None:
         # The folder is replaced as a whole: the end of a longer path that was there must not stay behind.
@@ -128,35 +131,28 @@ def film_path(
         with atomic_folder(film.frames, entries=earlier, overwrite=overwrite) as folder:
             for i, frame in enumerate(to_u8(images)):
                 write_png(folder / f"{i:06d}.png", frame)
-    write_png(film.sheet, path_sheet(context, images, title=title), overwrite=overwrite)
-    shown = torch.cat([images, images[1:-1].flip(0)]) if there_and_back else images
+    write_png(film.sheet, path_sheet(context, images, truth=shot.truth, title=title), overwrite=overwrite)
+    shown = torch.cat([shot.truth, images], dim=-1) if side_by_side else images
+    if there_and_back:
+        shown = torch.cat([shown, shown[1:-1].flip(0)])
     write_mp4(film.mp4, shown, fps=fps, min_side=min_side, overwrite=overwrite)
     write_gif(film.gif, shown, fps=fps, min_side=min_side, overwrite=overwrite)
     return film
 
 
 def path_sheet(
-    context: Views, images: Float[Tensor, "view 3 height width"], *, title: str = ""
+    context: Views,
+    images: Float[Tensor, "view 3 height width"],
+    *,
+    truth: Float[Tensor, "view 3 height width"] | None = None,
+    title: str = "",
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """The context views, and below them stills of the path drawn from them."""
+    """The context views, and below them stills of the path drawn from them, above the truth where it is known."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(NUM_STILLS, len(images))).round().astype(int)).tolist()
-    return contact_sheet(
-        [
-            [Cell(image, f"context {i + 1}") for i, image in enumerate(context.images)],
-            [Cell(images[i], f"frame {i}") for i in chosen],
-        ],
-        row_titles=[title, "drawn"] if title else ["given", "drawn"],
-    )
-
-
-def _path_times(
-    context: Views, *, num_views: int, time: float | int | Sequence[float | int] | None
-) -> Float[Tensor, " view"]:
-    if time is None:
-        is_dynamic = bool((context.times != context.times[0]).any())
-        time = (0.0, 1.0) if is_dynamic else float(context.times[0])
-    if isinstance(time, (float, int)):
-        return torch.full((num_views,), float(time))
-    if len(time) != 2:
-        raise ValueError(f"time must be one number or [first, last], on the context's scale 0..1, got {list(time)}")
-    return torch.linspace(float(time[0]), float(time[1]), num_views)
+    rows = {
+        title or "given": [Cell(image, f"context {i + 1}") for i, image in enumerate(context.images)],
+        "drawn": [Cell(images[i], f"frame {i}") for i in chosen],
+    }
+    if truth is not None:
+        rows["truth"] = [Cell(truth[i], f"frame {i}") for i in chosen]
+    return contact_sheet(list(rows.values()), row_titles=list(rows))

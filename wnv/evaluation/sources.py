@@ -16,16 +16,18 @@ from wnv.types import Example
 
 @dataclass(frozen=True, kw_only=True)
 class GivenFrames(ViewSampler):
-    """The frames that somebody chose; they are the context, and the target too.
+    """The frames that somebody chose as context, and those to draw.
 
     Args:
-        frames: Frame numbers, at least one, each once.
+        frames: Frame numbers of the context, at least one, each once.
+        target: Frame numbers to draw; None for those of the context.
 
     Raises:
         ValueError: If there is none, or one twice.
     """
 
     frames: tuple[int, ...]
+    target: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.frames or len(set(self.frames)) != len(self.frames):
@@ -39,7 +41,7 @@ class GivenFrames(ViewSampler):
                 f"context names frames {outside} of scene {frames.scene_id!r}, which has frames 0 to "
                 f"{frames.num_frames - 1}"
             )
-        return ViewChoice(context=self.frames, target=self.frames)
+        return ViewChoice(context=self.frames, target=self.frames if self.target is None else self.target)
 
 
 def open_context(
@@ -47,17 +49,20 @@ def open_context(
     *,
     frames: Sequence[int] | None = None,
     num_context: int = 2,
+    num_target: int | None = None,
     image_size: Sequence[int] | None = None,
     short_side: int = 64,
     size_multiple: int = 8,
     pose_normalization: Literal["mean", "first"] = "mean",
 ) -> Example:
-    """The context of one scene file; the example's target is the context again.
+    """The context of one scene file; the example's target is the context again, or what lies between its views.
 
     Args:
         path: A scene file (`.zip`), also as a URL that fsspec understands.
         frames: Frame numbers of the context views; None takes `num_context` of them, evenly spread over the scene.
         num_context: How many, if `frames` is None.
+        num_target: Make targets of so many frames, evenly spread from the first to the last context frame; of all where
+            there are fewer.
         image_size: Height and width in pixels; None keeps the scene's proportions, nearly.
         short_side: Pixels of the shorter side, if `image_size` is None.
         size_multiple: What height and width are a multiple of, if `image_size` is None: the model's patch size.
@@ -65,7 +70,7 @@ def open_context(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the scene has no such frames.
+        ValueError: If the scene has no such frames, or `num_target` is given with a single context frame.
     """
     if not is_url(str(path)) and not Path(path).is_file():
         hint = "; give one of its scene files" if Path(path).is_dir() else ""
@@ -83,8 +88,18 @@ def open_context(
         image_size = [max(1, round(side * scale / size_multiple)) * size_multiple for side in (info.height, info.width)]
     dataset = SceneDataset(
         root=path,
-        sampler=GivenFrames(frames=tuple(frames)),
+        sampler=GivenFrames(frames=tuple(frames), target=_between(frames, count=num_target)),
         image_size=image_size,
         pose_normalization=pose_normalization,
     )
     return dataset[0]
+
+
+def _between(frames: Sequence[int], *, count: int | None) -> tuple[int, ...] | None:
+    if count is None or not frames:
+        return None
+    first, last = min(frames), max(frames)
+    if first == last:
+        raise ValueError(f"frames between context views need two of these, got context={list(frames)}; set num_context")
+    places = torch.linspace(first, last, min(count, last - first + 1))
+    return tuple(places.round().long().tolist())

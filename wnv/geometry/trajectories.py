@@ -83,10 +83,7 @@ def orbit(
     """
     _check_path(cameras, num_views, depth)
     focus = focus_point(cameras, depth=depth)
-    up = -cameras.camtoworld[:, :3, 1].mean(dim=0)
-    if torch.linalg.vector_norm(up) < 0.1:  # cameras upside down to each other agree on no up
-        up = -cameras.camtoworld[0, :3, 1]
-    up = _unit(up)
+    up = _up(cameras)
     offsets = cameras.camtoworld[:, :3, 3] - focus
     heights = (offsets * up).sum(dim=-1)
     level = offsets - heights[:, None] * up
@@ -240,12 +237,52 @@ def wobble(
     return replace(cameras, K=K.repeat(num_views, 1, 1), camtoworld=make_se3(base[:3, :3], eyes))
 
 
+def still(cameras: Cameras, *, num_views: int, anchor: int | None = None) -> Cameras:
+    """One camera that does not move: what a path through time alone is seen from.
+
+    Args:
+        cameras: Context cameras; the first, or `anchor`, gives K.
+        num_views: Number of cameras on the path.
+        anchor: Index of the context camera that stays; the mean camera if not given.
+    """
+    _check_path(cameras, num_views, None)
+    base, K = _anchor(cameras, anchor)
+    return replace(cameras, K=K.repeat(num_views, 1, 1), camtoworld=base.repeat(num_views, 1, 1))
+
+
+def around(cameras: Cameras, *, num_views: int, degrees: float | int = 60.0, anchor: int | None = None) -> Cameras:
+    """A look around: the camera stays in its place and turns about the contexts' mean image-up direction.
+
+    Args:
+        cameras: Context cameras; the first, or `anchor`, gives K.
+        num_views: Number of cameras on the path.
+        degrees: How far it turns, to the left where positive. Whole turns close and start with the camera's own
+            direction; anything else is a sweep whose middle is that direction.
+        anchor: Index of the context camera to turn; the mean camera if not given.
+    """
+    _check_path(cameras, num_views, None)
+    base, K = _anchor(cameras, anchor)
+    up = _up(cameras)
+    if degrees % 360 == 0:
+        angles = math.radians(degrees) * _phase(cameras, num_views)
+    else:
+        half = math.radians(degrees) / 2
+        angles = torch.linspace(-half, half, num_views, dtype=base.dtype, device=base.device)
+    half_angles = angles / 2
+    quaternions = torch.cat([half_angles.cos()[:, None], half_angles.sin()[:, None] * up], dim=-1)
+    rotation = matrix_from_quaternion(quaternions) @ base[:3, :3]
+    path = make_se3(rotation, base[:3, 3].expand(num_views, 3))
+    return replace(cameras, K=K.repeat(num_views, 1, 1), camtoworld=path)
+
+
 TRAJECTORIES: dict[str, Callable[..., Cameras]] = {
     "orbit": orbit,
     "spiral": spiral,
     "interpolate": interpolate,
     "dolly": dolly,
     "wobble": wobble,
+    "around": around,
+    "still": still,
 }
 
 
@@ -291,6 +328,13 @@ def _phase(cameras: Cameras, num_views: int) -> Float[Tensor, " view"]:
     """0 to 1 in equal steps, 1 left out: the first camera of a closed path follows the last."""
     matrix = cameras.camtoworld
     return torch.arange(num_views, dtype=matrix.dtype, device=matrix.device) / num_views
+
+
+def _up(cameras: Cameras) -> Float[Tensor, "3"]:
+    up = -cameras.camtoworld[:, :3, 1].mean(dim=0)
+    if torch.linalg.vector_norm(up) < 0.1:  # cameras upside down to each other agree on no up
+        up = -cameras.camtoworld[0, :3, 1]
+    return _unit(up)
 
 
 def _unit(vector: Float[Tensor, "3"]) -> Float[Tensor, "3"]:

@@ -1,0 +1,90 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wnv.evaluation.shots import plan_shot, resize_cameras
+from wnv.geometry.cameras import project
+from wnv.geometry.poses import invert_se3
+from wnv.types import Views
+
+
+@pytest.fixture
+def context(dataset) -> Views:
+    return dataset[0].context
+
+
+@pytest.fixture
+def dynamic(context) -> Views:
+    return replace(context, times=torch.tensor([0.0, 0.5, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("time", "is_dynamic", "expected"),
+    [
+        (None, False, [0.0] * 5),
+        (None, True, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        (0.5, True, [0.5] * 5),
+        ([1, 0], True, [1.0, 0.75, 0.5, 0.25, 0.0]),
+    ],
+)
+def test_time_runs_along_the_path(context, dynamic, time, is_dynamic, expected):
+    shot = plan_shot(dynamic if is_dynamic else context, "interpolate", num_views=5, time=time)
+    assert shot.times.tolist() == expected
+
+
+def test_through_time_only_time_moves(dynamic):
+    shot = plan_shot(dynamic, "through_time", num_views=5, options={"anchor": 1})
+    assert torch.equal(shot.cameras.camtoworld, dynamic.cameras.camtoworld[1:2].expand(5, 4, 4))
+    assert shot.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_bullet_time_stands_still_while_the_camera_moves(dynamic):
+    shot = plan_shot(dynamic, "bullet_time", num_views=10)
+    poses, times = shot.cameras.camtoworld, shot.times
+    assert times.diff().ge(0).all()
+    assert (times[0], times[-1]) == (0.0, 1.0)
+    moves = (poses.diff(dim=0).abs().amax(dim=(1, 2)) > 0).tolist()
+    runs = (times.diff() > 0).tolist()
+    assert moves == [False] * 3 + [True] * 3 + [False] * 3
+    assert runs == [not moving for moving in moves]
+    torch.testing.assert_close(poses[0], dynamic.cameras.camtoworld[0])
+    torch.testing.assert_close(poses[-1], dynamic.cameras.camtoworld[-1])
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (8, 24), (40, 24), (16, 24)])
+def test_another_size_sees_the_middle_of_the_same_view(context, height, width):
+    cameras = context.cameras
+    resized = resize_cameras(cameras, height=height, width=width)
+    assert (resized.height, resized.width) == (height, width)
+    scale = max(height / cameras.height, width / cameras.width)
+    points = cameras.camtoworld[:, None, :3, 3] + cameras.camtoworld[:, None, :3, 2] * 2 + torch.randn(3, 5, 3) * 0.1
+    viewmats = invert_se3(cameras.camtoworld)
+    before, _ = project(points, cameras.K, viewmats)
+    after, _ = project(points, resized.K, viewmats)
+    centre = torch.tensor([cameras.width / 2, cameras.height / 2])
+    expected = (before - centre) * scale + torch.tensor([width / 2, height / 2])
+    torch.testing.assert_close(after, expected, rtol=0, atol=1e-3)
+
+
+def test_a_shot_is_drawn_at_the_size_asked_for(context):
+    shot = plan_shot(context, "orbit", num_views=3, output_size=[24, 16])
+    assert (shot.cameras.height, shot.cameras.width) == (24, 16)
+
+
+def test_faults_are_named(context, dynamic):
+    with pytest.raises(ValueError, match=r"trajectory must be one of orbit, .*bullet_time, recorded, got 'zigzag'"):
+        plan_shot(context, "zigzag", num_views=5)
+    with pytest.raises(ValueError, match="time must be one number or"):
+        plan_shot(context, "still", num_views=5, time=[0, 1, 2])
+    with pytest.raises(TypeError, match="no option speed"):
+        plan_shot(context, "orbit", num_views=5, options={"speed": 1})
+    with pytest.raises(TypeError, match="bullet_time has no option anchor"):
+        plan_shot(dynamic, "bullet_time", num_views=5, options={"anchor": 1})
+    with pytest.raises(ValueError, match="num_views of bullet_time must be at least 3, got 2"):
+        plan_shot(dynamic, "bullet_time", num_views=2)
+    for trajectory in ("through_time", "bullet_time"):
+        with pytest.raises(ValueError, match=f"trajectory={trajectory} needs a scene in which things move"):
+            plan_shot(context, trajectory, num_views=5)
+    with pytest.raises(ValueError, match=r"output_size must be \[height, width\] in pixels, .*, got \[0, 8\]"):
+        plan_shot(context, "still", num_views=5, output_size=[0, 8])
