@@ -37,8 +37,9 @@ lint: $(environment) ## Ruff, formatting, and which room may import which
 test: lint ## Lint, then every test that is not slow (under 5 minutes on 2 cores)
 	$(run) -m pytest -m 'not slow' $(ARGS)
 
+# Most of them wait for one process after the other; two at a time take half as long on two cores.
 test-slow: $(environment) ## The slow tests: trainings, installed packages, commands of the README
-	$(run) -m pytest -m slow $(ARGS)
+	$(run) -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 bench: $(environment) ## Measure a claim: NAME=attention (default) or another one of `wnv-bench`
 	$(run) -m wnv.cli.bench $(or $(NAME),attention) $(ARGS)
