@@ -23,7 +23,7 @@ def test_an_accelerator_library_that_does_not_load_is_no_npu(monkeypatch, tmp_pa
     monkeypatch.syspath_prepend(tmp_path)
     assert resolve_device("auto").type != "npu"
     assert "passing over NPUs: torch_npu is installed and does not load (libhccl.so" in caplog.text
-    with pytest.raises(ValueError, match=r"does not load \(libhccl.so: cannot open.*\); set device=cpu"):
+    with pytest.raises(ValueError, match=r"\(libhccl.so: cannot open.*\); .* source its set_env.sh; set device=cpu"):
         resolve_device("npu")
 
 

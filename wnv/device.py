@@ -1,5 +1,6 @@
 """From a device's name to the device, and what differs between devices. The only file that names torch_npu."""
 
+import functools
 import importlib
 import importlib.util
 import logging
@@ -60,14 +61,18 @@ def _why_no_npu() -> str | None:
     """Why there is no Ascend NPU for torch; None where there is one. Importing torch_npu gives torch the device."""
     if importlib.util.find_spec("torch_npu") is None:
         return "torch_npu finds no Ascend NPU here, or is not installed (pip install 'wnv[npu]')"
-    try:
-        importlib.import_module("torch_npu")
-    except (
-        ImportError,
-        RuntimeError,
-        OSError,
-    ) as error:  # without CANN its libraries are missing; beside CUDA it refuses
-        return f"torch_npu is installed and does not load ({error})"
+    if (reason := _load_error()) is not None:
+        return f"torch_npu is installed and does not load ({reason}); if CANN is what it lacks, source its set_env.sh"
     if not torch.npu.is_available():
         return f"torch_npu finds no Ascend NPU here (check npu-smi info, and {VISIBLE_DEVICES['npu']})"
+    return None
+
+
+@functools.cache  # a second attempt fails on what the first has left behind
+def _load_error() -> str | None:
+    logging.getLogger("torch_npu").setLevel(logging.WARNING)  # it logs every variable that is read, keys included
+    try:
+        importlib.import_module("torch_npu")
+    except Exception as error:  # without CANN, with half of it, and beside CUDA: it raises whatever it likes
+        return " ".join(str(error).split())
     return None
