@@ -332,15 +332,37 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fake_npu::fallback>()); }
 
-// Autocast by PyTorch's own lists, as a device that registers nothing else has them.
+// Autocast by PyTorch's own lists, without what torch_npu leaves in the format that it comes in (tests/npu_wheel).
 using namespace at;
 using namespace at::autocast;
+
+namespace fake_npu {
+
+const std::set<std::string> kNotListed = {
+    "aten::_upsample_bicubic2d_aa", "aten::_upsample_bilinear2d_aa", "aten::_upsample_nearest_exact1d",
+    "aten::_upsample_nearest_exact2d", "aten::_upsample_nearest_exact3d", "aten::linalg_vecdot", "aten::rms_norm",
+    "aten::upsample_bicubic2d", "aten::upsample_bilinear2d", "aten::upsample_linear1d", "aten::upsample_nearest1d",
+    "aten::upsample_nearest2d", "aten::upsample_nearest3d", "aten::upsample_trilinear3d", "aten::vdot"};
+
+struct Lists {
+  torch::Library& library;
+
+  template <class Name, class Function>
+  void impl(Name selective, Function* function) {
+    const char* name = selective;
+    if (!kNotListed.count(name)) library.impl(name, function);
+  }
+};
+
+}  // namespace fake_npu
+
 #define LOWER(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, lower_precision_fp)
 #define FLOAT32(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32)
 #define FLOAT32_OUTPUT(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, fp32_set_opt_dtype)
 #define PROMOTE(...) KERNEL_PRIVATEUSEONE(__VA_ARGS__, promote)
 TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) { m.fallback(torch::CppFunction::makeFallthrough()); }
-TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, library) {
+  fake_npu::Lists m{library};
   AT_FORALL_LOWER_PRECISION_FP(LOWER)
   AT_FORALL_FP32(FLOAT32)
   AT_FORALL_FP32_SET_OPT_DTYPE(FLOAT32_OUTPUT)

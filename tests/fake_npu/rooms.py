@@ -1,0 +1,199 @@
+"""What a network, a loss, a metric or an evaluation gives on the simulated NPU and on the CPU: `python rooms.py FILE`.
+
+FILE becomes a JSON object: for each case the error that it ended with or null, the largest distance between the two
+devices as a share of the largest value, whether each result has other values than 0, and how many calls of operators
+the NPU counted.
+"""
+
+import json
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchmetrics.functional.image.lpips
+import torchmetrics.image.lpip
+from torch import Tensor, nn
+
+from wnv.data.synthetic import SyntheticDataset
+from wnv.device import device_module, resolve_device
+from wnv.evaluation.evaluator import evaluate
+from wnv.evaluation.film import target_sheet
+from wnv.losses.image_loss import ImageLoss
+from wnv.metrics.baseline import copy_nearest
+from wnv.metrics.image import LPIPS, psnr, ssim
+from wnv.models.konet import KoNet
+from wnv.types import Batch, collate
+
+HEIGHT, WIDTH = 16, 24
+SIZES = {"dim": 32, "num_layers": 2, "num_heads": 2, "mlp_dim": 32}
+MODELS = {
+    "plucker-geope-rope2d": {"ray_code": "plucker"},
+    "raymap-gta-quaternion": {"ray_code": "raymap", "camera_encoding": "gta", "patch_encoding": "quaternion"},
+    "none-geope-none": {"ray_code": "none", "patch_encoding": "none", "qk_norm": False},
+    "camray-none-none-joint": {"camera_encoding": "none", "patch_encoding": "none", "attention": "joint"},
+    "dynamic": {"time_code": True, "adaln_zero": True, "activation_checkpointing": True},
+    "dynamic-joint-quaternion": {"time_code": True, "attention": "joint", "patch_encoding": "quaternion"},
+}
+
+
+def examples(kind: str = "dynamic") -> SyntheticDataset:
+    return SyntheticDataset(num_scenes=2, image_size=(HEIGHT, WIDTH), num_target=3, kind=kind)
+
+
+def batch(device: torch.device) -> Batch:
+    return collate([examples()[index] for index in range(2)]).to(device)
+
+
+def network(options: dict[str, Any], device: torch.device) -> KoNet:
+    """A small model whose weights are large enough for every path to count, modulation included, which starts at 0."""
+    torch.manual_seed(1)
+    model = KoNet(**SIZES, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+    return model.to(device)
+
+
+def draw(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """A training pass with its gradients, then the same views from the encoded scene."""
+    given, model = batch(device), network(options, device)
+    cameras, times = given.target.cameras, given.target.times
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        loss = ImageLoss()(model(given.context, cameras, times), given.target.images)["loss"]
+        loss.backward()
+        with torch.inference_mode():
+            drawn = model.render(model.encode(given.context), cameras, times)
+    return [loss.detach(), drawn, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+
+
+def perceptual(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """The loss of LVSM, with a VGG19 of random weights."""
+    given = batch(device)
+    torch.manual_seed(1)
+    loss = ImageLoss(perceptual_weight=0.5).to(device)
+    drawn = (0.9 * given.target.images).requires_grad_()
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        terms = loss(drawn, given.target.images)
+    terms["loss"].backward()
+    return [terms["loss"].detach(), drawn.grad]
+
+
+def lpips(backbone: str, device: torch.device) -> list[Tensor]:
+    torch.manual_seed(1)
+    truth = torch.rand(1, 2, 3, 64, 72)
+    return [LPIPS(backbone=backbone)((0.9 * truth).to(device), truth.to(device))]
+
+
+def metrics(device: torch.device) -> list[Tensor]:
+    given = batch(device)
+    copies, truth = copy_nearest(given), given.target.images
+    return [copies, psnr(copies, truth), ssim(copies, truth)]
+
+
+def evaluation(device: torch.device) -> list[Tensor]:
+    """Scores and a sheet of a dynamic scene; the sheet's bytes may differ by one grey level."""
+    model = network(MODELS["dynamic-joint-quaternion"], device)
+    summary = evaluate(model, examples(), device=device).to_dict()
+    scores = [summary[drawn][metric]["mean"] for drawn in ("model", "copy") for metric in ("psnr", "ssim")]
+    sheet = target_sheet(model, [examples()[0]], device=device, with_error=True)
+    return [torch.tensor(scores), torch.tensor(sheet) / 255]
+
+
+def world(kind: str, device: torch.device) -> list[Tensor]:
+    """The synthetic world, where it is rendered on the device."""
+    data = SyntheticDataset(num_scenes=2, image_size=(HEIGHT, WIDTH), kind=kind, device=device.type)
+    return [data[index].target.images for index in range(2)]
+
+
+def inverse(device: torch.device) -> list[Tensor]:
+    """What an NPU has no kernel for."""
+    return [torch.linalg.inv(torch.eye(2, device=device))]
+
+
+def cases() -> Iterator[tuple[str, Callable[[torch.device], list[Tensor]]]]:
+    """Each case's name, and what it does on a device."""
+    for name, options in MODELS.items():
+        yield name, lambda device, options=options: draw(options, device, torch.float32)
+    yield "bf16", lambda device: draw(MODELS["dynamic"], device, torch.bfloat16)
+    yield "perceptual", lambda device: perceptual(device, torch.float32)
+    yield "perceptual-bf16", lambda device: perceptual(device, torch.bfloat16)
+    for backbone in ("vgg", "alex"):
+        yield f"lpips-{backbone}", lambda device, backbone=backbone: lpips(backbone, device)
+    yield "metrics", metrics
+    yield "inverse", inverse
+    yield "evaluation", evaluation
+    for kind in ("static", "dynamic"):
+        yield f"world-{kind}", lambda device, kind=kind: world(kind, device)
+
+
+def put_in_torchvision() -> None:
+    """Networks of torchvision's layers, in its order and with random weights, for the code that loads them by name."""
+
+    def vgg(widths: tuple[int, ...]) -> nn.Module:
+        layers, channels = [], 3
+        for width in widths:
+            if width == 0:
+                layers.append(nn.MaxPool2d(2, 2))
+            else:
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+        return with_features(layers)
+
+    def with_features(layers: list[nn.Module]) -> nn.Module:
+        module = nn.Module()
+        module.features = nn.Sequential(*layers)
+        return module
+
+    def vgg19(**options: object) -> nn.Module:
+        torch.manual_seed(2)
+        return vgg((2, 2, 0, 3, 3, 0, *(4,) * 4, 0, *(5,) * 4, 0, *(5,) * 4, 0))
+
+    def vgg16(**options: object) -> nn.Module:  # its widths are those of LPIPS' own layers
+        torch.manual_seed(2)
+        return vgg((64, 64, 0, 128, 128, 0, *(256,) * 3, 0, *(512,) * 3, 0, *(512,) * 3, 0))
+
+    def alexnet(**options: object) -> nn.Module:
+        torch.manual_seed(2)
+        layers = [nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)]
+        layers += [nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)]
+        for channels, width in ((192, 384), (384, 256), (256, 256)):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+        return with_features([*layers, nn.MaxPool2d(3, 2)])
+
+    random_weights = types.SimpleNamespace(get_state_dict=lambda **options: vgg19().state_dict())
+    enum = types.SimpleNamespace(IMAGENET1K_V1=random_weights, DEFAULT=random_weights)
+    names = {"VGG19_Weights": enum, "VGG16_Weights": enum, "AlexNet_Weights": enum}
+    torchvision, models = types.ModuleType("torchvision"), types.ModuleType("torchvision.models")
+    vars(models).update(names, vgg19=vgg19, vgg16=vgg16, alexnet=alexnet)
+    torchvision.models = models
+    sys.modules |= {"torchvision": torchvision, "torchvision.models": models}
+    for module in (torchmetrics.functional.image.lpips, torchmetrics.image.lpip):
+        module._TORCHVISION_AVAILABLE = True  # they have asked for the installed package
+
+
+def compare(case: Callable[[torch.device], list[Tensor]]) -> dict[str, Any]:
+    """One case on both devices."""
+    npu = resolve_device("npu")
+    before = sum(device_module(npu).num_calls().values())
+    try:
+        seen = [value.float().cpu() for value in case(npu)]
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+    expected = [value.float() for value in case(torch.device("cpu"))]
+    assert len(seen) == len(expected)
+    shares = [(a - b).abs().max() / b.abs().max().clamp_min(1e-6) for a, b in zip(seen, expected, strict=True)]
+    return {
+        "error": None,
+        "difference": float(max(shares)),
+        "is_something": all(bool(value.any()) for value in expected),
+        "num_calls": sum(device_module(npu).num_calls().values()) - before,
+    }
+
+
+if __name__ == "__main__":
+    put_in_torchvision()
+    Path(sys.argv[1]).write_text(json.dumps({name: compare(case) for name, case in cases()}, indent=1))
