@@ -80,6 +80,22 @@ def test_evaluation_and_rendering_run_on_an_npu(tmp_path: Path, on_npu: Callable
 
 
 @pytest.mark.slow
+def test_dynamic_scenes_are_evaluated_and_rendered_on_an_npu_too(tmp_path: Path, on_npu: Callable) -> None:
+    options = {"time_code": True, "attention": "joint", "patch_encoding": "quaternion"}
+    KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32, **options).save_pretrained(tmp_path / "weights")
+    common = [*QUIET, "weights=weights", "data=synthetic_dynamic", "data.num_context=2"]
+    sizes = ["data.image_size=[16,24]", "data.num_val_scenes=1", "data.num_target=2", "num_sheet_scenes=1"]
+    done = on_npu("-m", "wnv.cli.eval", *common, *sizes, "out=scores")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "scores" / "records.jsonl").read_text())
+    assert len({*record["target_times"], 0.0}) > 1, "a dynamic scene has times"
+    path = ["scene=synthetic:0", "image_size=[16,24]", "num_views=2", "min_side=32", "out=path", "time=[0,1]"]
+    done = on_npu("-m", "wnv.cli.render", *common, *path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "path" / "path.mp4").stat().st_size > 0
+
+
+@pytest.mark.slow
 def test_what_cannot_work_is_answered_on_one_line(on_npu: Callable) -> None:
     done = on_npu(*TRAIN, "experiment=smoke", "hydra/job_logging=none", "trainer.devices=3")
     assert done.returncode == 2
