@@ -1,8 +1,8 @@
 """What a network, a loss, a metric or an evaluation gives on the simulated NPU and on the CPU: `python rooms.py FILE`.
 
-FILE becomes a JSON object: for each case the error that it ended with or null, the largest distance between the two
-devices as a share of the largest value, whether each result has other values than 0, and how many calls of operators
-the NPU counted.
+FILE becomes a JSON object. `cases` has for each case the error that it ended with or null, the largest distance between
+the two devices as a share of the largest value, whether each result has other values than 0, and how many calls of
+operators the NPU counted. `formats` has for each device what the parts of a network give under autocast.
 """
 
 import json
@@ -68,6 +68,25 @@ def draw(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> l
         with torch.inference_mode():
             drawn = model.render(model.encode(given.context), cameras, times)
     return [loss.detach(), drawn, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+
+
+def formats(device: torch.device) -> dict[str, str]:
+    """The number format that each part of a network gives under autocast in bfloat16."""
+    given, model = batch(device), network(MODELS["dynamic"], device)
+    seen = {}
+
+    def see(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple, output: Any) -> None:
+            if isinstance(output, Tensor):
+                seen[name] = f"{type(module).__name__} {output.dtype}"
+
+        return hook
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(see(name))
+    with torch.autocast(device.type, torch.bfloat16), torch.no_grad():
+        model(given.context, given.target.cameras, given.target.times)
+    return seen
 
 
 def perceptual(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
@@ -196,4 +215,8 @@ def compare(case: Callable[[torch.device], list[Tensor]]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     put_in_torchvision()
-    Path(sys.argv[1]).write_text(json.dumps({name: compare(case) for name, case in cases()}, indent=1))
+    seen = {
+        "cases": {name: compare(case) for name, case in cases()},
+        "formats": {name: formats(resolve_device(name)) for name in ("npu", "cpu")},
+    }
+    Path(sys.argv[1]).write_text(json.dumps(seen, indent=1))

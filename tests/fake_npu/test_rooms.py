@@ -33,14 +33,24 @@ def seen(npu_environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
 
 
 def test_nothing_asks_for_an_operator_that_an_npu_lacks(seen: dict[str, dict]) -> None:
-    errors = {name: case["error"] for name, case in seen.items()}
+    errors = {name: case["error"] for name, case in seen["cases"].items()}
     assert errors.pop("inverse") == "NotImplementedError: npu has no kernel for aten::linalg_inv_ex.inverse"
     assert errors == dict.fromkeys(MODELS | OTHERS | WORLDS)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS | OTHERS | WORLDS))
 def test_values_and_gradients_are_those_of_the_cpu(seen: dict[str, dict], name: str) -> None:
-    case = seen[name]
+    case = seen["cases"][name]
     assert case["is_something"]
     assert case["num_calls"] > 50
     assert case["difference"] < (0.03 if name == "bf16" else 1e-5)
+
+
+def test_autocast_gives_the_formats_of_the_cpu_but_for_layer_norms(seen: dict[str, dict]) -> None:
+    """These give float32 on an NPU, as with CUDA; norms of heads give bfloat16 everywhere, as attention needs it."""
+    npu, cpu = seen["formats"]["npu"], seen["formats"]["cpu"]
+    assert npu.keys() == cpu.keys()
+    norms = {name: given for name, given in npu.items() if given.startswith("HeadNorm")}
+    assert {*norms.values()} == {"HeadNorm torch.bfloat16"}
+    differing = {npu[name] for name in npu if npu[name] != cpu[name]}
+    assert differing == {"LayerNorm torch.float32"}
