@@ -1,4 +1,7 @@
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -25,6 +28,23 @@ def test_an_accelerator_library_that_does_not_load_is_no_npu(monkeypatch, tmp_pa
     assert "passing over NPUs: torch_npu is installed and does not load (libhccl.so" in caplog.text
     with pytest.raises(ValueError, match=r"\(libhccl.so: cannot open.*\); .* source its set_env.sh; set device=cpu"):
         resolve_device("npu")
+
+
+def test_a_device_library_that_torch_cannot_load_by_itself_keeps_no_command_from_the_cpu(tmp_path):
+    """As torch_npu is where CANN is missing; tests/npu_wheel has the real one."""
+    (tmp_path / "broken.py").write_text("raise ImportError('libhccl.so: cannot open shared object file')")
+    metadata = tmp_path / "broken-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[torch.backends]\nbroken = broken:load\n")
+    environment = {name: value for name, value in os.environ.items() if name != "TORCH_DEVICE_BACKEND_AUTOLOAD"}
+    environment["PYTHONPATH"] = str(tmp_path)
+
+    def errors(code):
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stderr
+
+    assert "Failed to load the backend extension: broken" in errors("import torch")
+    assert errors("import wnv.cli.app, torch") == ""
 
 
 def test_a_cpu_has_no_title_and_counts_no_memory():

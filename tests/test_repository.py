@@ -17,6 +17,8 @@ MAX_PYTHON_LINES = 500
 MAX_FILE_BYTES = 8 * 1024**2
 CATCH_ALL_NAMES = {"utils", "util", "common", "misc", "helpers"}
 BANNED_NAMES = {"c2w", "w2c", "extrinsics", "img", "imgs"}
+# The version; and a variable that must be set before any command imports torch.
+INITS_WITH_CODE = {ROOT / "wnv", ROOT / "wnv" / "cli"}
 HOME_OF_SOMEBODY = re.compile(r"/(?:home|root|Users|mnt|work)/\w")
 
 
@@ -74,7 +76,7 @@ def test_nothing_is_named_catch_all(tracked):
 
 def test_rooms_init_files_hold_no_code(python_files):
     for path in python_files:
-        if path.name == "__init__.py" and path != ROOT / "wnv" / "__init__.py":
+        if path.name == "__init__.py" and path.parent not in INITS_WITH_CODE:
             body = ast.parse(path.read_text()).body
             assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body), path
 
