@@ -184,7 +184,7 @@ def _scene_files(place: Path, _shown: str) -> None:
 
 
 @step(
-    r"wnv-train experiment=konet_fsdp device=cpu trainer\.devices=2 precision=fp32",
+    r"wnv-train experiment=konet_fsdp device=cpu trainer\.devices=2 trainer\.max_steps=20",
     *TINY,
     *STEPS,
     *LITTLE_DATA,
@@ -384,8 +384,8 @@ class Walk:
             elif program == "pip":
                 folder, started = self.place / "source", [sys.executable, "-m", "pip", "--disable-pip-version-check"]
             else:
-                module = PYPROJECT["scripts"][program].removesuffix(":main")
-                started = [sys.executable, "-m", module]
+                assert program in PYPROJECT["scripts"]
+                started = [sys.executable, "-m", f"wnv.cli.{program.removeprefix('wnv-')}"]
             arguments = [*started, *rest, *words]
         return subprocess.run(arguments, cwd=folder, env=plain_environment(), capture_output=True, text=True)
 

@@ -1,6 +1,6 @@
 """How every command starts: Hydra composes, the task runs, and a user's mistake is answered with one line."""
 
-import functools
+import importlib
 import logging
 import os
 import re
@@ -51,10 +51,11 @@ class Stopped(BaseException):
         self.is_silent = is_silent
 
 
-def hydra_main(
-    *, config_name: str, prog: str, config_path: str = CONFIG_PATH
-) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Decorator that makes a function of a composed configuration a console command.
+def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = CONFIG_PATH) -> Callable[[], None]:
+    """A console command that calls a function with the composed configuration.
+
+    The function's module is imported when the configuration has been composed: `--help`, `--cfg` and settings that do
+    not exist are answered without waiting for what the work needs.
 
     A user's mistake ends as the one line `PROG: error: ...` on stderr with exit code 2, and shows its traceback only
     when the environment variable `WNV_DEBUG` is 1. Ctrl-C ends in one line as well, with exit code 130, and so does
@@ -63,30 +64,31 @@ def hydra_main(
     In a sweep (`-m`) the remaining jobs run first, as Hydra's launcher does.
 
     Args:
+        task: The function, `module:name`.
         config_name: Primary configuration file in `conf/`, without its ending.
         prog: The command's name, as the user typed it.
         config_path: The package of configuration files that this name and the groups of the command are found in.
     """
 
-    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        @functools.wraps(task)
-        def guarded(cfg: DictConfig) -> Any:
-            # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return task(cfg)
-            return _answer_user_errors(lambda: task(cfg), prog=prog)
+    def guarded(cfg: DictConfig) -> Any:
+        # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _import_function(task)(cfg)
+        return _answer_user_errors(lambda: _import_function(task)(cfg), prog=prog)
 
-        run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
+    run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
 
-        @functools.wraps(task)
-        def main() -> None:
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own report and exits with code 1
-            sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
-            _answer_user_errors(run, prog=prog)
+    def main() -> None:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own report and exits with code 1
+        sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
+        _answer_user_errors(run, prog=prog)
 
-        return main
+    return main
 
-    return decorate
+
+def _import_function(path: str) -> Callable[[DictConfig], Any]:
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def as_text(argument: str) -> str:

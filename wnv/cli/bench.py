@@ -1,14 +1,8 @@
 """`wnv-bench`: measures one claim on this machine."""
 
 import sys
-from pathlib import Path
 
-import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
-
-from wnv.benchmarks.tables import Table, describe_machine
-from wnv.cli.app import hydra_main
+from wnv.cli import commands
 
 BENCHMARKS = {
     "attention": "cached against joint attention: drawing a view, a training step, and what the camera encoding costs",
@@ -16,22 +10,6 @@ BENCHMARKS = {
     "ingest": "rows of a list repaired a second, and updates of the ledger, beside the bare work",
     "loader": "examples a second from scene files and from clips, against decoding the same JPEGs in a bare loop",
 }
-
-
-@hydra_main(config_name="bench", prog="wnv-bench")
-def run(cfg: DictConfig) -> None:
-    """Run the benchmark and print its table."""
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    out = None if cfg.out is None else Path(cfg.out).expanduser()
-    if out is not None:
-        if out.exists():
-            raise FileExistsError(f"{out} exists; choose another out=")
-        out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after an hour of measuring
-    table: Table = instantiate(cfg.bench, _convert_="all")
-    print(f"{table.to_markdown()}\n\n{describe_machine()}")
-    if out is not None:
-        table.write_json(out)
 
 
 def main() -> None:
@@ -49,7 +27,7 @@ def main() -> None:
         )
         raise SystemExit(2)
     sys.argv = ["wnv-bench", f"bench={arguments[0]}", *arguments[1:]]
-    run()
+    commands.bench()
 
 
 if __name__ == "__main__":

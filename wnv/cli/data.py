@@ -1,8 +1,11 @@
 """`wnv-data`: from lists of videos, or posed captures of others, to scene files."""
 
-import importlib
 import sys
 from dataclasses import dataclass
+
+from wnv.cli.app import CONFIG_PATH, hydra_command
+
+INGEST = "pkg://wnv.conf.ingest"
 
 
 @dataclass(frozen=True)
@@ -10,19 +13,24 @@ class Stage:
     """One stage of `wnv-data`.
 
     Attributes:
-        entry: Its entry point, `module:function`; imported when it is to run, so that none waits for what others need.
+        task: What it runs, `module:function`; see `hydra_command`.
         summary: What it does, in a line.
         example: A command that shows it.
+        config_path: Package of its configuration.
+        config_name: Its configuration there; None for the stage's own name.
     """
 
-    entry: str
+    task: str
     summary: str
     example: str
+    config_path: str = INGEST
+    config_name: str | None = None
 
-    def run(self) -> None:
-        """Import the entry point and call it."""
-        module, function = self.entry.split(":")
-        getattr(importlib.import_module(module), function)()
+    def run(self, name: str) -> None:
+        """Run it as the stage of that name."""
+        hydra_command(
+            self.task, config_name=self.config_name or name, prog=f"wnv-data {name}", config_path=self.config_path
+        )()
 
 
 STAGES = {
@@ -75,21 +83,29 @@ STAGES = {
         "wnv.cli.data_scenes:import_scenes",
         "turn posed captures of other formats into scene files",
         "wnv-data import format=nerfstudio source=captures/fox out=data/fox max_side=480",
+        config_path=CONFIG_PATH,
+        config_name="data_import",
     ),
     "export": Stage(
-        "wnv.cli.data_scenes:export_scenes",
+        "wnv.cli.export:export_scenes",
         "write scene files in the formats of other tools",
         "wnv-data export format=colmap scene=data/fox out=exports",
+        config_path=CONFIG_PATH,
+        config_name="data_export",
     ),
     "verify": Stage(
         "wnv.cli.data_scenes:verify_scenes",
         "check a scene file or a folder of them, pixels and all",
         "wnv-data verify path=data/fox",
+        config_path=CONFIG_PATH,
+        config_name="data_verify",
     ),
     "index": Stage(
         "wnv.cli.data_scenes:index_scenes",
         "write the index of a folder of scene files anew",
         "wnv-data index path=data/fox",
+        config_path=CONFIG_PATH,
+        config_name="data_index",
     ),
 }
 
@@ -108,7 +124,7 @@ def main() -> None:
         raise SystemExit(2)
     # Hydra reads the rest from here.
     sys.argv = [f"wnv-data {arguments[0]}", *arguments[1:]]
-    STAGES[arguments[0]].run()
+    STAGES[arguments[0]].run(arguments[0])
 
 
 def _usage() -> str:

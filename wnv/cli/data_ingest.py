@@ -11,7 +11,6 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from wnv.cli.app import hydra_main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.ingest.database import RootError
 from wnv.ingest.driver import run
@@ -32,11 +31,9 @@ from wnv.scenes.schema import SceneError, SceneKind
 
 _log = logging.getLogger(__name__)
 
-CONFIG_PATH = "pkg://wnv.conf.ingest"
 DEFAULT_FRACTION = 0.02
 
 
-@hydra_main(config_name="manifest", prog="wnv-data manifest", config_path=CONFIG_PATH)
 def manifest(cfg: DictConfig) -> None:
     """Repair lists of videos and write one canonical line a video."""
     out = Path(path_setting(cfg, "out"))
@@ -207,7 +204,6 @@ def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
     return {name: float(known.get(name, DEFAULT_FRACTION) if value is None else value) for name, value in told.items()}
 
 
-@hydra_main(config_name="forget", prog="wnv-data forget", config_path=CONFIG_PATH)
 def forget(cfg: DictConfig) -> None:
     """Delete all that was made of videos, and keep them out."""
     root = Path(path_setting(cfg, "root")).absolute()
@@ -218,13 +214,11 @@ def forget(cfg: DictConfig) -> None:
         index_scenes(root)
 
 
-@hydra_main(config_name="status", prog="wnv-data status", config_path=CONFIG_PATH)
 def status(cfg: DictConfig) -> None:
     """Print how far everything is."""
     print(status_text(Path(path_setting(cfg, "root"))))
 
 
-@hydra_main(config_name="report", prog="wnv-data report", config_path=CONFIG_PATH)
 def report(cfg: DictConfig) -> None:
     """Write one page about everything."""
     root = Path(path_setting(cfg, "root"))
@@ -235,17 +229,26 @@ def report(cfg: DictConfig) -> None:
     print(write_report(root, out, num_scenes=cfg.num_scenes))
 
 
-def _command(name: str, stages: Sequence[StageName]) -> Any:
-    """The command of one stage, or of several."""
-
-    def task(cfg: DictConfig) -> None:
-        _run(cfg, stages)
-
-    return hydra_main(config_name=name, prog=f"wnv-data {name}", config_path=CONFIG_PATH)(task)
+def run_all(cfg: DictConfig) -> None:
+    """Take every video through all stages, as far as it can go."""
+    _run(cfg, STAGES)
 
 
-run_all = _command("run", STAGES)
-fetch = _command("fetch", ["fetch"])
-clip = _command("clip", ["clip"])
-pose = _command("pose", ["pose"])
-pack = _command("pack", ["pack"])
+def fetch(cfg: DictConfig) -> None:
+    """Download."""
+    _run(cfg, ["fetch"])
+
+
+def clip(cfg: DictConfig) -> None:
+    """Cut into clips."""
+    _run(cfg, ["clip"])
+
+
+def pose(cfg: DictConfig) -> None:
+    """Recover cameras."""
+    _run(cfg, ["pose"])
+
+
+def pack(cfg: DictConfig) -> None:
+    """Write scene files."""
+    _run(cfg, ["pack"])

@@ -7,8 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from wnv.cli import export
-from wnv.cli.app import hydra_main
 from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.scenes.importers.formats import IMPORTERS
 from wnv.scenes.index import build_index, find_scenes, read_index, refusal_message
@@ -18,7 +16,6 @@ from wnv.scenes.validate import validate_scene
 PATH_OPTIONS = ("images", "frames", "root")
 
 
-@hydra_main(config_name="data_import", prog="wnv-data import")
 def import_scenes(cfg: DictConfig) -> None:
     """Import posed captures of another format as scene files, and index the folder they lie in."""
     if cfg.format not in IMPORTERS:
@@ -55,7 +52,6 @@ def _import_options(cfg: DictConfig, importer: Callable[..., list[Path]]) -> dic
     return options
 
 
-@hydra_main(config_name="data_verify", prog="wnv-data verify")
 def verify_scenes(cfg: DictConfig) -> None:
     """Check a scene file, or every one of a folder and the indices in it, to the last pixel."""
     path = path_setting(cfg, "path")
@@ -82,12 +78,8 @@ def _print_verified(path: str | Path) -> None:
     print(f"ok  {path}: {info.kind}, {len(info.frames)} frames of {info.width} x {info.height}")
 
 
-@hydra_main(config_name="data_index", prog="wnv-data index")
 def index_scenes(cfg: DictConfig) -> None:
     """Index a folder of scene files anew."""
     folder = Path(path_setting(cfg, "path"))
     records = build_index(folder)
     print(f"{folder / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
-
-
-export_scenes = hydra_main(config_name="data_export", prog="wnv-data export")(export.export_scenes)

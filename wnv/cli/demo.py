@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from wnv.cli.app import hydra_main
+from wnv.cli.commands import demo as main
 from wnv.cli.eval import SHEET_FILE, evaluate_with_progress, pick_spread, shorten
 from wnv.cli.train import train
 from wnv.device import resolve_device
@@ -129,9 +129,6 @@ def _size(data_cfg: DictConfig) -> str:
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-main = hydra_main(config_name="demo", prog="wnv-demo")(run)
 
 
 if __name__ == "__main__":

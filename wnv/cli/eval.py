@@ -12,7 +12,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from wnv.cli.app import hydra_main
+from wnv.cli.commands import evaluate as main
 from wnv.cli.settings import check_setting, path_setting, switch
 from wnv.device import resolve_device
 from wnv.evaluation.evaluator import SUMMARY_FILE, evaluate
@@ -140,9 +140,6 @@ def _given_path(data: DictConfig, name: str) -> str | None:
 
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
-
-
-main = hydra_main(config_name="eval", prog="wnv-eval")(run)
 
 
 if __name__ == "__main__":

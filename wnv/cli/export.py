@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from wnv.cli.app import hydra_main
+from wnv.cli.commands import export as main
 from wnv.cli.settings import path_setting, switch
 from wnv.scenes.exporters.formats import EXPORTERS
 from wnv.scenes.index import find_scenes
@@ -22,9 +22,6 @@ def export_scenes(cfg: DictConfig) -> None:
         return
     for path in find_scenes(source):
         print(export(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
-
-
-main = hydra_main(config_name="export", prog="wnv-export")(export_scenes)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from wnv.cli.app import hydra_main
+from wnv.cli.commands import render as main
 from wnv.cli.eval import shorten
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.device import resolve_device
@@ -122,9 +122,6 @@ def _plan(cfg: DictConfig, context: Views) -> Shot:
         time=plain(cfg, "time"),
         output_size=plain(cfg, "output_size"),
     )
-
-
-main = hydra_main(config_name="render", prog="wnv-render")(run)
 
 
 if __name__ == "__main__":

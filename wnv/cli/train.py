@@ -20,7 +20,8 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from wnv.cli.app import Stopped, hydra_main
+from wnv.cli.app import Stopped
+from wnv.cli.commands import train as main
 from wnv.device import resolve_device
 from wnv.evaluation.provenance import provenance
 from wnv.evaluation.weights import open_weights
@@ -291,9 +292,6 @@ def _quiet_lightning() -> None:
     # A block hands out keys and values, which are views of one tensor; nothing writes into them.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-
-
-main = hydra_main(config_name="train", prog="wnv-train")(run)
 
 
 if __name__ == "__main__":

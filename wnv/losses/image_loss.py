@@ -1,5 +1,6 @@
 """What training minimises: mean squared error plus, where wanted, a perceptual distance."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,12 +33,13 @@ class ImageLoss(nn.Module):
     def forward(
         self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Loss of a batch, in float32 whatever the images' precision (feature networks follow autocast).
+        """Loss of a batch, in float32, or in float64 if the images drawn are (feature networks follow autocast).
 
         Returns:
             `loss`, to be minimised, and its parts: `mse`, and `perceptual` (unweighted) where the weight is positive.
         """
-        drawn, truth = drawn.float(), truth.float()
+        dtype = torch.promote_types(drawn.dtype, torch.float32)
+        drawn, truth = drawn.to(dtype), truth.to(dtype)
         mse = (drawn - truth).square().mean()
         if self.perceptual is None:
             return {"loss": mse, "mse": mse}

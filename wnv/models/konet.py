@@ -237,7 +237,8 @@ class KoNet(PretrainedMixin, nn.Module):
         return None if self.condition is None else self.condition(times, is_target=is_target)
 
     def _read_out(self, tokens: Tensor, cameras: Cameras) -> Tensor:
-        pixels = functional.sigmoid(self.head(self.head_norm(tokens)).float())
+        pixels = self.head(self.head_norm(tokens))
+        pixels = functional.sigmoid(pixels.to(torch.promote_types(pixels.dtype, torch.float32)))
         return unpatchify(pixels, height=cameras.height, width=cameras.width, patch_size=self.patch_size)
 
     def _check_size(self, cameras: Cameras) -> None:

@@ -128,8 +128,8 @@ class ViewSynthesisModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def draw(self, batch: Batch) -> Tensor:
-        """The target views of a batch as the model draws them, in float32."""
-        return self.model(batch.context, batch.target.cameras, batch.target.times).float()
+        """The target views of a batch as the model draws them, in float32 unless its weights are float64."""
+        return self.model(batch.context, batch.target.cameras, batch.target.times)
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,0 +1,13 @@
+"""The console commands that Hydra configures: which function each of them runs, under which configuration.
+
+Nothing of what they need is imported here, so that they answer `--help` and mistyped settings at once.
+"""
+
+from wnv.cli.app import hydra_command
+
+bench = hydra_command("wnv.cli.bench_run:run", config_name="bench", prog="wnv-bench")
+demo = hydra_command("wnv.cli.demo:run", config_name="demo", prog="wnv-demo")
+evaluate = hydra_command("wnv.cli.eval:run", config_name="eval", prog="wnv-eval")
+export = hydra_command("wnv.cli.export:export_scenes", config_name="export", prog="wnv-export")
+render = hydra_command("wnv.cli.render:run", config_name="render", prog="wnv-render")
+train = hydra_command("wnv.cli.train:run", config_name="train", prog="wnv-train")
