@@ -1,0 +1,114 @@
+"""One of two processes that make one step in float64, sharded and not: `python sharded_step.py FOLDER CASE:PORT ...`.
+
+LOCAL_RANK is set; a CASE is STRATEGY-NUM_BATCHES. FOLDER/given.pt holds the network and the scenes; FOLDER/CASE.RANK.pt
+is written: the gradient of the step, and the bytes that this process held of weights, gradients and moments.
+"""
+
+import os
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader
+
+from wnv.losses.image_loss import ImageLoss
+from wnv.models.konet import KoNet
+from wnv.training.module import ViewSynthesisModule
+from wnv.training.strategies import DataParallelStrategy, FullyShardedStrategy
+from wnv.types import Batch, Views
+
+STRATEGIES = {"ddp": DataParallelStrategy, "fsdp": FullyShardedStrategy}
+
+
+def num_bytes(tensors: list[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def join(batches: list[Batch]) -> Batch:
+    def views(parts: list[Views]) -> Views:
+        cameras = [part.cameras for part in parts]
+        return Views(
+            images=torch.cat([part.images for part in parts]),
+            cameras=replace(
+                cameras[0],
+                K=torch.cat([camera.K for camera in cameras]),
+                camtoworld=torch.cat([camera.camtoworld for camera in cameras]),
+            ),
+            times=torch.cat([part.times for part in parts]),
+        )
+
+    return Batch(
+        scenes=tuple(name for batch in batches for name in batch.scenes),
+        context=views([batch.context for batch in batches]),
+        target=views([batch.target for batch in batches]),
+    )
+
+
+class Record(L.Callback):
+    """The gradient before it is clipped, whole, and what this process holds of it, of weights and of moments."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, torch.Tensor] = {}
+        self.held: dict[str, int] = {}
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: ViewSynthesisModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        parameters = dict(pl_module.model.named_parameters())
+        self.held["weights"] = num_bytes([local(parameter.detach()) for parameter in parameters.values()])
+        self.held["gradients"] = num_bytes([local(parameter.grad) for parameter in parameters.values()])
+        for name, parameter in parameters.items():
+            gradient = parameter.grad
+            gradient = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+            self.gradients[name] = gradient.detach().clone()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
+        states = trainer.optimizers[0].state.values()
+        self.held["moments"] = num_bytes([local(state[name]) for state in states for name in ("exp_avg", "exp_avg_sq")])
+
+
+def main(folder: str, *cases: str) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
+    warnings.filterwarnings("ignore")
+    given = torch.load(Path(folder) / "given.pt", weights_only=False)
+    for entry in cases:
+        case, os.environ["MASTER_PORT"] = entry.split(":")
+        strategy, num_batches = case.split("-")
+        model = KoNet(**given["config"])
+        model.load_state_dict(given["weights"])
+        module = ViewSynthesisModule(model=model, loss=ImageLoss(), warmup_steps=0).double()
+        # Interleaved, as the sampler shares scenes out.
+        share = given["scenes"][rank::2]
+        size = len(share) // int(num_batches)
+        batches = [join(share[start : start + size]) for start in range(0, len(share), size)]
+        record = Record()
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=2,
+            strategy=STRATEGIES[strategy](),
+            max_steps=1,
+            accumulate_grad_batches=int(num_batches),
+            callbacks=[record],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=folder,
+        )
+        trainer.fit(module, DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch))
+        torch.save({"gradients": record.gradients, "held": record.held}, Path(folder) / f"{case}.{rank}.pt")
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

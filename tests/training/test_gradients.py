@@ -1,0 +1,168 @@
+"""Activation checkpointing, accumulation and sharding change the memory of a step, not its gradient (float64)."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from wnv.losses.image_loss import ImageLoss
+from wnv.models.konet import KoNet
+from wnv.training.module import ViewSynthesisModule
+from wnv.types import Batch
+
+RELATIVE = 1e-9
+
+
+def split(batch: Batch, num_parts: int) -> list[Batch]:
+    size = len(batch) // num_parts
+    parts = [slice(start, start + size) for start in range(0, len(batch), size)]
+    return [Batch(scenes=batch.scenes[p], context=batch.context[p], target=batch.target[p]) for p in parts]
+
+
+def make_float64_module(**options: object) -> ViewSynthesisModule:
+    torch.manual_seed(1)
+    sizes = {"dim": 32, "num_layers": 4, "num_heads": 2, "mlp_dim": 64}
+    module = ViewSynthesisModule(model=KoNet(**(sizes | options)), loss=ImageLoss(), lr=1e-3, warmup_steps=0)
+    return module.double()
+
+
+class FirstGradient(L.Callback):
+    """Keeps what the first step is made with, whole, before it is clipped."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, torch.Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: object) -> None:
+        for name, parameter in pl_module.model.named_parameters():
+            self.gradients[name] = parameter.grad.detach().clone()
+
+
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert gradient.dtype == found[name].dtype == torch.float64, name
+        assert gradient.norm() > 0, name
+        assert (found[name] - gradient).norm() <= RELATIVE * gradient.norm(), name
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most that was held at once of what a call allocates, by the books of torch's allocator."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def test_the_peak_is_of_what_is_held_at_once() -> None:
+    def call() -> None:
+        for _ in range(3):
+            torch.zeros(1000, dtype=torch.float64)
+        kept = torch.zeros(2000, dtype=torch.float64)
+        torch.zeros(500, dtype=torch.float64)
+        assert len(kept) == 2000
+
+    assert 20_000 <= peak_bytes(call) <= 21_000
+
+
+def test_activation_checkpointing_keeps_less_and_changes_no_gradient(make_batch: Callable) -> None:
+    batch = make_batch(num_scenes=4).to(torch.float64)
+    gradients, peaks = [], []
+    for activation_checkpointing in (False, True):
+        model = make_float64_module(activation_checkpointing=activation_checkpointing).model
+
+        def step(model: KoNet = model) -> None:
+            drawn = model(batch.context, batch.target.cameras, batch.target.times)
+            assert drawn.dtype == torch.float64
+            ImageLoss()(drawn, batch.target.images)["loss"].backward()
+
+        peaks.append(peak_bytes(step))
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert_same_gradients(gradients[1], gradients[0])
+    assert peaks[1] < 0.5 * peaks[0]
+
+
+def test_accumulation_holds_less_and_changes_no_gradient(
+    make_batch: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    whole = make_batch(num_scenes=6).to(torch.float64)
+    gradients, peaks = [], []
+    for num_parts in (1, 3):  # not a power of two, by which float32 divides without rounding
+        recorder = FirstGradient()
+        trainer = make_trainer(max_steps=1, accumulate_grad_batches=num_parts, callbacks=[recorder])
+        module, batches = make_float64_module(), loader(split(whole, num_parts))
+        peaks.append(peak_bytes(lambda: trainer.fit(module, batches)))  # noqa: B023 called at once
+        gradients.append(recorder.gradients)
+    assert_same_gradients(gradients[1], gradients[0])
+    assert peaks[1] < 0.5 * peaks[0]
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+CASES = ("ddp-1", "fsdp-1", "fsdp-2")  # strategy, batches a step
+
+
+@pytest.mark.slow
+def test_sharding_halves_what_a_process_holds_and_changes_no_gradient(
+    make_batch: Callable, make_trainer: Callable, loader: Callable, tmp_path: Path
+) -> None:
+    """Two processes with half of the scenes each, against one with all of them; also while gradients accumulate."""
+    whole = make_batch(num_scenes=4).to(torch.float64)
+    recorder, module = FirstGradient(), make_float64_module()
+    given = {"config": module.model.config, "weights": module.model.state_dict(), "scenes": split(whole, 4)}
+    torch.save(given, tmp_path / "given.pt")
+    make_trainer(max_steps=1, callbacks=[recorder]).fit(module, loader([whole]))
+
+    command = [sys.executable, str(Path(__file__).with_name("sharded_step.py")), str(tmp_path)]
+    command += [f"{case}:{free_port()}" for case in CASES]
+    drop = ("RANK", "WORLD_SIZE", "GROUP_RANK")
+    environment = {name: value for name, value in os.environ.items() if name not in drop} | {
+        "MASTER_ADDR": "127.0.0.1",
+        "NODE_RANK": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment | {"LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-6000:]
+    seen = {
+        case: [torch.load(tmp_path / f"{case}.{rank}.pt", weights_only=True) for rank in range(2)] for case in CASES
+    }
+    for records in seen.values():
+        for record in records:
+            assert_same_gradients(record["gradients"], recorder.gradients)
+    weights = 8 * sum(parameter.numel() for parameter in module.parameters())
+    everything = {"weights": weights, "gradients": weights, "moments": 2 * weights}
+    for record in seen["ddp-1"]:
+        assert record["held"] == everything
+    for case in ("fsdp-1", "fsdp-2"):
+        for what, size in everything.items():
+            held = [record["held"][what] for record in seen[case]]
+            assert sum(held) == size, "each byte in one process"
+            assert max(held) < 0.52 * size
