@@ -135,8 +135,8 @@ def test_a_run_is_not_written_over(tmp_path: Path, fit: Callable) -> None:
 
 
 def test_a_start_that_failed_does_not_make_its_folder_a_run(tmp_path: Path, fit: Callable) -> None:
-    with pytest.raises(ValueError, match="warmup_steps must be at least 0 and less than max_steps=2"):
-        fit(tmp_path / "run", "trainer.max_steps=2", "optim.warmup_steps=5")
+    with pytest.raises(ValueError, match="warmup_steps must be at least 0, got -1"):
+        fit(tmp_path / "run", "trainer.max_steps=2", "optim.warmup_steps=-1")
     fit(tmp_path / "run", *TWO_STEPS)
 
 

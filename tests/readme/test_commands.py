@@ -186,13 +186,15 @@ def _scene_files(place: Path, _shown: str) -> None:
 @step(
     r"wnv-train experiment=konet_fsdp device=cpu trainer\.devices=2 trainer\.max_steps=20",
     *TINY,
-    *STEPS,
+    "trainer.log_every_n_steps=1",
+    "trainer.val_check_interval=20",
     *LITTLE_DATA,
     *FEW_SCENES,
 )
 def _sharded(place: Path, _shown: str) -> None:
     (run_dir,) = (place / "runs" / "konet_fsdp").iterdir()  # both processes write into one
-    assert_run(run_dir, num_steps=2)
+    assert_run(run_dir, num_steps=20)
+    assert config_of(run_dir)["trainer"]["precision"] == "bf16-mixed"
     starts = (run_dir / "starts.jsonl").read_text().splitlines()
     assert [json.loads(line)["devices"] for line in starts] == [2]
 

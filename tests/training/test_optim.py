@@ -44,8 +44,18 @@ def test_no_warmup_begins_at_the_peak_and_past_the_end_stays_at_zero() -> None:
     assert lr_factor(25, warmup_steps=0, max_steps=10) == 0.0
 
 
-@pytest.mark.parametrize("warmup_steps", [-1, 10, 11])
-def test_warmup_must_be_shorter_than_the_run(warmup_steps: int) -> None:
+def test_a_negative_warmup_is_refused() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    with pytest.raises(ValueError, match=f"less than max_steps=10, got {warmup_steps}; set optim.warmup_steps"):
+    with pytest.raises(ValueError, match=r"warmup_steps must be at least 0, got -1; set optim\.warmup_steps"):
+        warmup_cosine(optimizer, warmup_steps=-1, max_steps=10)
+
+
+@pytest.mark.parametrize(("warmup_steps", "is_told"), [(9, False), (10, True), (40, True)])
+def test_a_run_that_ends_within_the_warmup_is_told(
+    warmup_steps: int, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    with caplog.at_level("WARNING"):
         warmup_cosine(optimizer, warmup_steps=warmup_steps, max_steps=10)
+    assert ("ends within the warm-up" in caplog.text) == is_told
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1 / warmup_steps)

@@ -1,6 +1,7 @@
 """AdamW or Muon with decay on matrices only, and a linear warm-up followed by a cosine."""
 
 import functools
+import logging
 import math
 
 from torch import nn
@@ -9,6 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from wnv.models.konet import KoNet
 from wnv.training.muon import Muon
+
+log = logging.getLogger(__name__)
 
 OPTIMIZERS = ("adamw", "muon")
 
@@ -83,12 +86,19 @@ def lr_factor(step: int, *, warmup_steps: int, max_steps: int) -> float:
 def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, max_steps: int) -> LambdaLR:
     """Schedule of `lr_factor`, to be stepped once an optimiser step.
 
+    A trial of a few steps may end within the warm-up, which is told.
+
     Raises:
-        ValueError: If the warm-up is negative or not shorter than the run.
+        ValueError: If the warm-up is negative.
     """
-    if not 0 <= warmup_steps < max_steps:
-        raise ValueError(
-            f"warmup_steps must be at least 0 and less than max_steps={max_steps}, got {warmup_steps}; "
-            "set optim.warmup_steps or trainer.max_steps"
+    if warmup_steps < 0:
+        raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}; set optim.warmup_steps")
+    if warmup_steps >= max_steps:
+        log.warning(
+            "the run of %d steps ends within the warm-up of %d, at %.3g of the peak learning rate; for more than a "
+            "trial set optim.warmup_steps or trainer.max_steps",
+            max_steps,
+            warmup_steps,
+            max_steps / warmup_steps,
         )
     return LambdaLR(optimizer, functools.partial(lr_factor, warmup_steps=warmup_steps, max_steps=max_steps))
