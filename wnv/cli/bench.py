@@ -9,6 +9,7 @@ BENCHMARKS = {
     "encodings": "none, plucker, gta and geope after equal training, cached against joint attention (most of an hour)",
     "ingest": "rows of a list repaired a second, and updates of the ledger, beside the bare work",
     "loader": "examples a second from scene files and from clips, against decoding the same JPEGs in a bare loop",
+    "startup": "seconds until --help of each command, and from starting a training to its first step",
 }
 
 

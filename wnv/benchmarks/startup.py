@@ -1,0 +1,122 @@
+"""How long a user waits: for `--help` of each command, and from starting a training to its first step."""
+
+import os
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from wnv.benchmarks.tables import Table
+
+COMMANDS = ("wnv-train", "wnv-eval", "wnv-render", "wnv-demo", "wnv-export", "wnv-bench loader", "wnv-data pose")
+BASES = ("import torch", "import torch, lightning")
+
+
+def run(
+    *,
+    commands: Sequence[str] = COMMANDS,
+    training: Sequence[str] = (
+        "experiment=konet_tiny",
+        "device=cpu",
+        "trainer.max_steps=1",
+        "trainer.limit_val_batches=0",
+        "callbacks.progress=null",
+    ),
+    repeats: int = 5,
+) -> Table:
+    """Time commands in turns, each from the start of its process, on the wall clock.
+
+    The first training step is done when its row stands in `metrics.csv`; what follows, checkpoints for one, does not
+    count. Beside it stand bare imports, without which no training begins.
+
+    Args:
+        commands: Commands of this package, with what stands before `--help`.
+        training: Settings of the training, in a folder of its own; it is to make few steps.
+        repeats: Timed runs of each; the median counts. One before them is to warm up the disk's cache.
+
+    Raises:
+        ValueError: If `repeats` is below 1.
+        FileNotFoundError: If a command is not installed beside this Python.
+        RuntimeError: If a command fails.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    sides = {f"python -c {code!r}": [sys.executable, "-c", code] for code in BASES}
+    sides |= {f"{command} --help": [*_program(command), "--help"] for command in commands}
+    first_step = "wnv-train: first step"
+    seconds: dict[str, list[float]] = {name: [] for name in (*sides, first_step)}
+    for turn in range(repeats + 1):
+        for name in seconds:
+            value = _time_first_step(training) if name == first_step else _time(sides[name])
+            if turn > 0:
+                seconds[name].append(value)
+    return _tabulate(seconds, first_step, training)
+
+
+def _tabulate(seconds: dict[str, list[float]], first_step: str, training: Sequence[str]) -> Table:
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    torch_s, lightning_s = (medians[f"python -c {code!r}"] for code in BASES)
+    rows = [
+        (name, f"{median:.2f}", f"{min(seconds[name]):.2f} to {max(seconds[name]):.2f}", f"{median / torch_s:.2f}")
+        for name, median in medians.items()
+    ]
+    return Table(
+        title=(
+            f"Start-up, median of {len(seconds[first_step])}: from the start of the process to its end, or to the "
+            f"first step of wnv-train {' '.join(training)}"
+        ),
+        columns=("command", "s", "range, s", "of `import torch`"),
+        rows=rows,
+        figures={
+            "seconds": seconds,
+            "first_step_s": medians[first_step],
+            "first_step_per_imports": medians[first_step] / lightning_s,
+        },
+    )
+
+
+def _program(command: str) -> list[str]:
+    name, *arguments = command.split()
+    path = Path(sysconfig.get_path("scripts")) / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; install the package (make setup)")
+    return [str(path), *arguments]
+
+
+def _time(command: Sequence[str]) -> float:
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    taken = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with code {done.returncode}: {done.stderr}")
+    return taken
+
+
+def _time_first_step(training: Sequence[str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir, output = Path(folder) / "run", Path(folder) / "output"
+        command = [*_program("wnv-train"), *training, f"run_dir={run_dir}", "trainer.log_every_n_steps=1"]
+        table = run_dir / "metrics.csv"
+        with output.open("w") as file:
+            start = time.perf_counter()
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_alone())
+            while not _has_row(table) and process.poll() is None:
+                time.sleep(0.01)
+            taken = time.perf_counter() - start
+            process.wait()
+        if process.returncode or not _has_row(table):
+            raise RuntimeError(f"{' '.join(command)} ended with code {process.returncode}: {output.read_text()}")
+    return taken
+
+
+def _has_row(table: Path) -> bool:
+    return table.exists() and table.read_text().count("\n") > 1
+
+
+def _alone() -> dict[str, str]:
+    """This environment, without what a launcher has told this process."""
+    return {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
