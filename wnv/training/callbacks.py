@@ -61,6 +61,8 @@ class RunCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # a step begun: what it has of a gradient is in no file
+            return
         # At the end of the run here already: a checkpoint made after Lightning has closed its books of the last step
         # would number the steps that follow wrongly when the run is made longer.
         is_last = trainer.global_step == trainer.max_steps or trainer.should_stop

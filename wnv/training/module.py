@@ -97,6 +97,21 @@ class ViewSynthesisModule(L.LightningModule):
         self._is_configured = False
 
     @override
+    def on_fit_start(self) -> None:
+        """See that nothing is saved in the middle of a step, because a checkpoint holds no gradient.
+
+        Raises:
+            ValueError: If validation, after which the best is saved, comes between the batches of a step.
+        """
+        interval, num_batches = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
+        if isinstance(interval, int) and self.trainer.limit_val_batches and interval % num_batches:
+            raise ValueError(
+                "trainer.val_check_interval counts batches and must be a multiple of trainer.accumulate_grad_batches="
+                f"{num_batches}, so that validation comes after a step and not in the middle of one, got {interval}; "
+                f"set it to {-(-interval // num_batches) * num_batches}"
+            )
+
+    @override
     def configure_model(self) -> None:
         """Shard and compile the network where that is asked for; Lightning may call this more than once."""
         if self._is_configured:
@@ -214,6 +229,8 @@ class ViewSynthesisModule(L.LightningModule):
             "train/skipped_steps": float(self.skipped_steps),
         }
         self.log_dict(values, batch_size=len(batch))
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
+            self.trainer.should_stop = False  # not in the middle of a step; a time that is over is so after it too
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

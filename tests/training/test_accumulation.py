@@ -1,0 +1,68 @@
+"""A run that accumulates gradients is saved and stopped after whole steps only, and so goes on exactly."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from wnv.data.datamodule import SyntheticDataModule
+from wnv.training.callbacks import RunCheckpoints
+from wnv.training.checkpoint import LAST, read_checkpoint
+from wnv.training.module import ViewSynthesisModule
+
+NUM_BATCHES = 3  # a step
+SETTINGS = {
+    "accumulate_grad_batches": NUM_BATCHES,
+    "val_check_interval": 1000,
+    "limit_val_batches": 0,
+    "check_val_every_n_epoch": None,
+    "use_distributed_sampler": False,
+}
+
+
+class TimeIsOver(L.Callback):
+    """From a batch on asks to stop after each, as Lightning's timer does."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: object, outputs: object, batch: object, idx: int) -> None:
+        trainer.should_stop = trainer.should_stop or idx >= self.batch
+
+
+@pytest.fixture
+def fit(make_module: Callable, make_trainer: Callable) -> Callable[..., ViewSynthesisModule]:
+    def run(folder: Path, *callbacks: L.Callback, **options: object) -> ViewSynthesisModule:
+        data = SyntheticDataModule(image_size=(16, 24), num_context=2, num_target=2, batch_size=2, num_val_scenes=2)
+        checkpoints = RunCheckpoints(folder=folder, every_n_steps=100, monitor=None)
+        module = make_module()
+        trainer = make_trainer(**SETTINGS, callbacks=[*callbacks, checkpoints], max_steps=4)
+        trainer.fit(module, datamodule=data, weights_only=True, **options)
+        return module
+
+    return run
+
+
+@pytest.mark.parametrize("batch", [3, 4, 5])  # the first, second and last of the second step
+def test_a_run_that_is_to_stop_within_a_step_ends_after_it_and_goes_on_exactly(
+    fit: Callable, tmp_path: Path, batch: int
+) -> None:
+    straight = fit(tmp_path / "straight")
+    fit(tmp_path / "stopped", TimeIsOver(batch))
+    saved = read_checkpoint(tmp_path / "stopped")
+    assert saved["global_step"] == 2
+    assert saved["SyntheticDataModule"]["samples_consumed"] == 2 * NUM_BATCHES * 2
+    resumed = fit(tmp_path / "resumed", ckpt_path=tmp_path / "stopped" / LAST)
+    for found, expected in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_validation_in_the_middle_of_a_step_is_refused(
+    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    trainer = make_trainer(accumulate_grad_batches=2, val_check_interval=3, check_val_every_n_epoch=None)
+    batches = loader([make_batch()] * 8)
+    with pytest.raises(ValueError, match=r"multiple of trainer\.accumulate_grad_batches=2.* got 3; set it to 4"):
+        trainer.fit(make_module(), batches, batches)
