@@ -28,7 +28,7 @@ def test_help_is_faster_than_importing_torch_and_a_step_takes_little_beyond_the_
     assert table.figures["first_step_per_imports"] < 4
 
 
-@pytest.mark.slow
-def test_a_training_that_fails_is_told() -> None:
+def test_a_training_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wnv.benchmarks.startup.BASES", ())  # only to be quick
     with pytest.raises(RuntimeError, match=r"ended with code 2: wnv-train: error: Could not override"):
         run(commands=[], training=["trainer.nothing=1"], repeats=1)
