@@ -155,7 +155,7 @@ def test_changed_settings_are_told_when_a_run_is_resumed(
     ("overrides", "error", "message"),
     [
         (["precision=fp16"], ValueError, r"precision=fp16 does not train on a CPU; set precision=bf16"),
-        (["trainer.precision=bf16-true"], ValueError, r"cameras stay in float32 .* got bf16-true; set precision=fp32"),
+        (["trainer.precision=16-true"], ValueError, r"must be one of 32-true, .* got 16-true; set precision=fp32"),
         (["trainer.accelerator=abacus"], ValueError, r"device must be one of auto, cpu, cuda, npu, got 'abacus'"),
         (["resume=nowhere.ckpt"], FileNotFoundError, r"no checkpoint at nowhere\.ckpt"),
         (["resume=last"], FileNotFoundError, r"no checkpoint at .*run"),

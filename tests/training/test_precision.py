@@ -6,18 +6,25 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.amp import GradScaler
 
-from wnv.training.precision import Float32GradScaler, low_dtype, make_precision
+from wnv.training.precision import AgreedGradScaler, low_dtype, make_precision
 
 CPU = torch.device("cpu")
 NO_CUDA = pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enabled, but CUDA is not available")
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)], ids=["fp32", "bf16"]
+    ("precision", "product", "weight"),
+    [
+        ("32-true", torch.float32, torch.float32),
+        ("bf16-mixed", torch.bfloat16, torch.float32),
+        ("bf16-true", torch.bfloat16, torch.bfloat16),
+    ],
+    ids=["fp32", "bf16", "bf16_true"],
 )
 def test_products_are_computed_in_the_format_that_was_asked_for(
     precision: str,
-    dtype: torch.dtype,
+    product: torch.dtype,
+    weight: torch.dtype,
     make_trainer: Callable,
     make_module: Callable,
     make_batch: Callable,
@@ -28,13 +35,17 @@ def test_products_are_computed_in_the_format_that_was_asked_for(
     linear.register_forward_hook(lambda module, arguments, output: seen.add((output.dtype, module.weight.dtype)))
     trainer = make_trainer(max_steps=1, plugins=[make_precision(precision, CPU)])
     trainer.fit(module, loader([make_batch()]))
-    assert seen == {(dtype, torch.float32)}
+    assert seen == {(product, weight)}
+    assert {parameter.dtype for parameter in module.model.parameters()} == {weight}
+    state = trainer.optimizers[0].state.values()
+    assert {values["exp_avg"].dtype for values in state} == {values["exp_avg_sq"].dtype for values in state} == {weight}
 
 
 @NO_CUDA
 def test_formats_have_the_type_of_their_products() -> None:
     assert low_dtype(make_precision("32-true", CPU)) is None
     assert low_dtype(make_precision("bf16-mixed", CPU)) is torch.bfloat16
+    assert low_dtype(make_precision("bf16-true", CPU)) is torch.bfloat16
     assert low_dtype(make_precision("16-mixed", torch.device("cuda"))) is torch.float16
 
 
@@ -48,14 +59,14 @@ def test_the_plugin_is_made_for_the_device() -> None:
 def test_what_does_not_train_is_refused_with_what_does() -> None:
     with pytest.raises(ValueError, match="precision=fp16 does not train on a CPU; set precision=bf16"):
         make_precision("16-mixed", CPU)
-    with pytest.raises(ValueError, match=r"cameras stay in float32 .* got bf16-true; set precision=fp32"):
-        make_precision("bf16-true", CPU)
+    with pytest.raises(ValueError, match=r"got 16-true; set precision=fp32, .* or precision=bf16_true"):
+        make_precision("16-true", CPU)
 
 
 @pytest.mark.parametrize("breaks_at", [None, 1])
-def test_the_scaler_without_float64_does_what_torchs_does(breaks_at: int | None) -> None:
+def test_the_scaler_does_what_torchs_does(breaks_at: int | None) -> None:
     ends = []
-    for scaler in (GradScaler("cpu"), Float32GradScaler("cpu")):
+    for scaler in (GradScaler("cpu"), AgreedGradScaler("cpu")):
         weight = nn.Parameter(torch.linspace(-1, 1, 7))
         optimizer = torch.optim.SGD([weight], lr=0.1)
         for step in range(3):
@@ -73,7 +84,7 @@ def test_the_scaler_without_float64_does_what_torchs_does(breaks_at: int | None)
 
 def test_unscaling_twice_is_refused() -> None:
     weight = nn.Parameter(torch.ones(2))
-    optimizer, scaler = torch.optim.SGD([weight]), Float32GradScaler("cpu")
+    optimizer, scaler = torch.optim.SGD([weight]), AgreedGradScaler("cpu")
     scaler.scale(weight.sum()).backward()
     scaler.unscale_(optimizer)
     with pytest.raises(RuntimeError, match="once a step"):

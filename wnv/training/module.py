@@ -118,8 +118,9 @@ class ViewSynthesisModule(L.LightningModule):
             return
         self._is_configured = True
         if self.device_mesh is not None:
-            dtype = low_dtype(self.trainer.precision_plugin)
-            shard_model(self.model, self.device_mesh["data_parallel"], dtype=dtype)
+            precision = self.trainer.precision_plugin
+            precision.convert_module(self)  # Lightning does so when the weights are sharded already
+            shard_model(self.model, self.device_mesh["data_parallel"], dtype=low_dtype(precision))
         if self.compile_model:
             self.model.compile()
 
