@@ -356,31 +356,6 @@ def test_a_sweep_over_several_devices_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sharded_and_data_parallel_training_agree_and_continue_each_other(tmp_path: Path) -> None:
-    """Two processes each, through FSDP2 and through DDP: the same losses, gradients and checkpoints."""
-    common = ["trainer.devices=2", "trainer.val_check_interval=3", "callbacks=ema", "optim.warmup_steps=1"]
-    for strategy in ("fsdp", "ddp"):
-        done = command(*common, f"strategy={strategy}", "trainer.max_steps=3", f"run_dir={strategy}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    assert losses(tmp_path / "fsdp") == pytest.approx(losses(tmp_path / "ddp"), abs=1e-6)
-    fsdp, ddp = read_checkpoint(tmp_path / "fsdp"), read_checkpoint(tmp_path / "ddp")
-    for key in ("state_dict", "ema_state_dict"):
-        torch.testing.assert_close(fsdp[key], ddp[key], rtol=0, atol=1e-6)
-    # Adam hides a gradient of the wrong size; its running mean does not.
-    states = fsdp["optimizer_states"][0]["state"], ddp["optimizer_states"][0]["state"]
-    assert states[0].keys() == states[1].keys()
-    for number, state in states[1].items():
-        torch.testing.assert_close(states[0][number]["exp_avg"], state["exp_avg"], rtol=1e-4, atol=1e-8)
-    for strategy in ("fsdp", "ddp"):
-        for source in ("fsdp", "ddp"):
-            run_dir = f"{strategy}_from_{source}"
-            overrides = [f"strategy={strategy}", "trainer.max_steps=5", f"run_dir={run_dir}", f"resume={source}"]
-            done = command(*common, *overrides, cwd=tmp_path)
-            assert done.returncode == 0, done.stderr
-            assert losses(tmp_path / run_dir) == pytest.approx(losses(tmp_path / "fsdp_from_fsdp"), abs=1e-6)
-
-
-@pytest.mark.slow
 def test_konet_fsdp_trains_on_two_processes(tmp_path: Path) -> None:
     shrunken = [
         "experiment=konet_fsdp",

@@ -101,7 +101,7 @@ def test_devices_and_strategies_are_those_of_the_npu(on_npu: Callable) -> None:
         ["SingleDeviceStrategy", "npu:1"],
         ["DataParallelStrategy", ""],
     ]
-    assert "does not run on an NPU; set strategy=auto, strategy=ddp or strategy=fsdp" in seen["named"]
+    assert "does not run on an NPU; set strategy=auto, strategy=ddp, strategy=fsdp or strategy=fsdp1" in seen["named"]
     assert "trainer.strategy must put the network on an NPU, got cpu" in seen["left_out"]
 
 

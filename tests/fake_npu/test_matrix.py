@@ -11,12 +11,24 @@ import torch
 pytestmark = [pytest.mark.slow, pytest.mark.fake_npu]
 
 CASES = {
-    "cpu": ["ddp-fp32", "fsdp-fp32", "ddp-bf16", "fsdp-bf16"],  # a CPU does not train in fp16
-    "npu": ["fsdp-fp32", "fsdp-bf16", "fsdp-fp16", "ddp-fp32", "ddp-bf16", "ddp-fp16"],
+    "cpu": [  # which does not train in fp16
+        *("ddp-fp32", "fsdp-fp32", "fsdp1-fp32", "ddp-bf16", "fsdp-bf16", "fsdp1-bf16"),
+        *("ddp-bf16_true", "fsdp-bf16_true", "fsdp1-bf16_true", "fsdp1_size-fp32", "fsdp1_all-fp32"),
+    ],
+    "npu": [
+        *("fsdp-fp32", "fsdp-bf16", "fsdp-fp16", "ddp-fp32", "ddp-bf16", "ddp-fp16"),
+        *("fsdp1-fp32", "fsdp1-bf16", "fsdp1-fp16", "ddp-bf16_true", "fsdp-bf16_true", "fsdp1-bf16_true"),
+        *("fsdp1_grad-bf16", "fsdp1_none-bf16", "fsdp1_hybrid-bf16", "fsdp1_offload-fp16", "fsdp1_size-bf16"),
+    ],
 }
-PRODUCTS = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
+PRODUCTS = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "bf16_true": torch.bfloat16,
+}
 # Largest distance from the float32 gradient of data parallel CPUs, as a share of that gradient's length.
-SHARES = {"fp32": 1e-6, "bf16": 1e-2, "fp16": 2e-3}
+SHARES = {"fp32": 1e-6, "bf16": 1e-2, "fp16": 2e-3, "bf16_true": 1e-2}
 ALL = [(device, case) for device, cases in CASES.items() for case in cases]
 
 
@@ -77,14 +89,16 @@ def test_the_network_computes_in_the_format_that_was_asked_for(records: dict, de
     strategy, precision = case.split("-")
     for record in records[device, case]:
         assert record["at"] == device
-        assert record["product"] == PRODUCTS[precision]
-        # Sharded weights are gathered in the format of the products; the slices stay in float32.
-        assert record["weight"] == (PRODUCTS[precision] if strategy == "fsdp" else "torch.float32")
+        assert record["product"] == str(PRODUCTS[precision])
+        # Sharded weights are gathered in the format of the products; the slices stay in their own.
+        own = torch.bfloat16 if precision == "bf16_true" else torch.float32
+        assert record["weight"] == str(own if strategy == "ddp" else PRODUCTS[precision])
         assert record["maps"] == {"torch.float32"}, "cameras must not be rounded"
-        assert {weight.dtype for weight in record["weights"]} == {torch.float32}
+        for tensors in (record["weights"], record["gradients"]):
+            assert {tensor.dtype for tensor in tensors.values()} == {own}
 
 
-@pytest.mark.parametrize("case", ["ddp-fp16", "fsdp-fp16"])
+@pytest.mark.parametrize("case", [case for case in CASES["npu"] if case.endswith("fp16")])
 def test_an_overflow_of_one_number_is_passed_over_by_both_processes(records: dict, case: str) -> None:
     for record in records["npu", case]:
         assert record["scale_before"] == 2.0**16

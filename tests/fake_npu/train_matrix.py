@@ -7,6 +7,7 @@ holds the gradients of the first step, formats inside the network, and the state
 import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,24 @@ from torch.utils.data import DataLoader
 from wnv.device import device_module, resolve_device
 from wnv.losses.image_loss import ImageLoss
 from wnv.models.konet import KoNet
+from wnv.training.fsdp1 import FlatShardedStrategy, gather_slices, plain_parameters
 from wnv.training.module import ViewSynthesisModule
 from wnv.training.precision import PRECISIONS, make_precision
 from wnv.training.strategies import DataParallelStrategy, FullyShardedStrategy
 from wnv.types import Batch, Cameras, Views
 
 HEIGHT, WIDTH = 16, 24
-STRATEGIES = {"ddp": DataParallelStrategy, "fsdp": FullyShardedStrategy}
+STRATEGIES = {
+    "ddp": DataParallelStrategy,
+    "fsdp": FullyShardedStrategy,
+    "fsdp1": FlatShardedStrategy,
+    "fsdp1_grad": partial(FlatShardedStrategy, sharding="SHARD_GRAD_OP"),
+    "fsdp1_none": partial(FlatShardedStrategy, sharding="NO_SHARD"),
+    "fsdp1_hybrid": partial(FlatShardedStrategy, sharding="HYBRID_SHARD"),
+    "fsdp1_offload": partial(FlatShardedStrategy, cpu_offload=True),
+    "fsdp1_size": partial(FlatShardedStrategy, auto_wrap="size", min_num_params=2000),
+    "fsdp1_all": partial(FlatShardedStrategy, auto_wrap="none"),
+}
 
 
 def make_batch(seed: int) -> Batch:
@@ -43,8 +55,14 @@ def make_batch(seed: int) -> Batch:
     return Batch(scenes=("a", "b"), context=views(2), target=views(3))
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
+def whole(model: torch.nn.Module, *, of_gradients: bool = False) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, parameter in plain_parameters(model).items():
+        tensor = parameter
+        if of_gradients:  # without a number of a weight a process has no gradient of it
+            tensor = torch.empty_like(parameter) if parameter.grad is None else parameter.grad
+        tensors[name] = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+    return {name: tensor.cpu().clone() for name, tensor in gather_slices(model, tensors).items()}
 
 
 class Record(L.Callback):
@@ -65,28 +83,27 @@ class Record(L.Callback):
             self.seen |= {"product": str(output.dtype), "weight": str(module.weight.dtype), "at": output.device.type}
 
         block.register_forward_pre_hook(see_block, with_kwargs=True)
-        block.mlp.expand.register_forward_hook(see_linear)
+        expand = block.mlp.expand  # perhaps wrapped by itself
+        getattr(expand, "module", expand).register_forward_hook(see_linear)
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
         if trainer.global_step == 1 and trainer.precision == "16-mixed":
-            self.seen["weights_before"] = [whole(parameter) for parameter in pl_module.model.parameters()]
+            self.seen["weights_before"] = whole(pl_module.model)
             self.seen["scale_before"] = trainer.precision_plugin.scaler.get_scale()
-            gradient = next(pl_module.model.parameters()).grad
-            if not isinstance(gradient, DTensor):
+            gradients = [parameter.grad for parameter in pl_module.model.parameters() if parameter.grad is not None]
+            gradient = gradients[0].to_local() if isinstance(gradients[0], DTensor) else gradients[0]
+            if trainer.global_rank == 1 or isinstance(trainer.strategy, DataParallelStrategy):
                 gradient.view(-1)[:1] = torch.inf
-            elif trainer.global_rank == 1:
-                gradient.to_local().view(-1)[:1] = torch.inf
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: ViewSynthesisModule, optimizer: torch.optim.Optimizer
     ) -> None:
         if trainer.global_step == 0:
-            parameters = pl_module.model.named_parameters()
-            self.seen["gradients"] = {name: whole(parameter.grad) for name, parameter in parameters}
+            self.seen["gradients"] = whole(pl_module.model, of_gradients=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
         self.seen["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.seen["weights"] = [whole(parameter) for parameter in pl_module.model.parameters()]
+        self.seen["weights"] = whole(pl_module.model)
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self.seen["scale"] = None if scaler is None else scaler.get_scale()
 

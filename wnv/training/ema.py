@@ -9,6 +9,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
 from wnv.training.checkpoint import EMA_KEY
+from wnv.training.fsdp1 import gather_slices, plain_parameters, take_slices
 from wnv.training.strategies import reshard_model
 
 
@@ -40,7 +41,7 @@ class WeightAverage(L.Callback):
         self._average = {name: value.detach().float().clone() for name, value in _parameters(pl_module).items()}
         if self._loaded is None:  # else the checkpoint has said it; the trainer's own count is restored only later
             self._updated_at_step = trainer.global_step
-        self._take_loaded()
+        self._take_loaded(pl_module)
 
     @override
     @torch.no_grad()
@@ -77,7 +78,7 @@ class WeightAverage(L.Callback):
         if self._average:
             checkpoint[EMA_KEY] = {
                 name: value.full_tensor().cpu() if isinstance(value, DTensor) else value
-                for name, value in self._average.items()
+                for name, value in gather_slices(pl_module.model, self._average).items()
             }
 
     @override
@@ -86,18 +87,18 @@ class WeightAverage(L.Callback):
         self._loaded = checkpoint.get(EMA_KEY)
         self._updated_at_step = checkpoint["global_step"]
         if self._average:
-            self._take_loaded()
+            self._take_loaded(pl_module)
 
     @torch.no_grad()
-    def _take_loaded(self) -> None:
+    def _take_loaded(self, pl_module: L.LightningModule) -> None:
         if self._loaded is not None:
-            _assign(self._average, self._loaded)
+            _assign(self._average, take_slices(pl_module.model, self._average, self._loaded))
             self._loaded = None
 
 
 def _parameters(pl_module: L.LightningModule) -> dict[str, Tensor]:
     reshard_model(pl_module.model)
-    return dict(pl_module.model.named_parameters())
+    return plain_parameters(pl_module.model)
 
 
 @torch.no_grad()

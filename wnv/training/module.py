@@ -14,6 +14,7 @@ from typing_extensions import override
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
+from wnv.training.fsdp1 import FlatShardedStrategy
 from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
 from wnv.training.precision import low_dtype
 from wnv.training.strategies import reshard_model, shard_model
@@ -117,10 +118,13 @@ class ViewSynthesisModule(L.LightningModule):
         if self._is_configured:
             return
         self._is_configured = True
+        strategy = getattr(self._trainer, "strategy", None)
         if self.device_mesh is not None:
             precision = self.trainer.precision_plugin
             precision.convert_module(self)  # Lightning does so when the weights are sharded already
             shard_model(self.model, self.device_mesh["data_parallel"], dtype=low_dtype(precision))
+        elif isinstance(strategy, FlatShardedStrategy):
+            self.model = strategy.shard(self.model)
         if self.compile_model:
             self.model.compile()
 
@@ -185,7 +189,8 @@ class ViewSynthesisModule(L.LightningModule):
         self._lr = optimizer.param_groups[0]["lr"]  # read here, because the schedule moves on before the batch ends
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        total_norm = getattr(self.trainer.strategy, "total_norm", torch.nn.utils.get_total_norm)
+        norm = total_norm(gradients)
         self._grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         is_warm = self.trainer.global_step >= self.warmup_steps
         limit = math.inf if self.skip_norm_factor is None or not is_warm else self.skip_norm_factor * self.clip_norm

@@ -7,7 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -16,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -33,6 +39,7 @@ def settle_strategy(
     """The strategy to hand to the trainer; other than the one given only on an NPU.
 
     Of `auto`, and of a strategy's name, Lightning makes one that leaves an NPU for the CPU, or calls for CUDA on it.
+    Its own FSDP is for CUDA only, and for number formats of its own.
 
     Args:
         strategy: As the trainer takes it.
@@ -43,6 +50,12 @@ def settle_strategy(
     Raises:
         ValueError: If the strategy is one of Lightning's own, or there are no such devices.
     """
+    given = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if type(strategy) is FSDPStrategy or (isinstance(strategy, str) and strategy.startswith("fsdp")):
+        raise ValueError(
+            f"trainer.strategy is Lightning's own {given}, which does not run with the number formats of wnv, nor on "
+            "every device; set strategy=fsdp1, or strategy=fsdp for FSDP2"
+        )
     if device.type != "npu":
         return strategy
     if strategy == "auto":
@@ -51,10 +64,9 @@ def settle_strategy(
             return SingleDeviceStrategy(device=torch.device("npu", indices[0]))
         return DataParallelStrategy()
     if isinstance(strategy, str) or type(strategy) is DDPStrategy:
-        given = strategy if isinstance(strategy, str) else type(strategy).__name__
         raise ValueError(
             f"trainer.strategy is Lightning's own {given}, which does not run on an NPU; set strategy=auto, "
-            "strategy=ddp or strategy=fsdp"
+            "strategy=ddp, strategy=fsdp or strategy=fsdp1"
         )
     return strategy
 
@@ -146,7 +158,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state = get_optimizer_state_dict(self.model, optimizer, options=options)
         numbers = {name: number for number, name in enumerate(self._parameter_names(optimizer))}
-        return _renamed(state, numbers.__getitem__) if self.global_rank == 0 else {}
+        return renamed(state, numbers.__getitem__) if self.global_rank == 0 else {}
 
     @override
     def load_checkpoint(self, checkpoint_path: str | os.PathLike, weights_only: bool | None = None) -> dict[str, Any]:
@@ -155,7 +167,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
         set_model_state_dict(self.model, checkpoint.pop("state_dict"), options=options)
         for optimizer, state in zip(self.optimizers, checkpoint.pop("optimizer_states"), strict=False):
-            named = _renamed(state, self._parameter_names(optimizer).__getitem__)
+            named = renamed(state, self._parameter_names(optimizer).__getitem__)
             set_optimizer_state_dict(self.model, optimizer, named, options=options)
         return checkpoint
 
@@ -183,17 +195,24 @@ def shard_model(model: KoNet, mesh: DeviceMesh, *, dtype: torch.dtype | None = N
     fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def reshard_model(model: KoNet) -> None:
+def reshard_model(model: KoNet | FullyShardedDataParallel) -> None:
     """Give up weights that a sharded model has gathered; nothing where it is not sharded.
 
     After a forward pass without gradients the outermost module keeps its weights gathered: `parameters()` are then not
-    those of the optimiser, and what is written into the shards does not reach the next forward pass.
+    those of the optimiser (FSDP2), and what is written into the shards does not reach the next forward pass.
     """
     if isinstance(model, FSDPModule):
         model.reshard()
+    for module in FullyShardedDataParallel.fsdp_modules(model):
+        handle = module._handle
+        # Before the first forward pass nothing is gathered, and there is no place for it.
+        if handle is None or module._is_root is None or not handle.uses_sharded_strategy or handle.needs_unshard():
+            continue
+        handle.reshard(True)
+        handle.post_reshard()
 
 
-def _renamed(state: dict[str, Any], rename: Callable[[Any], Any]) -> dict[str, Any]:
+def renamed(state: dict[str, Any], rename: Callable[[Any], Any]) -> dict[str, Any]:
     """An optimiser's state dictionary with its parameters' keys replaced."""
     return {
         "state": {rename(key): value for key, value in state["state"].items()},

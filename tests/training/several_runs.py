@@ -1,0 +1,45 @@
+"""One of the processes that train several runs one after the other; test_strategies.py starts them.
+
+`python several_runs.py FOLDER NUM_PROCESSES CASE ...` with LOCAL_RANK set, a case being `PORT:NAME:OVERRIDE:...`: a run
+in FOLDER/NAME with these settings, whose processes meet at that port.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_module
+
+from wnv.cli.train import train
+
+SETTINGS = [
+    "experiment=smoke",
+    "device=cpu",
+    "trainer.max_steps=6",
+    "trainer.val_check_interval=3",
+    "callbacks=ema",
+    "callbacks.checkpoints.every_n_steps=3",
+    "callbacks.checkpoints.monitor=null",
+    "callbacks.images=null",
+    "callbacks.progress=null",
+]
+
+
+def main(folder: str, num_processes: str, *cases: str) -> None:
+    warnings.filterwarnings("ignore")
+    for case in cases:
+        os.environ["MASTER_PORT"], name, *overrides = case.split(":")
+        run_dir = Path(folder) / name
+        # Together the processes see the same scenes a step, however many they are.
+        sizes = [f"trainer.devices={num_processes}", f"data.batch_size={4 // int(num_processes)}"]
+        with initialize_config_module("wnv.conf", version_base="1.3"):
+            cfg = compose("train", [*SETTINGS, *sizes, *overrides, f"run_dir={run_dir}"])
+        train(cfg, run_dir=run_dir)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
