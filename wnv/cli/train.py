@@ -27,7 +27,8 @@ from wnv.evaluation.provenance import provenance
 from wnv.evaluation.weights import open_weights
 from wnv.ingest.parent import die_with_parent
 from wnv.models.konet import KoNet
-from wnv.training.checkpoint import BEST, LAST, PREVIOUS, AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
+from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
+from wnv.training.checkpoint_layout import holds_checkpoint
 from wnv.training.precision import make_precision
 from wnv.training.stopping import LeaveOnError, StopOnSignal
 from wnv.training.strategies import settle_strategy
@@ -91,7 +92,7 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     data = instantiate(cfg.data, _convert_="all")
     model = instantiate(cfg.model, _convert_="all")
     if checkpoint is not None:
-        _check_same_model(model, read_checkpoint(checkpoint)["model_config"], source=checkpoint)
+        _check_same_model(model, read_checkpoint(checkpoint, trees=())["model_config"], source=checkpoint)
     elif cfg.init_from is not None:
         _begin_with(model, cfg.init_from)
     loss = instantiate(cfg.loss, _convert_="all")
@@ -115,7 +116,7 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     if rank_zero_only.rank == 0:
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         log.info("training %.2f M parameters on %s in %s", num_parameters / 1e6, trainer.strategy.root_device, run_dir)
-    begun_at = 0 if checkpoint is None else read_checkpoint(checkpoint)["global_step"]
+    begun_at = 0 if checkpoint is None else read_checkpoint(checkpoint, trees=())["global_step"]
     try:
         with nullcontext() if stop is None else stop.listening(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -146,8 +147,7 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
 
 
 def _way_on(run_dir: Path) -> str:
-    has_checkpoint = (run_dir / LAST).exists()
-    return f"; continue with run_dir={run_dir} resume=last" if has_checkpoint else ", without a checkpoint"
+    return f"; continue with run_dir={run_dir} resume=last" if holds_checkpoint(run_dir) else ", without a checkpoint"
 
 
 def _is_child(trainer: L.Trainer) -> bool:
@@ -158,7 +158,7 @@ def _is_child(trainer: L.Trainer) -> bool:
 
 def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> Path | None:
     """The checkpoint to continue from; checked that no other run is written over."""
-    holds_run = (run_dir / CONFIG_FILE).exists() or (run_dir / LAST).exists()
+    holds_run = (run_dir / CONFIG_FILE).exists() or holds_checkpoint(run_dir)
     if cfg.resume is None:
         if holds_run and rank_zero_only.rank == 0:
             raise FileExistsError(
@@ -171,8 +171,7 @@ def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> 
         raise ValueError(
             f"resume={cfg.resume} continues the run in run_dir, got none; set run_dir=... to the folder of the run"
         )
-    has_none = not any((run_dir / name).exists() for name in (LAST, PREVIOUS, BEST))
-    return None if cfg.resume == "auto" and has_none else resolve_checkpoint(run_dir)
+    return None if cfg.resume == "auto" and not holds_checkpoint(run_dir) else resolve_checkpoint(run_dir)
 
 
 def _choose_device(cfg: DictConfig) -> tuple[Precision, str | Strategy]:

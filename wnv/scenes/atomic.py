@@ -33,7 +33,7 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def atomic_folder(path: Path, *, entries: Collection[str], overwrite: bool = Fal
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
@@ -125,7 +125,7 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename last through a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

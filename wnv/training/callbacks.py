@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import override
 
-from wnv.training.checkpoint import BEST, LAST
+from wnv.training.checkpoint_layout import BEST, LAST
 from wnv.types import Batch
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,15 @@ log = logging.getLogger(__name__)
 class RunCheckpoints(Checkpoint):
     """Keeps `last.ckpt`, from which a run continues, the one of before, and `best.ckpt` by a validation metric.
 
+    Sharded ones are folders that every process writes its share of (`step-00001234`, `best-00001234`), to which
+    `last.ckpt` and `best.ckpt` are links.
+
     Args:
         folder: Where to write.
         every_n_steps: Optimiser steps between two writings of the last; it is written at the end too.
         monitor: Metric of validation that decides what is best; None keeps no best.
         mode: Whether the metric should be large (`max`) or small (`min`).
+        sharded: Write sharded checkpoints, where the strategy can.
 
     Raises:
         ValueError: If `every_n_steps` is not positive.
@@ -43,6 +48,7 @@ class RunCheckpoints(Checkpoint):
         every_n_steps: int = 1000,
         monitor: str | None = "val/psnr",
         mode: Literal["max", "min"] = "max",
+        sharded: bool = False,
     ) -> None:
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
@@ -50,8 +56,19 @@ class RunCheckpoints(Checkpoint):
         self.every_n_steps = every_n_steps
         self.monitor = monitor
         self.mode = mode
+        self.sharded = sharded
         self.best: float | None = None
         self._saved_at_step = -1
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if hasattr(trainer.strategy, "save_sharded"):
+            trainer.strategy.save_sharded = self.sharded
+        elif self.sharded:
+            rank_zero_warn(
+                f"callbacks.checkpoints.sharded is ignored under {type(trainer.strategy).__name__}, which writes whole "
+                "files; set strategy=fsdp"
+            )
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

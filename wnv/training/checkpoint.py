@@ -1,9 +1,9 @@
 """Checkpoints: written whole or not at all, and read back into a model without anything else."""
 
-import errno
 import logging
 import os
 import pickle
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,21 @@ from typing_extensions import override
 
 from wnv.models.konet import KoNet
 from wnv.scenes.atomic import atomic_file
+from wnv.training.checkpoint_layout import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    check_complete,
+    is_sharded,
+    keep_as_previous,
+    not_written,
+    sharded_folders,
+    unfinished_saves,
+)
+from wnv.training.sharded_checkpoint import AVERAGE, MODEL, read_sharded
 
 log = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
-PREVIOUS = "last-previous.ckpt"
-BEST = "best.ckpt"
-EMA_KEY = "ema_state_dict"
 CONFIG_KEY = "model_config"
 _MODEL_PREFIX = "model."
 
@@ -46,48 +54,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError(f"{type(self).__name__} has no storage_options, got {storage_options!r}")
         path = Path(path)
         try:
+            if path.is_symlink():  # to a folder, of a time when this run wrote sharded ones; that is found as well
+                path.unlink()
             with atomic_file(path, overwrite=True) as file:
                 torch.save(checkpoint, file)
                 if path.name == LAST and path.exists():
                     file.flush()
                     os.fsync(file.fileno())
-                    _keep_as_previous(path)
+                    keep_as_previous(path)
         except (OSError, RuntimeError) as error:
-            cause = _disk_error(error)
-            if cause is None:
+            if (told := not_written(error, path)) is None:
                 raise
-            raise type(cause)(
-                cause.errno or errno.EIO,
-                f"the checkpoint could not be written ({cause.strerror or cause}); earlier ones are as they were: make "
-                "room, or make the folder writable, and continue with resume=last",
-                str(path),
-            ) from error
+            raise told from error
 
-
-def _keep_as_previous(path: Path) -> None:
-    """Give a checkpoint the name of the one of before, in such a way that it has its own at every moment as well."""
-    link = path.with_name(f".{PREVIOUS}.link")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(path, link)
-    except OSError:  # a file system without hard links: for an instant there is the one of before alone
-        os.replace(path, path.with_name(PREVIOUS))
-        return
-    os.replace(link, path.with_name(PREVIOUS))
-    link.unlink(missing_ok=True)  # still there where both were names of one file already, as a kill may leave them
-
-
-def _disk_error(error: BaseException | None) -> OSError | None:
-    """The file system's error behind the one that torch makes of it."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
+    @override
+    def load_checkpoint(
+        self, path: str | os.PathLike, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """All of a checkpoint, whole or sharded, in the form of a whole one."""
+        if Path(path).is_dir():
+            return read_sharded(Path(path))
+        return super().load_checkpoint(path, map_location, weights_only)
 
 
 def resolve_checkpoint(source: str | os.PathLike) -> Path:
     """The checkpoint that `source` means: itself, or of a run's folder the one of the latest step that is complete.
 
-    Those that are passed over because they cannot be read are named in a warning.
+    Those that are passed over because they cannot be read, or were not written to their end, are named in a warning.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -98,45 +91,60 @@ def resolve_checkpoint(source: str | os.PathLike) -> Path:
         return path
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint at {path}: there is no such file or folder")
-    there = [path / name for name in (LAST, PREVIOUS, BEST) if (path / name).is_file()]
+    if is_sharded(path.resolve()):  # itself and not a link to it, which may soon point to another
+        return path.resolve() if path.is_symlink() else path
+    there = [path / name for name in (LAST, PREVIOUS, BEST) if (path / name).is_file()] + sharded_folders(path)
     if not there:
         raise FileNotFoundError(f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}")
-    steps, damaged = {}, []
-    for file in there:
+    steps = {}
+    skipped = [f"{unfinished} is of a save that did not end" for unfinished in unfinished_saves(path)]
+    for checkpoint in there:
         try:
-            steps[file] = read_checkpoint(file).get("global_step", 0)
+            steps[checkpoint] = _step(checkpoint)
         except ValueError as error:
-            damaged.append(str(error))
+            skipped.append(str(error))
     if not steps:
-        raise ValueError(f"no complete checkpoint in {path}: {'; '.join(damaged)}")
-    newest = max(there, key=lambda file: steps.get(file, -1))  # the last before the best where both are of one step
-    if damaged and rank_zero_only.rank == 0:
-        log.warning("%s is taken, of step %d; skipped: %s", newest, steps[newest], "; ".join(damaged))
+        raise ValueError(f"no complete checkpoint in {path}: {'; '.join(skipped)}")
+    newest = max(steps, key=steps.__getitem__)  # the last before the best where both are of one step
+    if skipped and rank_zero_only.rank == 0:
+        log.warning("%s is taken, of step %d; skipped: %s", newest, steps[newest], "; ".join(skipped))
     return newest
 
 
-def read_checkpoint(source: str | os.PathLike) -> dict[str, Any]:
+def read_checkpoint(source: str | os.PathLike, *, trees: Collection[str] = (MODEL, AVERAGE)) -> dict[str, Any]:
     """Tensors and plain values of a checkpoint, on the CPU. No code of the file is run.
+
+    Args:
+        source: A `.ckpt` file, the folder of a sharded checkpoint, or the folder of a run.
+        trees: Which of `state_dict`, `ema_state_dict` and `optimizer_states` are read of a sharded checkpoint. (A whole
+            file has all of them, and what is not used of it is not read from the disk.)
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
-        ValueError: If the file is damaged, or not a checkpoint of `wnv-train`.
+        ValueError: If the checkpoint is damaged, or not one of `wnv-train`.
     """
     path = resolve_checkpoint(source)
+    if path.is_dir():
+        return read_sharded(path, trees=trees)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise ValueError(f"{path} is not a checkpoint, or a damaged one: {str(error).splitlines()[0]}") from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", CONFIG_KEY} <= checkpoint.keys():
-        raise ValueError(f"{path} is not a checkpoint of wnv-train: it lacks state_dict or {CONFIG_KEY}")
+    if not isinstance(checkpoint, dict) or not {MODEL, CONFIG_KEY} <= checkpoint.keys():
+        raise ValueError(f"{path} is not a checkpoint of wnv-train: it lacks {MODEL} or {CONFIG_KEY}")
     return checkpoint
+
+
+def _step(path: Path) -> int:
+    return check_complete(path) if path.is_dir() else read_checkpoint(path).get("global_step", 0)
 
 
 def load_model(source: str | os.PathLike) -> KoNet:
     """The model of a checkpoint, with the averaged weights where the run kept an average.
 
     Args:
-        source: A `.ckpt` file, or the folder of a run, of which the last checkpoint is taken.
+        source: A `.ckpt` file or the folder of a sharded checkpoint, or the folder of a run, of which the last
+            checkpoint is taken.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
@@ -145,10 +153,10 @@ def load_model(source: str | os.PathLike) -> KoNet:
     checkpoint = read_checkpoint(source)
     state = {
         name.removeprefix(_MODEL_PREFIX): value
-        for name, value in checkpoint["state_dict"].items()
+        for name, value in checkpoint[MODEL].items()
         if name.startswith(_MODEL_PREFIX)
     }
-    state |= checkpoint.get(EMA_KEY, {})
+    state |= checkpoint.get(AVERAGE, {})
     try:
         model = KoNet(**checkpoint[CONFIG_KEY])
         model.load_state_dict(state, strict=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
-from wnv.training.checkpoint import EMA_KEY
 from wnv.training.fsdp1 import gather_slices, plain_parameters, take_slices
+from wnv.training.sharded_checkpoint import AVERAGE
 from wnv.training.strategies import reshard_model
 
 
@@ -75,8 +75,10 @@ class WeightAverage(L.Callback):
 
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self._average:
-            checkpoint[EMA_KEY] = {
+        if self._average and getattr(trainer.strategy, "save_sharded", False):
+            checkpoint[AVERAGE] = dict(self._average)
+        elif self._average:
+            checkpoint[AVERAGE] = {
                 name: value.full_tensor().cpu() if isinstance(value, DTensor) else value
                 for name, value in gather_slices(pl_module.model, self._average).items()
             }
@@ -84,7 +86,7 @@ class WeightAverage(L.Callback):
     @override
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Strategies that shard restore after fit has started, others before it.
-        self._loaded = checkpoint.get(EMA_KEY)
+        self._loaded = checkpoint.get(AVERAGE)
         self._updated_at_step = checkpoint["global_step"]
         if self._average:
             self._take_loaded(pl_module)

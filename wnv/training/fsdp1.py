@@ -3,6 +3,7 @@
 import os
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from wnv.models.konet import KoNet
 from wnv.models.tokens import Tokenizer
 from wnv.models.transformer import Block
 from wnv.training.precision import low_dtype
+from wnv.training.sharded_checkpoint import MODEL, OPTIMIZERS, read_sharded
 from wnv.training.strategies import renamed
 
 SHARDINGS = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD")
@@ -177,11 +179,14 @@ class FlatShardedStrategy(FSDPStrategy):
 
     @override
     def load_checkpoint(self, checkpoint_path: str | os.PathLike, weights_only: bool | None = None) -> dict[str, Any]:
-        path = self.broadcast(checkpoint_path)
-        checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
+        path = Path(self.broadcast(checkpoint_path))
+        if path.is_dir():
+            checkpoint = read_sharded(path)
+        else:
+            checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
         options = StateDictOptions(full_state_dict=True, strict=True)
-        set_model_state_dict(self.model, checkpoint.pop("state_dict"), options=options)
-        for optimizer, state in zip(self.optimizers, checkpoint.pop("optimizer_states"), strict=False):
+        set_model_state_dict(self.model, checkpoint.pop(MODEL), options=options)
+        for optimizer, state in zip(self.optimizers, checkpoint.pop(OPTIMIZERS), strict=False):
             named = renamed(state, self._parameter_names(optimizer).__getitem__)
             set_optimizer_state_dict(self.model, optimizer, named, options=options)
         return checkpoint

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from lightning.pytorch.strategies import (
     Strategy,
 )
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
@@ -31,6 +34,14 @@ from typing_extensions import override
 from wnv.device import device_module
 from wnv.models.konet import KoNet
 from wnv.training.accelerator import NPUAccelerator
+from wnv.training.sharded_checkpoint import (
+    AVERAGE,
+    MODEL,
+    OPTIMIZERS,
+    TensorPath,
+    read_sharded,
+    save_sharded,
+)
 
 
 def settle_strategy(
@@ -118,7 +129,10 @@ class FullyShardedStrategy(ModelParallelStrategy):
     Lightning's own `auto` sizes shard the matrices within a node instead of the data (tensor parallelism). Its whole
     checkpoints number the optimiser's parameters in the order of the module, others in that of the optimiser's groups,
     so that it mistakes one parameter's state for another's where there are several groups. Here both number them like
-    the groups, and a checkpoint of one strategy continues under any other.
+    the groups, and a checkpoint of one strategy continues under any other, be it whole or sharded.
+
+    Attributes:
+        save_sharded: Whether checkpoints are folders that every process writes its share of, instead of whole files.
 
     Args:
         process_group_backend: `gloo`, `nccl`, ...; None takes the device's own.
@@ -134,10 +148,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
         super().__init__(
             data_parallel_size=1,
             tensor_parallel_size=1,
-            save_distributed_checkpoint=False,  # one whole file, which any strategy and `load_model` read
+            save_distributed_checkpoint=False,  # not as Lightning does it, which a kill may cost the one of before
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout_s),
         )
+        self.save_sharded = False
 
     @override
     def setup_environment(self) -> None:
@@ -153,23 +168,52 @@ class FullyShardedStrategy(ModelParallelStrategy):
             torch.distributed.group.WORLD.bound_device_id = None
 
     @override
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return get_model_state_dict(self.model, options=self._saved_form)
+
+    @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         optimizer = getattr(optimizer, "optimizer", optimizer)  # out of Lightning's wrapper
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_optimizer_state_dict(self.model, optimizer, options=options)
+        state = get_optimizer_state_dict(self.model, optimizer, options=self._saved_form)
         numbers = {name: number for number, name in enumerate(self._parameter_names(optimizer))}
-        return renamed(state, numbers.__getitem__) if self.global_rank == 0 else {}
+        return renamed(state, numbers.__getitem__) if self.save_sharded or self.global_rank == 0 else {}
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | os.PathLike, storage_options: Any = None
+    ) -> None:
+        path = Path(self.broadcast(filepath))
+        if self.save_sharded:
+            save_sharded(checkpoint, path)
+        else:
+            Strategy.save_checkpoint(self, checkpoint, path, storage_options)
 
     @override
     def load_checkpoint(self, checkpoint_path: str | os.PathLike, weights_only: bool | None = None) -> dict[str, Any]:
-        path = self.broadcast(checkpoint_path)
-        checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
-        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
-        set_model_state_dict(self.model, checkpoint.pop("state_dict"), options=options)
-        for optimizer, state in zip(self.optimizers, checkpoint.pop("optimizer_states"), strict=False):
+        path = Path(self.broadcast(checkpoint_path))
+        if path.is_dir():
+            checkpoint = read_sharded(path, like=self._sharded_like)
+            options = StateDictOptions(strict=True)
+        else:
+            checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
+            options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
+        set_model_state_dict(self.model, checkpoint.pop(MODEL), options=options)
+        for optimizer, state in zip(self.optimizers, checkpoint.pop(OPTIMIZERS), strict=False):
             named = renamed(state, self._parameter_names(optimizer).__getitem__)
             set_optimizer_state_dict(self.model, optimizer, named, options=options)
         return checkpoint
+
+    @property
+    def _saved_form(self) -> StateDictOptions:
+        return StateDictOptions(full_state_dict=not self.save_sharded, cpu_offload=not self.save_sharded)
+
+    def _sharded_like(self, path: TensorPath) -> Tensor | None:
+        """The parameter that a tensor of a checkpoint is sharded like."""
+        if path[0] == OPTIMIZERS:
+            name = self._parameter_names(self.optimizers[path[1]])[path[3]]
+        else:
+            name = f"model.{path[1]}" if path[0] == AVERAGE else path[1]
+        return dict(self.model.named_parameters()).get(name)
 
     def _parameter_names(self, optimizer: Optimizer) -> list[str]:
         names = {parameter: name for name, parameter in self.model.named_parameters()}
