@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import lightning as L
-import torch
 from typing_extensions import override
 
 from wnv.data.synthetic import SyntheticDataset
@@ -18,10 +19,12 @@ class Fault(L.Callback):
     """Does `what` on rank `rank` (on all where it is -1) when `at_step` steps are done, and notes the time in `stamp`.
 
     Args:
-        what: A signal's name, or `parent` for a SIGTERM to what started the process; `kill_saving` for a SIGKILL after
-            `num_bytes` of the checkpoint of that step; `full` and `unwritable` for the disk under `folder`; `error`,
-            raised by the dataset; `spoil` for pictures of a batch that are NaN.
+        what: A signal's name, or `parent` for a SIGTERM to what started the process; `kill_saving` for a SIGKILL while
+            the checkpoint of that step is saved; `full` and `unwritable` for the disk under `folder`; `error`, raised
+            by the dataset; `spoil` for pictures of a batch that are NaN.
         also: A signal for the other ranks, sent while the checkpoint after it is being saved.
+        share: How far into the save the kill comes, 0..1 of what the one of before did with the file system.
+        save_steps: Steps between two saves.
     """
 
     def __init__(
@@ -33,25 +36,27 @@ class Fault(L.Callback):
         stamp: str,
         rank: int = -1,
         also: str | None = None,
-        num_bytes: int = 0,
+        share: float = 0.0,
+        save_steps: int = 0,
     ) -> None:
-        self.what, self.at_step, self.rank, self.also, self.num_bytes = what, at_step, rank, also, num_bytes
+        self.what, self.at_step, self.rank, self.also = what, at_step, rank, also
+        self.share, self.save_steps = share, save_steps
         self.folder, self.stamp = Path(folder), Path(stamp)
         self.is_hit = self.is_done = False
+        self.moments: _Moments | None = None
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.is_hit = self.rank in (-1, trainer.global_rank)
         if self.is_hit and self.what == "kill_saving":
-            save = torch.save
-            torch.save = lambda checkpoint, file: save(
-                checkpoint, _Deadly(file, self) if trainer.global_step == self.at_step else file
-            )
+            self.moments = _Moments(self)
 
     @override
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
+        if self.moments is not None:
+            self.moments.save_has_ended()
         if trainer.global_step != self.at_step or self.is_done or not self.is_hit or self.what == "kill_saving":
             return
         self.is_done = True
@@ -73,6 +78,8 @@ class Fault(L.Callback):
 
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict) -> None:
+        if self.moments is not None and trainer.global_step in (self.at_step - self.save_steps, self.at_step):
+            self.moments.save_begins(is_last=trainer.global_step == self.at_step)
         if self.also is not None and not self.is_hit and trainer.global_step > self.at_step:
             os.kill(os.getpid(), getattr(signal, self.also))
 
@@ -80,23 +87,56 @@ class Fault(L.Callback):
         self.stamp.write_text(str(time.time()))
 
 
-class _Deadly:
-    """A file that ends its process in the middle of a write."""
+class _Moments:
+    """What a save does with the file system, one after the other; in the second save the process is killed in between.
 
-    def __init__(self, file: object, fault: Fault) -> None:
-        self.file, self.fault, self.left = file, fault, fault.num_bytes
+    So every window is hit, however short: between a rename and the marker, before a link is set, while old ones go.
+    """
 
-    def write(self, content: bytes) -> int:
-        if len(content) > self.left:
-            self.file.write(bytes(content)[: self.left])
-            self.file.flush()
-            self.fault.note_time()
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.left -= len(content)
-        return self.file.write(content)
+    EVENTS = ("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir")
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.file, name)
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.times: list[float] = []  # of the events of the first save
+        self.num_seen = 0
+        self.state = "idle"
+        fsync = os.fsync
+        os.fsync = lambda descriptor: (self.see("fsync"), fsync(descriptor))[1]
+        sys.addaudithook(self._hear)
+
+    def save_begins(self, *, is_last: bool) -> None:
+        self.state = "deadly" if is_last else "counting"
+        self.see("begin")
+
+    def save_has_ended(self) -> None:
+        if self.state == "deadly":
+            self._kill()
+        if self.state == "counting":
+            self.see("end")
+        self.state = "idle"
+
+    def see(self, event: str) -> None:
+        if self.state == "counting":
+            self.times.append(time.monotonic())
+        elif self.state == "deadly":
+            number, part = divmod(self.fault.share * (len(self.times) - 1), 1)
+            if self.num_seen == number:
+                pause = part * (self.times[int(number) + 1] - self.times[int(number)])
+                threading.Timer(pause, self._kill).start()
+            self.num_seen += 1
+
+    def _hear(self, event: str, arguments: tuple) -> None:
+        if self.state == "idle" or event not in self.EVENTS:
+            return
+        is_read = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else ""
+        is_ours = str(self.fault.folder) in path or (path and not os.path.isabs(path))  # relative while a tree goes
+        if is_ours and not is_read and not path.endswith((".csv", ".log", ".yaml")):
+            self.see(event)
+
+    def _kill(self) -> None:
+        self.fault.note_time()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _fill(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_module
 
 from wnv.cli.train import train
-from wnv.training.checkpoint import read_checkpoint
+from wnv.training.checkpoint import read_checkpoint, resolve_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,9 @@ SETTINGS = [
     "callbacks.checkpoints.every_n_steps=4",
     "callbacks.images=null",
 ]
+SHARDED = ["strategy=fsdp", "callbacks.checkpoints.sharded=true"]
+# How often each kind of checkpoint is killed in the middle; `WNV_FAULT_KILLS=20 pytest -k kill_while_saving -s`.
+NUM_KILLS = int(os.environ.get("WNV_FAULT_KILLS", "2"))
 LIGHTNING = [sys.executable, "-m", "wnv.cli.train"]
 TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2", "-m", "wnv.cli.train"]
 
@@ -86,6 +90,8 @@ def fit_alone() -> Callable[..., None]:
         with initialize_config_module("wnv.conf", version_base="1.3"):
             settings = [*SETTINGS, "data.batch_size=4", "callbacks.progress=null", f"run_dir={run_dir}"]
             train(compose("train", [*settings, *overrides]), run_dir=run_dir)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     return fit
 
@@ -99,11 +105,11 @@ def straight(tmp_path_factory: pytest.TempPathFactory, fit_alone: Callable) -> P
 
 
 @pytest.fixture
-def resumes_to(straight: Path, fit_alone: Callable) -> Callable[[Path, int], None]:
+def resumes_to(straight: Path, fit_alone: Callable) -> Callable[..., None]:
     """Checks which step a run is resumed from, and that it then ends like the undisturbed one; also by one process."""
 
-    def check(run_dir: Path, step: int) -> None:
-        fit_alone(run_dir, "resume=last")
+    def check(run_dir: Path, step: int, *overrides: str) -> None:
+        fit_alone(run_dir, "resume=last", *overrides)
         expected, found = losses(straight), losses(run_dir)
         assert [number for number in found if number >= step] == list(range(step, 10))
         for number in range(step, 10):
@@ -111,6 +117,11 @@ def resumes_to(straight: Path, fit_alone: Callable) -> Callable[[Path, int], Non
         assert_same_weights(run_dir, straight)
 
     return check
+
+
+def report(row: str, ended: Outcome, taken: str) -> None:
+    """A row of the table of faults; shown by `pytest -s`."""
+    print(f"| {row} | {ended.seconds:.1f} s | {ended.code} | {taken} |")  # noqa: T201
 
 
 def losses(run_dir: Path) -> dict[int, float]:
@@ -195,18 +206,38 @@ def test_a_killed_process_takes_the_other_with_it(tmp_path: Path, resumes_to: Ca
     resumes_to(run_dir, 4)
 
 
-@pytest.mark.parametrize("share", [0.37, 0.999])
-def test_a_kill_while_saving_leaves_the_checkpoint_of_before(
-    tmp_path: Path, share: float, straight: Path, resumes_to: Callable
+def moments(kind: str) -> list[object]:
+    """Whom to kill, and how far into its save: spread over the whole of it, at a random place of each part."""
+    random_number = random.Random(f"a kill while saving {kind}")
+    shares = [(number + random_number.random()) / NUM_KILLS for number in range(NUM_KILLS)]
+    ranks = [0 if kind == "whole" else random_number.randrange(2) for _ in shares]
+    return [
+        pytest.param(kind, *it, id=f"{kind}, rank {it[0]} at {it[1]:.3f}") for it in zip(ranks, shares, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "rank", "share"), moments("whole") + moments("sharded"))
+def test_a_kill_while_saving_leaves_a_complete_checkpoint(
+    tmp_path: Path, kind: str, rank: int, share: float, resumes_to: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_dir = tmp_path / "run"
-    num_bytes = int(share * (straight / "last.ckpt").stat().st_size)
-    ended = start(run_dir, what="kill_saving", at_step=8, rank=0, num_bytes=num_bytes)
-    assert ended.code == -signal.SIGKILL, ended.text
+    run_dir, settings = tmp_path / "run", SHARDED if kind == "sharded" else []
+    every_two = "callbacks.checkpoints.every_n_steps=2"
+    ended = start(run_dir, *settings, every_two, what="kill_saving", at_step=8, save_steps=2, rank=rank, share=share)
+    assert ended.code in (1, -signal.SIGKILL), ended.text
     assert ended.seconds < 20
-    assert list(run_dir.glob(".last.ckpt*.tmp")), "it was not killed while it saved"
-    resumes_to(run_dir, 4)
-    assert not list(run_dir.glob(".last.ckpt*.tmp"))
+    names = sorted(os.listdir(run_dir))
+    left = [name for name in names if name.endswith(".tmp")]
+    left += [name for name in names if name.startswith("step-") and not (run_dir / name / "complete").exists()]
+    taken = resolve_checkpoint(run_dir)
+    step = read_checkpoint(taken, trees=())["global_step"]
+    assert step in (6, 8)
+    for name in left:
+        assert f"{run_dir / name} is" in caplog.text
+    report(
+        f"SIGKILL of rank {rank} at {share:.3f} of a {kind} save", ended, f"{taken.name}, step {step}; skipped {left}"
+    )
+    resumes_to(run_dir, step, *settings)
+    assert not [name for name in os.listdir(run_dir) if name.endswith(".tmp")]
 
 
 @pytest.mark.parametrize(
