@@ -116,8 +116,11 @@ def finish_sharded(folder: Path, *, pointer: Path, step: int) -> None:
     os.replace(unfinished_name(folder), folder)
     sync_folder(folder.parent)
     mark_complete(folder, step=step)
+    has_whole_before = pointer.name == LAST and pointer.is_file()  # of a time when this run wrote whole files
+    if has_whole_before:
+        keep_as_previous(pointer)
     _point(pointer, folder)
-    _remove_older(folder, pointer=pointer, step=step)
+    _remove_older(folder, pointer=pointer, step=step, num_kept=1 if has_whole_before or pointer.name == BEST else 2)
 
 
 def keep_as_previous(path: Path) -> None:
@@ -154,8 +157,6 @@ def not_written(error: BaseException, path: Path, *, rank: int | None = None) ->
 
 
 def _point(pointer: Path, folder: Path) -> None:
-    if pointer.name == LAST and pointer.is_file():  # of a time when this run wrote whole files
-        keep_as_previous(pointer)
     link = pointer.with_name(f".{pointer.name}.link.tmp")
     try:
         os.symlink(folder.name, link)
@@ -168,8 +169,8 @@ def _point(pointer: Path, folder: Path) -> None:
     sync_folder(pointer.parent)
 
 
-def _remove_older(folder: Path, *, pointer: Path, step: int) -> None:
-    prefix, num_kept = _PREFIXES[pointer.name], 2 if pointer.name == LAST else 1
+def _remove_older(folder: Path, *, pointer: Path, step: int, num_kept: int) -> None:
+    prefix = _PREFIXES[pointer.name]
     kept = 0
     for other in sharded_folders(folder.parent):
         match = _FOLDER.fullmatch(other.name)

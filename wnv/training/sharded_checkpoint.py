@@ -8,7 +8,8 @@ write it, and any number of processes read it, each what it needs.
 import pickle
 import shutil
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,7 @@ def _read_shards(
     try:
         stored = reader.read_metadata().state_dict_metadata
         tensors = {path: _empty(stored[_key(path)], None if like is None else like(path)) for path in paths}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+        with _no_group_is_no_news():
             named = {_key(path): tensor for path, tensor in tensors.items()}
             dcp.load(named, storage_reader=reader, no_dist=like is None)
     except CheckpointException as error:
@@ -181,12 +181,21 @@ def _read_shards(
 
 def _write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
     try:
-        dcp.save(tensors, storage_writer=_ShardWriter(folder))
+        with _no_group_is_no_news():
+            dcp.save(tensors, storage_writer=_ShardWriter(folder))
     except CheckpointException as error:
         rank, (cause, _) = min(error.failures.items())
         if (told := not_written(cause, folder, rank=rank)) is None:
             raise RuntimeError(f"rank {rank} could not write its share of {folder}: {cause!r}") from error
         raise told from error
+
+
+@contextmanager
+def _no_group_is_no_news() -> Iterator[None]:
+    """A single process, or one that reads by itself, is what was meant; torch warns of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+        yield
 
 
 def _write_meta(rest: dict[str, Any], path: Path) -> None:

@@ -1,0 +1,220 @@
+import errno
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from wnv.training.callbacks import RunCheckpoints
+from wnv.training.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint, resolve_checkpoint
+from wnv.training.checkpoint_layout import holds_checkpoint
+from wnv.training.ema import WeightAverage
+from wnv.training.sharded_checkpoint import TREES, read_sharded, save_sharded
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What a run writes at its second and at its fourth step."""
+    return []
+
+
+@pytest.fixture
+def checkpoint(
+    whole: list, tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> dict:
+    if not whole:
+        folder = tmp_path / "whole"
+        callbacks = [RunCheckpoints(folder=folder, every_n_steps=2, monitor=None), WeightAverage(decay=0.5)]
+        trainer = make_trainer(callbacks=callbacks, plugins=[AtomicCheckpointIO()], max_steps=2)
+        trainer.fit(make_module(lr=1e-2), loader([make_batch(i) for i in range(2)]))
+        whole.append(torch.load(folder / "last.ckpt", weights_only=True))
+    return whole[0]
+
+
+@pytest.fixture
+def save(checkpoint: dict, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a sharded checkpoint of a step into a run."""
+
+    def write(step: int, name: str = "last.ckpt") -> Path:
+        save_sharded(checkpoint | {"global_step": step}, tmp_path / "run" / name)
+        return tmp_path / "run"
+
+    return write
+
+
+def leaves(tree: Any, path: tuple = ()) -> dict[tuple, Any]:
+    if isinstance(tree, dict | list):
+        parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return {key: leaf for name, part in parts for key, leaf in leaves(part, (*path, name)).items()}
+    return {path: tree}
+
+
+def names(run_dir: Path) -> list[str]:
+    return sorted(entry.name for entry in run_dir.iterdir())
+
+
+def test_what_is_read_is_what_a_whole_file_would_hold(save: Callable, checkpoint: dict) -> None:
+    run_dir = save(2)
+    everything = AtomicCheckpointIO().load_checkpoint(run_dir / "last.ckpt", weights_only=True)
+    found, expected = leaves(everything), leaves(checkpoint | {"global_step": 2})
+    assert found.keys() == expected.keys()
+    for path, leaf in expected.items():
+        assert torch.equal(found[path], leaf) if torch.is_tensor(leaf) else found[path] == leaf, path
+
+
+def test_only_what_is_needed_is_read(save: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = save(2)
+    assert TREES[2] not in read_checkpoint(run_dir)
+    monkeypatch.setattr("wnv.training.sharded_checkpoint.dcp.load", None)
+    rest = read_checkpoint(run_dir, trees=())
+    assert not rest.keys() & {*TREES}
+    assert rest["global_step"] == 2
+
+
+@pytest.mark.parametrize("source", [".", "last.ckpt", "step-00000002"])
+def test_a_model_is_rebuilt_from_the_folder_its_link_and_the_run(save: Callable, checkpoint: dict, source: str) -> None:
+    run_dir = save(2)
+    assert resolve_checkpoint(run_dir / source).resolve() == run_dir / "step-00000002"
+    torch.testing.assert_close(load_model(run_dir / source).state_dict(), checkpoint["ema_state_dict"])
+
+
+def test_two_are_kept_and_one_that_is_best(save: Callable) -> None:
+    for step in (1, 2, 3):
+        run_dir = save(step)
+        save(step, "best.ckpt")
+    folders = ["best-00000003", "step-00000002", "step-00000003"]
+    assert names(run_dir) == ["best-00000003", "best.ckpt", "last.ckpt", *folders[1:]]
+    assert [os.readlink(run_dir / name) for name in ("last.ckpt", "best.ckpt")] == [folders[2], folders[0]]
+    assert resolve_checkpoint(run_dir) == run_dir / "step-00000003"  # the last where both are of one step
+
+
+def test_a_run_continued_from_an_earlier_step_gives_up_the_later_ones(save: Callable) -> None:
+    for step in (2, 4, 4, 3):  # 4 twice: written again as well
+        run_dir = save(step)
+    assert names(run_dir) == ["last.ckpt", "step-00000002", "step-00000003"]
+    assert resolve_checkpoint(run_dir) == run_dir / "step-00000003"
+
+
+def test_a_run_may_change_between_whole_and_sharded(save: Callable, checkpoint: dict) -> None:
+    run_dir = save(2)
+    AtomicCheckpointIO().save_checkpoint(checkpoint | {"global_step": 4}, run_dir / "last.ckpt")
+    assert resolve_checkpoint(run_dir) == run_dir / "last.ckpt"
+    save(6)
+    assert read_checkpoint(run_dir / "last-previous.ckpt")["global_step"] == 4
+    assert resolve_checkpoint(run_dir) == run_dir / "step-00000006"
+    save(8)
+    assert names(run_dir) == ["last.ckpt", "step-00000006", "step-00000008"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda folder: (folder / "complete").unlink(), "is not complete: it has no file 'complete'"),
+        (lambda folder: (folder / "complete").write_text("{"), "is damaged: its file 'complete' cannot be read"),
+        (lambda folder: os.truncate(folder / "__0_0.distcp", 1000), "is damaged: __0_0.distcp has 1000 bytes, of "),
+        (lambda folder: (folder / ".metadata").unlink(), "is damaged: .metadata is missing, of "),
+        (lambda folder: folder.rename(folder.with_name(f".{folder.name}.tmp")), ".tmp is of a save that did not end"),
+    ],
+    ids=["no marker", "broken marker", "truncated shard", "no list", "killed before the rename"],
+)
+def test_the_newest_complete_one_is_taken_what_is_skipped_is_named_and_what_a_kill_left_goes(
+    save: Callable, damage: Callable, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(2)
+    run_dir = save(4)
+    damage(run_dir / "step-00000004")
+    assert resolve_checkpoint(run_dir) == run_dir / "step-00000002"
+    assert f"{run_dir / 'step-00000002'} is taken, of step 2; skipped: " in caplog.text
+    assert reason in caplog.text
+    save(6)
+    assert names(run_dir) == ["last.ckpt", "step-00000002", "step-00000006"]
+
+
+def test_a_folder_that_a_kill_left_is_no_checkpoint(save: Callable) -> None:
+    run_dir = save(2)
+    assert holds_checkpoint(run_dir)
+    (run_dir / "step-00000002" / "complete").unlink()
+    assert not holds_checkpoint(run_dir)  # `resume=auto` then begins
+    for source in (run_dir, run_dir / "step-00000002"):
+        with pytest.raises(ValueError, match="has no file 'complete', as its save was killed"):
+            load_model(source)
+
+
+@pytest.mark.parametrize("file", [".metadata", "meta.pt"])
+def test_code_in_a_checkpoint_is_not_run(save: Callable, tmp_path: Path, file: str) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple:
+            return (os.mkdir, (str(tmp_path / "pwned"),))
+
+    folder = save(2) / "step-00000002"
+    if file == "meta.pt":
+        torch.save({"global_step": Malicious()}, folder / file)
+    else:
+        (folder / file).write_bytes(pickle.dumps(Malicious()))
+    marker = json.loads((folder / "complete").read_text())
+    marker["files"][file] = (folder / file).stat().st_size
+    (folder / "complete").write_text(json.dumps(marker))
+    with pytest.raises(ValueError, match=r"step-00000002 (cannot be read|is damaged): .*(posix|mkdir|Weights only)"):
+        read_sharded(folder)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_file_system_without_links_needs_none(save: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    with pytest.warns(UserWarning, match=r"last\.ckpt is not written: .* resume=last finds step-00000002 too"):
+        run_dir = save(2)
+    assert resolve_checkpoint(run_dir) == run_dir / "step-00000002"
+
+
+def test_only_last_and_best_can_be_sharded(checkpoint: dict, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"one of last\.ckpt, best\.ckpt, got other\.ckpt"):
+        save_sharded(checkpoint, tmp_path / "other.ckpt")
+
+
+def test_a_strategy_that_writes_whole_files_says_so(
+    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    trainer = make_trainer(
+        max_steps=1,
+        callbacks=[RunCheckpoints(folder=tmp_path, monitor=None, sharded=True)],
+        plugins=[AtomicCheckpointIO()],
+    )
+    with pytest.warns(UserWarning, match=r"sharded is ignored under SingleDeviceStrategy.*set strategy=fsdp"):
+        trainer.fit(make_module(), loader([make_batch()]))
+    assert (tmp_path / "last.ckpt").is_file()
+
+
+def test_a_process_that_cannot_write_its_share_is_told_on_all(tmp_path: Path) -> None:
+    """Two real processes; the files of one may not grow to the size of its share."""
+    script = [sys.executable, str(Path(__file__).with_name("shards.py"))]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+    processes = [subprocess.Popen([*script, str(rank), port, str(tmp_path)]) for rank in (0, 1)]
+    try:
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    run_dir = tmp_path / "run"
+    for rank in (0, 1):
+        is_same, error, seconds = torch.load(tmp_path / f"seen.{rank}.pt", weights_only=True)
+        assert is_same, "a share was not read as it was written"
+        assert error.startswith(f"OSError {errno.EFBIG}: "), error
+        assert "could not be written (on rank 1: File too large); earlier ones are as they were" in error
+        assert seconds < 5
+    assert names(run_dir) == ["last.ckpt", "step-00000001", "step-00000002"]
+    shares = [(run_dir / "step-00000002" / f"__{rank}_0.distcp").stat().st_size for rank in (0, 1)]
+    assert shares[0] == pytest.approx(2 * shares[1], rel=0.1)  # each its own rows
+    alone = read_sharded(run_dir / "step-00000002")
+    assert torch.equal(alone["state_dict"]["model.a"], torch.arange(300_000.0).view(3, 100_000))
