@@ -337,22 +337,54 @@ def test_muon_on_sharded_matrices_is_refused(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == f"wnv-train: error: {reason}; set optim=adamw_cosine or strategy=ddp"
 
 
-def test_a_sweep_runs_each_job_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    done = command(*TWO_STEPS, "optim.lr=1e-3,2e-3", "run_dir=sweep", "-m", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rates = [
-        yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text())["optim"]["lr"] for job in ("0", "1")
+def test_a_sweep_runs_each_job_in_a_folder_of_its_own_and_names_those_that_fail(tmp_path: Path) -> None:
+    done = command(*TWO_STEPS, "optim.lr=1e-3,2e-3", "model.dim=32,33", "run_dir=sweep", "-m", cwd=tmp_path)
+    assert done.returncode == 2
+    answers = [line for line in done.stderr.splitlines() if line.startswith("wnv-train: ")]
+    reason = "dim must be a multiple of num_heads=2, got 33 (config key model)"
+    assert answers == [
+        *(f"wnv-train: job {job} failed: {reason}" for job in (1, 3)),
+        "wnv-train: error: jobs 1, 3 of the sweep failed, as told above; the others ended well",
     ]
-    assert rates == [1e-3, 2e-3]
-    for job in ("0", "1"):
-        assert {"last.ckpt", "metrics.csv"} <= {file.name for file in (tmp_path / "sweep" / job).iterdir()}
+    for job, rate in (("0", 1e-3), ("2", 2e-3)):
+        run_dir = tmp_path / "sweep" / job
+        assert yaml.safe_load((run_dir / "config.yaml").read_text())["optim"]["lr"] == rate
+        assert {"last.ckpt", "metrics.csv"} <= {file.name for file in run_dir.iterdir()}
+        overrides = json.loads((run_dir / "starts.jsonl").read_text())["overrides"]
+        assert {"model.dim=32", f"optim.lr={rate}"} <= {*overrides}
 
 
 @pytest.mark.slow
-def test_a_sweep_over_several_devices_is_refused(tmp_path: Path) -> None:
-    done = command(*TWO_STEPS, "seed=0,1", "trainer.devices=2", "run_dir=sweep", "-m", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "a sweep (-m) runs its jobs in one process, got 2 devices a job" in done.stderr
+def test_a_sweeps_job_on_several_devices_has_processes_of_its_own(tmp_path: Path) -> None:
+    settings = ["trainer.devices=1,2", "data.batch_size=2", "callbacks.images=null"]
+    done = command(*TWO_STEPS, *settings, "run_dir=sweep", "-m", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "sweep").iterdir()) == ["0", "1", "multirun.yaml"]
+    for job, num_devices in (("0", 1), ("1", 2)):
+        starts = (tmp_path / "sweep" / job / "starts.jsonl").read_text().splitlines()
+        assert [json.loads(line)["devices"] for line in starts] == [num_devices]
+        assert sorted(losses(tmp_path / "sweep" / job)) == [0, 1]
+
+
+def test_a_sweep_does_not_go_over_several_devices_in_one_process(tmp_path: Path, fit: Callable) -> None:
+    with pytest.raises(ValueError, match=r"a sweep \(-m\) runs its jobs in one process, got 2 devices a job"):
+        fit(tmp_path / "run", "trainer.devices=2", is_sweep=True)
+
+
+def test_devices_that_this_machine_has_not_are_a_users_mistake(tmp_path: Path, fit: Callable) -> None:
+    with pytest.raises(ValueError, match=r"trainer.devices must be .*, got 'none'"):
+        fit(tmp_path / "run", "trainer.devices=none")
+
+
+def test_a_checkpoint_that_lightning_leaves_for_slurm_is_not_resumed_unasked(
+    tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    fit(tmp_path / "run", *TWO_STEPS)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run" / "last.ckpt").rename(tmp_path / "other" / "hpc_ckpt_1.ckpt")
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        fit(tmp_path / "other", *TWO_STEPS)
 
 
 @pytest.mark.slow

@@ -51,6 +51,22 @@ class Stopped(BaseException):
         self.is_silent = is_silent
 
 
+class JobFailed(Exception):
+    """Something that a command started ended with an error that it has told itself.
+
+    Args:
+        message: What it was.
+        code: The exit code to end with.
+    """
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(type(self), code=self.code), self.args
+
+
 def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = CONFIG_PATH) -> Callable[[], None]:
     """A console command that calls a function with the composed configuration.
 
@@ -61,7 +77,8 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
     when the environment variable `WNV_DEBUG` is 1. Ctrl-C ends in one line as well, with exit code 130, and so does
     a stop that can be resumed (`Stopped`), with exit code 75. Every other exception keeps its traceback and exits with
     code 1.
-    In a sweep (`-m`) the remaining jobs run first, as Hydra's launcher does.
+    In a sweep (`-m`) a job that fails is answered with a line of its own, and the remaining ones run; which failed is
+    said in the end.
 
     Args:
         task: The function, `module:name`.
@@ -70,10 +87,12 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
         config_path: The package of configuration files that this name and the groups of the command are found in.
     """
 
+    failed: dict[int, int] = {}  # jobs of a sweep, and the exit code of each
+
     def guarded(cfg: DictConfig) -> Any:
         # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _import_function(task)(cfg)
+            return _note_failure(lambda: _import_function(task)(cfg), failed, prog=prog)
         return _answer_user_errors(lambda: _import_function(task)(cfg), prog=prog)
 
     run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
@@ -81,7 +100,8 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
     def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own report and exits with code 1
         sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
-        _answer_user_errors(run, prog=prog)
+        failed.clear()
+        _answer_user_errors(lambda: _name_failures(run, failed), prog=prog)
 
     return main
 
@@ -142,6 +162,34 @@ def describe_error(error: Exception) -> tuple[Exception, str]:
     return error, f"{message} (config key {key})" if key and f"full_key: {key}" not in message else message
 
 
+def _note_failure(call: Callable[[], Any], failed: dict[int, int], *, prog: str) -> Any:
+    """Run a job of a sweep, and say how it failed: Hydra hands on the first failure only, and when all is done."""
+    try:
+        return call()
+    except Exception as error:
+        cause, message = describe_error(error)
+        number = HydraConfig.get().job.num
+        failed[number] = cause.code if isinstance(cause, JobFailed) else 2 if isinstance(cause, USER_ERRORS) else 1
+        if not isinstance(cause, (JobFailed, *USER_ERRORS)) or os.environ.get(DEBUG_VARIABLE) == "1":
+            traceback.print_exception(error)
+        sys.stderr.write(f"{prog}: job {number} failed: {message}\n")
+        raise
+
+
+def _name_failures(run: Callable[[], None], failed: dict[int, int]) -> None:
+    try:
+        run()
+    except Exception:
+        if not failed:
+            raise
+        numbers = ", ".join(map(str, failed))
+        codes = {*failed.values()}
+        raise JobFailed(
+            f"job{'s' if len(failed) > 1 else ''} {numbers} of the sweep failed, as told above; the others ended well",
+            code=codes.pop() if len(codes) == 1 else 1,
+        ) from None
+
+
 def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
     try:
         return call()
@@ -156,7 +204,7 @@ def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
         raise SystemExit(EXIT_STOPPED) from None
     except Exception as error:
         cause, message = describe_error(error)
-        if not isinstance(cause, USER_ERRORS):
+        if not isinstance(cause, (JobFailed, *USER_ERRORS)):
             raise
         if os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exception(error)
@@ -164,11 +212,12 @@ def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
             handler.flush()  # so that the answer is the last line
         rank = _rank()
         sys.stderr.write(f"{prog}: error: {message}{f' (rank {rank})' if rank != '0' else ''}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(cause.code if isinstance(cause, JobFailed) else 2) from None
 
 
 def _rank() -> str:
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((os.environ[name] for name in names if name in os.environ), "0")
 
 
 def _one_line(text: str) -> str:

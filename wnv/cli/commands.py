@@ -3,7 +3,18 @@
 Nothing of what they need is imported here, so that they answer `--help` and mistyped settings at once.
 """
 
+from omegaconf import OmegaConf
+
 from wnv.cli.app import hydra_command
+
+
+def _run_stamp(pattern: str) -> str:
+    from wnv.training.processes import run_stamp
+
+    return run_stamp(pattern)
+
+
+OmegaConf.register_new_resolver("wnv.run_stamp", _run_stamp, use_cache=True, replace=True)
 
 bench = hydra_command("wnv.cli.bench_run:run", config_name="bench", prog="wnv-bench")
 demo = hydra_command("wnv.cli.demo:run", config_name="demo", prog="wnv-demo")

@@ -6,22 +6,29 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from wnv.cli.app import Stopped
+from wnv.cli.app import CONFIG_PATH, Stopped, as_text
 from wnv.cli.commands import train as main
+from wnv.cli.jobs import follow_parent, run_job
+from wnv.cli.settings import plain
 from wnv.device import resolve_device
 from wnv.evaluation.provenance import provenance
 from wnv.evaluation.weights import open_weights
@@ -30,6 +37,7 @@ from wnv.models.konet import KoNet
 from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
 from wnv.training.checkpoint_layout import holds_checkpoint
 from wnv.training.precision import make_precision
+from wnv.training.processes import check_launch, cluster_environment, count_devices, find_launch
 from wnv.training.stopping import LeaveOnError, StopOnSignal
 from wnv.training.strategies import settle_strategy
 
@@ -51,13 +59,20 @@ def run(cfg: DictConfig) -> float | None:
     # and a sweep's jobs have folders of their own.
     run_dir = Path(hydra_config.runtime.output_dir)
     OmegaConf.update(cfg, "run_dir", str(run_dir))
+    follow_parent()
     overrides = [*hydra_config.overrides.task, *hydra_config.overrides.hydra]
-    metrics = train(
-        cfg,
-        run_dir=run_dir,
-        is_sweep=hydra_config.mode == RunMode.MULTIRUN,
-        is_run_dir_given=any(item.startswith(("run_dir=", "hydra.run.dir=")) for item in overrides),
-    )
+    is_sweep = hydra_config.mode == RunMode.MULTIRUN
+    if is_sweep and _starts_processes(cfg):
+        metrics = run_job(overrides, run_dir=run_dir, flags=_command_line_flags(hydra_config))
+    else:
+        is_run_dir_given = any(item.startswith(("run_dir=", "hydra.run.dir=")) for item in overrides)
+        metrics = train(
+            cfg,
+            run_dir=run_dir,
+            is_sweep=is_sweep,
+            is_run_dir_given=is_run_dir_given,
+            overrides=hydra_config.overrides.task,
+        )
     if cfg.optimized_metric in metrics:
         return metrics[cfg.optimized_metric]
     if any(name.startswith("val/") for name in metrics):
@@ -66,7 +81,43 @@ def run(cfg: DictConfig) -> float | None:
     return None
 
 
-def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_given: bool = True) -> dict[str, float]:
+def train_with(overrides: Sequence[str], *, run_dir: str | Path | None = None) -> dict[str, float]:
+    """Train as `wnv-train` does with these overrides, from Python: a notebook, a script, the objective of a search.
+
+    On one device in this process; on several in new ones, since Lightning would start the script again in each.
+
+    Args:
+        overrides: `experiment=konet_tiny`, `optim.lr=1e-3`, ...
+        run_dir: Folder of the run; None takes the command's default.
+
+    Returns:
+        The last value of each metric: `val/psnr`, `train/loss`, ...
+
+    Raises:
+        JobFailed: If a run in new processes failed; it has told how.
+        ValueError, FileExistsError, ...: What `train` raises.
+    """
+    overrides = [as_text(item) for item in overrides]
+    if run_dir is not None:
+        overrides.append(as_text(f"run_dir={run_dir}"))
+    with initialize_config_module(CONFIG_PATH.removeprefix("pkg://"), version_base="1.3"):
+        cfg = compose("train", overrides)
+    folder = Path(cfg.run_dir).absolute()
+    cfg.run_dir = str(folder)
+    if _starts_processes(cfg):
+        return run_job(overrides, run_dir=folder)
+    is_run_dir_given = any(item.startswith("run_dir=") for item in overrides)
+    return train(cfg, run_dir=folder, is_run_dir_given=is_run_dir_given, overrides=overrides)
+
+
+def train(
+    cfg: DictConfig,
+    *,
+    run_dir: Path,
+    is_sweep: bool = False,
+    is_run_dir_given: bool = True,
+    overrides: Sequence[str] = (),
+) -> dict[str, float]:
     """Build everything, fit, validate; the last value of each metric.
 
     Args:
@@ -74,6 +125,7 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
         run_dir: Where the run is written.
         is_sweep: Whether this is one of several jobs of one process.
         is_run_dir_given: Whether the folder was named by the user, and so is the same for all processes.
+        overrides: What the configuration was composed with, for the record.
 
     Raises:
         FileExistsError: If the folder holds a run and `cfg.resume` is not set.
@@ -85,7 +137,17 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     _quiet_lightning()
     if unread := sorted(cfg.keys() - _READ):
         log.warning("not read by wnv-train: %s", ", ".join(unread))
+    launch = find_launch()
+    if launch is not None and cfg.trainer.devices in ("auto", -1):
+        cfg.trainer.devices = launch.num_processes // launch.num_nodes
     precision, strategy = _choose_device(cfg)
+    check_launch(
+        launch,
+        num_devices=_count_devices(cfg),
+        num_nodes=cfg.trainer.num_nodes,
+        is_run_dir_given=is_run_dir_given,
+        is_sweep=is_sweep,
+    )
     checkpoint = _find_resumed(cfg, run_dir=run_dir, is_run_dir_given=is_run_dir_given)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
@@ -99,16 +161,27 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     module = instantiate(cfg.module, model=model, loss=loss, **cfg.optim, _convert_="all")
     callbacks = _instantiate_each(cfg.callbacks)
     stop = next((callback for callback in callbacks if isinstance(callback, StopOnSignal)), None)
-    trainer = instantiate(
+    environment = cluster_environment(launch)
+    trainer = _make_trainer(
         cfg.trainer,
-        callbacks=[LeaveOnError(), _StartRecord(cfg, run_dir=run_dir, checkpoint=checkpoint), *callbacks],
+        callbacks=[
+            LeaveOnError(),
+            _StartRecord(cfg, run_dir=run_dir, checkpoint=checkpoint, overrides=overrides),
+            *callbacks,
+        ],
         logger=_instantiate_each(cfg.logger),
-        plugins=[*_instantiate_each(cfg.trainer.get("plugins")), AtomicCheckpointIO(), precision],
+        plugins=[*_instantiate_each(cfg.trainer.get("plugins")), AtomicCheckpointIO(), precision]
+        + ([] if environment is None else [environment]),
         precision=None,
         strategy=strategy,
         _convert_="all",
     )
-    _check_processes(trainer, is_sweep=is_sweep, is_run_dir_given=is_run_dir_given)
+    if trainer.world_size > 1 and launch is None and trainer.strategy.launcher is None and not is_run_dir_given:
+        raise ValueError(
+            f"run_dir must be set where {trainer.world_size} processes are started by "
+            f"{type(trainer.strategy.cluster_environment).__name__}, because each would name its own folder by the "
+            "time; set run_dir=..."
+        )
     is_child = _is_child(trainer)
     if is_child:
         die_with_parent(signal.SIGKILL)  # it may be waiting for the parent where no other signal reaches it
@@ -146,6 +219,22 @@ def train(cfg: DictConfig, *, run_dir: Path, is_sweep: bool = False, is_run_dir_
     return metrics
 
 
+def _starts_processes(cfg: DictConfig) -> bool:
+    """Whether this process would start others for its run, one for each further device of this machine."""
+    if find_launch() is not None or cfg.trainer.num_nodes > 1:
+        return False
+    devices = plain(cfg.trainer, "devices")
+    is_named = devices not in ("auto", "-1", -1)
+    return count_devices(devices, torch.device("cpu") if is_named else resolve_device(cfg.trainer.accelerator)) > 1
+
+
+def _command_line_flags(hydra_config: DictConfig) -> list[str]:
+    """What was typed besides overrides and says where the configuration is."""
+    folders = [source.path for source in hydra_config.runtime.config_sources if source.provider == "command-line"]
+    flags = [word for folder in folders for word in ("--config-dir", folder)]
+    return [*flags, "--config-name", hydra_config.job.config_name]
+
+
 def _way_on(run_dir: Path) -> str:
     return f"; continue with run_dir={run_dir} resume=last" if holds_checkpoint(run_dir) else ", without a checkpoint"
 
@@ -159,6 +248,8 @@ def _is_child(trainer: L.Trainer) -> bool:
 def _find_resumed(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> Path | None:
     """The checkpoint to continue from; checked that no other run is written over."""
     holds_run = (run_dir / CONFIG_FILE).exists() or holds_checkpoint(run_dir)
+    # Lightning's own file for Slurm, which it would continue from without being asked.
+    holds_run |= run_dir.is_dir() and any(run_dir.glob("hpc_ckpt_*"))
     if cfg.resume is None:
         if holds_run and rank_zero_only.rank == 0:
             raise FileExistsError(
@@ -182,26 +273,22 @@ def _choose_device(cfg: DictConfig) -> tuple[Precision, str | Strategy]:
     strategy = cfg.trainer.strategy
     if isinstance(strategy, DictConfig):
         strategy = instantiate(strategy, _convert_="all")
-    devices = cfg.trainer.devices
-    if isinstance(devices, ListConfig):
-        devices = list(devices)
+    devices = plain(cfg.trainer, "devices")
     return precision, settle_strategy(strategy, device=device, devices=devices, num_nodes=cfg.trainer.num_nodes)
 
 
-def _check_processes(trainer: L.Trainer, *, is_sweep: bool, is_run_dir_given: bool) -> None:
-    if trainer.world_size == 1:
-        return
-    starts_own = trainer.strategy.launcher is not None
-    if is_sweep and starts_own:
-        raise ValueError(
-            f"a sweep (-m) runs its jobs in one process, got {trainer.world_size} devices a job, of which each would "
-            "repeat the sweep; set trainer.devices=1, or start every job by itself"
-        )
-    if not starts_own and not is_run_dir_given:
-        raise ValueError(
-            f"run_dir must be set where {trainer.world_size} processes are started from outside (torchrun, Slurm), "
-            "because each would name its own folder by the time; set run_dir=..."
-        )
+def _count_devices(cfg: DictConfig) -> int:
+    return count_devices(plain(cfg.trainer, "devices"), torch.device(cfg.trainer.accelerator))
+
+
+def _make_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:
+    """The trainer of the configuration; what Lightning says of numbers that this machine has not is a user's error."""
+    try:
+        return instantiate(cfg, **parts)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, MisconfigurationException):
+            raise ValueError(f"trainer: {error.__cause__}") from error
+        raise
 
 
 def _check_same_model(model: KoNet, config: dict[str, Any], *, source: Path | str) -> None:
@@ -230,13 +317,14 @@ def _instantiate_each(group: DictConfig | ListConfig | None) -> list[Any]:
 
 
 class _StartRecord(L.Callback):
-    """Saves the resolved configuration, and a line about this start: commit, versions, command, device.
+    """Saves the resolved configuration, and a line about this start: commit, versions, command, overrides, device.
 
     Only when training begins, so that a start that failed does not make its folder a run.
     """
 
-    def __init__(self, cfg: DictConfig, *, run_dir: Path, checkpoint: Path | None) -> None:
+    def __init__(self, cfg: DictConfig, *, run_dir: Path, checkpoint: Path | None, overrides: Sequence[str]) -> None:
         self.cfg = cfg
+        self.overrides = [*overrides]
         self.run_dir = run_dir
         self.checkpoint = checkpoint
 
@@ -252,6 +340,7 @@ class _StartRecord(L.Callback):
         start = provenance(trainer.strategy.root_device) | {
             "devices": trainer.world_size,
             "command": sys.argv,
+            "overrides": self.overrides,
             "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
         }
         with (self.run_dir / STARTS_FILE).open("a") as lines:
@@ -290,6 +379,8 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     # A block hands out keys and values, which are views of one tensor; nothing writes into them.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor.*")
+    # Where processes are not those that are wanted, `check_launch` says so.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 

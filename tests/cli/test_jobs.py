@@ -1,0 +1,147 @@
+"""Trainings as jobs of their own: how they are started, stopped and answered for; searches from Python."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wnv.cli.app import JobFailed, Stopped
+from wnv.cli.jobs import last_metrics, run_job
+from wnv.cli.train import train_with
+
+SMALL = [
+    "experiment=smoke",
+    "device=cpu",
+    "trainer.max_steps=2",
+    "optim.warmup_steps=1",
+    "trainer.val_check_interval=2",
+]
+SMALL += ["callbacks.images=null", "callbacks.progress=null"]
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a shell script serve as Python; gives the file in which it finds `$NOTE`."""
+
+    def make(script: str) -> Path:
+        note, program = tmp_path / "note", tmp_path / "python"
+        program.write_text(f"#!/bin/sh\nNOTE={note}\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(program))
+        return note
+
+    return make
+
+
+def test_a_job_is_told_what_is_about_it_and_not_about_the_sweep(
+    tmp_path: Path, stand_in: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    note = stand_in('echo "$@" > $NOTE; echo "${LOCAL_RANK:-none}" >> $NOTE')
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "metrics.csv").write_text("step,val/psnr,train/loss\n1,2.5,0.5\n2,,0.25\n")
+    overrides = ["optim.lr=1e-3", "run_dir=sweep", "+hydra.verbose=true", "hydra.mode=MULTIRUN", "hydra/launcher=slurm"]
+    overrides += ["hydra.launcher.partition=gpu", "hydra.sweep.subdir=x", "seed=2"]
+    metrics = run_job(overrides, run_dir=tmp_path / "job", flags=["--config-dir", "mine"])
+    assert metrics == {"val/psnr": 2.5, "train/loss": 0.25}
+    words = f"-m wnv.cli.train --config-dir mine optim.lr=1e-3 +hydra.verbose=true seed=2 run_dir={tmp_path}/job"
+    assert note.read_text().splitlines() == [words, "none"]
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "code"),
+    [
+        ("exit 2", JobFailed, 2),
+        ("exit 1", JobFailed, 1),
+        ("kill -9 $$", JobFailed, 137),
+        ("exit 75", Stopped, None),
+        ("exit 130", KeyboardInterrupt, None),
+    ],
+)
+def test_how_a_job_ended_is_handed_on(
+    tmp_path: Path, stand_in: Callable, script: str, error: type[BaseException], code: int | None
+) -> None:
+    stand_in(script)
+    with pytest.raises(error, match=f"in {tmp_path}/job") as caught:
+        run_job([], run_dir=tmp_path / "job")
+    if code is not None:
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_job_is_sent_the_signals_that_are_sent_to_what_started_it(
+    tmp_path: Path, stand_in: Callable, name: str
+) -> None:
+    short = name.removeprefix("SIG")
+    note = stand_in(f"trap 'echo {short} >> $NOTE.got; exit 75' {short}; touch $NOTE; while :; do sleep 0.01; done")
+    before = signal.getsignal(getattr(signal, name))
+
+    def send() -> None:
+        while not note.exists():
+            time.sleep(0.005)
+        os.kill(os.getpid(), getattr(signal, name))
+
+    threading.Thread(target=send).start()
+    with pytest.raises(Stopped):
+        run_job([], run_dir=tmp_path / "job")
+    assert Path(f"{note}.got").read_text() == f"{short}\n"
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_a_job_does_not_outlive_what_started_it(tmp_path: Path) -> None:
+    """Also where that is killed: the job is then sent SIGTERM, by which it stops as ever."""
+    job = "import signal, time; from wnv.cli.jobs import follow_parent; follow_parent(); print('on', flush=True); "
+    job += "signal.signal(signal.SIGTERM, lambda *_: (print('stopped', flush=True), exit())); time.sleep(60)"
+    starter = "import os, subprocess, sys; os.environ['WNV_JOB_OF'] = str(os.getpid()); "
+    starter += f"subprocess.run([sys.executable, '-c', {job!r}])"
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "on\n"
+        time.sleep(0.1)  # until it has its handler
+        process.kill()
+        assert process.stdout.read() == "stopped\n"
+
+
+def test_a_run_without_a_table_has_no_metrics(tmp_path: Path) -> None:
+    assert last_metrics(tmp_path / "metrics.csv") == {}
+
+
+def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    metrics = train_with([*SMALL, "name=it's a name"], run_dir=Path("run [1]"))
+    run_dir = tmp_path / "run [1]"
+    assert {"config.yaml", "metrics.csv", "last.ckpt"} <= {file.name for file in run_dir.iterdir()}
+    assert last_metrics(run_dir / "metrics.csv").items() >= {"val/psnr": pytest.approx(metrics["val/psnr"])}.items()
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert (config["name"], config["run_dir"]) == ("it's a name", str(run_dir))
+    assert config["trainer"]["default_root_dir"] == str(run_dir)
+    assert "optim.warmup_steps=1" in json.loads((run_dir / "starts.jsonl").read_text())["overrides"]
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        train_with(SMALL, run_dir="run [1]")
+    resumed = train_with([*SMALL, "resume=last", "trainer.max_steps=3"], run_dir="run [1]")
+    assert resumed.keys() == metrics.keys()
+
+
+def test_a_search_by_optuna(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def objective(trial: optuna.Trial) -> float:
+        rate = trial.suggest_float("lr", 1e-4, 1e-2, log=True)
+        return train_with([*SMALL, f"optim.lr={rate}"], run_dir=tmp_path / str(trial.number))["val/psnr"]
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    study.optimize(objective, n_trials=3)
+    found = [last_metrics(tmp_path / str(number) / "metrics.csv")["val/psnr"] for number in range(3)]
+    assert [trial.value for trial in study.trials] == pytest.approx(found)
+    assert study.best_value == max(trial.value for trial in study.trials)
+    rates = [yaml.safe_load((tmp_path / str(i) / "config.yaml").read_text())["optim"]["lr"] for i in range(3)]
+    assert rates == [trial.params["lr"] for trial in study.trials]
+    assert len({*rates}) == 3
