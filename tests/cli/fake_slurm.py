@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 STATE = Path(os.environ["FAKE_SLURM"])
+GRACE_S = 3  # from the exit of the first task that fails to the end of the others
 
 
 def sbatch(script: str, *arguments: str) -> int:
@@ -37,7 +38,7 @@ def sbatch(script: str, *arguments: str) -> int:
         output = expanded(options.get("output", "slurm-%j.out"), environment)
         command = [sys.executable, __file__, "run_batch", script, output, *arguments]
         subprocess.Popen(command, env=os.environ | environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    print(f"Submitted batch job {job}")
+    sys.stdout.write(f"Submitted batch job {job}\n")
     return 0
 
 
@@ -76,8 +77,11 @@ def srun(*words: str) -> int:
                 path = expanded(files[name], environment)
                 streams[stream] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         tasks.append(subprocess.Popen(words, env=environment, **streams))
+    first_failed: float | None = None
     while any(task.poll() is None for task in tasks):
-        if is_deadly and any(task.poll() for task in tasks):
+        if first_failed is None and any(task.poll() for task in tasks):
+            first_failed = time.monotonic()
+        if is_deadly and first_failed is not None and time.monotonic() > first_failed + GRACE_S:
             for task in tasks:
                 task.terminate()
             is_deadly = False
@@ -92,7 +96,7 @@ def scontrol(word: str, job: str) -> int:
 
 
 def sacct(*_options: str) -> int:
-    print("JobID|State|NodeList")
+    sys.stdout.write("JobID|State|NodeList\n")
     return 0
 
 

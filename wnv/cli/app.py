@@ -1,5 +1,6 @@
 """How every command starts: Hydra composes, the task runs, and a user's mistake is answered with one line."""
 
+import functools
 import importlib
 import logging
 import os
@@ -86,7 +87,6 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
         prog: The command's name, as the user typed it.
         config_path: The package of configuration files that this name and the groups of the command are found in.
     """
-
     failed: dict[int, int] = {}  # jobs of a sweep, and the exit code of each
 
     def guarded(cfg: DictConfig) -> Any:
