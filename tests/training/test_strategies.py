@@ -84,18 +84,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def losses(run_dir: Path) -> dict[int, float]:
+def rows(run_dir: Path, metric: str) -> dict[int, float]:
     with (run_dir / "metrics.csv").open(newline="") as file:
-        return {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]}
+        return {int(row["step"]): float(row[metric]) for row in csv.DictReader(file) if row[metric]}
 
 
 @pytest.mark.slow
 def test_runs_end_alike_whatever_shares_them_and_whatever_they_are_resumed_from(runs: Path) -> None:
-    straight, end = losses(runs / "ddp"), read_checkpoint(runs / "ddp" / "last.ckpt")
+    straight, norms = rows(runs / "ddp", "train/loss"), rows(runs / "ddp", "train/grad_norm")
+    end = read_checkpoint(runs / "ddp" / "last.ckpt")
     folders = sorted(runs.iterdir())
     assert len(folders) == 19
     for folder in folders:
-        found, checkpoint = losses(folder), read_checkpoint(folder / "last.ckpt")
+        found, checkpoint = rows(folder, "train/loss"), read_checkpoint(folder / "last.ckpt")
+        for step, norm in rows(folder, "train/grad_norm").items():
+            assert norm == pytest.approx(norms[step], rel=1e-4), f"{folder.name} step {step}"
         assert len(found) == (3 if "from" in folder.name else 6)
         if "one" not in folder.name.split("_"):  # of one process the loss is a mean over other scenes
             for step, loss in found.items():
