@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +7,8 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.amp import GradScaler
 
+from wnv.training.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint
+from wnv.training.ema import WeightAverage
 from wnv.training.precision import AgreedGradScaler, low_dtype, make_precision
 
 CPU = torch.device("cpu")
@@ -39,6 +42,24 @@ def test_products_are_computed_in_the_format_that_was_asked_for(
     assert {parameter.dtype for parameter in module.model.parameters()} == {weight}
     state = trainer.optimizers[0].state.values()
     assert {values["exp_avg"].dtype for values in state} == {values["exp_avg_sq"].dtype for values in state} == {weight}
+
+
+def test_weights_in_bfloat16_have_their_average_in_float32_and_serve_as_any_checkpoint(
+    tmp_path: Path, make_trainer: Callable, make_module: Callable, make_batch: Callable, loader: Callable
+) -> None:
+    trainer = make_trainer(
+        max_steps=4,
+        callbacks=[WeightAverage(decay=0.5)],
+        plugins=[make_precision("bf16-true", CPU), AtomicCheckpointIO()],
+    )
+    trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]))
+    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    checkpoint = read_checkpoint(tmp_path)
+    assert {value.dtype for value in checkpoint["state_dict"].values()} == {torch.bfloat16}
+    assert {value.dtype for value in checkpoint["ema_state_dict"].values()} == {torch.float32}
+    weight = load_model(tmp_path).head.weight
+    torch.testing.assert_close(weight, checkpoint["ema_state_dict"]["head.weight"], rtol=0, atol=0)
+    assert not torch.equal(weight, weight.bfloat16().float()), "the average was rounded"
 
 
 @NO_CUDA
