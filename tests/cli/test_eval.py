@@ -1,10 +1,10 @@
-import json
 import sys
 
 import numpy as np
 import pytest
 
 from wnv.cli.eval import main
+from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
 from wnv.scenes.index import build_index
 from wnv.scenes.schema import Frame, SceneInfo
@@ -48,12 +48,12 @@ def test_synthetic_scenes_are_scored_recorded_and_shown(tmp_path, call, weights)
         "table.txt",
     ]
     assert len((out / "records.jsonl").read_text().splitlines()) == 3
-    summary = json.loads((out / "summary.json").read_text())
-    assert (summary["num_scenes"], summary["num_views"]) == (3, 6)
-    assert summary["settings"]["weights"] == str(weights)
-    assert summary["settings"]["data"]["image_size"] == [16, 24]
-    assert summary["provenance"]["device"].startswith("cpu")
-    assert f"{summary['model']['psnr']['mean']:.2f}" in stdout
+    summary = read_summary(out)
+    assert (summary.main.num_scenes, summary.main.num_views) == (3, 6)
+    assert summary.settings["weights"] == str(weights)
+    assert summary.settings["data"]["image_size"] == [16, 24]
+    assert summary.provenance["device"].startswith("cpu")
+    assert f"{summary.main.model['psnr'].mean:.2f}" in stdout
     assert "nearest context view" in stdout
     assert (out / "table.txt").read_text() in stdout
     assert "records.jsonl, summary.json, table.txt, sheet.png" in stdout

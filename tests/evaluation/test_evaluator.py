@@ -8,6 +8,7 @@ import torch
 from wnv.data.synthetic import SyntheticDataset
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.records import read_records
+from wnv.evaluation.table import summary_table
 from wnv.types import collate
 
 CPU = torch.device("cpu")
@@ -48,18 +49,18 @@ def test_a_copy_model_scores_what_slow_numpy_says(dataset, copy_model, tmp_path)
     for record, psnr in zip(records, expected, strict=True):
         assert record.model["psnr"] == pytest.approx(psnr, abs=1e-4)
         assert record.copy == record.model
-    assert summary.model["psnr"].mean == pytest.approx(np.mean(expected), abs=1e-4)
-    assert summary.difference["psnr"].mean == 0
-    assert summary.num_ahead == 0
+    assert summary.main.model["psnr"].mean == pytest.approx(np.mean(expected), abs=1e-4)
+    assert summary.main.difference["psnr"].mean == 0
+    assert summary.main.num_ahead == 0
 
 
 def test_a_perfect_model_is_capped_and_counted(dataset, perfect_model, tmp_path):
     summary = evaluate(perfect_model, dataset, device=CPU, out=tmp_path)
-    assert summary.model["psnr"].mean == 100.0
-    assert summary.model["ssim"].mean == pytest.approx(1.0)
-    assert summary.num_capped == summary.num_views == 14
-    assert summary.num_ahead == 7
-    assert "14 views equal to the truth or nearly so, counted as 100 dB" in summary.table()
+    assert summary.main.model["psnr"].mean == 100.0
+    assert summary.main.model["ssim"].mean == pytest.approx(1.0)
+    assert summary.main.num_capped == summary.main.num_views == 14
+    assert summary.main.num_ahead == 7
+    assert "14 views equal to the truth or nearly so, counted as 100 dB" in summary_table(summary)
     json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -108,8 +109,8 @@ def test_a_resumed_evaluation_equals_the_straight_one(dataset, grey_model, tmp_p
     if not batched:
         assert dataset.loaded == list(range(left, 7))
     assert_same_scores(read_records(out), read_records(tmp_path / "straight"))
-    assert resumed.num_scenes == 7
-    assert resumed.model["psnr"].mean == pytest.approx(straight.model["psnr"].mean, abs=1e-5)
+    assert resumed.main.num_scenes == 7
+    assert resumed.main.model["psnr"].mean == pytest.approx(straight.main.model["psnr"].mean, abs=1e-5)
 
 
 def test_a_finished_evaluation_resumes_to_itself_without_drawing(dataset, copy_model, tmp_path):
@@ -117,7 +118,7 @@ def test_a_finished_evaluation_resumes_to_itself_without_drawing(dataset, copy_m
     copy_model.num_encoded = 0
     summary = evaluate(copy_model, dataset, device=CPU, out=tmp_path, resume=True)
     assert copy_model.num_encoded == 0
-    assert summary.num_scenes == 7
+    assert summary.main.num_scenes == 7
 
 
 def test_changed_data_are_noticed_on_resume(dataset, copy_model, tmp_path):
@@ -133,7 +134,7 @@ def test_without_a_folder_nothing_is_written(dataset, copy_model, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
     assert summary.settings == {"data": "random"}
     assert summary.provenance["device"].startswith("cpu")
-    assert summary.render_ms > 0
+    assert summary.main.render_ms > 0
 
 
 def test_a_model_that_draws_no_images_is_named(dataset, grey_model):

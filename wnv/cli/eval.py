@@ -15,13 +15,14 @@ from tqdm import tqdm
 from wnv.cli.app import hydra_main
 from wnv.cli.settings import check_setting, path_setting, switch
 from wnv.device import resolve_device
-from wnv.evaluation.evaluator import SUMMARY_FILE, evaluate
+from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.film import target_sheet
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.provenance import fingerprint
 from wnv.evaluation.records import RECORDS_FILE, SceneRecord, read_records
 from wnv.evaluation.rendering import SceneModel
-from wnv.evaluation.summary import Summary
+from wnv.evaluation.summary import SUMMARY_FILE, Summary
+from wnv.evaluation.table import summary_table
 from wnv.evaluation.weights import open_weights
 from wnv.scenes.atomic import atomic_file
 from wnv.types import Example
@@ -72,7 +73,7 @@ def run(cfg: DictConfig) -> float:
         resume=resume,
         overwrite=overwrite,
     )
-    table = f"{cfg.weights} on data={HydraConfig.get().runtime.choices.data}\n\n{summary.table(name='KoNet')}"
+    table = f"{cfg.weights} on data={HydraConfig.get().runtime.choices.data}\n\n{summary_table(summary, name='KoNet')}"
     with atomic_file(out / TABLE_FILE, overwrite=True) as file:
         file.write(f"{table}\n".encode())
     _print(f"\n{table}\n")
@@ -83,7 +84,7 @@ def run(cfg: DictConfig) -> float:
         write_png(out / SHEET_FILE, sheet, overwrite=True)
         files.append(SHEET_FILE)
     _print(f"In {out}: {', '.join(files)}")
-    return summary.model["psnr"].mean
+    return summary.main.model["psnr"].mean
 
 
 def evaluate_with_progress(

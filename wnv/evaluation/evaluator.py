@@ -1,6 +1,5 @@
 """Score a model on scenes whose target views are known, beside a copy of the nearest context view."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,9 @@ from wnv.evaluation.rendering import SceneModel, draw_views
 from wnv.evaluation.summary import Summary, summarize
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr, ssim
-from wnv.scenes.atomic import atomic_file
 from wnv.types import Batch, Example, collate
 
 PSNR_CAP_DB = 100.0  # what `psnr` gives for a view equal to the truth, whose PSNR is infinite
-SUMMARY_FILE = "summary.json"
 
 
 def evaluate(
@@ -66,7 +63,7 @@ def evaluate(
     """
     settings = dict(settings or {})
     journal = None if out is None else RecordFile(out, settings=settings, resume=resume, overwrite=overwrite)
-    records = [] if journal is None else list(journal.records)
+    records = [] if journal is None else list(journal.records.values())
     done = {record.index: record.scene for record in records}
 
     model = model.to(device).eval()
@@ -89,9 +86,7 @@ def evaluate(
     records.sort(key=lambda record: record.index)
     summary = summarize(records, settings=settings, provenance=provenance(device))
     if out is not None:
-        text = json.dumps(summary.to_dict(), indent=2, allow_nan=False) + "\n"
-        with atomic_file(Path(out) / SUMMARY_FILE, overwrite=True) as file:
-            file.write(text.encode())
+        summary.write(out)
     return summary
 
 
