@@ -10,9 +10,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wnv.cli.app import hydra_main
-from wnv.cli.eval import SHEET_FILE, evaluate_with_progress, pick_spread, shorten
+from wnv.cli.eval import evaluate_with_progress, shorten
 from wnv.cli.train import train
 from wnv.device import resolve_device
+from wnv.evaluation.exhibits import SHEET_FILE, pick_spread
 from wnv.evaluation.film import film_path, target_sheet
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.provenance import fingerprint

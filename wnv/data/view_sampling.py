@@ -212,7 +212,13 @@ class IndexSampler(ViewSampler):
             message = (
                 f"{len(missing)} of {len(self.choices)} scenes of evaluation index {self.path} are missing: {names}"
             )
-            if not self.allow_missing or len(missing) == len(self.choices):
+            if len(missing) == len(self.choices):
+                there = f"such as {min(available)!r}" if available else "none"
+                raise ValueError(
+                    f"none of the {len(missing)} scenes of evaluation index {self.path} is there: it names {names}, "
+                    f"the data set has others, {there}; take the index of these scenes, or the scenes of this index"
+                )
+            if not self.allow_missing:
                 raise ValueError(f"{message}; add them to the data set, or set allow_missing=true for a partial score")
             log.warning("%s; the score is not comparable with one on all of them", message)
         return [scene for scene in self.choices if scene not in missing]
