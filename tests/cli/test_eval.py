@@ -156,6 +156,11 @@ def test_an_index_is_made_and_scored_and_neither_is_replaced_unasked(tmp_path, c
     code, _, stderr = call(*scored, *SCENES, "out=results")
     assert code == 2
     assert "results holds an evaluation" in stderr
+    assert call(*scored, *SCENES, "out=results", "resume=true")[0] == 0
+    (tmp_path / "views" / "index.json").write_text(json.dumps(index | {"a": {"context": [0, 7], "target": [2, 3]}}))
+    code, _, stderr = call(*scored, *SCENES, "out=results", "resume=true")
+    assert code == 2
+    assert "made with other settings (protocol was" in stderr
 
 
 def test_variants_are_tabulated_and_shown_and_films_made(tmp_path, call, weights):

@@ -29,6 +29,7 @@ def start(*arguments: str | Path, world_size: int) -> list[subprocess.Popen]:
             [sys.executable, PROGRAM, *arguments],
             env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(world_size)
@@ -65,6 +66,13 @@ def test_two_processes_score_what_one_does_and_one_goes_on_where_two_were_killed
     assert (one_summary.num_processes, two_summary.num_processes) == (1, 2)
     assert [rank for rank, *_ in said] == ["0", "1"]
     assert said[0][1:] == said[1][1:] == [str(one_summary.main.model["psnr"].mean), "2"]
+
+    again = start(tmp_path / "two", world_size=2)
+    for process in again:
+        assert "FileExistsError" in process.communicate(timeout=100)[1].splitlines()[-1], (
+            "told by all, waited for by none"
+        )
+    assert scores(tmp_path / "two") == expected
 
     killed = start(tmp_path / "killed", "die", world_size=2)
     assert killed[1].wait(timeout=100) == 9

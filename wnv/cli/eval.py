@@ -1,5 +1,6 @@
 """`wnv-eval`: score weights on scenes whose target views are known, or write down which views are to be scored."""
 
+import hashlib
 import json
 import logging
 import os
@@ -77,12 +78,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
     settings = {
         "weights": str(cfg.weights),
         "fingerprint": fingerprint(model),
-        "protocol": {
-            name: value
-            for name, value in OmegaConf.to_container(protocol_config, resolve=True).items()
-            if name != "_target_"
-        }
-        | {"name": protocol.name},
+        "protocol": {"name": protocol.name, **_protocol_settings(protocol_config)},
         "lpips": None if lpips is None else lpips.backbone,
         "data": {
             name: value
@@ -224,6 +220,14 @@ def _with_paths(protocol: DictConfig) -> DictConfig:
     if "indices" in protocol and protocol.indices is not None:
         protocol.indices = {views: path_setting(protocol.indices, views) for views in plain(protocol, "indices")}
     return protocol
+
+
+def _protocol_settings(protocol: DictConfig) -> dict[str, Any]:
+    """The protocol's settings, and what its indices hold: a file of the same name may be another one tomorrow."""
+    settings = {str(name): plain(protocol, str(name)) for name in protocol if name != "_target_"}
+    paths = [settings.get("index"), *(settings.get("indices") or {}).values()]
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in paths if path is not None]
+    return settings | ({"index_sha256": digests} if digests else {})
 
 
 def _given_path(data: DictConfig, name: str) -> str | None:

@@ -136,11 +136,16 @@ def _as_variants(examples: Dataset[Example] | Sequence[Example] | Sequence[Varia
 
 
 def _open_journal(out: str | Path | None, ranks: Ranks, **options: Any) -> RecordFile | None:
-    """The first process brings the folder in order, then the others read it."""
-    journal = None
+    """The first process brings the folder in order, then the others read it; what it refuses, all refuse."""
+    journal, refusal = None, None
     if out is not None and ranks.rank == 0:
-        journal = RecordFile(out, **options)
-    ranks.wait()
+        try:
+            journal = RecordFile(out, **options)
+        except (OSError, ValueError) as error:
+            refusal = error
+    refusal = ranks.gather(refusal)[0]
+    if refusal is not None:
+        raise refusal
     if out is not None and ranks.rank > 0:
         journal = RecordFile(out, rank=ranks.rank, opens=False, **options)
     ranks.wait()  # nobody appends while others read
