@@ -1,4 +1,3 @@
-import json
 import sys
 
 import av
@@ -6,6 +5,7 @@ import pytest
 from PIL import Image
 
 from wnv.cli.demo import main
+from wnv.evaluation.summary import read_summary
 from wnv.evaluation.weights import open_weights
 
 SHRUNKEN = [
@@ -43,10 +43,10 @@ def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):
     code, stdout, stderr = call("from_scratch=true", "out=first")
     assert code == 0, stderr
     out = tmp_path / "first"
-    summary = json.loads((out / "eval" / "summary.json").read_text())
-    assert summary["num_scenes"] == 4
-    assert f"KoNet {summary['model']['psnr']['mean']:.2f} dB" in stdout
-    assert f"copying the nearest context view {summary['copy']['psnr']['mean']:.2f} dB" in stdout
+    scores = read_summary(out / "eval").main
+    assert scores.num_scenes == 4
+    assert f"KoNet {scores.model['psnr'].mean:.2f} dB" in stdout
+    assert f"copying the nearest context view {scores.copy['psnr'].mean:.2f} dB" in stdout
     for name in ("sheet.png", "path.mp4", "path.gif", "path.png", "eval/summary.json", "run"):
         assert f"first/{name}" in stdout
         assert (out / name).exists()
@@ -69,8 +69,8 @@ def test_its_weights_are_something_to_begin_with_and_a_seed_gives_the_same_again
     assert "beginning with the weights first/run" in stdout
     code, _, stderr = call("from_scratch=true", "out=third")
     assert code == 0, stderr
-    first, third = (json.loads((tmp_path / out / "eval" / "summary.json").read_text()) for out in ("first", "third"))
-    assert third["model"]["psnr"]["mean"] == pytest.approx(first["model"]["psnr"]["mean"], abs=1e-6)
+    first, third = (read_summary(tmp_path / out / "eval").main for out in ("first", "third"))
+    assert third.model["psnr"].mean == pytest.approx(first.model["psnr"].mean, abs=1e-6)
     assert (tmp_path / "third" / "path.gif").read_bytes() == (tmp_path / "first" / "path.gif").read_bytes()
 
 

@@ -1,11 +1,16 @@
 import json
 import sys
+import zipfile
 
+import av
 import numpy as np
 import pytest
 
 from wnv.cli.eval import main
+from wnv.evaluation.records import read_records
+from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
+from wnv.scenes.images import encode_image
 from wnv.scenes.index import build_index
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.scenes.write import write_scene
@@ -42,21 +47,23 @@ def test_synthetic_scenes_are_scored_recorded_and_shown(tmp_path, call, weights)
     out = tmp_path / "results"
     assert sorted(path.name for path in out.iterdir()) == [
         "evaluation.json",
+        "pictures",
         "records.jsonl",
         "sheet.png",
         "summary.json",
         "table.txt",
     ]
     assert len((out / "records.jsonl").read_text().splitlines()) == 3
-    summary = json.loads((out / "summary.json").read_text())
-    assert (summary["num_scenes"], summary["num_views"]) == (3, 6)
-    assert summary["settings"]["weights"] == str(weights)
-    assert summary["settings"]["data"]["image_size"] == [16, 24]
-    assert summary["provenance"]["device"].startswith("cpu")
-    assert f"{summary['model']['psnr']['mean']:.2f}" in stdout
+    summary = read_summary(out)
+    assert (summary.main.num_scenes, summary.main.num_views) == (3, 6)
+    assert summary.settings["weights"] == str(weights)
+    assert summary.settings["data"]["image_size"] == [16, 24]
+    assert summary.provenance["device"].startswith("cpu")
+    assert f"{summary.main.model['psnr'].mean:.2f}" in stdout
     assert "nearest context view" in stdout
     assert (out / "table.txt").read_text() in stdout
-    assert "records.jsonl, summary.json, table.txt, sheet.png" in stdout
+    assert "records.jsonl, summary.json, table.txt, sheet.png, pictures" in stdout
+    assert len(list((out / "pictures").glob("00000[0-2]-all.png"))) == 2
 
 
 def test_results_are_resumed_or_replaced_only_when_asked(call, weights):
@@ -75,8 +82,9 @@ def test_results_are_resumed_or_replaced_only_when_asked(call, weights):
     assert call(*arguments("overwrite=true", "data.zoom_range=[1.0,1.0]"))[0] == 0
 
 
-def test_scene_files_are_scored(tmp_path, call, weights, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+@pytest.fixture
+def scenes(tmp_path):
+    """Two scenes of eight frames."""
     for name in ("a", "b"):
         frames = tuple(
             Frame(time_s=i, K=np.array([[30.0, 0, 20], [0, 30, 12], [0, 0, 1]]), camtoworld=_moved(0.3 * i))
@@ -85,6 +93,11 @@ def test_scene_files_are_scored(tmp_path, call, weights, monkeypatch):
         info = SceneInfo(id=name, kind="static", width=40, height=24, frames=frames)
         write_scene(tmp_path / "scenes", info, [np.full((24, 40, 3), 20 * i, dtype=np.uint8) for i in range(8)])
     build_index(tmp_path / "scenes")
+    return tmp_path / "scenes"
+
+
+def test_scene_files_are_scored(tmp_path, call, weights, scenes, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     code, stdout, stderr = call(
         f"weights={weights}",
         "data=scenes",
@@ -104,6 +117,134 @@ def _moved(x: float) -> np.ndarray:
     pose = np.eye(4)
     pose[0, 3] = x
     return pose
+
+
+SCENES = ["data=scenes", "data.root=scenes", "data.image_size=[16,24]", "data.num_workers=0", "num_sheet_scenes=1"]
+GAPS = ["protocol.min_gap=4", "protocol.max_gap=5"]
+
+
+def test_an_index_is_made_and_scored_and_neither_is_replaced_unasked(tmp_path, call, weights, scenes):
+    make = ["make_index=views/index.json", "protocol=extrapolate", "protocol.num_target=2", *GAPS, *SCENES]
+    code, stdout, stderr = call(*make)
+    assert code == 0, stderr
+    assert stdout == "views/index.json: 2 scenes, of which 0 are too short (null)\n"
+    index = json.loads((tmp_path / "views" / "index.json").read_text())
+    assert list(index) == ["a", "b"]
+    assert {len(choice["context"]) + len(choice["target"]) for choice in index.values()} == {4}
+    assert {path.name for path in tmp_path.iterdir()} == {"scenes", "views", "weights"}, "no folder of results"
+    code, _, stderr = call(*make)
+    assert (code, stderr) == (
+        2,
+        "wnv-eval: error: views/index.json exists; choose another make_index= or pass overwrite=true\n",
+    )
+    assert call(*make, "overwrite=true", "data.val_seed=4")[0] == 0
+    assert json.loads((tmp_path / "views" / "index.json").read_text()) != index
+
+    index = json.loads((tmp_path / "views" / "index.json").read_text()) | {"gone": index["a"], "void": None}
+    (tmp_path / "views" / "index.json").write_text(json.dumps(index))
+    scored = ["protocol=re10k", "protocol.index=views/index.json", "protocol.num_target=2", f"weights={weights}"]
+    code, stdout, stderr = call(*scored, *SCENES, "out=results")
+    assert code == 0, stderr
+    assert "1 scene of 4 listed have no choice of frames." in stdout
+    assert "PARTIAL: 2 of 3 listed scenes were scored" in stdout
+    assert "Not in the data: 1 scene (gone; all in summary.json)." in stdout
+    summary = read_summary(tmp_path / "results")
+    assert (summary.protocol, summary.num_listed, summary.num_null, summary.missing) == ("re10k", 4, 1, ["gone"])
+    assert summary.settings["protocol"]["index"] == "views/index.json"
+    for record in read_records(tmp_path / "results"):
+        assert {"context": record.context_frames, "target": record.target_frames} == index[record.scene]
+    code, _, stderr = call(*scored, *SCENES, "out=results")
+    assert code == 2
+    assert "results holds an evaluation" in stderr
+    assert call(*scored, *SCENES, "out=results", "resume=true")[0] == 0
+    (tmp_path / "views" / "index.json").write_text(json.dumps(index | {"a": {"context": [0, 7], "target": [2, 3]}}))
+    code, _, stderr = call(*scored, *SCENES, "out=results", "resume=true")
+    assert code == 2
+    assert "made with other settings (protocol was" in stderr
+
+
+def test_variants_are_tabulated_and_shown_and_films_made(tmp_path, call, weights):
+    small = [*SMALL, "num_sheet_scenes=1", f"weights={weights}"]
+    code, stdout, stderr = call("protocol=zoom", "protocol.zooms=[1,2.5]", "out=zoom", *small)
+    assert code == 0, stderr
+    assert "KoNet, change from zoom=1" in stdout
+    assert f"{weights} on data=synthetic, protocol=zoom" in stdout
+    shown = sorted(path.name for path in (tmp_path / "zoom" / "pictures").iterdir())
+    assert shown == [f"{shown[0][:6]}-zoom={zoom}.png" for zoom in ("1", "2.5")], "the same scene in both"
+    code, stdout, stderr = call("protocol=video", "protocol.min_gap=5", "protocol.max_gap=5", "out=film", *small)
+    assert code == 0, stderr
+    assert "3 scenes, 12 target views" in stdout
+    (film,) = (tmp_path / "film" / "pictures").glob("*-all.mp4")
+    with av.open(str(film)) as container:
+        frames = [frame for frame in container.decode(video=0)]
+    assert (len(frames), frames[0].height, frames[0].width) == (4, 256, 2 * 384)
+    (tmp_path / "film" / "pictures" / "mine.png").touch()
+    code, _, stderr = call(
+        "protocol=video", "protocol.min_gap=5", "protocol.max_gap=5", "out=film", "overwrite=true", *small
+    )
+    assert code == 2
+    assert "also holds mine.png" in stderr
+
+
+def test_lpips_that_cannot_be_had_is_told_once_and_left_out(tmp_path, call, weights, monkeypatch):
+    def fail(backbone):
+        raise ImportError(f"LPIPS ({backbone}) needs torchvision: pip install 'wnv[perceptual]', or leave LPIPS out")
+
+    monkeypatch.setattr("wnv.evaluation.scores.LPIPS", fail)
+    code, stdout, stderr = call(f"weights={weights}", "out=results", *SMALL)
+    assert code == 0, stderr
+    assert "LPIPS was not measured: LPIPS (vgg) needs torchvision: pip install 'wnv[perceptual]'" in stdout
+    assert all("lpips" not in record.model for record in read_records(tmp_path / "results"))
+    code, stdout, _ = call(f"weights={weights}", "out=without", "lpips=null", *SMALL)
+    assert code == 0
+    assert "LPIPS" not in stdout
+
+
+def _spoil_size(scenes):
+    """One frame of scene `a` gets another size than the scene says."""
+    path = scenes / "a.zip"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = sorted(member for member in members if member.startswith("frames/"))[1]
+    members[name] = encode_image(np.zeros((20, 40, 3), np.uint8), image_format="jpeg")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data.root=empty"], "empty holds no scene file"),
+        (["protocol=re10k"], "protocol.index has no default; set protocol.index=..."),
+        (["protocol=re10k", "protocol.index=nowhere.json"], "evaluation index not found: nowhere.json"),
+        (["protocol=re10k", "protocol.index=absent.json"], "none of the 1 scenes of evaluation index absent.json"),
+        (["protocol=re10k", "protocol.index=beyond.json"], "'a' has 8 frames and frame 8 is asked for"),
+        (["protocol=nested"], "scenes at scenes are too short for NestedSampler, which needs 26 frames"),
+        (["protocol=dynamic", "protocol.masks=nowhere"], "masks must be a folder"),
+        (["protocol=zoom", "protocol.zooms=[0.5]"], "zooms must be different numbers of at least 1"),
+        (["protocol=video", *GAPS], "the image is 40 x 20 and the scene says 40 x 24 (width x height)"),
+        (["protocol=re10k", "make_index=x.json", "protocol.index=absent.json"], "has no rules to make one by"),
+        (["make_index=x.txt"], "make_index must name a .json file, got x.txt"),
+        (["lpips=resnet"], "lpips must be one of vgg, alex"),
+        (["weights=mixed"], "does not hold the weights of its configuration"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line_and_leaves_no_scores(tmp_path, call, weights, scenes, arguments, message):
+    (tmp_path / "empty").mkdir()
+    KoNet(dim=64, num_layers=1, num_heads=2, mlp_dim=32).save_pretrained(tmp_path / "mixed")
+    (tmp_path / "mixed" / "config.json").write_text((weights / "config.json").read_text())
+    for name, entry in (("absent", {"x": ([0, 1], [2, 3, 4])}), ("beyond", {"a": ([0, 7], [2, 3, 8])})):
+        entries = {scene: {"context": context, "target": target} for scene, (context, target) in entry.items()}
+        (tmp_path / f"{name}.json").write_text(json.dumps(entries))
+    _spoil_size(scenes)
+    code, _, stderr = call(f"weights={weights}", *SCENES, "out=results", *arguments)
+    assert code == 2
+    last = stderr.strip().splitlines()[-1]
+    assert last.startswith("wnv-eval: error: ")
+    assert message in last
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "results" / "summary.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -225,3 +225,21 @@ def test_bad_arguments_are_refused(folder, tmp_path):
         SceneDataset(root=tmp_path / "nowhere", sampler=BOUNDED, image_size=(16, 24))
     with pytest.raises(IndexError, match=r"example index must be in 0\.\.2, got 3"):
         SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24))[3]
+
+
+def test_cameras_are_changed_before_they_are_normalised(folder):
+    def shift(camtoworld, context):
+        assert len(context) == 2
+        moved = camtoworld.clone()
+        moved[:, :3, 3] = 3 * moved[:, :3, 3] + 1e6
+        return moved
+
+    plain = SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24))
+    moved = SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24), change_cameras=shift)
+    for one, other in ((plain[0].context, moved[0].context), (plain[0].target, moved[0].target)):
+        assert torch.equal(one.images, other.images)
+        torch.testing.assert_close(one.cameras.camtoworld, other.cameras.camtoworld, rtol=0, atol=1e-6)
+    seen = []
+    SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24), change_cameras=lambda c, _: seen.append(c) or c)[1]
+    pick = plain.pick(1)
+    torch.testing.assert_close(seen[0], pick.frames.camtoworld[list(pick.choice.context + pick.choice.target)])

@@ -1,25 +1,36 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from wnv.data.scene_dataset import SceneDataset
 from wnv.data.synthetic import SyntheticDataset
+from wnv.data.view_sampling import TrajectorySampler
 from wnv.evaluation.evaluator import evaluate
+from wnv.evaluation.protocols.case import Case, Cases, ExampleCases, Variant
+from wnv.evaluation.protocols.scenes import SceneCases
+from wnv.evaluation.ranks import Ranks
 from wnv.evaluation.records import read_records
-from wnv.types import collate
+from wnv.evaluation.summary import Listing, read_summary
+from wnv.evaluation.table import summary_table
+from wnv.metrics.image import LPIPS
+from wnv.models.konet import KoNet
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
 
 CPU = torch.device("cpu")
 
 
-def slow_copy_psnr(example) -> list[float]:
-    """PSNR of the nearest context view, written out in numpy."""
+def copy_of(example) -> list[int]:
+    """Which context view is nearest to each target, written out in numpy."""
     context, target = example.context, example.target
     poses = context.cameras.camtoworld.double().numpy()
     centers = poses[:, :3, 3]
     spread = np.linalg.norm(centers - centers.mean(0), axis=1).mean()
-    scores = []
+    nearest = []
     for view in range(len(target.times)):
         pose = target.cameras.camtoworld[view].double().numpy()
         distances = []
@@ -27,10 +38,23 @@ def slow_copy_psnr(example) -> list[float]:
             cosine = (np.trace(pose[:3, :3].T @ other[:3, :3]) - 1) / 2
             distance = np.linalg.norm(pose[:3, 3] - other[:3, 3]) / spread
             distances.append(distance + math.acos(min(1, max(-1, cosine))))
-        copied = context.images[int(np.argmin(distances))].double().numpy()
-        mse = ((copied - target.images[view].double().numpy()) ** 2).mean()
+        nearest.append(int(np.argmin(distances)))
+    return nearest
+
+
+def slow_copy_psnr(example) -> list[float]:
+    """PSNR of the nearest context view, written out in numpy."""
+    scores = []
+    for view, nearest in enumerate(copy_of(example)):
+        copied = example.context.images[nearest].double().numpy()
+        mse = ((copied - example.target.images[view].double().numpy()) ** 2).mean()
         scores.append(10 * math.log10(1 / mse))
     return scores
+
+
+def untimed(record):
+    """A record without what differs from one run to the next."""
+    return replace(record, encode_ms=0.0, render_ms=0.0)
 
 
 def assert_same_scores(one, other) -> None:
@@ -48,68 +72,57 @@ def test_a_copy_model_scores_what_slow_numpy_says(dataset, copy_model, tmp_path)
     for record, psnr in zip(records, expected, strict=True):
         assert record.model["psnr"] == pytest.approx(psnr, abs=1e-4)
         assert record.copy == record.model
-    assert summary.model["psnr"].mean == pytest.approx(np.mean(expected), abs=1e-4)
-    assert summary.difference["psnr"].mean == 0
-    assert summary.num_ahead == 0
+    assert summary.main.model["psnr"].mean == pytest.approx(np.mean(expected), abs=1e-4)
+    assert summary.main.difference["psnr"].mean == 0
+    assert summary.main.num_ahead == 0
 
 
 def test_a_perfect_model_is_capped_and_counted(dataset, perfect_model, tmp_path):
     summary = evaluate(perfect_model, dataset, device=CPU, out=tmp_path)
-    assert summary.model["psnr"].mean == 100.0
-    assert summary.model["ssim"].mean == pytest.approx(1.0)
-    assert summary.num_capped == summary.num_views == 14
-    assert summary.num_ahead == 7
-    assert "14 views equal to the truth or nearly so, counted as 100 dB" in summary.table()
+    assert summary.main.model["psnr"].mean == 100.0
+    assert summary.main.model["ssim"].mean == pytest.approx(1.0)
+    assert summary.main.num_capped == summary.main.num_views == 14
+    assert summary.main.num_ahead == 7
+    assert "14 views equal to the truth or nearly so, counted as 100 dB" in summary_table(summary)
     json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_neither_batch_size_nor_views_per_call_changes_the_scores(dataset, grey_model, tmp_path):
     evaluate(grey_model, dataset, device=CPU, out=tmp_path / "a", batch_size=1, views_per_call=1)
     evaluate(grey_model, dataset, device=CPU, out=tmp_path / "b", batch_size=4, views_per_call=9)
-    batches = [collate([dataset[0], dataset[1], dataset[2]]), *(dataset[i] for i in range(3, 7))]
-    evaluate(grey_model, batches, device=CPU, out=tmp_path / "c")
+    evaluate(grey_model, [dataset[i] for i in range(7)], device=CPU, out=tmp_path / "c")
     straight = read_records(tmp_path / "a")
     assert len(straight) == 7
     for other in ("b", "c"):
         assert_same_scores(read_records(tmp_path / other), straight)
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_a_resumed_evaluation_equals_the_straight_one(dataset, grey_model, tmp_path, batched):
+def test_a_resumed_evaluation_equals_the_straight_one_to_the_last_digit(dataset, tmp_path):
     class Killed(Exception):
         pass
 
-    def stop_after_four(record) -> None:
-        if record.index == 3:
+    def stop_after_five(record) -> None:
+        if record.index == 4:
             raise Killed
 
-    def examples():
-        return [collate([dataset[i] for i in pair]) for pair in ([0, 1], [2, 3, 4], [5, 6])] if batched else dataset
-
-    straight = evaluate(grey_model, examples(), device=CPU, out=tmp_path / "straight", settings={"data": "random"})
+    settings = {"data": "random"}
+    model = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32)
+    straight = evaluate(model, dataset, device=CPU, out=tmp_path / "straight", settings=settings, batch_size=3)
     out = tmp_path / "resumed"
     with pytest.raises(Killed):
-        evaluate(
-            grey_model,
-            examples(),
-            device=CPU,
-            out=out,
-            settings={"data": "random"},
-            batch_size=2,
-            on_record=stop_after_four,
-        )
-    assert 4 <= len(read_records(out)) < 7
+        evaluate(model, dataset, device=CPU, out=out, settings=settings, batch_size=3, on_record=stop_after_five)
+    assert len(read_records(out)) == 6
     assert not (out / "summary.json").exists()
     path = out / "records.jsonl"
     path.write_bytes(path.read_bytes()[:-7])  # killed in the middle of a line, too
-    left = len(read_records(out))
     dataset.loaded.clear()
-    resumed = evaluate(grey_model, examples(), device=CPU, out=out, settings={"data": "random"}, resume=True)
-    if not batched:
-        assert dataset.loaded == list(range(left, 7))
-    assert_same_scores(read_records(out), read_records(tmp_path / "straight"))
-    assert resumed.num_scenes == 7
-    assert resumed.model["psnr"].mean == pytest.approx(straight.model["psnr"].mean, abs=1e-5)
+    resumed = evaluate(model, dataset, device=CPU, out=out, settings=settings, batch_size=3, resume=True)
+    assert dataset.loaded == [3, 4, 5, 6], "the batch that lacked one is drawn as it was, and none that was whole"
+    assert [untimed(record) for record in read_records(out)] == [
+        untimed(record) for record in read_records(tmp_path / "straight")
+    ]
+    assert resumed.main.model == straight.main.model
+    assert resumed.main.difference == straight.main.difference
 
 
 def test_a_finished_evaluation_resumes_to_itself_without_drawing(dataset, copy_model, tmp_path):
@@ -117,13 +130,13 @@ def test_a_finished_evaluation_resumes_to_itself_without_drawing(dataset, copy_m
     copy_model.num_encoded = 0
     summary = evaluate(copy_model, dataset, device=CPU, out=tmp_path, resume=True)
     assert copy_model.num_encoded == 0
-    assert summary.num_scenes == 7
+    assert summary.main.num_scenes == 7
 
 
 def test_changed_data_are_noticed_on_resume(dataset, copy_model, tmp_path):
     examples = [dataset[i] for i in range(3)]
     evaluate(copy_model, examples, device=CPU, out=tmp_path)
-    with pytest.raises(ValueError, match="scene 0 was scene-0 when the evaluation began and is scene-2 now"):
+    with pytest.raises(ValueError, match="example 0 was of scene scene-0 when the evaluation began and is scene-2 now"):
         evaluate(copy_model, examples[::-1], device=CPU, out=tmp_path, resume=True)
 
 
@@ -133,7 +146,7 @@ def test_without_a_folder_nothing_is_written(dataset, copy_model, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
     assert summary.settings == {"data": "random"}
     assert summary.provenance["device"].startswith("cpu")
-    assert summary.render_ms > 0
+    assert summary.main.render_ms > 0
 
 
 def test_a_model_that_draws_no_images_is_named(dataset, grey_model):
@@ -151,14 +164,117 @@ def test_a_model_that_draws_no_images_is_named(dataset, grey_model):
         evaluate(Small(), [dataset[0]], device=CPU)
 
 
+class Thinned(Cases):
+    """The examples with as many context views, frame numbers, and one masked pixel row more a scene."""
+
+    def __init__(self, dataset, num_context: int) -> None:
+        self.dataset, self.num_context = dataset, num_context
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Case:
+        example = self.dataset[index]
+        masks = torch.zeros(2, 16, 24, dtype=torch.bool)
+        masks[0, : index + 1] = True
+        return Case(
+            replace(example, context=example.context[: self.num_context]),
+            context_frames=tuple(range(self.num_context)),
+            target_frames=(8, 9),
+            masks=masks,
+        )
+
+
+def test_variants_are_scored_each_and_compared(dataset, copy_model, tmp_path):
+    variants = [Variant(f"views={n}", Thinned(dataset, n), Listing(9, 1, ("lost",))) for n in (1, 3)]
+    summary = evaluate(copy_model, variants, device=CPU, out=tmp_path, protocol="nested", reference="views=1")
+    records = read_records(tmp_path)
+    assert [record.key for record in records] == [(f"views={n}", i) for n in (1, 3) for i in range(7)]
+    assert (records[7].context_frames, records[7].target_frames) == ([0, 1, 2], [8, 9])
+    gains = [b.mean("model", "psnr") - a.mean("model", "psnr") for a, b in zip(records[:7], records[7:], strict=True)]
+    three = summary.variants[1]
+    assert three.change["psnr"].mean == pytest.approx(np.mean(gains))
+    assert (summary.protocol, summary.num_listed, summary.num_null, summary.missing) == ("nested", 9, 1, ["lost"])
+    assert "PARTIAL: 7 of 8 listed scenes" in summary_table(summary)
+    assert read_summary(tmp_path) == summary
+
+
+def test_masked_scores_stand_beside_the_others(dataset, copy_model, tmp_path):
+    evaluate(copy_model, [Variant("", Thinned(dataset, 3))], device=CPU, out=tmp_path)
+    for record in read_records(tmp_path):
+        example = dataset[record.index]
+        copied = example.context.images[copy_of(example)[0]]
+        rows = slice(0, record.index + 1)
+        mse = ((copied - example.target.images[0]).double()[:, rows] ** 2).mean().item()
+        assert record.model["psnr_masked"] == [pytest.approx(10 * math.log10(1 / mse), abs=1e-4), None]
+        assert record.model["ssim_masked"][1] is None
+        assert (record.model["ssim_masked"][0] is None) == (record.index < 5), "no window is whole above row 5"
+        assert record.mean("model", "psnr_masked") == record.model["psnr_masked"][0]
+
+
+def test_examples_with_other_numbers_of_views_are_drawn_apart_and_in_order(dataset, grey_model, tmp_path):
+    examples = [replace(e, target=e.target[: 1 + i % 2]) for i, e in enumerate(dataset[i] for i in range(5))]
+    summary = evaluate(grey_model, examples, device=CPU, out=tmp_path, batch_size=4)
+    assert [len(record.model["psnr"]) for record in read_records(tmp_path)] == [1, 2, 1, 2, 1]
+    assert summary.main.num_views == 7
+
+
+def test_lpips_is_there_where_it_was_measured_and_nowhere_else(dataset, grey_model, tmp_path):
+    class Darkness(LPIPS):
+        def __init__(self):
+            self.backbone = "vgg"
+
+        def __call__(self, drawn, truth):
+            return truth.mean((-1, -2, -3)) - drawn.mean((-1, -2, -3))
+
+    with_it = evaluate(grey_model, dataset, device=CPU, out=tmp_path / "a", lpips=Darkness())
+    record = read_records(tmp_path / "a")[2]
+    drawn = grey_model.render(None, dataset[2].target.cameras)
+    assert record.model["lpips"] == pytest.approx((dataset[2].target.images - drawn).mean((1, 2, 3)).tolist(), abs=1e-6)
+    assert with_it.lpips_backbone == "vgg"
+    without = evaluate(grey_model, dataset, device=CPU, out=tmp_path / "b", lpips_note="it needs torchvision")
+    assert "lpips" not in read_records(tmp_path / "b")[2].model
+    assert "lpips" not in without.main.model
+    assert without.lpips_backbone is None
+    assert "LPIPS was not measured: it needs torchvision" in summary_table(without)
+
+
+@pytest.mark.parametrize("spoil", [lambda images: images * 255, lambda images: images * 2 - 1])
+def test_truth_outside_the_range_of_images_is_refused(dataset, grey_model, spoil):
+    example = dataset[0]
+    spoilt = replace(example, target=replace(example.target, images=spoil(example.target.images)))
+    with pytest.raises(ValueError, match=r"truth must lie in 0\.\.1, got values from .*; rescale it first"):
+        evaluate(grey_model, [spoilt], device=CPU)
+
+
+def test_speed_and_memory_are_told(dataset, copy_model):
+    summary = evaluate(copy_model, dataset, device=CPU)
+    assert summary.main.views_per_s > 0
+    assert 2**20 < summary.peak_memory["bytes"] < 2**40
+    assert summary.peak_memory["of"] == "resident in the process, libraries included"
+    assert summary.num_processes == 1
+
+
+def test_several_processes_need_a_folder_to_meet_in(dataset, copy_model):
+    with pytest.raises(ValueError, match="2 processes share an evaluation through its folder; give out"):
+        evaluate(copy_model, dataset, device=CPU, ranks=Ranks(rank=0, world_size=2))
+
+
+def test_an_example_that_cannot_be_loaded_is_told_as_it_is(dataset, copy_model):
+    class Broken(ExampleCases):
+        def __getitems__(self, indices):
+            raise FileNotFoundError("scene-3 is gone")
+
+    with pytest.raises(FileNotFoundError, match=r"^scene-3 is gone$"):
+        evaluate(copy_model, [Variant("", Broken(dataset))], device=CPU)
+
+
 def test_no_examples_is_an_error(copy_model):
     with pytest.raises(ValueError, match="data set is empty"):
         evaluate(copy_model, [], device=CPU)
 
 
 def test_context_of_another_size_cannot_be_copied(dataset, grey_model):
-    from dataclasses import replace
-
     example = dataset[0]
     small = replace(example, context=replace(example.context, images=example.context.images[..., :8]))
     with pytest.raises(ValueError, match=r"of one size \(height, width\), got \(16, 8\) and \(16, 24\)"):
@@ -173,3 +289,16 @@ def test_loading_in_other_processes_changes_nothing(grey_model, tmp_path):
     evaluate(grey_model, data, device=CPU, out=tmp_path / "here", batch_size=2)
     evaluate(grey_model, data, device=CPU, out=tmp_path / "there", batch_size=2, num_workers=2)
     assert_same_scores(read_records(tmp_path / "there"), read_records(tmp_path / "here"))
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_another_process_is_told_in_its_own_words(grey_model, tmp_path):
+    pose = np.eye(4)
+    frames = tuple(Frame(time_s=i, K=np.diag([30.0, 30.0, 1.0]), camtoworld=pose) for i in range(3))
+    info = SceneInfo(id="a", kind="static", width=24, height=16, frames=frames)
+    path = write_scene(tmp_path / "scenes", info, [np.zeros((16, 24, 3), np.uint8)] * 3)
+    dataset = SceneDataset(root=tmp_path / "scenes", sampler=TrajectorySampler(num_context=1), image_size=(16, 24))
+    path.unlink()
+    with pytest.raises(FileNotFoundError) as told:
+        evaluate(grey_model, [Variant("", SceneCases(dataset))], device=CPU, num_workers=1)
+    assert "Traceback" not in str(told.value)

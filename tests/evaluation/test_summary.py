@@ -1,16 +1,16 @@
-import json
 import math
 
 import numpy as np
 import pytest
 
 from wnv.evaluation.records import SceneRecord
-from wnv.evaluation.summary import summarize
+from wnv.evaluation.summary import Listing, read_summary, summarize
 
 
-def record(index: int, model_db: list[float], copy_db: list[float]) -> SceneRecord:
+def record(index: int, model_db: list[float], copy_db: list[float], variant: str = "") -> SceneRecord:
     return SceneRecord(
         index=index,
+        variant=variant,
         scene=f"scene {index}",
         num_context=2,
         context_times=[0.0, 0.0],
@@ -19,15 +19,16 @@ def record(index: int, model_db: list[float], copy_db: list[float]) -> SceneReco
         copy={"psnr": copy_db, "ssim": [value / 100 for value in copy_db]},
         num_capped=0,
         encode_ms=10.0 * index,
-        render_ms=2.0,
+        render_ms=2.0 + index,
     )
 
 
 RECORDS = [record(0, [20.0, 30.0], [10.0, 12.0]), record(1, [12.0], [15.0]), record(2, [28.0], [10.0])]
+ZOOMED = [record(1, [11.0], [9.0], "zoom=3"), record(2, [24.0], [9.0], "zoom=3"), record(7, [9.0], [9.0], "zoom=3")]
 
 
 def test_each_scene_counts_the_same_and_the_interval_is_over_scenes():
-    summary = summarize(RECORDS)
+    summary = summarize(RECORDS).main
     scenes = np.array([25.0, 12.0, 28.0])
     copies = np.array([11.0, 15.0, 10.0])
     assert summary.model["psnr"].mean == pytest.approx(scenes.mean())
@@ -38,26 +39,66 @@ def test_each_scene_counts_the_same_and_the_interval_is_over_scenes():
     )
     assert (summary.num_scenes, summary.num_views, summary.num_ahead) == (3, 4, 2)
     assert summary.encode_ms == 10.0
+    assert summary.views_per_s == pytest.approx(1000 * 4 / (2 * 2.0 + 3.0 + 4.0))
+    assert (summary.num_listed, summary.num_null, summary.missing, summary.is_partial) == (3, 0, [], False)
 
 
-def test_the_table_is_aligned_and_says_everything():
-    table = summarize(RECORDS, provenance={"device": "cpu: test"}).table(name="KoNet")
-    lines = table.splitlines()
-    assert len({len(line) for line in lines[:5]}) == 1
-    assert "21.67 ± 9.62" in lines[2]
-    assert lines[3].startswith("nearest context view")
-    assert "+9.67" in lines[4]
-    assert "3 scenes, 4 target views; KoNet is ahead in 2 of 3." in table
-    assert "cpu: test" in table
+def test_variants_are_compared_with_the_reference_on_the_examples_that_both_have():
+    plain = [record(r.index, list(r.model["psnr"]), list(r.copy["psnr"]), "zoom=1") for r in RECORDS]
+    summary = summarize(plain + ZOOMED, protocol="zoom", reference="zoom=1")
+    one, three = summary.variants
+    assert (one.variant, three.variant) == ("zoom=1", "zoom=3")
+    assert summary.main is one
+    assert one.change is None
+    assert three.change["psnr"].mean == pytest.approx((-1 - 4) / 2)
+    assert three.change["psnr"].half_width == pytest.approx(1.959964 * np.std([-1, -4], ddof=1) / math.sqrt(2))
+    assert three.num_examples == 3
 
 
-def test_one_scene_has_no_interval_and_the_summary_is_json():
-    summary = summarize(RECORDS[:1], settings={"weights": "a"})
-    assert summary.model["psnr"].half_width is None
-    assert "±" not in summary.table()
-    values = json.loads(json.dumps(summary.to_dict(), allow_nan=False))
-    assert values["model"]["psnr"] == {"mean": 25.0, "half_width": None}
-    assert "normal approximation" in values["interval"]
+def test_a_metric_counts_where_it_was_measured_and_is_nowhere_else():
+    records = [*RECORDS, record(3, [1.0], [1.0])]
+    records[3].model["psnr_masked"], records[3].copy["psnr_masked"] = [7.0], [6.0]
+    records[2].model["psnr_masked"], records[2].copy["psnr_masked"] = [None], [None]
+    summary = summarize(records).main
+    assert summary.model["psnr_masked"].mean == 7.0
+    assert summary.difference["psnr_masked"].mean == 1.0
+    assert summary.model["psnr_masked"].half_width is None
+    assert "lpips" not in summary.model
+
+
+def test_what_is_listed_and_not_scored_is_told():
+    listing = Listing(num_listed=9, num_null=2, missing=("x", "y", "z", "w"))
+    summary = summarize(RECORDS, listings={"": listing})
+    assert (summary.num_listed, summary.num_null, summary.missing) == (9, 2, ["x", "y", "z", "w"])
+    assert summary.main.is_partial
+
+
+def test_a_summary_comes_back_from_its_folder(tmp_path):
+    records = [record(r.index, list(r.model["psnr"]), list(r.copy["psnr"]), "zoom=1") for r in RECORDS] + ZOOMED
+    summary = summarize(
+        records,
+        protocol="zoom",
+        reference="zoom=1",
+        lpips_backbone="vgg",
+        peak_memory={"bytes": 5, "of": "test"},
+        settings={"weights": "a"},
+        provenance={"device": "cpu"},
+    )
+    summary.write(tmp_path)
+    assert read_summary(tmp_path) == summary
+    assert "normal approximation" in (tmp_path / "summary.json").read_text()
+
+
+def test_a_folder_without_a_summary_or_with_another_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"summary.json does not exist; wnv-eval writes it"):
+        read_summary(tmp_path)
+    (tmp_path / "summary.json").write_text('{"model": {}}')
+    with pytest.raises(ValueError, match=r"is not the summary of an evaluation \(KeyError\('variants'\)\)"):
+        read_summary(tmp_path)
+
+
+def test_one_scene_has_no_interval():
+    assert summarize(RECORDS[:1]).main.model["psnr"].half_width is None
 
 
 def test_no_scene_is_an_error():

@@ -1,5 +1,6 @@
 import builtins
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -104,8 +105,6 @@ class _MeanDistance:
 
 
 def test_lpips_is_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     fake = SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_MeanDistance)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", fake)
     metric = image.LPIPS(backbone="vgg")
@@ -115,3 +114,36 @@ def test_lpips_is_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(metric(drawn, truth), torch.tensor([[0.0, 0.5]]))
     assert metric.backbone == "vgg"
     assert metric._metric.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "message"),
+    [
+        (
+            OSError("no network"),
+            FileNotFoundError,
+            r"LPIPS \(vgg\) could not be had \(no network\): put https://\S+/vgg16-",
+        ),
+        (RuntimeError("operator nms does not exist"), ImportError, r"which does not load \(operator nms"),
+    ],
+)
+def test_lpips_says_how_to_get_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, kind: type[Exception], message: str
+) -> None:
+    def fail(**_settings: object) -> None:
+        raise failure
+
+    fake = SimpleNamespace(LearnedPerceptualImagePatchSimilarity=fail)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", fake)
+    with pytest.raises(kind, match=message):
+        LPIPS(backbone="vgg")
+
+
+def test_lpips_refuses_other_backbones_and_images_that_are_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="lpips must be one of vgg, alex, squeeze, or null, got 'resnet'"):
+        LPIPS(backbone="resnet")
+    fake = SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_MeanDistance)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", fake)
+    small = torch.zeros(1, 3, 24, 64)
+    with pytest.raises(ValueError, match=r"LPIPS \(alex\) needs images of at least 31 px a side, got 24 x 64"):
+        LPIPS(backbone="alex")(small, small)

@@ -1,13 +1,14 @@
 """What must have come of the README's commands: runs, evaluations, films, pictures."""
 
 import csv
-import json
 from pathlib import Path
 
 import av
 import yaml
 from PIL import Image
 
+from wnv.evaluation.records import read_records
+from wnv.evaluation.summary import read_summary
 from wnv.training.checkpoint import load_model, read_checkpoint
 
 
@@ -35,13 +36,13 @@ def assert_run(run_dir: Path, *, num_steps: int) -> None:
 
 
 def assert_evaluation(out: Path, shown: str, *, num_examples: int) -> None:
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["num_examples"] == num_examples
-    assert len((out / "records.jsonl").read_text().splitlines()) == num_examples
+    main = read_summary(out).main
+    assert main.num_examples == num_examples
+    assert len(read_records(out)) == num_examples
     assert_picture(out / "sheet.png")
-    for who in ("model", "copy"):
-        assert f"{summary[who]['psnr']['mean']:.2f}" in shown
-        assert f"{summary[who]['ssim']['mean']:.4f}" in shown
+    for means in (main.model, main.copy):
+        assert f"{means['psnr'].mean:.2f}" in shown
+        assert f"{means['ssim'].mean:.4f}" in shown
 
 
 def assert_film(out: Path, shown: str, *, num_views: int = 3) -> tuple[int, int]:
@@ -59,9 +60,9 @@ def assert_film(out: Path, shown: str, *, num_views: int = 3) -> tuple[int, int]
 
 
 def assert_demo(out: Path, shown: str) -> None:
-    summary = json.loads((out / "eval" / "summary.json").read_text())
-    assert f"KoNet {summary['model']['psnr']['mean']:.2f} dB" in shown
-    assert f"copying the nearest context view {summary['copy']['psnr']['mean']:.2f} dB" in shown
+    main = read_summary(out / "eval").main
+    assert f"KoNet {main.model['psnr'].mean:.2f} dB" in shown
+    assert f"copying the nearest context view {main.copy['psnr'].mean:.2f} dB" in shown
     assert_picture(out / "sheet.png")
     assert_film(out, shown)
 

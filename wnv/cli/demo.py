@@ -10,15 +10,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wnv.cli.commands import demo as main
-from wnv.cli.eval import SHEET_FILE, evaluate_with_progress, pick_spread, shorten
+from wnv.cli.eval import evaluate_with_progress, shorten
 from wnv.cli.train import train
 from wnv.device import resolve_device
-from wnv.evaluation.evaluator import SUMMARY_FILE
+from wnv.evaluation.exhibits import SHEET_FILE, pick_spread
 from wnv.evaluation.film import film_shot, target_sheet
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.provenance import fingerprint
 from wnv.evaluation.records import read_records
 from wnv.evaluation.shots import plan_shot
+from wnv.evaluation.summary import SUMMARY_FILE
+from wnv.evaluation.table import summary_table
 from wnv.evaluation.weights import open_weights
 
 RULE = "-" * 100
@@ -57,7 +59,7 @@ def run(cfg: DictConfig) -> None:
         settings={"weights": str(run_dir), "fingerprint": fingerprint(model), "data": "synthetic"},
         batch_size=data.val_batch_size,
     )
-    _say(f"\n{summary.table(name='KoNet')}")
+    _say(f"\n{summary_table(summary, name='KoNet')}")
 
     records = read_records(evaluation)
     median = pick_spread(records, count=3)[1] if len(records) > 2 else 0
@@ -76,7 +78,7 @@ def run(cfg: DictConfig) -> None:
     examples = [data.val_dataset[i] for i in pick_spread(records, count=cfg.num_sheet_scenes)]
     sheet = write_png(out / SHEET_FILE, target_sheet(model, examples, device=device))
 
-    psnr, copy = summary.model["psnr"].mean, summary.copy["psnr"].mean
+    psnr, copy = summary.main.model["psnr"].mean, summary.main.copy["psnr"].mean
     _say(
         f"\n{RULE}\n"
         f"Done in {_duration(time.monotonic() - start)}. "

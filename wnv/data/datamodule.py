@@ -327,11 +327,16 @@ class SyntheticDataModule(ExampleDataModule):
         """Training scenes of one epoch; None when every draw is a new scene."""
         return self.num_scenes
 
+    @property
+    def val_settings(self) -> dict[str, Any]:
+        """What the validation data set is made with."""
+        return {"num_scenes": self.num_val_scenes, "seed": self.val_seed, **self._settings}
+
     def _make_train_dataset(self) -> Dataset[Example]:
         return SyntheticDataset(num_scenes=self.num_scenes, seed=self.seed, **self._settings)
 
     def _make_val_dataset(self) -> Dataset[Example]:
-        return SyntheticDataset(num_scenes=self.num_val_scenes, seed=self.val_seed, **self._settings)
+        return SyntheticDataset(**self.val_settings)
 
 
 class SceneDataModule(ExampleDataModule):
@@ -422,6 +427,11 @@ class SceneDataModule(ExampleDataModule):
         return self._settings["image_size"]
 
     @property
+    def val_settings(self) -> dict[str, Any]:
+        """What the validation data set is made with."""
+        return {**self._val_settings, **self._settings}
+
+    @property
     def num_val_scenes(self) -> int:
         """Validation examples."""
         available = len(self.val_dataset)
@@ -432,7 +442,7 @@ class SceneDataModule(ExampleDataModule):
 
     def _make_val_dataset(self) -> Dataset[Example]:
         try:
-            return SceneDataset(**self._val_settings, **self._settings)
+            return SceneDataset(**self.val_settings)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"no scenes to validate on: {error}. Set val_root (and val_split) to other scenes, make more scenes so "

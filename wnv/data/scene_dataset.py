@@ -3,10 +3,10 @@
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wnv.data.order import DrawKey, seeded_generator
-from wnv.data.view_sampling import SceneFrames, ViewSampler
+from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
 from wnv.geometry.poses import fit_world_frame
 from wnv.geometry.resample import Window, cover_window
 from wnv.scenes.frame_source import FrameSource
-from wnv.scenes.listing import list_scenes, open_source
+from wnv.scenes.listing import ListedScene, list_scenes, open_source
 from wnv.scenes.video import Decoder
 from wnv.types import Cameras, Example, Views
 
@@ -31,10 +31,67 @@ _FRAMES_AT_ONCE = 16
 _MAX_OPEN_SCENES = 512
 
 
+CameraChange = Callable[[Float[Tensor, "view 4 4"], Float[Tensor, "context 4 4"]], Float[Tensor, "view 4 4"]]
+"""Poses of a scene as they would be in another world, from these poses and those of the context among them."""
+
+
+@runtime_checkable
+class SceneCollection(Protocol):
+    """Where scenes come from, if not from files."""
+
+    def list_scenes(self) -> Mapping[str, ListedScene]:
+        """The scenes by their ids, in order."""
+
+    def open_scene(self, path: str) -> FrameSource:
+        """The scene that was listed with that path."""
+
+
+@dataclass(frozen=True)
+class StoredScenes:
+    """The scenes at a place, see `wnv.scenes.listing`.
+
+    Attributes:
+        root: A scene file or posed clip, or a folder of them.
+        decoder: What reads clips.
+    """
+
+    root: str | Path
+    decoder: Decoder = "auto"
+
+    def list_scenes(self) -> Mapping[str, ListedScene]:
+        """The scenes by their ids, in the order of their files."""
+        return list_scenes(self.root)
+
+    def open_scene(self, path: str) -> FrameSource:
+        """The scene that was listed with that path."""
+        return open_source(path, decoder=self.decoder)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What an example is cut from: known before any pixel is read.
+
+    Attributes:
+        source: The scene.
+        frames: What is known of all its frames.
+        choice: The frames that are shown and drawn.
+        window: The part of the stored images that is shown, and at what size.
+    """
+
+    source: FrameSource
+    frames: SceneFrames
+    choice: ViewChoice
+    window: Window
+
+
 @dataclass(frozen=True)
 class _Draw:
     """One example of an epoch: a scene and which of its draws."""
 
+    scene: str
     path: str
     draw: int
 
@@ -62,7 +119,7 @@ class SceneDataset(Dataset[Example]):
     Args:
         root: One scene file or posed clip, or a folder of them; with an `index.jsonl` in it, only that is read, else
             every scene is opened once. Scene files may lie behind URLs that fsspec understands; a folder then needs its
-            index.
+            index. Or a collection of scenes that come from elsewhere.
         sampler: Which frames are shown and drawn. It also decides which scenes are visited, and how often an epoch.
         image_size: Height and width of the images in pixels; the stored images are scaled to cover it and cropped.
         zoom_range: Smallest and largest zoom into the image centre, at least 1; one factor a scene and draw is taken
@@ -75,9 +132,12 @@ class SceneDataset(Dataset[Example]):
         skip_short: Leave out, and count in the log, scenes with fewer frames than the sampler needs; otherwise they are
             an error.
         decoder: What reads clips: `decord`, `pyav`, or `auto`, which takes decord where it is installed.
+        change_cameras: Moves the poses of an example before they are normalised; None leaves them. To find out what a
+            model feels of the world that a scene happens to be given in.
 
     Attributes:
         scene_ids: The scenes that an epoch visits, in the order of the sampler.
+        num_frames: How many frames each of the scenes has that are there, visited or not.
 
     Raises:
         FileNotFoundError: If there is nothing at `root`, or no scene in it.
@@ -87,7 +147,7 @@ class SceneDataset(Dataset[Example]):
     def __init__(
         self,
         *,
-        root: str | Path,
+        root: str | Path | SceneCollection,
         sampler: ViewSampler,
         image_size: Sequence[int],
         zoom_range: Sequence[float | int] = (1.0, 1.0),
@@ -97,6 +157,7 @@ class SceneDataset(Dataset[Example]):
         cache_frames: int = 0,
         skip_short: bool = False,
         decoder: Decoder = "auto",
+        change_cameras: CameraChange | None = None,
     ) -> None:
         if len(image_size) != 2 or min(image_size) < 1:
             raise ValueError(f"image_size must be [height, width] in pixels, got {list(image_size)}")
@@ -117,10 +178,13 @@ class SceneDataset(Dataset[Example]):
         self.pose_normalization = pose_normalization
         self.seed = seed
         self.cache_frames = cache_frames
-        self.decoder: Decoder = decoder
+        self.change_cameras = change_cameras
+        self._scenes = StoredScenes(root, decoder) if isinstance(root, (str, Path)) else root
         self._cache: dict[tuple[str, int], Tensor] = {}
         self._open: OrderedDict[str, _OpenScene] = OrderedDict()
-        self.scene_ids, draws = _list_draws(root, sampler, skip_short=skip_short)
+        scenes = self._scenes.list_scenes()
+        self.num_frames = {name: scene.num_frames for name, scene in scenes.items()}
+        self.scene_ids, draws = _list_draws(scenes, sampler, place=str(self._scenes), skip_short=skip_short)
         self._draws = [draw for draw in draws for _ in range(repeat)]
 
     def __len__(self) -> int:
@@ -128,32 +192,48 @@ class SceneDataset(Dataset[Example]):
 
     def __getitem__(self, key: DrawKey | int) -> Example:
         """The example of a key `(epoch, index)`; an index alone means epoch 0."""
+        return self.load(self.pick(key))
+
+    def scene_of(self, index: int) -> str:
+        """The id of an example's scene; nothing is opened."""
+        return self._draws[index].scene
+
+    def pick(self, key: DrawKey | int) -> Pick:
+        """What the example of a key is cut from."""
         epoch, index = (0, key) if isinstance(key, int) else key
         if not 0 <= index < len(self):
             raise IndexError(f"example index must be in 0..{len(self) - 1}, got {index}")
         generator = seeded_generator(self.seed, epoch, index)
         draw = self._draws[index]
         scene = self._open_scene(draw.path)
-        info, frames = scene.source.info, scene.frames
-        choice = self.sampler.sample(frames, generator, draw=draw.draw)
+        info = scene.source.info
+        choice = self.sampler.sample(scene.frames, generator, draw=draw.draw)
+        zoom = self._draw_zoom(generator)
+        window = cover_window(info.height, info.width, height=self.height, width=self.width, zoom=zoom)
+        return Pick(source=scene.source, frames=scene.frames, choice=choice, window=window)
+
+    def load(self, pick: Pick) -> Example:
+        """The example that was picked."""
+        source, choice, window = pick.source, pick.choice, pick.window
         # A frame that is context and target is decoded once; without such, both parts are slices: nothing is copied.
         chosen = list(dict.fromkeys(choice.context + choice.target))
-        window = cover_window(
-            info.height, info.width, height=self.height, width=self.width, zoom=self._draw_zoom(generator)
-        )
-        images = self._read_images(scene.source, chosen, window)
-        K = window.fit_K(scene.source.cameras(chosen, dtype=torch.float64).K)
-        camtoworld = frames.camtoworld[chosen]
+        images = self._read_images(source, chosen, window)
+        K = window.fit_K(source.cameras(chosen, dtype=torch.float64).K)
+        camtoworld = pick.frames.camtoworld[chosen]
         context, target = (_rows(chosen, part) for part in (choice.context, choice.target))
+        if self.change_cameras is not None:
+            camtoworld = self.change_cameras(camtoworld, camtoworld[context])
         world_frame = fit_world_frame(camtoworld[context], method=self.pose_normalization)
         views = Views(
             images=images,
             cameras=Cameras(
                 K=K.float(), camtoworld=world_frame.apply(camtoworld).float(), width=self.width, height=self.height
             ),
-            times=_normalise_times(frames.times_s[chosen]) if info.kind == "dynamic" else torch.zeros(len(chosen)),
+            times=_normalise_times(pick.frames.times_s[chosen])
+            if source.info.kind == "dynamic"
+            else torch.zeros(len(chosen)),
         )
-        return Example(scene=info.id, context=views[context], target=views[target])
+        return Example(scene=source.info.id, context=views[context], target=views[target])
 
     def _draw_zoom(self, generator: torch.Generator) -> float:
         smallest, largest = (math.log(zoom) for zoom in self.zoom_range)
@@ -164,7 +244,7 @@ class SceneDataset(Dataset[Example]):
         if path in self._open:
             self._open.move_to_end(path)
         else:
-            self._open[path] = _OpenScene(open_source(path, decoder=self.decoder))
+            self._open[path] = _OpenScene(self._scenes.open_scene(path))
             if len(self._open) > _MAX_OPEN_SCENES:
                 self._open.popitem(last=False)
         return self._open[path]
@@ -195,23 +275,24 @@ class SceneDataset(Dataset[Example]):
         return images
 
 
-def _list_draws(root: str | Path, sampler: ViewSampler, *, skip_short: bool) -> tuple[tuple[str, ...], list[_Draw]]:
+def _list_draws(
+    scenes: Mapping[str, ListedScene], sampler: ViewSampler, *, place: str, skip_short: bool
+) -> tuple[tuple[str, ...], list[_Draw]]:
     """The scenes to visit, in the sampler's order, and every draw of an epoch."""
-    scenes = list_scenes(root)
     selected = sampler.select_scenes(list(scenes))
     short = {scene for scene in selected if scenes[scene].num_frames < sampler.min_frames}
     if short:
         first = min(short)
         found = (
-            f"{len(short)} of {len(selected)} scenes at {root} are too short for {type(sampler).__name__}, which needs "
-            f"{sampler.min_frames} frames: scene {first!r} has {scenes[first].num_frames} frames"
+            f"{len(short)} of {len(selected)} scenes at {place} are too short for {type(sampler).__name__}, which "
+            f"needs {sampler.min_frames} frames: scene {first!r} has {scenes[first].num_frames} frames"
         )
         if not skip_short or len(short) == len(selected):
             raise ValueError(f"{found}; lower min_gap, or leave short scenes out with skip_short=true")
         log.warning("%s; they are left out", found)
     selected = tuple(scene for scene in selected if scene not in short)
     draws = [
-        _Draw(path=scenes[scene].path, draw=draw)
+        _Draw(scene=scene, path=scenes[scene].path, draw=draw)
         for scene in selected
         for draw in range(sampler.num_draws(scenes[scene].num_frames))
     ]

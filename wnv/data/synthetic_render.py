@@ -82,17 +82,28 @@ def render_worlds(
         ValueError: If `supersample` is below 1, a K has skew, or the batch axes do not fit.
     """
     images = render_images(world, cameras, times, supersample=supersample)
+    depth, object_ids, points = render_geometry(world, cameras, times)
+    return Rendering(images=images, depth=depth, object_ids=object_ids, points=points)
+
+
+def render_geometry(
+    world: World, cameras: Cameras, times: Float[Tensor, "scene view"]
+) -> tuple[
+    Float[Tensor, "scene view height width"],
+    Int[Tensor, "scene view height width"],
+    Float[Tensor, "scene view height width 3"],
+]:
+    """Depth, object ids and points of `render_worlds` alone."""
     depth, surfaces, points = [], [], []
     for rays in _cast(world, cameras, times):
         t, surface = rays.trace()
         depth.append(t)
         surfaces.append(surface)
         points.append(torch.stack(rays.points(t), dim=-1))
-    return Rendering(
-        images=images,
-        depth=torch.cat(depth).unflatten(0, times.shape),
-        object_ids=SURFACE_BODY.to(times.device)[torch.cat(surfaces)].unflatten(0, times.shape),
-        points=torch.cat(points).unflatten(0, times.shape),
+    return (
+        torch.cat(depth).unflatten(0, times.shape),
+        SURFACE_BODY.to(times.device)[torch.cat(surfaces)].unflatten(0, times.shape),
+        torch.cat(points).unflatten(0, times.shape),
     )
 
 

@@ -104,7 +104,7 @@ class BoundedSampler(ViewSampler):
     allow_context_as_target: bool = False
 
     def __post_init__(self) -> None:
-        _check_counts(self.num_context, self.num_target)
+        check_counts(self.num_context, self.num_target)
         if not 1 <= self.min_gap <= self.max_gap:
             raise ValueError(f"gaps must satisfy 1 <= min_gap <= max_gap, got {self.min_gap} and {self.max_gap}")
         if self.extrapolate < 0:
@@ -134,19 +134,19 @@ class BoundedSampler(ViewSampler):
                 f"scene {frames.scene_id!r} has {frames.num_frames} frames, too few for min_gap={self.min_gap}; "
                 f"lower min_gap to at most {last}, or leave the scene out"
             )
-        gap = _uniform(self.min_gap, min(self.max_gap, last), generator)
-        first = _uniform(0, last - gap, generator)
+        gap = draw_number(self.min_gap, min(self.max_gap, last), generator)
+        first = draw_number(0, last - gap, generator)
         if self.num_context == 1:
-            context = (first + gap * _uniform(0, 1, generator),)
+            context = (first + gap * draw_number(0, 1, generator),)
         else:
-            context = tuple(first + index for index in _spread(gap + 1, self.num_context))
+            context = tuple(first + index for index in spread_evenly(gap + 1, self.num_context))
         beyond = int(self.extrapolate * gap)
         candidates = [
             frame
             for frame in range(max(0, first - beyond), min(last, first + gap + beyond) + 1)
             if self.allow_context_as_target or frame not in context
         ]
-        return ViewChoice(context=context, target=tuple(sorted(_draw(candidates, self.num_target, generator))))
+        return ViewChoice(context=context, target=tuple(sorted(draw_some(candidates, self.num_target, generator))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,13 @@ class IndexSampler(ViewSampler):
             message = (
                 f"{len(missing)} of {len(self.choices)} scenes of evaluation index {self.path} are missing: {names}"
             )
-            if not self.allow_missing or len(missing) == len(self.choices):
+            if len(missing) == len(self.choices):
+                there = f"such as {min(available)!r}" if available else "none"
+                raise ValueError(
+                    f"none of the {len(missing)} scenes of evaluation index {self.path} is there: it names {names}, "
+                    f"the data set has others, {there}; take the index of these scenes, or the scenes of this index"
+                )
+            if not self.allow_missing:
                 raise ValueError(f"{message}; add them to the data set, or set allow_missing=true for a partial score")
             log.warning("%s; the score is not comparable with one on all of them", message)
         return [scene for scene in self.choices if scene not in missing]
@@ -242,7 +248,7 @@ class TrajectorySampler(ViewSampler):
     num_context: int
 
     def __post_init__(self) -> None:
-        _check_counts(self.num_context, 1)
+        check_counts(self.num_context, 1)
 
     @property
     def min_frames(self) -> int:
@@ -256,7 +262,7 @@ class TrajectorySampler(ViewSampler):
                 f"scene {frames.scene_id!r} has {frames.num_frames} frames, fewer than num_context={self.num_context}; "
                 f"lower num_context to at most {frames.num_frames}"
             )
-        context = tuple(_spread(frames.num_frames, self.num_context))
+        context = tuple(spread_evenly(frames.num_frames, self.num_context))
         return ViewChoice(context=context, target=tuple(range(frames.num_frames)))
 
 
@@ -290,7 +296,7 @@ class HoldoutSampler(ViewSampler):
     num_neighbours: int = 8
 
     def __post_init__(self) -> None:
-        _check_counts(self.num_context, self.num_target)
+        check_counts(self.num_context, self.num_target)
         if self.split not in ("train", "val"):
             raise ValueError(f"split must be 'train' or 'val', got {self.split!r}")
         if self.every < 2:
@@ -328,7 +334,7 @@ class HoldoutSampler(ViewSampler):
             return ViewChoice(context=tuple(_by_nearness(frames, target, train)[: self.num_context]), target=(target,))
         first = train[draw]
         around = _by_nearness(frames, first, [frame for frame in train if frame != first])[: self.num_neighbours]
-        others = _draw(around, self.num_context + self.num_target - 1, generator)
+        others = draw_some(around, self.num_context + self.num_target - 1, generator)
         return ViewChoice(context=tuple(others[: self.num_context]), target=(first, *others[self.num_context :]))
 
 
@@ -356,23 +362,28 @@ def _read_choice(path: Path, scene: str, entry: object) -> ViewChoice:
     return ViewChoice(**parts)
 
 
-def _check_counts(num_context: int, num_target: int) -> None:
+def check_counts(num_context: int, num_target: int) -> None:
+    """Refuse numbers of frames below 1.
+
+    Raises:
+        ValueError: If one is; names it.
+    """
     for name, value in (("num_context", num_context), ("num_target", num_target)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def _uniform(low: int, high: int, generator: torch.Generator) -> int:
+def draw_number(low: int, high: int, generator: torch.Generator) -> int:
     """One integer of low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def _draw(candidates: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
+def draw_some(candidates: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
     """So many different candidates, in random order."""
     return [candidates[index] for index in torch.randperm(len(candidates), generator=generator)[:count].tolist()]
 
 
-def _spread(length: int, count: int) -> list[int]:
+def spread_evenly(length: int, count: int) -> list[int]:
     """So many different numbers of 0..length-1, evenly apart, both ends included; a single one is the middle."""
     if count == 1:
         return [(length - 1) // 2]

@@ -1,7 +1,7 @@
 """Image quality: PSNR, SSIM and LPIPS, one value an image, on images in 0..1."""
 
 import math
-from typing import Literal
+import os
 
 import torch
 from jaxtyping import Float
@@ -9,8 +9,15 @@ from torch import Tensor
 
 # Interpolation and half precision leave values a hair outside 0..1; a picture in -1..1 or 0..255 is far outside.
 _RANGE_TOLERANCE = 0.01
-_SSIM_WINDOW_PX = 11
-_LEAST_MSE = 1e-10  # PSNR of identical images is 100 dB rather than infinite, so that a mean stays finite
+SSIM_WINDOW_PX = 11
+# What torchvision calls the weights of LPIPS's backbones, and the smallest images of which these leave anything.
+_LPIPS_WEIGHTS = {
+    "vgg": "vgg16-397923af.pth",
+    "alex": "alexnet-owt-7be5be79.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}
+_LPIPS_LEAST_PX = {"vgg": 16, "alex": 31, "squeeze": 32}
+LEAST_MSE = 1e-10  # PSNR of identical images is 100 dB rather than infinite, so that a mean stays finite
 
 
 def psnr(
@@ -21,9 +28,9 @@ def psnr(
     Raises:
         ValueError: If an image has values outside 0..1.
     """
-    drawn, truth = _checked(drawn, "drawn"), _checked(truth, "truth")
+    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
     mse = (drawn - truth).square().flatten(-3).mean(-1)
-    return -10.0 * mse.clamp_min(_LEAST_MSE).log10()
+    return -10.0 * mse.clamp_min(LEAST_MSE).log10()
 
 
 def ssim(
@@ -39,10 +46,9 @@ def ssim(
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    drawn, truth = _checked(drawn, "drawn"), _checked(truth, "truth")
+    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
+    check_ssim_size(drawn)
     height, width = drawn.shape[-2:]
-    if min(height, width) < _SSIM_WINDOW_PX:
-        raise ValueError(f"ssim needs images of at least {_SSIM_WINDOW_PX} px a side, got {height} x {width}")
     batch_shape = drawn.shape[:-3]
     _, values = structural_similarity_index_measure(
         drawn.reshape(-1, 3, height, width),
@@ -51,7 +57,7 @@ def ssim(
         reduction="none",
         return_full_image=True,
     )
-    border = _SSIM_WINDOW_PX // 2
+    border = SSIM_WINDOW_PX // 2
     return values[..., border : height - border, border : width - border].flatten(1).mean(-1).reshape(batch_shape)
 
 
@@ -59,14 +65,18 @@ class LPIPS:
     """Learned perceptual distance of each image (arXiv:1801.03924), through torchmetrics.
 
     Args:
-        backbone: Network whose features are compared. Published figures for novel view synthesis mostly use `vgg`;
-            values of different backbones cannot be compared.
+        backbone: Network whose features are compared, `vgg`, `alex` or `squeeze`. Published figures for novel
+            view synthesis mostly use `vgg`; values of different backbones cannot be compared.
 
     Raises:
         ImportError: If torchvision, which holds the backbones, is not installed.
+        FileNotFoundError: If the backbone's weights are neither in torch's cache nor to be downloaded.
+        ValueError: If there is no such backbone.
     """
 
-    def __init__(self, *, backbone: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:
+    def __init__(self, *, backbone: str = "vgg") -> None:
+        if backbone not in _LPIPS_WEIGHTS:
+            raise ValueError(f"lpips must be one of {', '.join(_LPIPS_WEIGHTS)}, or null, got {backbone!r}")
         try:
             from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
@@ -74,6 +84,17 @@ class LPIPS:
         except ImportError as error:
             raise ImportError(
                 f"LPIPS ({backbone}) needs torchvision: pip install 'wnv[perceptual]', or leave LPIPS out"
+            ) from error
+        except RuntimeError as error:  # one built for another torch fails so while it is imported
+            raise ImportError(
+                f"LPIPS ({backbone}) needs torchvision, which does not load ({error}): install the one of this "
+                "torch, or leave LPIPS out"
+            ) from error
+        except OSError as error:  # URLError is one too
+            cache = os.path.join(torch.hub.get_dir(), "checkpoints")
+            raise FileNotFoundError(
+                f"the weights of LPIPS ({backbone}) could not be had ({error}): put "
+                f"https://download.pytorch.org/models/{_LPIPS_WEIGHTS[backbone]} into {cache}, or leave LPIPS out"
             ) from error
         self.backbone = backbone
 
@@ -84,10 +105,16 @@ class LPIPS:
         """Distance of each image, 0 when equal.
 
         Raises:
-            ValueError: If an image has values outside 0..1.
+            ValueError: If an image has values outside 0..1, or is too small for the backbone.
         """
+        height, width = drawn.shape[-2:]
+        if min(height, width) < _LPIPS_LEAST_PX[self.backbone]:
+            raise ValueError(
+                f"LPIPS ({self.backbone}) needs images of at least {_LPIPS_LEAST_PX[self.backbone]} px a side, got "
+                f"{height} x {width}; choose another image_size, or leave LPIPS out"
+            )
         batch_shape = drawn.shape[:-3]
-        drawn, truth = _checked(drawn, "drawn").clamp(0, 1), _checked(truth, "truth").clamp(0, 1)
+        drawn, truth = check_images(drawn, "drawn").clamp(0, 1), check_images(truth, "truth").clamp(0, 1)
         metric = self._metric.to(drawn.device)
         images = zip(drawn.flatten(0, -4), truth.flatten(0, -4), strict=True)
         values = [metric(one[None], other[None]) for one, other in images]  # torchmetrics averages over a call
@@ -95,7 +122,27 @@ class LPIPS:
         return torch.stack(values).reshape(batch_shape)
 
 
-def _checked(images: Tensor, name: str) -> Tensor:
+def check_ssim_size(images: Float[Tensor, "*batch 3 height width"]) -> None:
+    """Refuse images that SSIM's window does not fit into.
+
+    Raises:
+        ValueError: If a side is shorter than the window.
+    """
+    height, width = images.shape[-2:]
+    if min(height, width) < SSIM_WINDOW_PX:
+        raise ValueError(f"ssim needs images of at least {SSIM_WINDOW_PX} px a side, got {height} x {width}")
+
+
+def check_images(images: Tensor, name: str) -> Tensor:
+    """Images in float32, refused where their values are not those of images.
+
+    Args:
+        images: Any shape.
+        name: What they are called in a message.
+
+    Raises:
+        ValueError: If values are not finite, or lie outside 0..1.
+    """
     images = images.float()
     low, high = (value.item() for value in images.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):

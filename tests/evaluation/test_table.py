@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+from wnv.evaluation.summary import Mean, Summary, VariantSummary
+from wnv.evaluation.table import summary_table
+
+SCORES = {"psnr": Mean(21.666, 9.62), "ssim": Mean(0.7, 0.1)}
+COPIES = {"psnr": Mean(12.0, 1.0), "ssim": Mean(0.3, 0.1)}
+VARIANT = VariantSummary(
+    variant="zoom=1",
+    num_examples=3,
+    num_scenes=3,
+    num_views=4,
+    num_listed=3,
+    num_null=0,
+    missing=(),
+    model=SCORES,
+    copy=COPIES,
+    difference={"psnr": Mean(9.67, 8.0), "ssim": Mean(0.4, 0.1)},
+    change=None,
+    num_ahead=2,
+    num_capped=0,
+    encode_ms=10.0,
+    render_ms=2.0,
+    views_per_s=500.0,
+)
+SUMMARY = Summary(protocol="zoom", variants=(VARIANT,), num_listed=3, provenance={"device": "cpu: test"})
+
+
+def test_the_table_is_aligned_and_says_everything():
+    table = summary_table(SUMMARY, name="KoNet")
+    lines = table.splitlines()
+    assert len({len(line) for line in lines[:5]}) == 1
+    assert lines[2].split() == ["KoNet", "21.67", "±", "9.62", "0.7000", "±", "0.1000"]
+    assert lines[3].startswith("nearest context view")
+    assert "+9.67" in lines[4]
+    assert "3 scenes, 4 target views; KoNet is ahead in 2 of 3." in table
+    assert "drawing a view from it 2.0 ms (500.0 views/s; cpu: test)" in table
+    assert not {"PARTIAL", "LPIPS", "100 dB", "Peak"} & set(table.split())
+
+
+def test_each_variant_has_its_rows_and_its_change():
+    zoomed = replace(VARIANT, variant="zoom=3", change={"psnr": Mean(-2.5, 0.5)}, num_views=6)
+    lines = summary_table(replace(SUMMARY, variants=(VARIANT, zoomed), reference="zoom=1"), name="KoNet").splitlines()
+    assert len({len(line) for line in lines[:9]}) == 1
+    assert [line[:6].strip() for line in lines[2:9]] == ["zoom=1", "", "", "zoom=3", "", "", ""]
+    assert lines[8].split() == ["KoNet,", "change", "from", "zoom=1", "-2.50", "±", "0.50"]
+    assert "zoom=1: 3 scenes, 4 target views; KoNet is ahead in 2 of 3." in lines
+    assert "zoom=3: 3 scenes, 6 target views; KoNet is ahead in 2 of 3." in lines
+
+
+def test_a_shortfall_is_told():
+    partial = replace(VARIANT, num_listed=12, num_null=2, missing=tuple("abcdefg"))
+    table = summary_table(replace(SUMMARY, variants=(partial,), num_listed=12, num_null=2, missing=tuple("abcdefg")))
+    assert "2 scenes of 12 listed have no choice of frames." in table
+    assert "PARTIAL: 3 of 10 listed scenes were scored, which is no score of the whole list." in table
+    assert "Not in the data: 7 scenes (a, b, c, d, e, ...; all in summary.json)." in table
+
+
+def test_capped_views_and_memory_are_told():
+    table = summary_table(
+        replace(SUMMARY, variants=(replace(VARIANT, num_capped=1),), peak_memory={"bytes": 3 << 20, "of": "resident"})
+    )
+    assert "1 view equal to the truth or nearly so, counted as 100 dB." in table
+    assert "Peak memory: 3 MiB, resident." in table
+
+
+def test_lpips_names_its_backbone_and_stays_empty_where_it_was_not_measured():
+    measured = replace(VARIANT, model={**SCORES, "lpips": Mean(0.0981, 0.001)}, copy=COPIES)
+    assert "LPIPS (vgg)" in summary_table(replace(SUMMARY, variants=(measured,), lpips_backbone="vgg"))
+    lines = summary_table(replace(SUMMARY, lpips_note="it needs torchvision")).splitlines()
+    assert lines[0].endswith("  LPIPS")
+    assert all(line.endswith(" " * len("LPIPS")) for line in lines[2:5])
+    assert "LPIPS was not measured: it needs torchvision" in lines
+
+
+def test_masked_metrics_are_told_by_a_word():
+    masked = replace(VARIANT, model={**SCORES, "psnr_masked": Mean(18.0, 1.0)})
+    assert "PSNR dB masked" in summary_table(replace(SUMMARY, variants=(masked,)))

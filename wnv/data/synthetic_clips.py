@@ -1,0 +1,162 @@
+"""The synthetic world as scenes of numbered frames, as if each place had been filmed: for what asks for frames."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from wnv.data.synthetic_cameras import sample_shots
+from wnv.data.synthetic_places import sample_worlds
+from wnv.data.synthetic_render import render_images
+from wnv.data.synthetic_world import World
+from wnv.geometry.cameras import crop_K
+from wnv.scenes.frame_source import FrameSource
+from wnv.scenes.listing import ListedScene
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.types import Cameras
+
+
+class SyntheticClip(FrameSource):
+    """A walk through one place of the synthetic world; a frame is rendered when it is asked for.
+
+    Args:
+        path: The place, as messages call it.
+        info: Its frames; cameras in metres, +z up.
+        world: The place.
+        world_times: When each frame sees the place, 0..1; 0 where nothing moves.
+        supersample: Rays per pixel along each image axis.
+        device: Where frames are rendered.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        info: SceneInfo,
+        *,
+        world: World,
+        world_times: Float[Tensor, " frame"],
+        supersample: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(path, info)
+        self.world = world
+        self.world_times = world_times
+        self.supersample = supersample
+        self.device = device
+
+    def images_u8(
+        self, indices: Sequence[int], *, box: tuple[int, int, int, int] | None = None
+    ) -> list[UInt8[np.ndarray, "height width 3"]]:
+        """The pixels of frames, RGB; only those of the box are rendered. See `FrameSource.images_u8`."""
+        left, top, right, bottom = (0, 0, self.info.width, self.info.height) if box is None else box
+        cameras = self.cameras(indices)
+        boxed = Cameras(
+            K=crop_K(cameras.K, left=left, top=top),
+            camtoworld=cameras.camtoworld,
+            width=right - left,
+            height=bottom - top,
+        )
+        images = render_images(
+            self.world.to(self.device),
+            boxed[None].to(self.device),
+            self.world_times[None, list(indices)].to(self.device),
+            supersample=self.supersample,
+        )
+        pixels = images[0].mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        return list(pixels.cpu().numpy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticClips:
+    """Places of the synthetic world, each with a walk of so many frames: a `SceneCollection`.
+
+    The places are those of `SyntheticDataset` with the same seed; the walks are their own.
+
+    Args:
+        num_scenes: Number of places, at least 1.
+        num_frames: Frames of each walk, at least 2.
+        seed: What places and walks depend on.
+        image_size: Height and width of the frames in pixels.
+        kind: `static`, `dynamic` or `mixed`.
+        zoom_range: Smallest and largest magnification over `fov_deg`, log-uniform.
+        zoom_per_view: Draw a zoom for each frame instead of one for each walk.
+        fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
+        supersample: Rays per pixel along each image axis.
+        device: Where frames are rendered.
+
+    Raises:
+        ValueError: If there are too few scenes or frames.
+    """
+
+    num_scenes: int
+    num_frames: int
+    seed: int = 0
+    image_size: Sequence[int] = (64, 64)
+    kind: str = "static"
+    zoom_range: Sequence[float | int] = (1.0, 1.0)
+    zoom_per_view: bool = False
+    fov_deg: float | int = 60.0
+    supersample: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.num_scenes < 1 or self.num_frames < 2:
+            raise ValueError(
+                "synthetic clips need at least 1 scene of at least 2 frames, got "
+                f"num_scenes={self.num_scenes} and num_frames={self.num_frames}"
+            )
+
+    def __str__(self) -> str:
+        return f"the synthetic world (seed {self.seed})"
+
+    def list_scenes(self) -> Mapping[str, ListedScene]:
+        """The places by their ids, `synthetic-SEED-INDEX`."""
+        return {
+            f"synthetic-{self.seed}-{index}": ListedScene(path=str(index), num_frames=self.num_frames)
+            for index in range(self.num_scenes)
+        }
+
+    def open_scene(self, path: str) -> SyntheticClip:
+        """The place that was listed with that path."""
+        index, (height, width) = int(path), self.image_size
+        world = sample_worlds(seed=self.seed, indices=[index], kind=self.kind)
+        # The contexts of a walk are spread evenly over it: taken as the frames of a film, one a context.
+        shots = sample_shots(
+            world,
+            seed=self.seed,
+            indices=[index],
+            epochs=[0],
+            image_size=(height, width),
+            num_context=self.num_frames,
+            num_target=1,
+            zoom_range=(self.zoom_range[0], self.zoom_range[1]),
+            zoom_per_view=self.zoom_per_view,
+            extrapolate=0,
+            fov_deg=self.fov_deg,
+        )
+        is_dynamic = bool(world.is_dynamic[0])
+        times = shots.context_times[0] if is_dynamic else torch.linspace(0, 1, self.num_frames)
+        K, camtoworld = (matrix[0].double().numpy() for matrix in (shots.context.K, shots.context.camtoworld))
+        frames = tuple(
+            Frame(time_s=float(times[i]), K=K[i], camtoworld=camtoworld[i], file=f"frames/{i:06d}.png")
+            for i in range(self.num_frames)
+        )
+        info = SceneInfo(
+            id=f"synthetic-{self.seed}-{index}",
+            kind="dynamic" if is_dynamic else "static",
+            width=width,
+            height=height,
+            frames=frames,
+            scale=1.0,
+        )
+        return SyntheticClip(
+            f"synthetic:{self.seed}:{index}",
+            info,
+            world=world,
+            world_times=shots.context_times[0],
+            supersample=self.supersample,
+            device=self.device,
+        )

@@ -1,0 +1,106 @@
+"""What a person looks at after an evaluation: a few cases of each variant, spread from the worst to the best."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wnv.evaluation.film import target_sheet
+from wnv.evaluation.pictures import write_png
+from wnv.evaluation.protocols.case import Variant
+from wnv.evaluation.records import SceneRecord
+from wnv.evaluation.rendering import SceneModel, draw_path
+from wnv.evaluation.video import write_mp4
+from wnv.scenes.atomic import atomic_folder
+from wnv.types import Example
+
+SHEET_FILE = "sheet.png"
+PICTURES_FOLDER = "pictures"
+_PICTURE_NAME = re.compile(r"\d{6}-.+\.(png|mp4)")
+
+
+def write_exhibits(
+    model: SceneModel,
+    variants: Sequence[Variant],
+    records: Sequence[SceneRecord],
+    *,
+    out: str | Path,
+    count: int,
+    device: torch.device,
+    with_films: bool = False,
+    fps: float | int = 12,
+    views_per_call: int = 8,
+) -> list[Path]:
+    """Write `sheet.png`, of the first variant, and of every variant `pictures/INDEX-VARIANT.png` and films.
+
+    A picture is the row context | target | drawn | nearest context view | error of one target, a film all targets of a
+    case in their order, the truth on the left. Where variants have the same cases, the same ones are shown. Exhibits
+    that are there are replaced.
+
+    Args:
+        model: The model that was evaluated.
+        variants: What it was evaluated on.
+        records: What came of it.
+        out: The folder of the evaluation.
+        count: Cases of each variant.
+        device: Where to draw.
+        with_films: Whether films are made.
+        fps: Their frames per second.
+        views_per_call: Targets drawn together, at most.
+
+    Returns:
+        The sheet and the folder of pictures.
+    """
+    out = Path(out)
+    shown = choose_shown(variants, records, count=count)
+    folder = out / PICTURES_FOLDER
+    earlier = [path.name for path in folder.iterdir() if _PICTURE_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    with atomic_folder(folder, entries=earlier, overwrite=True) as pictures:
+        for number, (variant, indices) in enumerate(zip(variants, shown, strict=True)):
+            examples = [variant.cases[index].example for index in indices]
+            if number == 0:
+                write_png(
+                    out / SHEET_FILE, target_sheet(model, examples, device=device, with_error=True), overwrite=True
+                )
+            for index, example in zip(indices, examples, strict=True):
+                name = f"{index:06d}-{variant.name.replace('/', '_') or 'all'}"
+                write_png(pictures / f"{name}.png", target_sheet(model, [example], device=device, with_error=True))
+                if with_films:
+                    drawn = _draw(model, example, device=device, views_per_call=views_per_call)
+                    write_mp4(pictures / f"{name}.mp4", torch.cat([example.target.images, drawn], dim=-1), fps=fps)
+    return [out / SHEET_FILE, folder]
+
+
+def choose_shown(variants: Sequence[Variant], records: Sequence[SceneRecord], *, count: int) -> list[list[int]]:
+    """For each variant the cases that are shown: those of the first one where it has the same, else its own spread."""
+    scenes = [{r.index: r.scene for r in records if r.variant == variant.name} for variant in variants]
+    shown: list[list[int]] = []
+    for variant, found in zip(variants, scenes, strict=True):
+        if shown and found == scenes[0]:
+            shown.append(shown[0])
+        else:
+            shown.append(pick_spread([r for r in records if r.variant == variant.name], count=count))
+    return shown
+
+
+def pick_spread(records: Sequence[SceneRecord], *, count: int) -> list[int]:
+    """Indices of `count` examples evenly spread from the lowest PSNR to the highest: no showing of the best alone."""
+    order = sorted(records, key=lambda record: record.mean("model", "psnr"))
+    places = torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().tolist()
+    return [order[place].index for place in places]
+
+
+def _draw(
+    model: SceneModel, example: Example, *, device: torch.device, views_per_call: int
+) -> Float[Tensor, "view 3 height width"]:
+    return draw_path(
+        model,
+        example.context,
+        example.target.cameras,
+        example.target.times,
+        device=device,
+        views_per_call=views_per_call,
+    )

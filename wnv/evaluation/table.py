@@ -1,0 +1,118 @@
+"""A summary as lines of text."""
+
+from collections.abc import Mapping
+
+from wnv.evaluation.summary import Mean, Summary, VariantSummary
+
+# How a metric is headed, and its decimals; `_masked` behind its name is told by a word.
+_HEADINGS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 4), "lpips": ("LPIPS", 4)}
+_MASKED = "_masked"
+_MAX_NAMES = 5
+
+
+def summary_table(summary: Summary, *, name: str = "model") -> str:
+    """The summary as lines of text: for each variant the model, the nearest context view copied, and the difference.
+
+    Args:
+        summary: What to show.
+        name: What the model's rows are called.
+    """
+    metrics = list(dict.fromkeys(metric for variant in summary.variants for metric in variant.model))
+    if summary.lpips_note is not None:
+        metrics.append("lpips")  # the column stays empty
+    is_named = len(summary.variants) > 1
+    heads = [_heading(metric, summary) for metric in metrics]
+    rows = [["", "", *heads] if is_named else ["", *heads]]
+    for variant in summary.variants:
+        for i, (title, means, sign) in enumerate(_rows(variant, summary, name)):
+            cells = ["" if m not in means else means[m].text(_decimals(m), sign=sign) for m in metrics]
+            rows.append([*([variant.variant if i == 0 else ""] if is_named else []), title, *cells])
+    num_titles = 2 if is_named else 1
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < num_titles else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([*lines, "", *_notes(summary, name)])
+
+
+def _rows(variant: VariantSummary, summary: Summary, name: str) -> list[tuple[str, Mapping[str, Mean], bool]]:
+    rows = [
+        (name, variant.model, False),
+        ("nearest context view", variant.copy, False),
+        ("difference", variant.difference, True),
+    ]
+    if variant.change:
+        rows.append((f"{name}, change from {summary.reference}", variant.change, True))
+    return rows
+
+
+def _notes(summary: Summary, name: str) -> list[str]:
+    counts = {variant.variant: _counts(variant, name) for variant in summary.variants}
+    if len(set(counts.values())) == 1:
+        lines = [f"{'Each: ' if len(counts) > 1 else ''}{next(iter(counts.values()))}"]
+    else:
+        lines = [f"{variant}: {text}" for variant, text in counts.items()]
+    if any(variant.num_examples > 1 for variant in summary.variants):
+        lines.append("± is half the 95 % confidence interval of the mean.")
+    lines += _shortfall(summary)
+    num_capped = sum(variant.num_capped for variant in summary.variants)
+    if num_capped:
+        lines.append(f"{_count(num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB.")
+    if summary.lpips_note is not None:
+        lines.append(f"LPIPS was not measured: {summary.lpips_note}")
+    main = summary.main
+    lines.append(
+        f"Encoding a scene takes {main.encode_ms:.1f} ms, drawing a view from it {main.render_ms:.1f} ms "
+        f"({main.views_per_s:.1f} views/s; {summary.provenance.get('device', 'unknown device')})."
+    )
+    if summary.peak_memory:
+        lines.append(f"Peak memory: {summary.peak_memory['bytes'] / 2**20:.0f} MiB, {summary.peak_memory['of']}.")
+    return lines
+
+
+def _counts(variant: VariantSummary, name: str) -> str:
+    examples = _count(variant.num_scenes, "scene")
+    if variant.num_examples != variant.num_scenes:
+        examples = f"{_count(variant.num_examples, 'example')} from {examples}"
+    return (
+        f"{examples}, {_count(variant.num_views, 'target view')}; {name} is ahead in {variant.num_ahead} of "
+        f"{variant.num_examples}."
+    )
+
+
+def _shortfall(summary: Summary) -> list[str]:
+    """What was listed and not scored."""
+    lines = []
+    if summary.num_null:
+        lines.append(f"{_count(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames.")
+    partial = [variant for variant in summary.variants if variant.is_partial]
+    if partial:
+        scored, wanted = min((v.num_scenes, v.num_listed - v.num_null) for v in partial)
+        lines.append(f"PARTIAL: {scored} of {wanted} listed scenes were scored, which is no score of the whole list.")
+    if summary.missing:
+        names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
+        lines.append(f"Not in the data: {_count(len(summary.missing), 'scene')} ({names}; all in summary.json).")
+    return lines
+
+
+def _heading(metric: str, summary: Summary) -> str:
+    base = metric.removesuffix(_MASKED)
+    words = [_HEADINGS.get(base, (base, 4))[0]]
+    if base == "lpips" and summary.lpips_backbone is not None:
+        words.append(f"({summary.lpips_backbone})")
+    if metric != base:
+        words.append("masked")
+    return " ".join(words)
+
+
+def _decimals(metric: str) -> int:
+    return _HEADINGS.get(metric.removesuffix(_MASKED), ("", 4))[1]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,66 @@
+"""Image quality on the pixels of a mask, as of those that the context has seen (after DyCheck, arXiv:2210.13445)."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from wnv.metrics.image import LEAST_MSE, SSIM_WINDOW_PX, check_images, check_ssim_size
+
+_SSIM_SIGMA_PX = 1.5
+_C1, _C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 of Wang et al. 2004, at a range of L = 1
+
+
+def masked_psnr(
+    drawn: Float[Tensor, "*batch 3 height width"],
+    truth: Float[Tensor, "*batch 3 height width"],
+    mask: Bool[Tensor, "*batch height width"],
+) -> Float[Tensor, "*batch"]:
+    """PSNR of each image over the masked pixels, in dB, at most 100; NaN where the mask is empty.
+
+    Raises:
+        ValueError: If an image has values outside 0..1.
+    """
+    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
+    weight = mask.float()
+    squared = (drawn - truth).square().mean(-3)
+    mse = (squared * weight).sum((-1, -2)) / weight.sum((-1, -2))
+    return -10.0 * mse.clamp_min(LEAST_MSE).log10()
+
+
+def masked_ssim(
+    drawn: Float[Tensor, "*batch 3 height width"],
+    truth: Float[Tensor, "*batch 3 height width"],
+    mask: Bool[Tensor, "*batch height width"],
+) -> Float[Tensor, "*batch"]:
+    """SSIM of each image over the masked pixels; NaN where no masked pixel has its whole window in the image.
+
+    Means and variances of a window are taken over its masked pixels alone (partial convolutions), so what lies outside
+    the mask has no influence. With a full mask this is `wnv.metrics.image.ssim`.
+
+    Raises:
+        ValueError: If an image has values outside 0..1 or is smaller than the window.
+    """
+    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
+    check_ssim_size(drawn)
+    height, width = drawn.shape[-2:]
+    x, y = drawn.reshape(-1, 3, height, width), truth.reshape(-1, 3, height, width)
+    weight = mask.reshape(-1, 1, height, width).float()
+    total = _blur(weight)
+    x, y, xx, yy, xy = (_blur(values * weight) / total.clamp_min(1e-8) for values in (x, y, x * x, y * y, x * y))
+    luminance = (2 * x * y + _C1) / (x * x + y * y + _C1)
+    structure = (2 * (xy - x * y) + _C2) / ((xx - x * x) + (yy - y * y) + _C2)
+    border = SSIM_WINDOW_PX // 2
+    weight = weight[:, 0, border : height - border, border : width - border]
+    values = (luminance * structure).mean(1)
+    return ((values * weight).sum((-1, -2)) / weight.sum((-1, -2))).reshape(drawn.shape[:-3])
+
+
+def _blur(images: Float[Tensor, "n channel height width"]) -> Float[Tensor, "n channel new_height new_width"]:
+    """Each channel under the Gaussian window, where the whole of it is in the image."""
+    offsets = torch.arange(SSIM_WINDOW_PX, device=images.device) - SSIM_WINDOW_PX // 2
+    profile = torch.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
+    profile = profile / profile.sum()
+    flat = images.flatten(0, 1)[:, None]
+    blurred = conv2d(conv2d(flat, profile.view(1, 1, -1, 1)), profile.view(1, 1, 1, -1))
+    return blurred[:, 0].unflatten(0, images.shape[:2])
