@@ -17,6 +17,15 @@ def test_round_trip_gives_the_same_pictures(make_model, make_views, make_cameras
     assert not again.training
 
 
+def test_a_configuration_from_before_an_argument_was_there_means_its_default(make_model, tmp_path):
+    model = make_model()
+    older = {name: value for name, value in model.config.items() if name not in ("activation", "input_norm")}
+    assert KoNet.complete_config(older) == model.config
+    folder = model.save_pretrained(tmp_path)
+    (folder / "config.json").write_text(json.dumps(older))
+    assert KoNet.from_pretrained(folder).config == model.config
+
+
 def test_half_precision_on_disk_reads_as_float32(make_model, tmp_path):
     folder = make_model().save_pretrained(tmp_path, dtype=torch.float16)
     assert all(tensor.dtype == torch.float16 for tensor in load_file(folder / "model.safetensors").values())

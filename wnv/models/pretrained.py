@@ -1,7 +1,9 @@
 """Weights as a folder: `model.safetensors` beside `config.json`, the constructor's arguments."""
 
+import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,12 @@ class PretrainedMixin:
     """`from_pretrained` and `save_pretrained` for a module with a `config` of constructor arguments."""
 
     config: dict[str, Any]
+
+    @classmethod
+    def complete_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration with the defaults of what it does not name, as one from before an argument was there."""
+        parameters = inspect.signature(cls).parameters.values()
+        return {parameter.name: parameter.default for parameter in parameters} | dict(config)
 
     @classmethod
     def from_pretrained(cls: type[Model], source: str | os.PathLike) -> Model:
