@@ -12,6 +12,7 @@ from torch.nn import functional
 from wnv.geometry.patches import unpatchify
 from wnv.models.attention import KeyValue
 from wnv.models.camera_encoding import TokenMaps, check_head_dim, concat_views, encode_cameras
+from wnv.models.drawing import DrawingMixin
 from wnv.models.pretrained import PretrainedMixin
 from wnv.models.tokens import Tokenizer
 from wnv.models.transformer import Transformer
@@ -47,7 +48,7 @@ class ViewCondition(nn.Module):
         return self.role.weight[int(is_target)] + self.time(times[..., None])
 
 
-class KoNet(PretrainedMixin, nn.Module):
+class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
     """A decoder-only transformer over patches of context and target views (after LVSM, arXiv:2410.17242).
 
     Two attentions use the same weights. `cached`: context tokens see the context, a target's tokens see the context and
