@@ -81,3 +81,12 @@ def test_missing_tensor_is_refused(make_model, tmp_path):
 @pytest.mark.parametrize("name", shipped_weights())
 def test_shipped_weights_load(name):
     assert sum(parameter.numel() for parameter in KoNet.from_pretrained(name).parameters()) > 1000
+
+
+def test_a_type_that_cannot_hold_the_values_is_refused(make_model, tmp_path):
+    model = make_model()
+    torch.nn.init.constant_(model.head.weight, 1e5)
+    with pytest.raises(ValueError, match=r"float16 cannot hold the values of head\.weight; choose another type"):
+        model.save_pretrained(tmp_path, dtype=torch.float16)
+    assert list(tmp_path.iterdir()) == []
+    model.save_pretrained(tmp_path, dtype=torch.bfloat16)
