@@ -195,6 +195,16 @@ def test_another_model_is_not_resumed_and_no_beginning(tmp_path: Path, fit: Call
             fit(tmp_path / "other", *TWO_STEPS, f"{key}={tmp_path / 'run'}", "model.num_layers=3")
 
 
+def test_a_run_from_before_an_argument_was_there_is_resumed(tmp_path: Path, fit: Callable) -> None:
+    fit(tmp_path / "run", *TWO_STEPS)
+    last = tmp_path / "run" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    del checkpoint["model_config"]["activation"]
+    torch.save(checkpoint, last)
+    fit(tmp_path / "run", *TWO_STEPS, "resume=last", "trainer.max_steps=3")
+    assert read_checkpoint(last)["global_step"] == 3
+
+
 def test_a_run_begins_with_given_weights(tmp_path: Path, fit: Callable) -> None:
     fit(tmp_path / "first", *TWO_STEPS)
     load_model(tmp_path / "first").save_pretrained(tmp_path / "weights")

@@ -15,6 +15,8 @@ ENCODINGS = [
     dict(camera_encoding="geope", patch_encoding="quaternion", ray_code="none", time_code=True),
     dict(camera_encoding="geope", ray_code="plucker", adaln_zero=True, time_code=True),
     dict(camera_encoding="geope", qk_norm=False),
+    dict(ray_code="unit_camray", input_norm=True, activation="gelu", qk_norm_eps=1e-5),
+    dict(ray_code="fixed", ray_size=[16, 24], input_norm=True, activation="relu", colour_range="unit"),
 ]
 
 
@@ -155,6 +157,11 @@ def test_bfloat16_autocast_stays_close(make_model, make_views, make_cameras):
         (dict(attention="linear"), "attention must be one of cached, joint, got 'linear'"),
         (dict(ray_code="rays"), "ray_code must be one of"),
         (dict(num_layers=0), "num_layers must be at least 1, got 0"),
+        (dict(activation="silu"), "activation must be one of gelu_tanh, gelu, relu, got 'silu'"),
+        (dict(colour_range="bytes"), "colour_range must be one of signed, unit, got 'bytes'"),
+        (dict(pose_normalization="median"), "pose_normalization must be one of mean, first, got 'median'"),
+        (dict(ray_code="fixed"), "ray_size is the height and width of ray_code=fixed and of no other, got"),
+        (dict(ray_size=[16, 24]), r"got ray_size=\[16, 24\] with ray_code=camray"),
     ],
 )
 def test_refuses_what_cannot_work(options, message):

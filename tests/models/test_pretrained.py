@@ -17,6 +17,15 @@ def test_round_trip_gives_the_same_pictures(make_model, make_views, make_cameras
     assert not again.training
 
 
+def test_a_configuration_from_before_an_argument_was_there_means_its_default(make_model, tmp_path):
+    model = make_model()
+    older = {name: value for name, value in model.config.items() if name not in ("activation", "input_norm")}
+    assert KoNet.complete_config(older) == model.config
+    folder = model.save_pretrained(tmp_path)
+    (folder / "config.json").write_text(json.dumps(older))
+    assert KoNet.from_pretrained(folder).config == model.config
+
+
 def test_half_precision_on_disk_reads_as_float32(make_model, tmp_path):
     folder = make_model().save_pretrained(tmp_path, dtype=torch.float16)
     assert all(tensor.dtype == torch.float16 for tensor in load_file(folder / "model.safetensors").values())
@@ -72,3 +81,12 @@ def test_missing_tensor_is_refused(make_model, tmp_path):
 @pytest.mark.parametrize("name", shipped_weights())
 def test_shipped_weights_load(name):
     assert sum(parameter.numel() for parameter in KoNet.from_pretrained(name).parameters()) > 1000
+
+
+def test_a_type_that_cannot_hold_the_values_is_refused(make_model, tmp_path):
+    model = make_model()
+    torch.nn.init.constant_(model.head.weight, 1e5)
+    with pytest.raises(ValueError, match=r"float16 cannot hold the values of head\.weight; choose another type"):
+        model.save_pretrained(tmp_path, dtype=torch.float16)
+    assert list(tmp_path.iterdir()) == []
+    model.save_pretrained(tmp_path, dtype=torch.bfloat16)

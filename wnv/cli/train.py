@@ -292,8 +292,9 @@ def _make_trainer(cfg: DictConfig, **parts: Any) -> L.Trainer:
 
 
 def _check_same_model(model: KoNet, config: dict[str, Any], *, source: Path | str) -> None:
+    config = KoNet.complete_config(config)
     names = sorted(model.config.keys() | config.keys())
-    shape_free = ("activation_checkpointing", "attention")  # the same weights serve either way
+    shape_free = ("activation_checkpointing", "attention", "pose_normalization")  # the same weights serve either way
     differing = [
         f"{name}={config.get(name)} there and {model.config.get(name)} here"
         for name in names

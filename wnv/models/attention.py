@@ -23,15 +23,16 @@ class HeadNorm(nn.Module):
     Autocast runs `rms_norm` in float32 on some devices and not on others; here the result is the same on all.
     """
 
-    def __init__(self, *, dim: int) -> None:
+    def __init__(self, *, dim: int, eps: float = 1e-6) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Features of unit mean square, times the learned weight."""
         dtype = x.dtype
         wide = x.float() if dtype in (torch.bfloat16, torch.float16) else x
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return (normed * self.weight).to(dtype)
 
 
@@ -42,17 +43,18 @@ class Attention(nn.Module):
         dim: Features a token.
         num_heads: Heads; divides `dim`.
         qk_norm: Normalise queries and keys a head, before the camera maps.
+        qk_norm_eps: Added to the mean square that they are divided by.
     """
 
-    def __init__(self, *, dim: int, num_heads: int, qk_norm: bool) -> None:
+    def __init__(self, *, dim: int, num_heads: int, qk_norm: bool, qk_norm_eps: float = 1e-6) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
-        self.query_norm = HeadNorm(dim=dim // num_heads) if qk_norm else nn.Identity()
-        self.key_norm = HeadNorm(dim=dim // num_heads) if qk_norm else nn.Identity()
+        self.query_norm = HeadNorm(dim=dim // num_heads, eps=qk_norm_eps) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(dim=dim // num_heads, eps=qk_norm_eps) if qk_norm else nn.Identity()
 
     def project_key_value(self, tokens: Float[Tensor, "batch view token dim"], maps: TokenMaps) -> KeyValue:
         """Keys and values of all tokens of all views, ready to be attended to from any camera."""

@@ -1,5 +1,6 @@
 """KoNet: shown a few posed images of a place, it draws the place from cameras that it was never given."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,14 @@ from torch.nn import functional
 from wnv.geometry.patches import unpatchify
 from wnv.models.attention import KeyValue
 from wnv.models.camera_encoding import TokenMaps, check_head_dim, concat_views, encode_cameras
+from wnv.models.drawing import DrawingMixin
 from wnv.models.pretrained import PretrainedMixin
 from wnv.models.tokens import Tokenizer
 from wnv.models.transformer import Transformer
 from wnv.types import Cameras, Views
 
 ATTENTIONS = ("cached", "joint")
+POSE_NORMALIZATIONS = ("mean", "first")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class ViewCondition(nn.Module):
         return self.role.weight[int(is_target)] + self.time(times[..., None])
 
 
-class KoNet(PretrainedMixin, nn.Module):
+class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
     """A decoder-only transformer over patches of context and target views (after LVSM, arXiv:2410.17242).
 
     Two attentions use the same weights. `cached`: context tokens see the context, a target's tokens see the context and
@@ -60,11 +63,18 @@ class KoNet(PretrainedMixin, nn.Module):
         patch_size: Side of the square of pixels that becomes one token.
         camera_encoding: `none`, `gta` or `geope`, see `wnv.models.camera_encoding`.
         patch_encoding: `none`, `rope2d` or `quaternion`, see there.
-        ray_code: `plucker`, `camray`, `raymap` or `none`, see `wnv.models.tokens`.
+        ray_code: `plucker`, `camray`, `unit_camray`, `raymap`, `fixed` or `none`, see `wnv.models.tokens`.
         attention: `cached` or `joint`.
         time_code: One more channel of every token holds its view's time, for dynamic scenes.
         adaln_zero: Modulate the blocks by a condition made of the view's role and time.
         qk_norm: Normalise queries and keys.
+        qk_norm_eps: Added to the mean square that they are divided by.
+        activation: Of the feed-forwards: `gelu_tanh`, `gelu` (exact, as in LVSM) or `relu` (as in PRoPE).
+        input_norm: Normalise the tokens before the first block, as LVSM and PRoPE do.
+        colour_range: Colours are -1..1 in a token (`signed`) or 0..1 (`unit`).
+        ray_size: Height and width of the one image size that `ray_code=fixed` draws; None with the others.
+        pose_normalization: How the worlds of the training were placed (`wnv.geometry.poses.fit_world_frame`), `mean` or
+            `first`; the network does not depend on it, `draw` does.
         activation_checkpointing: Trade compute for memory in training.
 
     Raises:
@@ -86,6 +96,12 @@ class KoNet(PretrainedMixin, nn.Module):
         time_code: bool = False,
         adaln_zero: bool = False,
         qk_norm: bool = True,
+        qk_norm_eps: float = 1e-6,
+        activation: str = "gelu_tanh",
+        input_norm: bool = False,
+        colour_range: str = "signed",
+        ray_size: Sequence[int] | None = None,
+        pose_normalization: str = "mean",
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -102,6 +118,12 @@ class KoNet(PretrainedMixin, nn.Module):
             "time_code": time_code,
             "adaln_zero": adaln_zero,
             "qk_norm": qk_norm,
+            "qk_norm_eps": qk_norm_eps,
+            "activation": activation,
+            "input_norm": input_norm,
+            "colour_range": colour_range,
+            "ray_size": None if ray_size is None else list(ray_size),
+            "pose_normalization": pose_normalization,
             "activation_checkpointing": activation_checkpointing,
         }
         _check_config(self.config)
@@ -110,7 +132,16 @@ class KoNet(PretrainedMixin, nn.Module):
         self.patch_encoding = patch_encoding
         self.attention = attention
         self.head_dim = dim // num_heads
-        self.tokenizer = Tokenizer(dim=dim, patch_size=patch_size, ray_code=ray_code, time_code=time_code)
+        self.pose_normalization = pose_normalization
+        self.tokenizer = Tokenizer(
+            dim=dim,
+            patch_size=patch_size,
+            ray_code=ray_code,
+            time_code=time_code,
+            input_norm=input_norm,
+            colour_range=colour_range,
+            ray_size=ray_size,
+        )
         self.condition = ViewCondition(dim=dim) if adaln_zero else None
         self.transformer = Transformer(
             num_layers=num_layers,
@@ -118,6 +149,8 @@ class KoNet(PretrainedMixin, nn.Module):
             num_heads=num_heads,
             mlp_dim=mlp_dim,
             qk_norm=qk_norm,
+            qk_norm_eps=qk_norm_eps,
+            activation=activation,
             adaln_zero=adaln_zero,
             activation_checkpointing=activation_checkpointing,
         )
@@ -259,6 +292,10 @@ def _check_config(config: dict[str, Any]) -> None:
         raise ValueError(f"dim must be a multiple of num_heads={config['num_heads']}, got {config['dim']}")
     if config["attention"] not in ATTENTIONS:
         raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {config['attention']!r}")
+    if config["pose_normalization"] not in POSE_NORMALIZATIONS:
+        raise ValueError(
+            f"pose_normalization must be one of {', '.join(POSE_NORMALIZATIONS)}, got {config['pose_normalization']!r}"
+        )
     check_head_dim(
         config["dim"] // config["num_heads"],
         camera_encoding=config["camera_encoding"],

@@ -1,7 +1,10 @@
 """Weights as a folder: `model.safetensors` beside `config.json`, the constructor's arguments."""
 
+import inspect
 import json
 import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,10 +12,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, download_folder, upload_folder
 from wnv.scenes.atomic import atomic_file
 
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 Model = TypeVar("Model", bound="PretrainedMixin")
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -22,6 +24,12 @@ class PretrainedMixin:
     """`from_pretrained` and `save_pretrained` for a module with a `config` of constructor arguments."""
 
     config: dict[str, Any]
+
+    @classmethod
+    def complete_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration with the defaults of what it does not name, as one from before an argument was there."""
+        parameters = inspect.signature(cls).parameters.values()
+        return {parameter.name: parameter.default for parameter in parameters} | dict(config)
 
     @classmethod
     def from_pretrained(cls: type[Model], source: str | os.PathLike) -> Model:
@@ -62,12 +70,20 @@ class PretrainedMixin:
 
         Raises:
             FileExistsError: If weights are there and `overwrite` is not set.
+            ValueError: If a value is too large for the type.
         """
         folder = Path(folder)
         if (folder / WEIGHTS_FILE).exists() and not overwrite:
             raise FileExistsError(f"{folder / WEIGHTS_FILE} exists; choose another folder or pass overwrite=True")
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
+        spoiled = [
+            name
+            for name, tensor in self.state_dict().items()
+            if tensor.isfinite().all() > tensors[name].isfinite().all()
+        ]
+        if spoiled:
+            raise ValueError(f"{dtype} cannot hold the values of {', '.join(spoiled[:5])}; choose another type")
+        folder.mkdir(parents=True, exist_ok=True)
         content = {
             CONFIG_FILE: (json.dumps(self.config, indent=2) + "\n").encode(),
             WEIGHTS_FILE: save(tensors, metadata={"format": "pt"}),
@@ -76,6 +92,41 @@ class PretrainedMixin:
             with atomic_file(folder / name, overwrite=overwrite) as file:
                 file.write(data)
         return folder
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str,
+        dtype: torch.dtype = torch.float32,
+        private: bool = False,
+        overwrite: bool = False,
+        token: str | None = None,
+        api: Any = None,
+    ) -> str:
+        """Put the weights on the Hugging Face hub, from where `from_pretrained(repo_id)` takes them.
+
+        Args:
+            repo_id: The repository, owner/name; made if it is not there.
+            card: The model card, see `wnv.models.model_card`; `wnv-export hub=` writes it from a run.
+            dtype: Type to store the tensors in.
+            private: Make a new repository private.
+            overwrite: Put the weights over those of a repository that has some.
+            token: A token with write access; None takes the one of `hf auth login` or of the variable `HF_TOKEN`.
+            api: The hub to talk to, a `huggingface_hub.HfApi`; None is huggingface.co, or `HF_ENDPOINT`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            FileExistsError: If the repository has weights and `overwrite` is not set.
+            PermissionError: If there is no token, or it may not write there.
+            ValueError: If the name is none, or the hub cannot be reached or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, dtype=dtype)
+            (Path(folder) / CARD_FILE).write_text(card)
+            return upload_folder(folder, repo_id, private=private, overwrite=overwrite, token=token, api=api)
 
 
 def shipped_weights() -> list[str]:
@@ -93,18 +144,8 @@ def _resolve(source: str | os.PathLike) -> Path:
     if str(source) in shipped_weights():
         return SHIPPED / str(source)
     if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/")):
-        return _download(source)
+        return download_folder(source)
     raise FileNotFoundError(
         f"no weights at {str(source)!r}: neither a folder, nor shipped ({', '.join(shipped_weights()) or 'none'}), "
         "nor a hub id of the form owner/name"
     )
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise FileNotFoundError(f"no weights {hub_id!r}: not a folder here, and not on the hub ({error})") from error

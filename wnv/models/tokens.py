@@ -1,51 +1,86 @@
 """Views as tokens: patches of colour, ray code and time, through one linear layer a kind of view."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wnv.geometry.patches import patchify
 from wnv.geometry.rays import camera_rays, plucker, raymap
 from wnv.types import Cameras
 
-RAY_CHANNELS = {"plucker": 6, "camray": 3, "raymap": 6, "none": 0}
+RAY_CHANNELS = {"plucker": 6, "camray": 3, "unit_camray": 3, "raymap": 6, "fixed": 6, "none": 0}
+COLOUR_RANGES = ("signed", "unit")
 
 
 class Tokenizer(nn.Module):
     """Context views become tokens of (RGB, ray code, time), target views tokens of (ray code, time).
 
     Ray codes, one value a pixel: `plucker` moment and direction in the world (LVSM); `raymap` origin and direction in
-    the world; `camray` K^-1 [u, v, 1] in the camera's own frame, which tells the lens and nothing of the pose; `none`.
+    the world; `camray` K^-1 [u, v, 1] in the camera's own frame, which tells the lens and nothing of the pose;
+    `unit_camray` the same at length 1; `fixed` one random image for all cameras, with which PRoPE (arXiv:2507.10496)
+    keeps the number of weights equal; `none`.
 
     Args:
         dim: Features a token.
         patch_size: Side of a patch, in pixels.
         ray_code: See above.
         time_code: Give every token its view's time as one more channel.
+        input_norm: Normalise the tokens (LayerNorm without bias).
+        colour_range: Colours are -1..1 in a token (`signed`) or 0..1 (`unit`).
+        ray_size: Height and width in pixels of the `fixed` code, and so of all images.
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, *, dim: int, patch_size: int, ray_code: str, time_code: bool) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int,
+        patch_size: int,
+        ray_code: str,
+        time_code: bool,
+        input_norm: bool = False,
+        colour_range: str = "signed",
+        ray_size: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         if ray_code not in RAY_CHANNELS:
             raise ValueError(f"ray_code must be one of {', '.join(RAY_CHANNELS)}, got {ray_code!r}")
+        if colour_range not in COLOUR_RANGES:
+            raise ValueError(f"colour_range must be one of {', '.join(COLOUR_RANGES)}, got {colour_range!r}")
+        if (ray_code == "fixed") != (ray_size is not None):
+            raise ValueError(
+                f"ray_size is the height and width of ray_code=fixed and of no other, got ray_size={ray_size} with "
+                f"ray_code={ray_code}"
+            )
         self.patch_size = patch_size
         self.ray_code = ray_code
         self.time_code = time_code
+        self.colour_range = colour_range
         code_dim = RAY_CHANNELS[ray_code] * patch_size**2 + time_code
         self.context = nn.Linear(3 * patch_size**2 + code_dim, dim, bias=False)
         # Without any code all target tokens start alike, as one learned vector: attention's encodings tell them apart.
         self.target = nn.Linear(code_dim or 1, dim, bias=False)
+        self.norm = nn.LayerNorm(dim, bias=False) if input_norm else nn.Identity()
+        if ray_size is not None:
+            self.register_buffer("fixed_rays", torch.randn(*ray_size, RAY_CHANNELS["fixed"]))
 
     def embed_context(
         self, images: Float[Tensor, "batch view 3 height width"], code: Float[Tensor, "batch view token code"]
     ) -> Float[Tensor, "batch view token dim"]:
         """Tokens of given views, from their images in 0..1 and their code."""
-        colour = patchify(images * 2 - 1, patch_size=self.patch_size)
-        return self.context(torch.cat([colour, code], dim=-1))
+        if self.colour_range == "signed":
+            images = images * 2 - 1
+        colour = patchify(images, patch_size=self.patch_size)
+        return self.norm(self.context(torch.cat([colour, code], dim=-1)))
 
     def embed_target(self, code: Float[Tensor, "batch view token code"]) -> Float[Tensor, "batch view token dim"]:
         """Tokens of views to draw, from their code alone."""
-        return self.target(code if code.shape[-1] else code.new_ones(*code.shape[:-1], 1))
+        return self.norm(self.target(code if code.shape[-1] else code.new_ones(*code.shape[:-1], 1)))
 
     def encode_views(
         self, cameras: Cameras, times: Float[Tensor, "batch view"]
@@ -61,7 +96,20 @@ class Tokenizer(nn.Module):
 
     def _ray_code(self, cameras: Cameras) -> Float[Tensor, "batch view height width channel"]:
         size = {"height": cameras.height, "width": cameras.width}
+        if self.ray_code == "fixed":
+            return self._fixed_rays(**size).expand(*cameras.batch_shape, -1, -1, -1)
         if self.ray_code == "camray":
             return camera_rays(cameras.K, **size)
+        if self.ray_code == "unit_camray":
+            return functional.normalize(camera_rays(cameras.K, **size), dim=-1)
         function = plucker if self.ray_code == "plucker" else raymap
         return function(cameras.K, cameras.camtoworld, **size)
+
+    def _fixed_rays(self, *, height: int, width: int) -> Float[Tensor, "height width channel"]:
+        if self.fixed_rays.shape[:2] != (height, width):
+            fixed_height, fixed_width = self.fixed_rays.shape[:2]
+            raise ValueError(
+                f"these weights draw images of {fixed_height} x {fixed_width} pixels (height x width) only, because of "
+                f"ray_code=fixed, got {height} x {width}; resize the views"
+            )
+        return self.fixed_rays

@@ -1,6 +1,7 @@
 """The decoder-only transformer: a stack of blocks through which context and target tokens go with the same weights."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -11,18 +12,26 @@ from torch.utils.checkpoint import checkpoint
 from wnv.models.attention import Attention, KeyValue
 from wnv.models.camera_encoding import TokenMaps
 
+# `gelu_tanh` is the form that every device computes alike; the others are those of LVSM's and PRoPE's weights.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+}
+
 
 class FeedForward(nn.Module):
-    """Two bias-free linear layers with a GELU between them (tanh form: the one that every device computes alike)."""
+    """Two bias-free linear layers with an activation between them."""
 
-    def __init__(self, *, dim: int, mlp_dim: int) -> None:
+    def __init__(self, *, dim: int, mlp_dim: int, activation: str) -> None:
         super().__init__()
+        self.activation = activation
         self.expand = nn.Linear(dim, mlp_dim, bias=False)
         self.contract = nn.Linear(mlp_dim, dim, bias=False)
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """The branch's output, before the residual addition."""
-        return self.contract(functional.gelu(self.expand(x), approximate="tanh"))
+        return self.contract(ACTIVATIONS[self.activation](self.expand(x)))
 
 
 class Modulation(nn.Module):
@@ -45,15 +54,27 @@ class Block(nn.Module):
         num_heads: Attention heads.
         mlp_dim: Hidden features of the feed-forward.
         qk_norm: See `Attention`.
+        qk_norm_eps: See there.
+        activation: Name of the feed-forward's activation, see `ACTIVATIONS`.
         adaln_zero: Modulate both branches by a condition a view.
     """
 
-    def __init__(self, *, dim: int, num_heads: int, mlp_dim: int, qk_norm: bool, adaln_zero: bool) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        qk_norm: bool,
+        qk_norm_eps: float,
+        activation: str,
+        adaln_zero: bool,
+    ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim, bias=False)
-        self.attention = Attention(dim=dim, num_heads=num_heads, qk_norm=qk_norm)
+        self.attention = Attention(dim=dim, num_heads=num_heads, qk_norm=qk_norm, qk_norm_eps=qk_norm_eps)
         self.mlp_norm = nn.LayerNorm(dim, bias=False)
-        self.mlp = FeedForward(dim=dim, mlp_dim=mlp_dim)
+        self.mlp = FeedForward(dim=dim, mlp_dim=mlp_dim, activation=activation)
         self.modulation = Modulation(dim=dim) if adaln_zero else None
 
     def forward(
@@ -125,6 +146,8 @@ class Transformer(nn.Module):
         num_heads: Attention heads.
         mlp_dim: Hidden features of the feed-forwards.
         qk_norm: Normalise queries and keys.
+        qk_norm_eps: Added to the mean square that they are divided by.
+        activation: Of the feed-forwards: `gelu_tanh`, `gelu` or `relu`.
         adaln_zero: Condition every block on a vector a view.
         activation_checkpointing: Recompute a block's activations in the backward pass instead of keeping them.
     """
@@ -137,13 +160,25 @@ class Transformer(nn.Module):
         num_heads: int,
         mlp_dim: int,
         qk_norm: bool = True,
+        qk_norm_eps: float = 1e-6,
+        activation: str = "gelu_tanh",
         adaln_zero: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         self.activation_checkpointing = activation_checkpointing
         self.blocks = nn.ModuleList(
-            Block(dim=dim, num_heads=num_heads, mlp_dim=mlp_dim, qk_norm=qk_norm, adaln_zero=adaln_zero)
+            Block(
+                dim=dim,
+                num_heads=num_heads,
+                mlp_dim=mlp_dim,
+                qk_norm=qk_norm,
+                qk_norm_eps=qk_norm_eps,
+                activation=activation,
+                adaln_zero=adaln_zero,
+            )
             for _ in range(num_layers)
         )
 

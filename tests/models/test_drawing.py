@@ -1,0 +1,128 @@
+"""Drawing from arrays: the same as by tensors, in any world, and without Lightning and Hydra."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from wnv.geometry.poses import WorldFrame, fit_world_frame, random_se3
+from wnv.types import Cameras, Views
+
+K = np.array([[22.0, 0, 13], [0, 24, 7], [0, 0, 1]])
+
+
+@pytest.fixture
+def poses() -> np.ndarray:
+    return random_se3((5,), generator=torch.Generator().manual_seed(1), dtype=torch.float64).numpy()
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("method", ["mean", "first"])
+@pytest.mark.parametrize("attention", ["cached", "joint"])
+def test_equals_the_tensors(make_model, images, poses, method, attention):
+    model = make_model(pose_normalization=method, attention=attention, ray_code="plucker")
+    drawn = model.draw(images, K, poses[:3], poses[3:])
+    assert (drawn.shape, drawn.dtype) == ((2, 16, 24, 3), np.uint8)
+    camtoworld = torch.from_numpy(poses)
+    placed = fit_world_frame(camtoworld[:3], method=method).apply(camtoworld).float()
+    cameras = Cameras(K=torch.from_numpy(K).float().expand(5, 3, 3), camtoworld=placed, width=24, height=16)
+    given = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    context = Views(images=given, cameras=cameras[:3], times=torch.zeros(3))
+    with torch.inference_mode():
+        expected = model(context[None], cameras[None, 3:])[0].permute(0, 2, 3, 1) * 255
+    assert np.abs(drawn - expected.numpy()).max() < 0.51
+    assert drawn.std() > 5
+
+
+def test_any_world_any_split_any_form_of_the_same_input(make_model, images, poses):
+    model = make_model(ray_code="plucker")
+    drawn = model.draw(images, K, poses[:3], poses[3:])
+    frame = WorldFrame(newfromold=torch.from_numpy(poses[4]), scale=torch.tensor(37.0, dtype=torch.float64))
+    moved = frame.apply(torch.from_numpy(poses)).numpy()
+    assert np.abs(model.draw(images, K, moved[:3], moved[3:]).astype(int) - drawn).max() <= 1
+    one = model.draw(list(images / np.float32(255)), np.stack([K] * 3), poses[:3], poses[4], target_K=K)
+    assert one.shape == (16, 24, 3)
+    assert np.abs(one.astype(int) - drawn[1]).max() <= 1
+    many = model.draw(images, K, poses[:3], np.stack([poses[3]] * 10))
+    assert np.abs(many.astype(int) - drawn[0]).max() <= 1
+    other = model.draw(images, K, poses[:3], poses[4], target_K=K * [[2.0], [2.0], [1.0]])
+    assert np.abs(other.astype(int) - one).max() > 5
+
+
+def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
+    model = make_model(time_code=True)
+    early = model.draw(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[10.0])
+    again = model.draw(images, K, poses[:3], poses[3], times_s=[0.0, 0.5, 2.0], target_times_s=[0.0])
+    late = model.draw(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[14.0])
+    assert np.abs(early.astype(int) - again).max() <= 1
+    assert np.abs(early.astype(int) - late).max() > 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(images=[]), "images must be at least one and all of one size, got none"),
+        (dict(images=[np.zeros((16, 24, 3)), np.zeros((24, 16, 3))]), r"of one size, got \(16, 24, 3\), \(24, 16, 3\)"),
+        (dict(images=np.zeros((3, 3, 16, 24))), r"shape \(view, height, width, 3\), got \(3, 3, 16, 24\)"),
+        (dict(images=np.full((3, 16, 24, 3), 255.0)), r"floats in 0\.\.1, got float64 in 255\.0\.\.255\.0"),
+        (dict(images=np.full((3, 16, 24, 3), np.nan)), "floats in 0..1, got float64 in nan"),
+        (dict(images=np.ones((3, 16, 24, 3), int)), "images must be bytes"),
+        (dict(images=np.zeros((3, 20, 24, 3))), "image height must be a multiple of patch_size=8, got 20"),
+        (dict(K=np.eye(3)), "K must be in pixels of the images, got a focal length of 1; of a normalised K"),
+        (dict(K=np.stack([K] * 2)), r"K must have shape \(3, 3\) or \(3, 3, 3\), got \(2, 3, 3\)"),
+        (dict(camtoworld=np.stack([np.eye(4)] * 2)), r"shape \(3, 4, 4\), one matrix an image, got \(2, 4, 4\)"),
+        (dict(camtoworld=np.stack([np.eye(4), 2 * np.eye(4), np.eye(4)])), r"matrices \[1\] are not of this kind"),
+        (dict(target_camtoworld=np.eye(3)), r"target_camtoworld must have shape \(4, 4\) or \(target, 4, 4\)"),
+        (dict(target_camtoworld=np.zeros((0, 4, 4))), r"got \(0, 4, 4\)"),
+        (dict(target_K=np.stack([K] * 2)), r"target_K must have shape \(3, 3\) or \(1, 3, 3\)"),
+        (dict(times_s=[0.0, 1.0, 2.0]), "target_times_s must be 1 times, one a view, where times are given, got none"),
+        (dict(times_s=[0.0], target_times_s=[0.0]), r"times_s must be 3 times, one a view.*got \(1,\)"),
+    ],
+)
+def test_refuses_what_cannot_be_what_it_stands_for(make_model, images, poses, change, message):
+    given = dict(images=images, K=K, camtoworld=poses[:3], target_camtoworld=poses[4]) | change
+    with pytest.raises(ValueError, match=message):
+        make_model().draw(**given)
+
+
+def test_a_diverged_model_is_told(make_model, images, poses):
+    model = make_model()
+    torch.nn.init.constant_(model.head.weight, float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        model.draw(images, K, poses[:3], poses[4])
+
+
+WITHOUT_LIGHTNING_AND_HYDRA = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("lightning", "pytorch_lightning", "hydra", "omegaconf", "yaml", "wandb"):
+            raise ImportError(f"{name} is not there")
+
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+
+from wnv.models.konet import KoNet
+
+model = KoNet.from_pretrained("konet_tiny")
+images = np.zeros((3, 64, 96, 3), np.uint8)
+K = np.array([[80.0, 0, 48], [0, 80, 32], [0, 0, 1]])
+camtoworld = np.tile(np.eye(4), (3, 1, 1))
+camtoworld[:, 0, 3] = [0, 1, 2]
+image = model.draw(images, K, camtoworld, camtoworld[1])
+print(image.shape, image.dtype)
+"""
+
+
+def test_neither_lightning_nor_hydra_is_needed(tmp_path):
+    outcome = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LIGHTNING_AND_HYDRA], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (outcome.stdout, outcome.returncode) == ("(64, 96, 3) uint8\n", 0), outcome.stderr
