@@ -37,7 +37,8 @@ def sbatch(script: str, *arguments: str) -> int:
             environment |= {"SLURM_ARRAY_JOB_ID": str(job), "SLURM_ARRAY_TASK_ID": str(task)}
         output = expanded(options.get("output", "slurm-%j.out"), environment)
         command = [sys.executable, __file__, "run_batch", script, output, *arguments]
-        subprocess.Popen(command, env=os.environ | environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        silent = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")}
+        subprocess.Popen(command, env=os.environ | environment, **silent, start_new_session=True)
     sys.stdout.write(f"Submitted batch job {job}\n")
     return 0
 
@@ -45,6 +46,7 @@ def sbatch(script: str, *arguments: str) -> int:
 def run_batch(script: str, output: str, *arguments: str) -> int:
     job, codes = os.environ["SLURM_JOB_ID"], []
     again = STATE / f"{job}.requeue"
+    time.sleep(1)  # a queue: submitit makes the folder of a job when it knows the number
     with Path(output).open("a") as file:
         while not codes or (again.exists() and len(codes) < 5):
             again.unlink(missing_ok=True)
