@@ -72,7 +72,7 @@ def test_a_url(wnv_export, scenes: Path, tmp_path: Path) -> None:
     [
         (("format=obj", "scene=scenes/a.zip", "out=out"), "format must be one of nerfstudio, colmap, lvsm, got obj"),
         (("format=colmap", "scene=scenes/no.zip", "out=out"), "scenes/no.zip: no such scene file"),
-        (("format=colmap", "out=out"), "scene has no default; set scene=..."),
+        (("format=colmap", "scene=scenes/a.zip"), "out has no default; set out=... to the folder to write"),
         (
             ("format=colmap", "scene=scenes/a.zip", "out=out", "overwrite=no"),
             "overwrite must be true or false, got 'no'",

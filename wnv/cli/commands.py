@@ -19,6 +19,6 @@ OmegaConf.register_new_resolver("wnv.run_stamp", _run_stamp, use_cache=True, rep
 bench = hydra_command("wnv.cli.bench_run:run", config_name="bench", prog="wnv-bench")
 demo = hydra_command("wnv.cli.demo:run", config_name="demo", prog="wnv-demo")
 evaluate = hydra_command("wnv.cli.eval:run", config_name="eval", prog="wnv-eval")
-export = hydra_command("wnv.cli.export:export_scenes", config_name="export", prog="wnv-export")
+export = hydra_command("wnv.cli.export:export", config_name="export", prog="wnv-export")
 render = hydra_command("wnv.cli.render:run", config_name="render", prog="wnv-render")
 train = hydra_command("wnv.cli.train:run", config_name="train", prog="wnv-train")

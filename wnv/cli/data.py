@@ -87,7 +87,7 @@ STAGES = {
         config_name="data_import",
     ),
     "export": Stage(
-        "wnv.cli.export:export_scenes",
+        "wnv.cli.export:export",
         "write scene files in the formats of other tools",
         "wnv-data export format=colmap scene=data/fox out=exports",
         config_path=CONFIG_PATH,

@@ -1,27 +1,49 @@
-"""`wnv-export`: writes scene files in the formats of other tools."""
+"""`wnv-export`: scene files in the formats of other tools, weights as folders that other people can load."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from wnv.cli.commands import export as main
+from wnv.cli.export_weights import CARD_SETTINGS, PROJECT_SETTINGS, convert_weights, export_weights
 from wnv.cli.settings import path_setting, switch
 from wnv.scenes.exporters.formats import EXPORTERS
 from wnv.scenes.index import find_scenes
+
+# What is exported -> the settings that belong to it, beside `out` and `overwrite`.
+SETTINGS = {"scene": ("format",), "weights": CARD_SETTINGS, "from": (*PROJECT_SETTINGS, *CARD_SETTINGS)}
+
+
+def export(cfg: DictConfig) -> None:
+    """Export what one of `scene=`, `weights=` and `from=` names."""
+    given = [name for name in SETTINGS if cfg[name] is not None]
+    if len(given) != 1:
+        raise ValueError(
+            "set one of scene= (a scene file, or a folder of them), weights= (weights, or a run) and from= (whose "
+            f"checkpoint to convert), got {' and '.join(f'{name}={cfg[name]}' for name in given) or 'none'}"
+        )
+    (what,) = given
+    for name in dict.fromkeys(name for names in SETTINGS.values() for name in names):
+        if cfg[name] not in (None, False) and name not in SETTINGS[what]:
+            owners = " and ".join(f"{owner}=" for owner, names in SETTINGS.items() if name in names)
+            raise ValueError(f"{name} goes with {owners}, not with {what}=")
+    {"scene": export_scenes, "weights": export_weights, "from": convert_weights}[what](cfg)
 
 
 def export_scenes(cfg: DictConfig) -> None:
     """Export a scene file, or every one of a folder."""
     if cfg.format not in EXPORTERS:
         raise ValueError(f"format must be one of {', '.join(EXPORTERS)}, got {cfg.format}")
-    export = EXPORTERS[cfg.format]
+    if cfg.out is None:
+        raise ValueError("out has no default; set out=... to the folder to write")
+    write = EXPORTERS[cfg.format]
     scene, overwrite = path_setting(cfg, "scene"), switch(cfg, "overwrite")
     source, out = Path(scene), Path(path_setting(cfg, "out"))
     if not source.is_dir():
-        print(export(scene, out, overwrite=overwrite))  # as typed: a Path would spoil a URL
+        print(write(scene, out, overwrite=overwrite))  # as typed: a Path would spoil a URL
         return
     for path in find_scenes(source):
-        print(export(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
+        print(write(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
 
 
 if __name__ == "__main__":
