@@ -22,3 +22,4 @@ evaluate = hydra_command("wnv.cli.eval:run", config_name="eval", prog="wnv-eval"
 export = hydra_command("wnv.cli.export:export", config_name="export", prog="wnv-export")
 render = hydra_command("wnv.cli.render:run", config_name="render", prog="wnv-render")
 train = hydra_command("wnv.cli.train:run", config_name="train", prog="wnv-train")
+view = hydra_command("wnv.cli.view:run", config_name="view", prog="wnv-view")

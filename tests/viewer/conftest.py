@@ -1,0 +1,113 @@
+"""Small scenes and weights to look at, and a viewer of them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wnv.data.synthetic import SyntheticDataset
+from wnv.geometry.rays import camera_rays
+from wnv.models.konet import KoNet
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
+from wnv.types import Cameras, Views
+from wnv.viewer.scenes import ExampleScenes, FileScenes
+from wnv.viewer.session import SceneSession
+
+HEIGHT, WIDTH = 40, 24
+
+
+@pytest.fixture
+def model() -> KoNet:
+    """Weights that nobody trained; with `camray`, `geope` and times, every number of a camera changes its picture."""
+    model = KoNet(dim=32, num_layers=2, num_heads=2, mlp_dim=32, time_code=True)
+    with torch.no_grad():
+        for parameter in model.parameters():  # else all pictures are grey
+            parameter.mul_(4 if parameter.dim() > 1 else 1)
+    return model.eval()
+
+
+class PaintModel:
+    """Paints smooth colours that depend on all that counts: each ray, the camera's place, the context, the moment."""
+
+    def to(self, device: torch.device) -> "PaintModel":
+        return self
+
+    def eval(self) -> "PaintModel":
+        return self
+
+    def encode(self, context: Views) -> torch.Tensor:
+        return context.images.mean(dim=(0, 1, 3, 4))
+
+    def render(self, scene: torch.Tensor, cameras: Cameras, times: torch.Tensor) -> torch.Tensor:
+        rays = camera_rays(cameras.K, height=cameras.height, width=cameras.width)
+        rays = torch.einsum("...ij,...hwj->...ihw", cameras.camtoworld[..., :3, :3], rays)
+        place = 2 * cameras.camtoworld[..., :3, 3] + 4 * scene + times[..., None]
+        return 0.5 + 0.45 * torch.sin(4 * rays + place[..., None, None])
+
+
+@pytest.fixture
+def write_file_scene(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an upright scene of noise whose camera walks and turns, in metres far from the world's origin."""
+
+    def write(name: str, *, num_frames: int = 7, kind: str = "static", folder: str = "scenes") -> Path:
+        frames, images = [], []
+        random = np.random.default_rng(sum(map(ord, name)))
+        for i in range(num_frames):
+            angle, pose = 0.06 * i - 0.15, np.eye(4)
+            pose[:3, :3] = [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+            pose[:3, 3] = [10 + 0.4 * i, -3 + 0.05 * i, 2 - 0.1 * i * i]
+            K = np.array([[30.0, 0, WIDTH / 2], [0, 30, HEIGHT / 2], [0, 0, 1]])
+            frames.append(Frame(time_s=2 + 0.5 * i, K=K, camtoworld=pose))
+            colour = random.integers(0, 192, 3)
+            images.append((colour + random.integers(0, 64, (HEIGHT, WIDTH, 3))).astype(np.uint8))
+        info = SceneInfo(id=name, kind=kind, width=WIDTH, height=HEIGHT, frames=tuple(frames))
+        return write_scene(tmp_path / folder, info, images)
+
+    return write
+
+
+@pytest.fixture
+def open_session(model: KoNet) -> Iterator[Callable[..., SceneSession]]:
+    """Sessions of scene files at their own size; closed after the test."""
+    sessions = []
+
+    def open_files(root: Path, **settings) -> SceneSession:
+        scenes = FileScenes(root, image_size=(HEIGHT, WIDTH), **settings.pop("scenes", {}))
+        settings = {"model": model, "device": torch.device("cpu"), "patch_size": 8, **settings}
+        sessions.append(SceneSession(scenes=scenes, **settings))
+        return sessions[-1]
+
+    yield open_files
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
+def paint_model() -> PaintModel:
+    """Pictures that are known beforehand."""
+    return PaintModel()
+
+
+@pytest.fixture
+def synthetic_session(paint_model: PaintModel) -> Iterator[SceneSession]:
+    """A session of three wide synthetic scenes in which things move."""
+    dataset = SyntheticDataset(num_scenes=3, image_size=(24, 40), num_context=2, num_target=3, kind="dynamic")
+    scenes = ExampleScenes(dataset, name="synthetic:", first=1, is_dynamic=True)
+    session = SceneSession(model=paint_model, scenes=scenes, device=torch.device("cpu"), patch_size=8)
+    yield session
+    session.close()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    """Windows and sessions end with what they were made for."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("wnv-")]
+    for thread in left:
+        thread.join(5)
+    assert not [thread.name for thread in left if thread.is_alive()]

@@ -1,0 +1,205 @@
+"""A window without a browser: speaks the protocol of viser, keeps what it is told, and moves its camera when asked."""
+
+import io
+import socket
+import time
+from collections.abc import Callable
+from threading import Lock, Thread
+from typing import Any
+
+import msgspec
+import numpy as np
+import viser
+import zstandard
+from PIL import Image
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+WAIT_S = 20
+_CAMERA_FIELDS = {
+    "SetCameraPositionMessage": ("position", "position"),
+    "SetCameraLookAtMessage": ("look_at", "look_at"),
+    "SetCameraUpDirectionMessage": ("up_direction", "position"),
+    "SetCameraFovMessage": ("fov", "fov"),
+}
+
+
+class RawClient:
+    """Connects to a viewer as a window of that shape does.
+
+    Args:
+        port: Of the viewer on this machine.
+        height: Of the window, in pixels.
+        width: Of the window, in pixels.
+    """
+
+    def __init__(self, port: int, *, height: int = 300, width: int = 400) -> None:
+        self.controls: dict[str, dict[str, Any]] = {}  # by uuid
+        self.nodes: dict[str, dict[str, Any]] = {}  # by name
+        self.notifications: list[str] = []
+        self.pictures: list[bytes | None] = []
+        self.is_open = True
+        self._is_told = False
+        self._seen = 0  # pictures before the last thing that was done
+        self._camera = {
+            "wxyz": (1.0, 0.0, 0.0, 0.0),
+            "position": (0.0, 0.0, 0.0),
+            "fov": 1.0,
+            "near": 0.01,
+            "far": 1000.0,
+            "image_height": height,
+            "image_width": width,
+            "look_at": (0.0, 0.0, 1.0),
+            "up_direction": (0.0, -1.0, 0.0),
+        }
+        self._lock = Lock()
+        self._socket = connect(
+            f"ws://127.0.0.1:{port}",
+            subprotocols=[f"viser-v{viser.__version__}"],
+            max_size=None,
+            compression=None,
+            proxy=None,
+        )
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+        # A page is there, and tells where its camera is, after it was told what all windows are told.
+        self.wait(lambda: self._is_told, what="the beginning")
+        self.send_camera()
+
+    # ------------------------------------------------------------------ what a person does
+
+    def move(self, **camera: Any) -> None:
+        """Move the camera: position, look_at, up_direction, fov."""
+        self._seen = len(self.pictures)
+        with self._lock:
+            self._camera.update(camera)
+        self.send_camera()
+
+    def set(self, label: str, value: Any) -> None:
+        """Use the control of that label."""
+        uuid = self.control(label)["uuid"]
+        self._seen = len(self.pictures)
+        self.send("GuiUpdateMessage", uuid=uuid, updates={"value": value})
+
+    def click_camera(self, frame: int) -> None:
+        """Click a camera in the 3D view."""
+        self._seen = len(self.pictures)
+        self.send(
+            "SceneNodeClickMessage",
+            name=f"/cameras/{frame}",
+            instance_index=None,
+            ray_origin=(0.0, 0.0, 0.0),
+            ray_direction=(0.0, 0.0, 1.0),
+            screen_pos=(0.5, 0.5),
+            modifier=None,
+            owner=self.nodes[f"/cameras/{frame}"]["owner"],
+        )
+
+    def close(self) -> None:
+        """Leave as a tab does that is closed."""
+        self._socket.close()
+        self._reader.join(WAIT_S)
+
+    def vanish(self) -> None:
+        """Leave as a process does that is killed: the connection breaks off."""
+        self._socket.socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join(WAIT_S)
+
+    # ------------------------------------------------------------------ what it sees
+
+    def control(self, label: str) -> dict[str, Any]:
+        """The control of that label; waits until there is one."""
+        return self.wait(
+            lambda: next((c for c in list(self.controls.values()) if c.get("label") == label), None), what=label
+        )
+
+    def text(self) -> str:
+        """All text beside the view."""
+        return "\n".join(c["_markdown"] for c in list(self.controls.values()) if c.get("_markdown"))
+
+    def picture(self) -> np.ndarray | None:
+        """The background that it was sent last, RGB bytes; None if it was taken away."""
+        data = self.pictures[-1]
+        return None if data is None else np.asarray(Image.open(io.BytesIO(data)))
+
+    def rested_picture(self) -> np.ndarray:
+        """The background that the last thing done led to, once nothing new comes for a while."""
+        self.wait(lambda: len(self.pictures) > self._seen, what="a picture")
+        count = -1
+        while count != len(self.pictures):
+            count = len(self.pictures)
+            time.sleep(0.2)
+        return self.picture()
+
+    def wait(self, condition: Callable[[], Any], *, what: str) -> Any:
+        """Ask again and again; the first true answer."""
+        end = time.monotonic() + WAIT_S
+        while not (answer := condition()):
+            if time.monotonic() > end:
+                raise TimeoutError(f"waited {WAIT_S} s for {what}; {self.text()!r} {self.notifications}")
+            time.sleep(0.01)
+        return answer
+
+    # ------------------------------------------------------------------ the protocol
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self._socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
+
+    def send_camera(self) -> None:
+        with self._lock:
+            camera = self._camera
+            position, look_at, up = (np.array(camera[name]) for name in ("position", "look_at", "up_direction"))
+            forward = (look_at - position) / np.linalg.norm(look_at - position)
+            right = np.cross(forward, up)
+            right /= np.linalg.norm(right)
+            rotation = np.stack([right, np.cross(forward, right), forward], axis=1)
+            camera["wxyz"] = tuple(viser.transforms.SO3.from_matrix(rotation).wxyz.tolist())
+            message = dict(camera)
+        self.send("ViewerCameraMessage", **message)
+
+    def _read(self) -> None:
+        try:
+            while True:
+                data = self._socket.recv()
+                size = int.from_bytes(data[8:16], "little")
+                content = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(data[16 : 16 + size]))
+                buffers, at = [], 16 + size
+                for length in content["binaryBufferLengths"]:
+                    at += -at % 8
+                    buffers.append(data[at : at + length])
+                    at += length
+                is_moved = [self._take(message, buffers) for message in content["messages"]]
+                if any(is_moved):
+                    self.send_camera()
+        except (ConnectionClosed, OSError):
+            self.is_open = False
+
+    def _take(self, message: dict[str, Any], buffers: list[bytes]) -> bool:
+        """Keep what a message says; whether it moved the camera."""
+        kind = message["type"]
+        if kind == "ReplayDoneMessage":
+            self._is_told = True
+            self.pictures.clear()
+        elif kind == "BackgroundImageMessage":
+            data = message["rgb_data"]
+            self.pictures.append(buffers[data["__binary_index"]] if isinstance(data, dict) else data)
+        elif kind == "GuiUpdateMessage":
+            self.controls[message["uuid"]].update(message["updates"])
+        elif kind == "GuiRemoveMessage":
+            self.controls.pop(message["uuid"], None)
+        elif kind.startswith("Gui") and "props" in message:
+            self.controls[message["uuid"]] = {**message["props"], **message}
+        elif kind == "RemoveSceneNodeMessage":
+            self.nodes.pop(message["name"], None)
+        elif kind == "SetSceneNodeVisibilityMessage":
+            self.nodes[message["name"]]["visible"] = message["visible"]
+        elif "name" in message and "props" in message:
+            self.nodes[message["name"]] = message
+        elif kind == "NotificationShowMessage":
+            self.notifications.append(message["props"]["body"])
+        elif kind in _CAMERA_FIELDS and not message["initial"]:
+            name, value = _CAMERA_FIELDS[kind]
+            with self._lock:
+                self._camera[name] = message[value]
+            return True
+        return False

@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch.nn import functional
+
+from wnv.viewer.camera import fine_shifts, frame_window, merge_shifted, window_camera
+
+
+def camera(*, fov_y=0.9, aspect=1.5):
+    return window_camera(wxyz=(1, 0, 0, 0), position=(0, 0, 0), fov_y=fov_y, aspect=aspect)
+
+
+def test_a_quaternion_is_taken_as_viser_gives_it():
+    rotation = Rotation.from_euler("xyz", [0.3, -0.7, 1.1])
+    taken = window_camera(
+        wxyz=tuple(rotation.as_quat(scalar_first=True)), position=(1, 2, 3), fov_y=np.float64(1), aspect=2
+    )
+    assert torch.allclose(taken.camtoworld[:3, :3], torch.from_numpy(rotation.as_matrix()), atol=1e-12)
+    assert taken.camtoworld[:, 3].tolist() == [1, 2, 3, 1]
+
+
+@pytest.mark.parametrize("wrong", [{"fov_y": 0.0}, {"fov_y": 3.2}, {"fov_y": math.nan}, {"aspect": 0.0}])
+def test_a_camera_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="camera"):
+        camera(**wrong)
+
+
+@pytest.mark.parametrize("aspect", [0.4, 0.6, 1.0, 1.777, 3.1])
+@pytest.mark.parametrize(("height", "width"), [(40, 24), (24, 40), (64, 64)])
+def test_what_is_left_of_the_picture_fills_the_window(height, width, aspect):
+    window = camera(aspect=aspect)
+    framing = frame_window(window, height=height, width=width)
+    inverse = framing.K.inverse()
+    half = math.tan(window.fov_y / 2)
+    left_top = inverse @ torch.tensor([framing.columns.start, framing.rows.start, 1.0], dtype=torch.float64)
+    right_bottom = inverse @ torch.tensor([framing.columns.stop, framing.rows.stop, 1.0], dtype=torch.float64)
+    assert left_top[:2].tolist() == pytest.approx([-half * aspect, -half])
+    assert right_bottom[:2].tolist() == pytest.approx([half * aspect, half])
+    # One side is shown whole, and pixels are square but for what rounding takes.
+    assert framing.rows == slice(0, height) or framing.columns == slice(0, width)
+    shown = (framing.rows.stop - framing.rows.start, framing.columns.stop - framing.columns.start)
+    assert framing.K[0, 0] / framing.K[1, 1] == pytest.approx(1, abs=1 / min(shown))
+
+
+def test_a_window_of_the_pictures_shape_shows_all_of_it():
+    framing = frame_window(camera(aspect=24 / 40), height=40, width=24)
+    assert (framing.rows, framing.columns) == (slice(0, 40), slice(0, 24))
+    assert framing.K[0, 0] == pytest.approx(float(framing.K[1, 1]))
+
+
+@pytest.mark.parametrize(("patch_size", "factor"), [(8, 2), (8, 3), (8, 4), (14, 4), (7, 2), (16, 1)])
+def test_shifts_are_spread_over_half_a_patch(patch_size, factor):
+    shifts = fine_shifts(factor=factor, patch_size=patch_size)
+    assert len(set(shifts)) == factor
+    coarse = np.array(shifts) / factor
+    assert np.abs(coarse).max() <= patch_size / 4
+    assert abs(coarse.mean()) <= 0.5 / factor  # of a fine pixel, where an odd patch has no middle
+
+
+def test_shifted_pictures_of_a_slope_merge_into_a_finer_slope():
+    shifts = fine_shifts(factor=4, patch_size=8)
+    y, x = (torch.arange(length, dtype=torch.float32) + 0.5 for length in (16, 24))
+    rows = []
+    for down in shifts:
+        rows.append(torch.stack([((y[:, None] - down / 4) + 2 * (x - right / 4)) / 100 for right in shifts]))
+    pictures = torch.stack(rows)[:, :, None].expand(4, 4, 3, 16, 24)
+    merged = merge_shifted(pictures, shifts)
+    fine_y, fine_x = ((torch.arange(length, dtype=torch.float32) + 0.5) / 4 for length in (64, 96))
+    expected = (fine_y[:, None] + 2 * fine_x) / 100
+    inside = (slice(None), slice(16, -16), slice(16, -16))  # at its edge a picture goes on flat
+    assert torch.allclose(
+        merged[inside], expected.expand(3, 64, 96)[inside], atol=2e-3
+    )  # bicubic bends slopes a little
+    plain = functional.interpolate(pictures[0, 0][None], scale_factor=4, mode="bicubic")[0]
+    assert not torch.allclose(plain[inside], expected.expand(3, 64, 96)[inside], atol=2e-2)

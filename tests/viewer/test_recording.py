@@ -1,0 +1,75 @@
+import math
+
+import av
+import pytest
+
+from wnv.geometry.poses import rotation_angle
+from wnv.viewer.camera import window_camera
+from wnv.viewer.recording import Recording, write_recording
+from wnv.viewer.session import ViewRequest
+
+
+def request(x, *, angle=0.0, time=0.0, frames=(0, 1), aspect=1.0, fov_y=1.0):
+    camera = window_camera(
+        wxyz=(math.cos(angle / 2), 0, math.sin(angle / 2), 0), position=(x, 0, 0), fov_y=fov_y, aspect=aspect
+    )
+    return ViewRequest(scene=0, frames=frames, camera=camera, time=time)
+
+
+def test_between_two_views_the_camera_goes_evenly():
+    recording = Recording()
+    recording.add(request(0, angle=0, time=0.0, fov_y=1.0), 5.0)
+    recording.add(request(1, angle=0.8, time=4.0, fov_y=0.6, aspect=2.0), 6.0)
+    frames = list(recording.frames(fps=4))
+    assert len(frames) == recording.num_frames(fps=4) == 5
+    assert [float(frame.camera.camtoworld[0, 3]) for frame in frames] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert [frame.time for frame in frames] == pytest.approx([0, 1, 2, 3, 4])
+    assert [frame.camera.fov_y for frame in frames] == pytest.approx([1, 0.9, 0.8, 0.7, 0.6])
+    first = frames[0].camera.camtoworld[:3, :3]
+    turned = [float(rotation_angle(first, frame.camera.camtoworld[:3, :3])) for frame in frames]
+    assert turned == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-5)
+    assert {frame.camera.aspect for frame in frames} == {1.0}
+
+
+def test_another_context_comes_at_once():
+    recording = Recording()
+    recording.add(request(0), 0.0)
+    recording.add(request(0, frames=(1, 2)), 1.0)
+    assert [frame.frames for frame in recording.frames(fps=2)] == [(0, 1), (0, 1), (1, 2)]
+
+
+def test_what_comes_after_the_end_is_left_out():
+    recording = Recording(max_s=1.0)
+    for i in range(5):
+        recording.add(request(i), 0.5 * i)
+    assert recording.is_full
+    assert [float(frame.camera.camtoworld[0, 3]) for frame in recording.frames(fps=2)] == [0, 1, 2]
+
+
+def test_nothing_is_no_video(tmp_path, synthetic_session):
+    with pytest.raises(ValueError, match="nothing was recorded"):
+        write_recording(Recording(), synthetic_session, out=tmp_path)
+    recording = Recording()
+    recording.add(request(0), 0.0)
+    with pytest.raises(ValueError, match="fps must be positive"):
+        list(recording.frames(fps=0))
+
+
+def test_a_video_takes_the_first_free_name(tmp_path, synthetic_session):
+    recording, home = Recording(), synthetic_session.home(1)
+    recording.add(home, 0.0)
+    recording.add(home, 0.25)
+    (tmp_path / "synthetic-1-000.mp4").write_text("mine")
+    told = []
+    path = write_recording(
+        recording, synthetic_session, out=tmp_path, fps=8, on_frame=lambda done, total: told.append((done, total))
+    )
+    assert path == tmp_path / "synthetic-1-001.mp4"
+    assert (tmp_path / "synthetic-1-000.mp4").read_text() == "mine"
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    still = synthetic_session.draw(home, is_still=True).image_u8
+    assert len(frames) == 3
+    assert frames[0].shape[0] >= 256
+    assert abs(frames[0].mean() - still.mean()) < 4

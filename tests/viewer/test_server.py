@@ -1,0 +1,263 @@
+"""The viewer as a window meets it, without a browser."""
+
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from raw_client import RawClient
+
+from wnv.evaluation.pictures import enlarge
+from wnv.viewer.server import Viewer
+from wnv.viewer.window import WindowSettings
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Viewers at a free port; closed after the test."""
+    viewers = []
+
+    def open_viewer(session, **settings) -> Viewer:
+        settings = WindowSettings(out=tmp_path / "videos", still_after_s=0.05, **settings)
+        viewers.append(Viewer(session, port=0, settings=settings))
+        return viewers[-1]
+
+    yield open_viewer
+    for viewer in viewers:
+        viewer.close()
+
+
+@pytest.fixture
+def connect():
+    """Windows of a viewer; closed after the test."""
+    clients = []
+
+    def open_client(viewer, **shape) -> RawClient:
+        clients.append(RawClient(viewer.port, **shape))
+        return clients[-1]
+
+    yield open_client
+    for client in clients:
+        client.close()
+
+
+def difference(a, b) -> float:
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+def given_cameras(client) -> set[int]:
+    """Frames whose cameras show an image."""
+    nodes = list(client.nodes.items())
+    return {int(name.rpartition("/")[2]) for name, node in nodes if node["props"].get("_image_data") is not None}
+
+
+def test_a_window_is_sent_what_its_camera_sees(synthetic_session, start, connect):
+    viewer = start(synthetic_session)
+    client = connect(viewer, height=300, width=400)
+    shown = client.rested_picture()
+    home = synthetic_session.home(1, aspect=400 / 300)
+    expected = synthetic_session.draw(home, is_still=True).image_u8
+    assert difference(shown, enlarge(expected, min_side=256)) < 2  # what JPEG takes
+    assert "synthetic:1" in client.text()
+    assert "scene 2 of 3" in client.text()
+    assert "px in" in client.text()
+
+    client.move(position=(0.5, 0.1, -0.4))
+    moved = client.rested_picture()
+    assert difference(moved, shown) > 5
+    client.set("Go to", "Reset view")
+    assert difference(client.rested_picture(), shown) < 1
+
+
+@pytest.mark.slow
+def test_the_picture_is_coarse_while_the_view_moves(synthetic_session, start, connect):
+    client = connect(start(synthetic_session))
+    client.rested_picture()
+    before = len(client.pictures)
+    for step in range(12):
+        client.move(position=(0.02 * step, 0.0, 0.0))
+        time.sleep(0.02)
+    client.wait(lambda: "At rest" in client.text(), what="rest")
+    assert 2 <= len(client.pictures) - before <= 12 + 2
+    assert "160 × 96 px" not in client.text()  # the window is not 5:3
+    assert "96 px" in client.text()
+
+
+@pytest.mark.slow
+def test_scenes_are_stepped_through_and_frames_chosen(write_file_scene, open_session, start, connect, paint_model):
+    for name in ("a", "b"):
+        path = write_file_scene(name)
+    session = open_session(path.parent, model=paint_model)
+    client = connect(start(session))
+    first = client.rested_picture()
+    client.set("Step", "Next ▶")
+    client.wait(lambda: "### b" in client.text(), what="the next scene")
+    second = client.rested_picture()
+    assert difference(first, second) > 5
+    client.set("Number", 0)
+    client.wait(lambda: "### a" in client.text(), what="scene 0")
+
+    client.set("How many", 3)
+    client.wait(lambda: client.control("Frames")["value"] == "0, 3, 6", what="three frames")
+    client.wait(lambda: given_cameras(client) == {0, 3, 6}, what="their cameras")
+    client.set("Frames", "6, 1")
+    client.wait(lambda: client.control("How many")["value"] == 2, what="two frames")
+    client.click_camera(4)
+    client.wait(lambda: client.control("Frames")["value"] == "1, 4, 6", what="the clicked frame")
+    client.click_camera(1)
+    client.wait(lambda: client.control("Frames")["value"] == "4, 6", what="a frame taken away")
+    expected = session.draw(replace(session.home(0, aspect=4 / 3), frames=(4, 6)), is_still=True).image_u8
+    assert difference(client.rested_picture(), enlarge(expected, min_side=256)) < 2
+
+
+def test_a_mistake_is_told_and_drawing_goes_on(write_file_scene, open_session, start, connect, paint_model):
+    client = connect(start(open_session(write_file_scene("walk"), model=paint_model)))
+    client.rested_picture()
+    client.set("Frames", "0, 99")
+    client.wait(lambda: client.notifications, what="the notification")
+    assert "frames 0 to 6, got [99]" in client.notifications[0]
+    client.wait(lambda: client.control("Frames")["value"] == "0, 6", what="what is the case")
+    before = len(client.pictures)
+    client.move(position=(10.0, 0.0, 0.0))
+    client.wait(lambda: len(client.pictures) > before, what="a picture")
+
+
+@pytest.mark.slow
+def test_moments_and_the_nearest_photograph(write_file_scene, open_session, start, connect, paint_model):
+    session = open_session(write_file_scene("walk", kind="dynamic"), model=paint_model)
+    client = connect(start(session))
+    first = client.rested_picture()
+    client.set("Moment", 4.0)
+    assert difference(client.rested_picture(), first) > 1
+
+    client.set("Moment", 2.0)
+    client.set("Show beside", True)
+    client.wait(
+        lambda: any(c.get("label") == "frame 0, given" for c in client.controls.values()), what="the photograph"
+    )
+    scene = session.scene(0)
+    position, ahead = scene.camtoworld[4, :3, 3], scene.camtoworld[4, :3, 2]
+    client.move(position=tuple(position.tolist()), look_at=tuple((position + ahead).tolist()))
+    client.set("Moment", float(scene.times[4]))
+    client.control("frame 4, not given")
+    client.move(position=(position[0].item(), position[1].item(), position[2].item() - 0.1))
+    client.set("Go to its camera", True)
+    expected = session.draw(
+        replace(
+            session.home(0, aspect=4 / 3),
+            camera=replace(session.home(0, aspect=4 / 3).camera, camtoworld=scene.camtoworld[4]),
+            time=float(scene.times[4]),
+        ),
+        is_still=True,
+    ).image_u8
+    assert difference(client.rested_picture(), enlarge(expected, min_side=256)) < 2
+
+
+@pytest.mark.slow
+def test_from_outside_all_cameras_are_seen(synthetic_session, start, connect):
+    client = connect(start(synthetic_session))
+    home = client.rested_picture()
+    assert client.nodes["/cameras/0"]["visible"] is False  # it would stand in the way
+    client.set("Go to", "All cameras")
+    client.wait(lambda: client.pictures[-1] is None and "/yours" in client.nodes, what="the cameras alone")
+    assert all(client.nodes[f"/cameras/{frame}"]["visible"] for frame in range(5))
+    client.set("Show cameras", False)
+    client.wait(lambda: not client.nodes["/cameras/0"]["visible"], what="no cameras")
+    client.set("Go to", "Reset view")
+    client.wait(lambda: client.pictures[-1] is not None, what="a picture")
+    assert difference(client.rested_picture(), home) < 1
+    assert "/yours" not in client.nodes
+
+
+@pytest.mark.slow
+def test_a_path_is_recorded_and_saved(synthetic_session, start, connect, tmp_path):
+    client = connect(start(synthetic_session, video_fps=10))
+    client.rested_picture()
+    client.set("Record", True)
+    client.wait(lambda: "Recording" in client.text(), what="the recording")
+    for step in range(4):
+        client.move(position=(0.1 * step, 0.0, 0.0))
+        time.sleep(0.05)
+    client.set("Stop and save", True)
+    client.wait(lambda: "Saved" in client.text(), what="the video")
+    videos = list((tmp_path / "videos").iterdir())
+    assert [video.name for video in videos] == ["synthetic-1-000.mp4"]
+    assert str(videos[0]) in client.text()
+
+
+@pytest.mark.slow
+def test_two_windows_look_at_different_things(synthetic_session, start, connect):
+    viewer = start(synthetic_session)
+    one, two = connect(viewer), connect(viewer, height=400, width=300)
+    first = one.rested_picture()
+    two.set("Number", 2)
+    two.wait(lambda: "synthetic:2" in two.text(), what="scene 2")
+    assert two.rested_picture().shape[0] > two.rested_picture().shape[1]
+    assert "synthetic:1" in one.text()
+    assert difference(one.rested_picture(), first) == 0
+    assert viewer.num_windows == 2
+
+
+@pytest.mark.parametrize("leave", ["close", "vanish"])
+def test_a_window_that_goes_while_its_picture_is_drawn_harms_nobody(
+    synthetic_session, start, connect, paint_model, leave
+):
+    drawing, go_on = threading.Event(), threading.Event()
+    render = paint_model.render
+
+    def slow(*arguments):
+        drawing.set()
+        assert go_on.wait(20)
+        return render(*arguments)
+
+    viewer = start(synthetic_session)
+    goer, stayer = connect(viewer), connect(viewer)
+    goer.rested_picture()
+    shown = stayer.rested_picture()
+    paint_model.render = slow
+    goer.move(position=(0.4, 0.0, 0.0))
+    assert drawing.wait(20)
+    getattr(goer, leave)()
+    stayer.wait(lambda: viewer.num_windows == 1, what="the window to be gone")
+    go_on.set()
+    stayer.move(position=(0.3, 0.1, -0.2))
+    assert difference(stayer.rested_picture(), shown) > 2
+    newcomer = connect(viewer)
+    assert difference(newcomer.rested_picture(), shown) < 1
+
+
+def test_a_port_in_use_is_refused_and_left_alone(synthetic_session, start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"port {port} of 127\.0\.0\.1 is in use; choose another one with port="):
+            Viewer(synthetic_session, port=port, settings=WindowSettings(out=Path("videos")))
+    # And it is free again once a viewer has gone.
+    viewer = start(synthetic_session)
+    viewer.close()
+    with Viewer(synthetic_session, port=viewer.port, settings=WindowSettings(out=Path("videos"))) as again:
+        assert again.port == viewer.port
+        assert again.url == f"http://127.0.0.1:{again.port}"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ({"host": "no such host"}, "host=no such host is no address"),
+        ({"host": "192.0.2.1"}, "cannot listen at host=192.0.2.1"),
+        ({"port": 65536}, r"port must be in 0\.\.65535, got 65536"),
+        ({"port": -1}, r"port must be in 0\.\.65535, got -1"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(synthetic_session, address, message):
+    with pytest.raises(ValueError, match=message):
+        Viewer(synthetic_session, settings=WindowSettings(out=Path("videos")), **address)
+
+
+def test_only_this_machine_sees_it(synthetic_session, start):
+    viewer = start(synthetic_session)
+    listening = viewer._server._websock_server
+    assert listening._host == "127.0.0.1"
+    assert viewer._server.request_share_url() is None

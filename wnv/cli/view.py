@@ -1,0 +1,111 @@
+"""`wnv-view`: walk through a scene in the browser while a model draws it."""
+
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from threading import Event
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from wnv.cli.commands import view as main
+from wnv.cli.settings import check_setting, path_setting, plain
+from wnv.device import resolve_device
+from wnv.evaluation.weights import open_weights
+from wnv.viewer.scenes import ExampleScenes, FileScenes, SceneList
+from wnv.viewer.session import SceneSession
+
+SYNTHETIC = "synthetic:"
+_KINDS = {
+    "context": list[int] | None,
+    "num_context": int,
+    "image_size": list[int] | None,
+    "host": str,
+    "port": int,
+    "moving_side": int | None,
+    "still_side": int | None,
+    "still_after_s": int | float,
+    "fps": int | float,
+    "max_video_s": int | float,
+    "num_encoded": int,
+}
+
+
+def run(cfg: DictConfig) -> None:
+    """Serve the page until Ctrl-C."""
+    if importlib.util.find_spec("viser") is None:
+        raise ImportError("wnv-view needs viser, which is not installed: pip install 'wnv[viewer]'")
+    from wnv.viewer.server import Viewer
+    from wnv.viewer.window import WindowSettings
+
+    for name, kind in _KINDS.items():
+        check_setting(name, plain(cfg, name), kind)
+    for name in ("fps", "max_video_s"):
+        if cfg[name] <= 0:
+            raise ValueError(f"{name} must be positive, got {cfg[name]}")
+    logging.getLogger("websockets").setLevel(logging.WARNING)  # else it tells of each connection
+    device = resolve_device(cfg.trainer.accelerator)
+    model = open_weights(path_setting(cfg, "weights"))
+    scenes = _open_scenes(cfg, patch_size=model.patch_size)
+    session = SceneSession(
+        model=model,
+        scenes=scenes,
+        device=device,
+        patch_size=model.patch_size,
+        moving_side=cfg.moving_side,
+        still_side=cfg.still_side,
+        num_encoded=cfg.num_encoded,
+    )
+    try:
+        # Now, and not when somebody looks.
+        home = session.home(scenes.first)
+        session.encode(home.scene, home.frames)
+        settings = WindowSettings(
+            out=Path(path_setting(cfg, "out")),
+            video_fps=cfg.fps,
+            max_video_s=cfg.max_video_s,
+            still_after_s=float(cfg.still_after_s),
+        )
+        with Viewer(session, settings=settings, host=cfg.host, port=cfg.port) as viewer:
+            others = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
+            sys.stdout.write(f"{session.scene(scenes.first).name}{others}, drawn by {cfg.weights} on {device}:\n")
+            sys.stdout.write(f"  {viewer.url} (Ctrl-C ends)\n")
+            sys.stdout.flush()
+            Event().wait()
+    finally:
+        session.close()
+
+
+def _open_scenes(cfg: DictConfig, *, patch_size: int) -> SceneList:
+    scene = path_setting(cfg, "scene")
+    if not scene.startswith(SYNTHETIC):
+        return FileScenes(
+            scene,
+            frames=plain(cfg, "context"),
+            num_context=cfg.num_context,
+            image_size=plain(cfg, "image_size"),
+            size_multiple=patch_size,
+            pose_normalization=cfg.pose_normalization,
+        )
+    if cfg.context is not None:
+        raise ValueError("context names frames of a scene file; a synthetic scene has num_context views, set that")
+    number = scene.removeprefix(SYNTHETIC)
+    if not number.isdecimal():
+        raise ValueError(f"scene=synthetic:INDEX needs a number from 0 up, got {scene!r}")
+    data = cfg.data.copy()
+    data.num_val_scenes = max(data.num_val_scenes, int(number) + 1)
+    data.num_context = cfg.num_context
+    if cfg.image_size is not None:
+        data.image_size = cfg.image_size
+    return ExampleScenes(
+        instantiate(data, _convert_="all").val_dataset,
+        name=SYNTHETIC,
+        first=int(number),
+        is_dynamic=data.kind != "static",
+        pose_normalization=data.pose_normalization,
+    )
+
+
+if __name__ == "__main__":
+    main()
