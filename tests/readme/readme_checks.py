@@ -38,7 +38,7 @@ def assert_run(run_dir: Path, *, num_steps: int) -> None:
 def assert_evaluation(out: Path, shown: str, *, num_examples: int) -> None:
     main = read_summary(out).main
     assert main.num_examples == num_examples
-    assert len(read_records(out)) == num_examples
+    assert len(read_records(out)) == num_examples * len(read_summary(out).variants)
     assert_picture(out / "sheet.png")
     for means in (main.model, main.copy):
         assert f"{means['psnr'].mean:.2f}" in shown

@@ -21,6 +21,8 @@ import pytest
 from readme_checks import assert_demo, assert_evaluation, assert_film, assert_run, config_of, newest
 from readme_place import write_capture, write_films, write_room
 
+from wnv.evaluation.summary import read_summary
+from wnv.models.konet import KoNet
 from wnv.models.pretrained import shipped_weights
 from wnv.scenes.index import build_index
 from wnv.scenes.read import open_scene
@@ -215,6 +217,36 @@ def _own_weights_are_scored(place: Path, shown: str) -> None:
     assert "runs/mine" in shown
 
 
+@step(r"wnv-eval weights=konet_tiny protocol=nested data\.num_val_scenes=32", "protocol.min_gap=36", *EVALUATE)
+def _nested_views_are_scored(place: Path, shown: str) -> None:
+    out = newest(place, "outputs/eval/*")
+    assert_evaluation(out, shown, num_examples=2)
+    assert [variant.variant for variant in read_summary(out).variants] == ["views=2", "views=4", "views=8"]
+
+
+@step(r"wnv-eval protocol=extrapolate make_index=outputs/views\.json data\.num_val_scenes=32", *FEW_SCENES)
+def _an_index_is_made(place: Path, shown: str) -> None:
+    assert shown.startswith("outputs/views.json: 2 scenes")
+    assert len(json.loads((place / "outputs" / "views.json").read_text())) == 2
+
+
+@step(
+    r"torchrun --nproc-per-node 2 -m wnv\.cli\.eval weights=konet_tiny protocol=re10k "
+    r"protocol\.index=outputs/views\.json out=outputs/shared",
+    *EVALUATE,
+)
+def _processes_share_an_evaluation(place: Path, shown: str) -> None:
+    assert_evaluation(place / "outputs" / "shared", shown, num_examples=2)
+    assert read_summary(place / "outputs" / "shared").num_processes == 2
+
+
+@step(r"wnv-export weights=runs/mine out=exports/mine dtype=bf16")
+def _weights_for_others(place: Path, _shown: str) -> None:
+    folder = place / "exports" / "mine"
+    assert {"model.safetensors", "config.json", "README.md"} <= {file.name for file in folder.iterdir()}
+    assert KoNet.from_pretrained(folder).config["dim"] == 32
+
+
 @step(r"wnv-render weights=konet_tiny scene=synthetic:3 trajectory=wobble", *RENDER)
 def _synthetic_path(place: Path, shown: str) -> None:
     assert_film(newest(place, "outputs/render/*"), shown)
@@ -345,11 +377,12 @@ def _export(place: Path, _shown: str) -> None:
     assert len(list((place / "exports" / "fox").rglob("*.jpg"))) == 16
 
 
-@step(r"import torch\n.*")
-def _python(_place: Path, shown: str) -> None:
-    lowest, highest, *shape = map(float, shown.split())
-    assert 0 <= lowest < highest <= 1
-    assert shape[:3] == [1, 8, 3], "as the comment in the block says"
+@step(r"import numpy as np\n.*")
+def _python(place: Path, shown: str) -> None:
+    lowest, highest, *shape = map(int, shown.split())
+    assert 0 <= lowest < highest <= 255
+    assert shape == [64, 96, 3], "as the comment in the block says"
+    assert (place / "drawn.png").is_file()
 
 
 @step(r"wnv-bench attention", *BENCH)
@@ -377,12 +410,14 @@ class Walk:
     def run(self, command: str, words: list[str]) -> subprocess.CompletedProcess[str]:
         folder = self.place
         if "\n" in command:
-            result = "print(images.min().item(), images.max().item(), *images.shape)"
+            result = "print(drawn.min(), drawn.max(), *drawn.shape)"
             arguments = [sys.executable, "-c", f"{command}\n{result}"]
         else:
             program, *rest = shlex.split(command, comments=True)
             if program == "make":
                 folder, started = ROOT, ["make", f"PYTHON={sys.executable}"]
+            elif program == "torchrun":
+                started = [sys.executable, "-m", "torch.distributed.run"]
             elif program == "pip":
                 folder, started = self.place / "source", [sys.executable, "-m", "pip", "--disable-pip-version-check"]
             else:
