@@ -64,7 +64,7 @@ def run_folder(tmp_path: Path) -> Path:
         "optimized_metric": "val/psnr",
         "data": {
             "_target_": "wnv.data.datamodule.SceneDataModule",
-            "root": "/home/me/data/rooms/train",
+            "root": "/scratch/me/data/rooms/train",
             "image_size": [64, 96],
             "sampler": {"_target_": "wnv.data.view_sampling.BoundedSampler", "num_context": 3},
             "num_workers": 8,
@@ -152,7 +152,7 @@ def test_a_run_with_its_card(command: Run, run_folder: Path, tmp_path: Path) -> 
         "Trained with 3 given images",
     ):
         assert told in card
-    for hidden in ("/home/me", "num_workers", "optimized_metric", str(tmp_path)):
+    for hidden in ("/scratch/me", "num_workers", "optimized_metric", str(tmp_path)):
         assert hidden not in card
 
 

@@ -81,6 +81,8 @@ def test_a_job_is_sent_the_signals_that_are_sent_to_what_started_it(
     tmp_path: Path, stand_in: Callable, name: str
 ) -> None:
     short = name.removeprefix("SIG")
+    # A shell cannot trap what was ignored when it was started, as Ctrl-C is in a job of the background.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     note = stand_in(f"trap 'echo {short} >> $NOTE.got; exit 75' {short}; touch $NOTE; while :; do sleep 0.01; done")
     before = signal.getsignal(getattr(signal, name))
 
@@ -94,6 +96,7 @@ def test_a_job_is_sent_the_signals_that_are_sent_to_what_started_it(
         run_job([], run_dir=tmp_path / "job")
     assert Path(f"{note}.got").read_text() == f"{short}\n"
     assert signal.getsignal(getattr(signal, name)) is before
+    signal.signal(signal.SIGINT, ignored)
 
 
 def test_a_job_does_not_outlive_what_started_it(tmp_path: Path) -> None:
