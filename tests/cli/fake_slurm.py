@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 STATE = Path(os.environ["FAKE_SLURM"])
-GRACE_S = 3  # from the exit of the first task that fails to the end of the others
 
 
 def sbatch(script: str, *arguments: str) -> int:
     options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", Path(script).read_text(), re.MULTILINE))
     job = free_job()
+    copy = STATE / f"{job}.sh"  # what was handed in, whatever becomes of the file
+    copy.write_text(Path(script).read_text())
     tasks = [None]
     if "array" in options:
         first, last = map(int, options["array"].partition("%")[0].split("-"))
@@ -36,9 +37,9 @@ def sbatch(script: str, *arguments: str) -> int:
         if task is not None:
             environment |= {"SLURM_ARRAY_JOB_ID": str(job), "SLURM_ARRAY_TASK_ID": str(task)}
         output = expanded(options.get("output", "slurm-%j.out"), environment)
-        command = [sys.executable, __file__, "run_batch", script, output, *arguments]
-        silent = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")}
-        subprocess.Popen(command, env=os.environ | environment, **silent, start_new_session=True)
+        command = [sys.executable, __file__, "run_batch", str(copy), output, *arguments]
+        closed = {name: subprocess.DEVNULL for name in ("stdin", "stdout", "stderr")}
+        subprocess.Popen(command, env=os.environ | environment, start_new_session=True, **closed)
     sys.stdout.write(f"Submitted batch job {job}\n")
     return 0
 
@@ -46,7 +47,8 @@ def sbatch(script: str, *arguments: str) -> int:
 def run_batch(script: str, output: str, *arguments: str) -> int:
     job, codes = os.environ["SLURM_JOB_ID"], []
     again = STATE / f"{job}.requeue"
-    time.sleep(1)  # a queue: submitit makes the folder of a job when it knows the number
+    while not Path(output).parent.exists():  # submitit makes it when it has been told the job's number
+        time.sleep(0.05)
     with Path(output).open("a") as file:
         while not codes or (again.exists() and len(codes) < 5):
             again.unlink(missing_ok=True)
@@ -79,11 +81,11 @@ def srun(*words: str) -> int:
                 path = expanded(files[name], environment)
                 streams[stream] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         tasks.append(subprocess.Popen(words, env=environment, **streams))
-    first_failed: float | None = None
+    ended_badly_at = None
     while any(task.poll() is None for task in tasks):
-        if first_failed is None and any(task.poll() for task in tasks):
-            first_failed = time.monotonic()
-        if is_deadly and first_failed is not None and time.monotonic() > first_failed + GRACE_S:
+        if ended_badly_at is None and any(task.poll() for task in tasks):
+            ended_badly_at = time.monotonic()
+        if is_deadly and ended_badly_at is not None and time.monotonic() > ended_badly_at + 1:
             for task in tasks:
                 task.terminate()
             is_deadly = False

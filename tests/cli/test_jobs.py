@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wnv.cli import train
 from wnv.cli.app import JobFailed, Stopped
 from wnv.cli.jobs import last_metrics, run_job
-from wnv.cli.train import train_with
 
 SMALL = [
     "experiment=smoke",
@@ -112,13 +113,34 @@ def test_a_job_does_not_outlive_what_started_it(tmp_path: Path) -> None:
         assert process.stdout.read() == "stopped\n"
 
 
+def test_a_stop_in_a_job_of_submitit_comes_back_to_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which hands on exceptions, and takes what is none for a crash."""
+
+    def stop(*_arguments: object, **_options: object) -> None:
+        raise Stopped("by SIGUSR1 at step 6; continue with ...")
+
+    monkeypatch.setattr(train, "train", stop)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setattr(sys, "argv", ["wnv-train", "-m", "hydra/job_logging=none", f"run_dir={tmp_path}", *SMALL])
+    with pytest.raises(SystemExit) as caught:
+        train.main()
+    assert caught.value.code == 75
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "wnv-train: job 0 failed: stopped by SIGUSR1 at step 6; continue with ..."
+    assert told[-1].startswith("wnv-train: error: job 0 of the sweep failed")
+    failure = pickle.loads(pickle.dumps(JobFailed("stopped", code=75)))
+    assert (str(failure), failure.code) == ("stopped", 75)
+
+
 def test_a_run_without_a_table_has_no_metrics(tmp_path: Path) -> None:
     assert last_metrics(tmp_path / "metrics.csv") == {}
 
 
 def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    metrics = train_with([*SMALL, "name=it's a name"], run_dir=Path("run [1]"))
+    metrics = train.train_with([*SMALL, "name=it's a name"], run_dir=Path("run [1]"))
     run_dir = tmp_path / "run [1]"
     assert {"config.yaml", "metrics.csv", "last.ckpt"} <= {file.name for file in run_dir.iterdir()}
     assert last_metrics(run_dir / "metrics.csv").items() >= {"val/psnr": pytest.approx(metrics["val/psnr"])}.items()
@@ -127,8 +149,8 @@ def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypat
     assert config["trainer"]["default_root_dir"] == str(run_dir)
     assert "optim.warmup_steps=1" in json.loads((run_dir / "starts.jsonl").read_text())["overrides"]
     with pytest.raises(FileExistsError, match="holds a run already"):
-        train_with(SMALL, run_dir="run [1]")
-    resumed = train_with([*SMALL, "resume=last", "trainer.max_steps=3"], run_dir="run [1]")
+        train.train_with(SMALL, run_dir="run [1]")
+    resumed = train.train_with([*SMALL, "resume=last", "trainer.max_steps=3"], run_dir="run [1]")
     assert resumed.keys() == metrics.keys()
 
 
@@ -138,7 +160,7 @@ def test_a_search_by_optuna(tmp_path: Path) -> None:
 
     def objective(trial: optuna.Trial) -> float:
         rate = trial.suggest_float("lr", 1e-4, 1e-2, log=True)
-        return train_with([*SMALL, f"optim.lr={rate}"], run_dir=tmp_path / str(trial.number))["val/psnr"]
+        return train.train_with([*SMALL, f"optim.lr={rate}"], run_dir=tmp_path / str(trial.number))["val/psnr"]
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     study.optimize(objective, n_trials=3)

@@ -381,9 +381,11 @@ def test_a_sweep_does_not_go_over_several_devices_in_one_process(tmp_path: Path,
         fit(tmp_path / "run", "trainer.devices=2", is_sweep=True)
 
 
-def test_devices_that_this_machine_has_not_are_a_users_mistake(tmp_path: Path, fit: Callable) -> None:
-    with pytest.raises(ValueError, match=r"trainer.devices must be .*, got 'none'"):
+def test_what_the_trainer_cannot_take_is_a_users_mistake(tmp_path: Path, fit: Callable) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.devices must be .*, got 'none'"):
         fit(tmp_path / "run", "trainer.devices=none")
+    with pytest.raises(ValueError, match=r"trainer: You have passed invalid value -3 for overfit_batches"):
+        fit(tmp_path / "run", "+trainer.overfit_batches=-3")
 
 
 def test_a_checkpoint_that_lightning_leaves_for_slurm_is_not_resumed_unasked(

@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from wnv.cli.app import CONFIG_PATH, Stopped, as_text
+from wnv.cli.app import CONFIG_PATH, EXIT_STOPPED, JobFailed, Stopped, as_text
 from wnv.cli.commands import train as main
 from wnv.cli.jobs import follow_parent, run_job
 from wnv.cli.settings import plain
@@ -66,13 +66,18 @@ def run(cfg: DictConfig) -> float | None:
         metrics = run_job(overrides, run_dir=run_dir, flags=_command_line_flags(hydra_config))
     else:
         is_run_dir_given = any(item.startswith(("run_dir=", "hydra.run.dir=")) for item in overrides)
-        metrics = train(
-            cfg,
-            run_dir=run_dir,
-            is_sweep=is_sweep,
-            is_run_dir_given=is_run_dir_given,
-            overrides=hydra_config.overrides.task,
-        )
+        try:
+            metrics = train(
+                cfg,
+                run_dir=run_dir,
+                is_sweep=is_sweep,
+                is_run_dir_given=is_run_dir_given,
+                overrides=hydra_config.overrides.task,
+            )
+        except Stopped as stop:
+            if "SUBMITIT_EXECUTOR" not in os.environ:
+                raise
+            raise JobFailed(f"stopped {stop}", code=EXIT_STOPPED) from None  # it hands on nothing but exceptions
     if cfg.optimized_metric in metrics:
         return metrics[cfg.optimized_metric]
     if any(name.startswith("val/") for name in metrics):
