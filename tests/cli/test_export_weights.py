@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from wnv.cli import eval as eval_command
 from wnv.cli import export
 from wnv.evaluation.provenance import fingerprint
+from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 
 TINY = dict(dim=32, num_layers=1, num_heads=2, mlp_dim=32)
@@ -111,8 +112,6 @@ def write_evaluation(folder: Path, model: KoNet, **changes: object) -> Path:
 
 
 def test_a_run_with_its_card(command: Run, run_folder: Path, tmp_path: Path) -> None:
-    from wnv.evaluation.weights import open_weights
-
     model = open_weights(run_folder)
     write_evaluation(tmp_path / "scored", model)
     arguments = ("weights=runs/mine", "out=exports/mine", "dtype=bf16", "license=apache-2.0", "evaluations=[scored]")
@@ -283,6 +282,7 @@ def test_scores_of_other_weights_are_refused(command: Run, run_folder: Path, tmp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_straight_to_the_hub_and_back(tmp_path: Path) -> None:
     """In a process of its own, with the variables that people set."""
     with serving() as hub:

@@ -5,13 +5,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from wnv.cli.commands import export as main
-from wnv.cli.export_weights import CARD_SETTINGS, PROJECT_SETTINGS, convert_weights, export_weights
 from wnv.cli.settings import path_setting, switch
 from wnv.scenes.exporters.formats import EXPORTERS
 from wnv.scenes.index import find_scenes
 
+_OF_WEIGHTS = ("dtype", "hub", "private", "license", "datasets", "evaluations")
+_OF_CHECKPOINTS = ("checkpoint", "num_heads", "camera_encoding", "ray_code", "pose_normalization")
 # What is exported -> the settings that belong to it, beside `out` and `overwrite`.
-SETTINGS = {"scene": ("format",), "weights": CARD_SETTINGS, "from": (*PROJECT_SETTINGS, *CARD_SETTINGS)}
+SETTINGS = {"scene": ("format",), "weights": _OF_WEIGHTS, "from": (*_OF_CHECKPOINTS, *_OF_WEIGHTS)}
 
 
 def export(cfg: DictConfig) -> None:
@@ -27,7 +28,13 @@ def export(cfg: DictConfig) -> None:
         if cfg[name] not in (None, False) and name not in SETTINGS[what]:
             owners = " and ".join(f"{owner}=" for owner, names in SETTINGS.items() if name in names)
             raise ValueError(f"{name} goes with {owners}, not with {what}=")
-    {"scene": export_scenes, "weights": export_weights, "from": convert_weights}[what](cfg)
+    if what == "scene":
+        export_scenes(cfg)
+        return
+    # Brings Lightning, which scenes need not wait for.
+    from wnv.cli.export_weights import convert_weights, export_weights
+
+    (export_weights if what == "weights" else convert_weights)(cfg)
 
 
 def export_scenes(cfg: DictConfig) -> None:

@@ -79,9 +79,7 @@ PROJECTS = {
         ),
     ),
 }
-# Settings that only these ways of exporting have.
-CARD_SETTINGS = ("dtype", "hub", "private", "license", "datasets", "evaluations")
-PROJECT_SETTINGS = ("checkpoint", *dict.fromkeys(name for project in PROJECTS.values() for name in project.options))
+_OPTIONS = tuple(dict.fromkeys(name for project in PROJECTS.values() for name in project.options))
 
 
 def export_weights(cfg: DictConfig) -> None:
@@ -106,7 +104,7 @@ def convert_weights(cfg: DictConfig) -> None:
     project = PROJECTS[name]
     if cfg.checkpoint is None:
         raise ValueError(f"checkpoint has no default; set checkpoint= to the file that from={name} is to convert")
-    options = {option: cfg[option] for option in PROJECT_SETTINGS[1:] if cfg[option] is not None}
+    options = {option: cfg[option] for option in _OPTIONS if cfg[option] is not None}
     foreign = [option for option in options if option not in project.options]
     if foreign:
         raise ValueError(f"from={name} has no {foreign[0]}; it has {', '.join(project.options)}")
