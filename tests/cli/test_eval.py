@@ -5,8 +5,9 @@ import zipfile
 import av
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
-from wnv.cli.eval import main
+from wnv.cli.eval import main, warn_of_another_world
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
@@ -267,3 +268,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(call, weights, arguments, message
     assert last.startswith("wnv-eval: error: ")
     assert message in last
     assert "Traceback" not in stderr
+
+
+def test_data_whose_worlds_are_placed_otherwise_than_in_training_are_told(caplog):
+    first = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32, pose_normalization="first")
+    warn_of_another_world(first, OmegaConf.create({"pose_normalization": "first"}))
+    warn_of_another_world(first, OmegaConf.create({"sources": {}}))
+    assert caplog.text == ""
+    warn_of_another_world(first, OmegaConf.create({"pose_normalization": "mean"}))
+    assert (
+        "trained with pose_normalization=first, and the data have mean: set data.pose_normalization=first"
+        in caplog.text
+    )

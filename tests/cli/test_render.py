@@ -168,3 +168,19 @@ def test_files_are_not_replaced_unasked(call, weights):
     assert code == 2
     assert "path.mp4 exists; choose another out= or pass overwrite=true" in stderr
     assert call(*arguments, "overwrite=true")[0] == 0
+
+
+def test_the_world_is_placed_as_the_weights_were_trained(tmp_path, call, scene_file):
+    model = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32, ray_code="raymap", pose_normalization="first")
+    for parameter in model.parameters():
+        parameter.data.mul_(8)  # so that a camera moves the picture
+    weights = model.save_pretrained(tmp_path / "first")
+    sheets = {}
+    for name in ("null", "first", "mean"):
+        code, _, stderr = call(
+            f"weights={weights}", f"scene={scene_file}", "num_views=2", f"pose_normalization={name}", f"out=as_{name}"
+        )
+        assert code == 0, stderr
+        sheets[name] = np.asarray(Image.open(tmp_path / f"as_{name}" / "path.png"))
+    assert np.array_equal(sheets["null"], sheets["first"])
+    assert not np.array_equal(sheets["null"], sheets["mean"])

@@ -32,6 +32,7 @@ from wnv.evaluation.scores import open_lpips
 from wnv.evaluation.summary import SUMMARY_FILE, Summary
 from wnv.evaluation.table import summary_table
 from wnv.evaluation.weights import open_weights
+from wnv.models.konet import KoNet
 from wnv.scenes.atomic import atomic_file
 from wnv.types import Example
 
@@ -72,6 +73,8 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
     if lpips_note is not None and ranks.rank == 0:
         log.warning("%s (lpips=null); going on without", lpips_note)
     data_config, protocol_config = _with_roots(cfg.data), _with_paths(cfg.protocol)
+    if ranks.rank == 0:
+        warn_of_another_world(model, cfg.data)
     data = instantiate(data_config, _convert_="all")
     protocol = instantiate(protocol_config, _convert_="all")
     variants = protocol.variants(data)
@@ -150,6 +153,18 @@ def _remove_log(folder: Path) -> None:
     (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         os.removedirs(folder) if not folder.is_absolute() else folder.rmdir()
+
+
+def warn_of_another_world(model: KoNet, data: DictConfig) -> None:
+    """Tell when data place their worlds in another way than the weights were trained with."""
+    placed = data.get("pose_normalization", model.pose_normalization)
+    if placed != model.pose_normalization:
+        log.warning(
+            "the weights were trained with pose_normalization=%s, and the data have %s: set data.pose_normalization=%s",
+            model.pose_normalization,
+            placed,
+            model.pose_normalization,
+        )
 
 
 def evaluate_with_progress(

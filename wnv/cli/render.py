@@ -9,13 +9,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wnv.cli.commands import render as main
-from wnv.cli.eval import shorten
+from wnv.cli.eval import shorten, warn_of_another_world
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.device import resolve_device
 from wnv.evaluation.film import film_shot
 from wnv.evaluation.shots import RECORDED, SHOTS, Shot, plan_shot
 from wnv.evaluation.sources import open_context
 from wnv.evaluation.weights import open_weights
+from wnv.models.konet import KoNet
 from wnv.types import Views
 
 SYNTHETIC = "synthetic:"
@@ -46,9 +47,10 @@ def run(cfg: DictConfig) -> None:
     model = open_weights(path_setting(cfg, "weights"))
     scene = path_setting(cfg, "scene")
     if scene.startswith(SYNTHETIC):
+        warn_of_another_world(model, cfg.data)
         title, context, shot = _shoot_synthetic(cfg, number=scene.removeprefix(SYNTHETIC))
     else:
-        title, context, shot = _shoot_file(cfg, scene, patch_size=model.patch_size)
+        title, context, shot = _shoot_file(cfg, scene, model=model)
     film = film_shot(
         model,
         context,
@@ -68,15 +70,15 @@ def run(cfg: DictConfig) -> None:
             sys.stdout.write(f"  {path}\n")
 
 
-def _shoot_file(cfg: DictConfig, scene: str, *, patch_size: int) -> tuple[str, Views, Shot]:
+def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, Views, Shot]:
     example = open_context(
         scene,
         frames=plain(cfg, "context"),
         num_context=cfg.num_context,
         num_target=cfg.num_views if cfg.trajectory == RECORDED else None,
         image_size=plain(cfg, "image_size"),
-        size_multiple=patch_size,
-        pose_normalization=cfg.pose_normalization,
+        size_multiple=model.patch_size,
+        pose_normalization=cfg.pose_normalization or model.pose_normalization,
     )
     if cfg.trajectory != RECORDED:
         return example.scene, example.context, _plan(cfg, example.context)

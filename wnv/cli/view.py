@@ -13,6 +13,7 @@ from wnv.cli.commands import view as main
 from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.device import resolve_device
 from wnv.evaluation.weights import open_weights
+from wnv.models.konet import KoNet
 from wnv.viewer.scenes import ExampleScenes, FileScenes, SceneList
 from wnv.viewer.session import SceneSession
 
@@ -47,7 +48,7 @@ def run(cfg: DictConfig) -> None:
     logging.getLogger("websockets").setLevel(logging.WARNING)  # else it tells of each connection
     device = resolve_device(cfg.trainer.accelerator)
     model = open_weights(path_setting(cfg, "weights"))
-    scenes = _open_scenes(cfg, patch_size=model.patch_size)
+    scenes = _open_scenes(cfg, model=model)
     session = SceneSession(
         model=model,
         scenes=scenes,
@@ -77,7 +78,7 @@ def run(cfg: DictConfig) -> None:
         session.close()
 
 
-def _open_scenes(cfg: DictConfig, *, patch_size: int) -> SceneList:
+def _open_scenes(cfg: DictConfig, *, model: KoNet) -> SceneList:
     scene = path_setting(cfg, "scene")
     if not scene.startswith(SYNTHETIC):
         return FileScenes(
@@ -85,8 +86,8 @@ def _open_scenes(cfg: DictConfig, *, patch_size: int) -> SceneList:
             frames=plain(cfg, "context"),
             num_context=cfg.num_context,
             image_size=plain(cfg, "image_size"),
-            size_multiple=patch_size,
-            pose_normalization=cfg.pose_normalization,
+            size_multiple=model.patch_size,
+            pose_normalization=cfg.pose_normalization or model.pose_normalization,
         )
     if cfg.context is not None:
         raise ValueError("context names frames of a scene file; a synthetic scene has num_context views, set that")
