@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paint_model import PaintModel, open_synthetic
 
-from wnv.data.synthetic import SyntheticDataset
-from wnv.geometry.rays import camera_rays
 from wnv.models.konet import KoNet
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.scenes.write import write_scene
-from wnv.types import Cameras, Views
-from wnv.viewer.scenes import ExampleScenes, FileScenes
+from wnv.viewer.scenes import FileScenes
 from wnv.viewer.session import SceneSession
 
 HEIGHT, WIDTH = 40, 24
@@ -28,25 +26,6 @@ def model() -> KoNet:
         for parameter in model.parameters():  # else all pictures are grey
             parameter.mul_(4 if parameter.dim() > 1 else 1)
     return model.eval()
-
-
-class PaintModel:
-    """Paints smooth colours that depend on all that counts: each ray, the camera's place, the context, the moment."""
-
-    def to(self, device: torch.device) -> "PaintModel":
-        return self
-
-    def eval(self) -> "PaintModel":
-        return self
-
-    def encode(self, context: Views) -> torch.Tensor:
-        return context.images.mean(dim=(0, 1, 3, 4))
-
-    def render(self, scene: torch.Tensor, cameras: Cameras, times: torch.Tensor) -> torch.Tensor:
-        rays = camera_rays(cameras.K, height=cameras.height, width=cameras.width)
-        rays = torch.einsum("...ij,...hwj->...ihw", cameras.camtoworld[..., :3, :3], rays)
-        place = 2 * cameras.camtoworld[..., :3, 3] + 4 * scene + times[..., None]
-        return 0.5 + 0.45 * torch.sin(4 * rays + place[..., None, None])
 
 
 @pytest.fixture
@@ -95,9 +74,7 @@ def paint_model() -> PaintModel:
 @pytest.fixture
 def synthetic_session(paint_model: PaintModel) -> Iterator[SceneSession]:
     """A session of three wide synthetic scenes in which things move."""
-    dataset = SyntheticDataset(num_scenes=3, image_size=(24, 40), num_context=2, num_target=3, kind="dynamic")
-    scenes = ExampleScenes(dataset, name="synthetic:", first=1, is_dynamic=True)
-    session = SceneSession(model=paint_model, scenes=scenes, device=torch.device("cpu"), patch_size=8)
+    session = open_synthetic(paint_model)
     yield session
     session.close()
 

@@ -37,7 +37,7 @@ class Viewer:
         self, session: SceneSession, *, settings: WindowSettings, host: str = "127.0.0.1", port: int = 8080
     ) -> None:
         _check_address(host, port)
-        self._session = session
+        self.session = session
         self._settings = settings
         self._windows: dict[int, Window] = {}
         self._lock = Lock()
@@ -78,7 +78,7 @@ class Viewer:
         with self._lock:
             windows = list(self._windows.values())
             self._windows.clear()
-        self._session.close()
+        self.session.close()
         for window in windows:
             window.close()
 
@@ -91,7 +91,7 @@ class Viewer:
         self.close()
 
     def _open_window(self, client: viser.ClientHandle) -> None:
-        window = Window(client, self._session, self._settings)
+        window = Window(client, self.session, self._settings)
         with self._lock:
             # It may have gone while its window was made.
             if client.client_id in self._server.get_clients():

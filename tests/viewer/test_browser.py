@@ -1,0 +1,128 @@
+"""The viewer in a real browser."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from browser import CHROMIUM, start_browser, wait_for
+from paint_model import PaintModel, open_synthetic
+from PIL import Image
+
+from wnv.viewer.server import Viewer
+from wnv.viewer.window import WindowSettings
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PaintModel()
+
+
+@pytest.fixture(scope="module")
+def viewer(model, tmp_path_factory):
+    settings = WindowSettings(out=tmp_path_factory.mktemp("videos"))
+    session = open_synthetic(model)
+    session.draw(session.home(1))  # its thread is there before the tests count threads
+    with Viewer(session, port=0, settings=settings) as viewer:
+        yield viewer
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with start_browser(tmp_path_factory.mktemp("browser") / "profile") as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser, viewer):
+    """Tabs that show a picture at rest; closed after the test."""
+    pages = []
+
+    def open_tab(**size):
+        pages.append(browser.open(viewer.url, **size))
+        wait_for(lambda: "At rest" in pages[-1].text(), what="a picture at rest", timeout_s=60)
+        return pages[-1]
+
+    yield open_tab
+    for page in pages:
+        page.close()
+    wait_for(lambda: viewer.num_windows == 0, what="the windows to be gone")
+
+
+def lower_half(page) -> np.ndarray:
+    """The lower half of the view once it does not change any more; above it the browser may tell something."""
+    last = None
+    while True:
+        shown = page.canvas().astype(int)
+        if last is not None and np.abs(shown - last).max() <= 2:
+            return shown[len(shown) // 2 :]
+        last = shown
+        time.sleep(0.3)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+def test_the_page_shows_what_its_camera_sees_and_a_drag_changes_it(open_page, viewer):
+    page = open_page()
+    shown = lower_half(page)
+    assert shown.std(axis=(0, 1)).min() > 10  # not blank
+    _, _, width, height = page.canvas_box()
+    home = viewer.session.home(1, aspect=width / height)
+    drawn = Image.fromarray(viewer.session.draw(home, is_still=True).image_u8)
+    expected = np.asarray(drawn.resize((width, height), Image.Resampling.BICUBIC))[height // 2 :]
+    assert difference(shown, expected) < 4
+    assert difference(shown[:, ::-1], expected) > 12  # a mirrored or turned one would be told apart
+    assert difference(shown[::-1], expected) > 12
+
+    page.drag(120, 40)
+    wait_for(lambda: "At rest" in page.text(), what="rest")
+    dragged = lower_half(page)
+    assert difference(dragged, shown) > 8
+    page.click_text("Reset view")
+    wait_for(lambda: difference(lower_half(page), shown) < 2, what="the view of before")
+
+
+def test_two_windows_at_once(open_page, viewer):
+    one = open_page()
+    two = open_page(width=700, height=800)
+    assert viewer.num_windows == 2
+    shown = lower_half(one)
+    two.click_text("Next ▶")
+    wait_for(lambda: "synthetic:2" in two.text(), what="the next scene")
+    two.drag(-90, 20)
+    assert "synthetic:1" in one.text()
+    assert difference(lower_half(one), shown) < 1
+    one.drag(60, 0)
+    wait_for(lambda: difference(lower_half(one), shown) > 5, what="the first window to follow")
+
+
+def test_a_tab_that_crashes_while_its_picture_is_drawn(open_page, viewer, browser, model, monkeypatch):
+    stayer = open_page()
+    shown = lower_half(stayer)
+    goer = browser.open(viewer.url)
+    wait_for(lambda: "At rest" in goer.text(), what="a picture at rest", timeout_s=60)
+    drawing, go_on = threading.Event(), threading.Event()
+    render = model.render
+
+    def slow(*arguments: object) -> torch.Tensor:
+        drawing.set()
+        assert go_on.wait(30)
+        return render(*arguments)
+
+    monkeypatch.setattr(model, "render", slow)
+    goer.drag(50, 0, steps=2)
+    assert drawing.wait(30)
+    goer.crash()
+    wait_for(lambda: viewer.num_windows == 1, what="the window to be gone")
+    go_on.set()
+    stayer.drag(100, 30)
+    wait_for(lambda: difference(lower_half(stayer), shown) > 8, what="the other window to follow")
+    open_page(width=500, height=400)  # and whoever comes is let in
