@@ -60,7 +60,7 @@ def test_a_name_is_needed(monkeypatch, capsys, arguments):
         run(monkeypatch, *arguments)
     assert stop.value.code == 2
     assert (
-        "the first argument names a benchmark (attention, encodings, ingest, loader, startup)"
+        "the first argument names a benchmark (attention, encodings, ingest, loader, startup, viewer)"
         in capsys.readouterr().err
     )
 

@@ -10,6 +10,7 @@ BENCHMARKS = {
     "ingest": "rows of a list repaired a second, and updates of the ledger, beside the bare work",
     "loader": "examples a second from scene files and from clips, against decoding the same JPEGs in a bare loop",
     "startup": "seconds until --help of each command, and from starting a training to its first step",
+    "viewer": "pictures a second of the viewer while its camera moves and at rest, and where the time goes",
 }
 
 

@@ -1,0 +1,84 @@
+"""How many pictures a second a viewer draws while its camera moves and at rest, and where the time goes."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import cv2
+
+from wnv.benchmarks.tables import Table
+from wnv.evaluation.pictures import enlarge
+
+SENT_SIDE, JPEG_QUALITY = 256, 90  # as the viewer sends its pictures
+
+
+def run(
+    *,
+    session: Any,
+    context_sizes: Sequence[int] = (2, 4, 8),
+    repeats: int = 60,
+    still_repeats: int = 6,
+    window: Sequence[int] = (800, 960),
+) -> Table:
+    """Time what the viewer does for each picture, one after the other: drawing in turn, enlarging, JPEG.
+
+    Args:
+        session: The viewer's session; its first scene is drawn. It is closed at the end.
+        context_sizes: Numbers of given views; each at most what the scene has.
+        repeats: Pictures of a moving camera that are timed; the median counts.
+        still_repeats: Pictures at rest that are timed; the median counts.
+        window: Height and width of the window in pixels.
+
+    Raises:
+        ValueError: If the scene has fewer frames than a context is to have.
+    """
+    home = session.home(session.scenes.first, aspect=window[1] / window[0])
+    rows, figures = [], {}
+    try:
+        for size in context_sizes:
+            request = replace(home, frames=tuple(range(size)))
+            first = session.draw(request)  # untimed, but for the encoding
+            for is_still, times in ((False, repeats), (True, still_repeats)):
+                parts = [_time_picture(session, request, step=step, is_still=is_still) for step in range(times + 1)][1:]
+                model_s, waiting_s, sending_s, whole_s = (statistics.median(part) for part in zip(*parts, strict=True))
+                height, width = session.draw(request, is_still=is_still).image_u8.shape[:2]
+                name = f"{'rest' if is_still else 'moving'}_{size}"
+                figures[name] = {
+                    "pictures_per_s": 1 / whole_s,
+                    "model_ms": 1e3 * model_s,
+                    "waiting_ms": 1e3 * waiting_s,
+                    "sending_ms": 1e3 * sending_s,
+                    "encode_ms": 1e3 * first.encode_s,
+                }
+                rows.append(
+                    (
+                        f"{size} given views, {'at rest' if is_still else 'moving'}",
+                        f"{width} x {height}",
+                        *(f"{1e3 * value:.1f} ms" for value in (first.encode_s, model_s, waiting_s, sending_s)),
+                        f"{1 / whole_s:.1f}",
+                    )
+                )
+    finally:
+        session.close()
+    return Table(
+        title="Viewer: pictures of one window",
+        columns=("what", "pixels", "encode, once", "model", "turns and cropping", "enlarging and JPEG", "pictures/s"),
+        rows=rows,
+        figures=figures,
+    )
+
+
+def _time_picture(session: Any, request: Any, *, step: int, is_still: bool) -> tuple[float, float, float, float]:
+    """Seconds of the model, of what else drawing needs, of making a JPEG of it, and of all this together."""
+    camtoworld = request.camera.camtoworld.clone()
+    camtoworld[0, 3] += 0.01 * step
+    moved = replace(request, camera=replace(request.camera, camtoworld=camtoworld))
+    begun = perf_counter()
+    drawing = session.draw(moved, is_still=is_still)
+    drawn = perf_counter()
+    sent = enlarge(drawing.image_u8, min_side=SENT_SIDE)
+    cv2.imencode(".jpeg", cv2.cvtColor(sent, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    ended = perf_counter()
+    return drawing.draw_s, drawn - begun - drawing.draw_s, ended - drawn, ended - begun
