@@ -122,6 +122,12 @@ class RawClient:
         data = self.pictures[-1]
         return None if data is None else np.asarray(Image.open(io.BytesIO(data)))
 
+    def camera(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Where the camera is: rotation world<-camera, position, vertical field of view in radians."""
+        with self._lock:
+            wxyz, position, fov = (self._camera[name] for name in ("wxyz", "position", "fov"))
+        return viser.transforms.SO3(np.array(wxyz)).as_matrix(), np.array(position), fov
+
     def rested_picture(self) -> np.ndarray:
         """The background that the last thing done led to, once nothing new comes for a while."""
         self.wait(lambda: len(self.pictures) > self._seen, what="a picture")

@@ -1,7 +1,7 @@
 """Makes the README's picture of the viewer: `python tests/viewer/take_picture.py wnv/viewer/viewer.jpg`.
 
-Chromium looks at `wnv-view weights=konet_tiny scene=synthetic:3`; the view is dragged a little, and the nearest
-photograph is shown beside it.
+Chromium looks at `wnv-view scene=synthetic:10` through a wide lens. Left: the view, dragged a little, and the nearest
+photograph. Right: the same from outside, with the given photographs in orange and the drawn view in blue.
 """
 
 import subprocess
@@ -10,12 +10,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from browser import start_browser, wait_for
 from PIL import Image
 
-COMMAND = [sys.executable, "-m", "wnv.cli.view", "device=cpu", "scene=synthetic:3", "port=0"]
-CLOSES_NOTICE = (288, 81)  # that there is no graphics card
-SETTLED_S = 4.0  # until the notice is there, or the picture is sharp
+SETTINGS = ["device=cpu", "scene=synthetic:10", "data.zoom_range=[1,1]", "port=0"]
+COMMAND = [sys.executable, "-m", "wnv.cli.view", *SETTINGS]
+NOTICE = "Software WebGL"  # that there is no graphics card
+SETTLED_S = 4.0  # until what was clicked is shown, and the picture is sharp
 
 
 def main(out: str) -> None:
@@ -27,14 +29,17 @@ def main(out: str) -> None:
         try:
             lines = [viewer.stdout.readline().decode() for _ in range(2)]
             with start_browser(Path(folder) / "profile") as browser:
-                page = browser.open(lines[1].split()[0], width=1100, height=860)
-                wait_for(lambda: "Show beside" in page.text(), what="the panel", timeout_s=60)
-                time.sleep(SETTLED_S)
-                page.click(*CLOSES_NOTICE)
+                page = browser.open(lines[1].split()[0], width=940, height=880)
+                wait_for(lambda: NOTICE in page.text() and "At rest" in page.text(), what="the page", timeout_s=60)
+                page.evaluate("document.querySelectorAll('.mantine-Notification-closeButton').forEach(b => b.click())")
                 page.toggle("Show beside")
-                page.drag(20, 8)
+                page.drag(24, 8)
                 time.sleep(SETTLED_S)
-                Image.fromarray(page.screenshot()).save(out, quality=85, optimize=True)
+                inside = page.screenshot()
+                page.click_text("All cameras")
+                time.sleep(SETTLED_S)
+                outside = page.canvas()
+            Image.fromarray(np.concatenate([inside, outside], axis=1)).save(out, quality=85, optimize=True)
         finally:
             viewer.terminate()
 

@@ -157,13 +157,19 @@ def test_moments_and_the_nearest_photograph(write_file_scene, open_session, star
 
 
 @pytest.mark.slow
-def test_from_outside_all_cameras_are_seen(synthetic_session, start, connect):
-    client = connect(start(synthetic_session))
+@pytest.mark.parametrize("width", [200, 400])
+def test_from_outside_all_cameras_are_seen(synthetic_session, start, connect, width):
+    client = connect(start(synthetic_session), height=300, width=width)
     home = client.rested_picture()
     assert client.nodes["/cameras/0"]["visible"] is False  # it would stand in the way
     client.set("Go to", "All cameras")
     client.wait(lambda: client.pictures[-1] is None and "/yours" in client.nodes, what="the cameras alone")
     assert all(client.nodes[f"/cameras/{frame}"]["visible"] for frame in range(5))
+    rotation, position, fov = client.camera()
+    seen = (synthetic_session.scene(1).camtoworld[:, :3, 3].numpy() - position) @ rotation
+    half = np.tan(fov / 2)
+    assert (np.abs(seen[:, :2] / seen[:, 2:]) < [half * width / 300, half]).all()
+    assert (seen[:, 2] > 0).all()
     client.set("Show cameras", False)
     client.wait(lambda: not client.nodes["/cameras/0"]["visible"], what="no cameras")
     client.set("Go to", "Reset view")

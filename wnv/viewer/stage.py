@@ -20,7 +20,7 @@ from wnv.viewer.scenes import ViewerScene, spread
 
 GIVEN, OTHER, YOURS = (255, 145, 30), (150, 160, 175), (70, 150, 255)
 MOST_OTHERS = 24  # cameras of frames that are not given
-INSIDE, OUTSIDE = 0.13, 0.55  # sizes of a camera in spreads of the cameras, from within the scene and from outside
+INSIDE, OUTSIDE = 0.13, 0.4  # sizes of a camera in spreads of the cameras, from within the scene and from outside
 OTHERS_SHARE = 0.5  # size of the camera of a frame that is not given
 NEAR = 2.5  # sizes within which a camera would stand in the way of the view
 

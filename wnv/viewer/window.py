@@ -35,7 +35,7 @@ SENT_SIDE = 256  # pixels of the shorter side, at least: JPEG is unkind to small
 JPEG_QUALITY = 90
 STATUS_EVERY_S = 0.25
 OVERVIEW_FOV_DEG = 50.0
-OVERVIEW_DISTANCE = 2.4  # times the distance of the farthest camera from their middle
+OVERVIEW_MARGIN = 1.4  # how much farther off than the farthest camera would need
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ class Window:
         self._is_outside = True
         self._stage.go_outside(True)
         self._client.scene.set_background_image(None)
-        self._place(_overview_camera(self._session.scene(self._request.scene).camtoworld))
+        poses = self._session.scene(self._request.scene).camtoworld
+        self._place(_overview_camera(poses, aspect=self._client.camera.aspect))
         self._change()
 
     def go_to(self, camera: WindowCamera) -> None:
@@ -323,7 +324,7 @@ def _nearest_frame(scene: ViewerScene, request: ViewRequest) -> int:
     return int(distance.argmin())
 
 
-def _overview_camera(camtoworld: Float[Tensor, "frame 4 4"]) -> WindowCamera:
+def _overview_camera(camtoworld: Float[Tensor, "frame 4 4"], *, aspect: float) -> WindowCamera:
     """From behind and above all cameras, in the direction that they look on the whole (+z of the world shown)."""
     centers = camtoworld[:, :3, 3]
     middle = centers.mean(dim=0)
@@ -331,6 +332,7 @@ def _overview_camera(camtoworld: Float[Tensor, "frame 4 4"]) -> WindowCamera:
     tilt = math.radians(25)
     pose = torch.eye(4, dtype=torch.float64)
     pose[1:3, 1:3] = torch.tensor([[math.cos(tilt), math.sin(tilt)], [-math.sin(tilt), math.cos(tilt)]])
-    pose[:3, 3] = middle - OVERVIEW_DISTANCE * reach * pose[:3, 2]
-    pose[2, 3] += 0.3 * reach
-    return WindowCamera(camtoworld=pose, fov_y=math.radians(OVERVIEW_FOV_DEG), aspect=1.0)
+    fov_y = math.radians(OVERVIEW_FOV_DEG)
+    distance = OVERVIEW_MARGIN * reach / (math.tan(fov_y / 2) * min(1.0, aspect))
+    pose[:3, 3] = middle - distance * pose[:3, 2]
+    return WindowCamera(camtoworld=pose, fov_y=fov_y, aspect=aspect)
