@@ -116,8 +116,8 @@ def metrics(device: torch.device) -> list[Tensor]:
 def evaluation(device: torch.device) -> list[Tensor]:
     """Scores and a sheet of a dynamic scene; the sheet's bytes may differ by one grey level."""
     model = network(MODELS["dynamic-joint-quaternion"], device)
-    summary = evaluate(model, examples(), device=device).to_dict()
-    scores = [summary[drawn][metric]["mean"] for drawn in ("model", "copy") for metric in ("psnr", "ssim")]
+    summary = evaluate(model, examples(), device=device).main
+    scores = [means[metric].mean for means in (summary.model, summary.copy) for metric in ("psnr", "ssim")]
     sheet = target_sheet(model, [examples()[0]], device=device, with_error=True)
     return [torch.tensor(scores), torch.tensor(sheet) / 255]
 

@@ -475,7 +475,7 @@ def test_the_commands_leave_nothing_beside_what_they_say(walk: Walk) -> None:
             "kokoni.jsonl",
             "cookies.txt",
         ),  # made for them
-        *("runs", "outputs", "exports", "mine", "kokoni"),
+        *("runs", "outputs", "exports", "mine", "kokoni", "drawn.png"),
     }
 
 
