@@ -97,7 +97,8 @@ def test_a_process_by_itself_waits_for_nobody():
 
 def test_a_number_of_processes_without_a_launcher_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("RANK", raising=False)
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="WORLD_SIZE=2 is set and RANK, MASTER_ADDR, MASTER_PORT is not"):
         with joined_ranks():
             pass
