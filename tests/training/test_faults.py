@@ -161,7 +161,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ({"what": "SIGTERM", "rank": 1}, "SIGTERM"),
         ({"what": "SIGTERM"}, "SIGTERM"),
         ({"what": "SIGUSR1", "rank": 1, "also": "SIGTERM"}, "SIGUSR1"),
-        ({"what": "SIGINT"}, "SIGINT"),
+        ({"what": "SIGINT"}, "SIGINT"),  # the one with sharded checkpoints
     ],
     ids=[
         "SIGTERM to rank 0",
@@ -172,13 +172,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ],
 )
 def test_a_signal_stops_all_after_the_step(tmp_path: Path, fault: dict, name: str, resumes_to: Callable) -> None:
-    run_dir = tmp_path / "run"
-    ended = start(run_dir, at_step=5, **fault)
+    run_dir, is_sharded = tmp_path / "run", name == "SIGINT"
+    ended = start(run_dir, *(SHARDED if is_sharded else []), at_step=5, **fault)
     assert ended.code == 75, ended.text
     assert ended.text.count(f"wnv-train: stopped by {name} at step 6; continue with run_dir={run_dir} resume=last") == 1
     assert ended.seconds < 15
     assert read_checkpoint(run_dir / "last.ckpt")["global_step"] == 6
-    assert read_checkpoint(run_dir / "last-previous.ckpt")["global_step"] == 4
+    previous = "step-00000004" if is_sharded else "last-previous.ckpt"
+    assert read_checkpoint(run_dir / previous)["global_step"] == 4
+    report(f"{fault}", ended, "last.ckpt, step 6")
     if fault == {"what": "SIGTERM", "rank": 0}:
         damaged = tmp_path / "damaged"
         shutil.copytree(run_dir, damaged)
@@ -194,6 +196,7 @@ def test_a_signal_to_torchrun_stops_all_after_the_step(tmp_path: Path, resumes_t
     assert ended.text.count("wnv-train: stopped by SIGTERM at step ") == 1
     assert ended.seconds < 15
     step = read_checkpoint(run_dir / "last.ckpt")["global_step"]
+    report("SIGTERM to torchrun", ended, f"last.ckpt, step {step}")
     assert step > 5  # how many steps pass before torchrun hands the signal on is its business
     resumes_to(run_dir, step)
 
@@ -203,6 +206,7 @@ def test_a_killed_process_takes_the_other_with_it(tmp_path: Path, resumes_to: Ca
     ended = start(run_dir, what="SIGKILL", at_step=5, rank=1)
     assert ended.code in (1, -signal.SIGKILL), ended.text
     assert ended.seconds < 20
+    report("SIGKILL of rank 1", ended, "last.ckpt, step 4")
     resumes_to(run_dir, 4)
 
 
@@ -241,19 +245,25 @@ def test_a_kill_while_saving_leaves_a_complete_checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"), [("full", "No space left"), ("unwritable", "not permitted|Permission denied")]
+    ("kind", "what", "reason"),
+    [
+        ("whole", "full", "No space left"),
+        ("sharded", "full", "No space left"),
+        ("sharded", "unwritable", "not permitted|Permission denied"),
+    ],
 )
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_of_before(
-    small_disk: Path, tmp_path: Path, what: str, reason: str, resumes_to: Callable
+    small_disk: Path, tmp_path: Path, kind: str, what: str, reason: str, resumes_to: Callable
 ) -> None:
-    run_dir = small_disk / "run"
+    run_dir, settings = small_disk / "run", SHARDED if kind == "sharded" else []
     # Without rows of metrics, which would find no room either.
-    ended = start(run_dir, "trainer.log_every_n_steps=100", notes=tmp_path, what=what, at_step=5, rank=0)
+    ended = start(run_dir, "trainer.log_every_n_steps=100", *settings, notes=tmp_path, what=what, at_step=5, rank=0)
     assert ended.code not in (0, 75), ended.text
     assert ended.seconds < 20
     assert "the checkpoint could not be written" in ended.text
     assert any(text in ended.text for text in reason.split("|"))
-    shutil.copytree(run_dir, tmp_path / "run", ignore=shutil.ignore_patterns("ballast"))
+    report(f"disk {what} at a {kind} save", ended, f"{resolve_checkpoint(run_dir).name}, step 4")
+    shutil.copytree(run_dir, tmp_path / "run", symlinks=True, ignore=shutil.ignore_patterns("ballast"))
     resumes_to(tmp_path / "run", 4)
 
 
@@ -265,6 +275,7 @@ def test_an_error_in_one_ranks_dataset_ends_all_with_its_traceback(tmp_path: Pat
     assert "RuntimeError: this scene is damaged" in ended.text
     assert "raised on rank 1 of 2 at step 6" in ended.text
     assert "in _raise_damaged" in ended.text
+    report("exception in the dataset of rank 1", ended, "last.ckpt, step 4")
     resumes_to(run_dir, 4)
 
 
@@ -276,4 +287,5 @@ def test_pictures_that_are_not_finite_on_one_rank_skip_the_step_on_all(tmp_path:
         assert f"1 skipped so far; rank {rank} had {loss}" in ended.text
     checkpoint = read_checkpoint(run_dir)
     assert checkpoint["skipped_steps"] == 1
+    report("NaN in the pictures of rank 1 at step 5: skipped, the run goes on to its end", ended, "")
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())

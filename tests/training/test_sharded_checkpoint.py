@@ -120,7 +120,10 @@ def test_a_run_may_change_between_whole_and_sharded(save: Callable, checkpoint: 
         (lambda folder: (folder / "complete").write_text("{"), "is damaged: its file 'complete' cannot be read"),
         (lambda folder: os.truncate(folder / "__0_0.distcp", 1000), "is damaged: __0_0.distcp has 1000 bytes, of "),
         (lambda folder: (folder / ".metadata").unlink(), "is damaged: .metadata is missing, of "),
-        (lambda folder: folder.rename(folder.with_name(f".{folder.name}.tmp")), ".tmp is of a save that did not end"),
+        (
+            lambda folder: folder.rename(folder.with_name(f".{folder.name}.tmp")),
+            ".tmp is left of a save that did not end",
+        ),
     ],
     ids=["no marker", "broken marker", "truncated shard", "no list", "killed before the rename"],
 )

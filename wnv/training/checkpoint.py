@@ -97,7 +97,7 @@ def resolve_checkpoint(source: str | os.PathLike) -> Path:
     if not there:
         raise FileNotFoundError(f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}")
     steps = {}
-    skipped = [f"{unfinished} is of a save that did not end" for unfinished in unfinished_saves(path)]
+    skipped = [f"{unfinished} is left of a save that did not end" for unfinished in unfinished_saves(path)]
     for checkpoint in there:
         try:
             steps[checkpoint] = _step(checkpoint)
