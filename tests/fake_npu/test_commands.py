@@ -43,9 +43,11 @@ def test_other_networks_train_too(on_npu: Callable, settings: tuple[str, ...]) -
 
 @pytest.mark.slow
 def test_two_npus_share_a_training_that_a_cpu_takes_up(tmp_path: Path, on_npu: Callable) -> None:
-    sharded = ["experiment=smoke", "strategy=fsdp", "precision=fp16", "trainer.devices=2"]
-    done = on_npu(*TRAIN, *sharded)
+    """Each writes its share of the checkpoints, the averaged weights among them."""
+    sharded = ["experiment=smoke", "strategy=fsdp", "precision=fp16", "trainer.devices=2", "callbacks=ema"]
+    done = on_npu(*TRAIN, *sharded, "callbacks.checkpoints.sharded=true")
     assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "run" / "step-00000002").glob("*.distcp"))) == 2
     checkpoint = read_checkpoint(tmp_path / "run")
     assert checkpoint["MixedPrecision"]["scale"] == 2.0**16
     more = [
@@ -56,6 +58,7 @@ def test_two_npus_share_a_training_that_a_cpu_takes_up(tmp_path: Path, on_npu: C
         "trainer.max_steps=3",
         "run_dir=more",
         "resume=run",
+        "callbacks=ema",
     ]
     done = on_npu(*more)
     assert done.returncode == 0, done.stderr
