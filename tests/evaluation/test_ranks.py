@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from together import free_ports
 
 from wnv.evaluation.ranks import Ranks, joined_ranks, own_device
 from wnv.evaluation.records import read_records
@@ -20,9 +20,7 @@ PROGRAM = Path(__file__).with_name("shared_evaluation.py")
 
 def start(*arguments: str | Path, world_size: int) -> list[subprocess.Popen]:
     """The processes as torchrun would start them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
     return [
         subprocess.Popen(

@@ -1,12 +1,10 @@
 """Strategies and precisions with two processes, on the CPU and on the simulated NPU: the same gradients everywhere."""
 
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from together import free_ports, run_together
 
 pytestmark = [pytest.mark.slow, pytest.mark.fake_npu]
 
@@ -32,36 +30,17 @@ SHARES = {"fp32": 1e-6, "bf16": 1e-2, "fp16": 2e-3, "bf16_true": 1e-2}
 ALL = [(device, case) for device, cases in CASES.items() for case in cases]
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def records(npu_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list]:
     folder = tmp_path_factory.mktemp("matrix")
     found = {}
     for device, cases in CASES.items():
         (folder / device).mkdir()
-        arguments = [f"{case.replace('-', ':')}:{free_port()}" for case in cases]
-        command = [sys.executable, str(Path(__file__).with_name("train_matrix.py")), device, str(folder / device)]
-        processes = [
-            subprocess.Popen(
-                [*command, *arguments],
-                env=npu_environment | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(2)
+        arguments = [
+            f"{case.replace('-', ':')}:{port}" for case, port in zip(cases, free_ports(len(cases)), strict=True)
         ]
-        try:
-            outputs = [process.communicate(timeout=300)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-6000:]
+        program = Path(__file__).with_name("train_matrix.py")
+        run_together(program, [device, str(folder / device), *arguments], environment=npu_environment)
         for case in cases:
             found[device, case] = [
                 torch.load(folder / device / f"{case}.{rank}.pt", weights_only=True) for rank in (0, 1)

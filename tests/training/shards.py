@@ -1,5 +1,6 @@
-"""One of two processes of test_sharded_checkpoint.py: `python shards.py RANK PORT FOLDER`."""
+"""One of two processes of test_sharded_checkpoint.py: `python shards.py PORT FOLDER` with LOCAL_RANK set."""
 
+import os
 import resource
 import sys
 import time
@@ -13,7 +14,8 @@ from wnv.training.checkpoint_layout import LAST
 from wnv.training.sharded_checkpoint import read_sharded, save_sharded
 
 
-def main(rank: int, port: int, folder: Path) -> None:
+def main(port: str, folder: Path) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     weight = distribute_tensor(torch.arange(300_000.0).view(3, 100_000), mesh, [Shard(0)])  # 2 rows and 1
@@ -43,4 +45,4 @@ def main(rank: int, port: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,15 +1,12 @@
 """Activation checkpointing, accumulation and sharding change the memory of a step, not its gradient (float64)."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from together import free_ports, run_together
 from torch.profiler import ProfilerActivity, profile
 
 from wnv.losses.image_loss import ImageLoss
@@ -107,12 +104,6 @@ def test_accumulation_holds_less_and_changes_no_gradient(
     assert peaks[1] < 0.5 * peaks[0]
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 CASES = ("ddp-1", "fsdp-1", "fsdp-2")  # strategy, batches a step
 
 
@@ -127,30 +118,8 @@ def test_sharding_halves_what_a_process_holds_and_changes_no_gradient(
     torch.save(given, tmp_path / "given.pt")
     make_trainer(max_steps=1, callbacks=[recorder]).fit(module, loader([whole]))
 
-    command = [sys.executable, str(Path(__file__).with_name("sharded_step.py")), str(tmp_path)]
-    command += [f"{case}:{free_port()}" for case in CASES]
-    drop = ("RANK", "WORLD_SIZE", "GROUP_RANK")
-    environment = {name: value for name, value in os.environ.items() if name not in drop} | {
-        "MASTER_ADDR": "127.0.0.1",
-        "NODE_RANK": "0",
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(
-            command,
-            env=environment | {"LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-6000:]
+    cases = [f"{case}:{port}" for case, port in zip(CASES, free_ports(len(CASES)), strict=True)]
+    run_together(Path(__file__).with_name("sharded_step.py"), [str(tmp_path), *cases])
     seen = {
         case: [torch.load(tmp_path / f"{case}.{rank}.pt", weights_only=True) for rank in range(2)] for case in CASES
     }

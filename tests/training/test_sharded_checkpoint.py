@@ -2,15 +2,13 @@ import errno
 import json
 import os
 import pickle
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from together import free_ports, run_together
 
 from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint, resolve_checkpoint
@@ -199,16 +197,8 @@ def test_a_strategy_that_writes_whole_files_says_so(
 
 def test_a_process_that_cannot_write_its_share_is_told_on_all(tmp_path: Path) -> None:
     """Two real processes; the files of one may not grow to the size of its share."""
-    script = [sys.executable, str(Path(__file__).with_name("shards.py"))]
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = str(server.getsockname()[1])
-    processes = [subprocess.Popen([*script, str(rank), port, str(tmp_path)]) for rank in (0, 1)]
-    try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    (port,) = free_ports(1)
+    run_together(Path(__file__).with_name("shards.py"), [str(port), str(tmp_path)], timeout_s=120)
     run_dir = tmp_path / "run"
     for rank in (0, 1):
         is_same, error, seconds = torch.load(tmp_path / f"seen.{rank}.pt", weights_only=True)

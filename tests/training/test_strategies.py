@@ -1,15 +1,11 @@
 import csv
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from together import free_ports, run_together
 
 from wnv.training.checkpoint import read_checkpoint
 from wnv.training.strategies import DataParallelStrategy, settle_strategy
@@ -44,32 +40,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
 
     def start(num_processes: int, cases: list[str]) -> None:
-        with ExitStack() as stack:
-            servers = [stack.enter_context(socket.socket()) for _ in cases]
-            for server in servers:
-                server.bind(("127.0.0.1", 0))
-            ports = [server.getsockname()[1] for server in servers]
-        arguments = [f"{port}:{case}" for port, case in zip(ports, cases, strict=True)]
-        command = [sys.executable, str(Path(__file__).with_name("several_runs.py")), str(folder), str(num_processes)]
-        drop = ("RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
-        environment = {name: value for name, value in os.environ.items() if name not in drop}
-        environment |= {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-        processes = [
-            subprocess.Popen(
-                [*command, *arguments],
-                env=environment | {"LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(num_processes)
-        ]
-        try:
-            outputs = [process.communicate(timeout=150)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        assert {process.returncode for process in processes} == {0}, "\n".join(outputs)[-6000:]
+        arguments = [f"{port}:{case}" for port, case in zip(free_ports(len(cases)), cases, strict=True)]
+        program = Path(__file__).with_name("several_runs.py")
+        run_together(program, [str(folder), str(num_processes), *arguments], num_processes=num_processes, timeout_s=150)
 
     def resumed(name: str, strategy: str, source: str) -> str:
         return f"{name}:strategy={strategy}:resume={folder / source / 'last-previous.ckpt'}"
