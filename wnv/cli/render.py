@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wnv.cli.commands import render as main
 from wnv.cli.eval import shorten, warn_of_another_world
 from wnv.cli.settings import check_setting, path_setting, plain, switch
+from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
 from wnv.device import resolve_device
 from wnv.evaluation.film import film_shot
 from wnv.evaluation.shots import RECORDED, SHOTS, Shot, plan_shot
@@ -19,7 +19,6 @@ from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.types import Views
 
-SYNTHETIC = "synthetic:"
 _KINDS = {
     "context": list[int] | None,
     "num_context": int,
@@ -48,7 +47,7 @@ def run(cfg: DictConfig) -> None:
     scene = path_setting(cfg, "scene")
     if scene.startswith(SYNTHETIC):
         warn_of_another_world(model, cfg.data)
-        title, context, shot = _shoot_synthetic(cfg, number=scene.removeprefix(SYNTHETIC))
+        title, context, shot = _shoot_synthetic(cfg, scene)
     else:
         title, context, shot = _shoot_file(cfg, scene, model=model)
     film = film_shot(
@@ -92,27 +91,16 @@ def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, View
     return example.scene, example.context, Shot(target.cameras, target.times, truth=target.images)
 
 
-def _shoot_synthetic(cfg: DictConfig, *, number: str) -> tuple[str, Views, Shot]:
-    if cfg.context is not None:
-        raise ValueError("context names frames of a scene file; a synthetic scene has num_context views, set that")
+def _shoot_synthetic(cfg: DictConfig, scene: str) -> tuple[str, Views, Shot]:
+    dataset, index = open_synthetic(cfg, scene)
     if cfg.trajectory == RECORDED:
         raise ValueError(
             f"trajectory={RECORDED} is for scene files, whose camera has moved; along every other path the synthetic "
             "world shows its truth (side_by_side=true)"
         )
-    if not number.isdecimal():
-        raise ValueError(f"scene=synthetic:INDEX needs a number from 0 up, got {SYNTHETIC + number!r}")
-    index = int(number)
-    data = cfg.data.copy()
-    data.num_val_scenes = max(data.num_val_scenes, index + 1)
-    data.num_context = cfg.num_context
-    if cfg.image_size is not None:
-        data.image_size = cfg.image_size
-    dataset = instantiate(data, _convert_="all").val_dataset
     example = dataset[index]
     shot = _plan(cfg, example.context)
-    truth = dataset.render(index, shot.cameras, shot.times)
-    return example.scene, example.context, replace(shot, truth=truth)
+    return example.scene, example.context, replace(shot, truth=dataset.render(index, shot.cameras, shot.times))
 
 
 def _plan(cfg: DictConfig, context: Views) -> Shot:

@@ -6,18 +6,17 @@ import sys
 from pathlib import Path
 from threading import Event
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wnv.cli.commands import view as main
 from wnv.cli.settings import check_setting, path_setting, plain
+from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
 from wnv.device import resolve_device
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.viewer.scenes import ExampleScenes, FileScenes, SceneList
 from wnv.viewer.session import SceneSession
 
-SYNTHETIC = "synthetic:"
 _KINDS = {
     "context": list[int] | None,
     "num_context": int,
@@ -89,22 +88,13 @@ def _open_scenes(cfg: DictConfig, *, model: KoNet) -> SceneList:
             size_multiple=model.patch_size,
             pose_normalization=cfg.pose_normalization or model.pose_normalization,
         )
-    if cfg.context is not None:
-        raise ValueError("context names frames of a scene file; a synthetic scene has num_context views, set that")
-    number = scene.removeprefix(SYNTHETIC)
-    if not number.isdecimal():
-        raise ValueError(f"scene=synthetic:INDEX needs a number from 0 up, got {scene!r}")
-    data = cfg.data.copy()
-    data.num_val_scenes = max(data.num_val_scenes, int(number) + 1)
-    data.num_context = cfg.num_context
-    if cfg.image_size is not None:
-        data.image_size = cfg.image_size
+    dataset, first = open_synthetic(cfg, scene)
     return ExampleScenes(
-        instantiate(data, _convert_="all").val_dataset,
+        dataset,
         name=SYNTHETIC,
-        first=int(number),
-        is_dynamic=data.kind != "static",
-        pose_normalization=data.pose_normalization,
+        first=first,
+        is_dynamic=cfg.data.kind != "static",
+        pose_normalization=cfg.data.pose_normalization,
     )
 
 

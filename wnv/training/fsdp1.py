@@ -15,9 +15,6 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffload, FullyShardedDataParallel, MixedPrecision, ShardingStrategy
@@ -30,8 +27,8 @@ from wnv.models.konet import KoNet
 from wnv.models.tokens import Tokenizer
 from wnv.models.transformer import Block
 from wnv.training.precision import low_dtype
-from wnv.training.sharded_checkpoint import MODEL, OPTIMIZERS, read_sharded
-from wnv.training.strategies import renamed
+from wnv.training.sharded_checkpoint import read_sharded
+from wnv.training.strategies import load_states, numbered_optimizer_state
 
 SHARDINGS = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD")
 AUTO_WRAPS = ("layer", "size", "none")
@@ -166,10 +163,9 @@ class FlatShardedStrategy(FSDPStrategy):
 
     @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        optimizer = getattr(optimizer, "optimizer", optimizer)  # out of Lightning's wrapper
-        state = get_optimizer_state_dict(self.model, optimizer, options=self._whole)
-        numbers = {name: number for number, name in enumerate(self._parameter_names(optimizer))}
-        return renamed(state, numbers.__getitem__) if self.global_rank == 0 else {}
+        parameters = plain_parameters(self.model)
+        state = numbered_optimizer_state(self.model, optimizer, parameters, options=self._whole)
+        return state if self.global_rank == 0 else {}
 
     @override
     def save_checkpoint(
@@ -185,10 +181,7 @@ class FlatShardedStrategy(FSDPStrategy):
         else:
             checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
         options = StateDictOptions(full_state_dict=True, strict=True)
-        set_model_state_dict(self.model, checkpoint.pop(MODEL), options=options)
-        for optimizer, state in zip(self.optimizers, checkpoint.pop(OPTIMIZERS), strict=False):
-            named = renamed(state, self._parameter_names(optimizer).__getitem__)
-            set_optimizer_state_dict(self.model, optimizer, named, options=options)
+        load_states(self.model, self.optimizers, checkpoint, plain_parameters(self.model), options=options)
         return checkpoint
 
     @property
@@ -199,10 +192,6 @@ class FlatShardedStrategy(FSDPStrategy):
     @property
     def _can_offload(self) -> bool:
         return self.root_device.type != "cpu"
-
-    def _parameter_names(self, optimizer: Optimizer) -> list[str]:
-        names = {parameter: name for name, parameter in plain_parameters(self.model).items()}
-        return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 
     def _make_mesh(self) -> dist.DeviceMesh | None:
         if self.sharding != "HYBRID_SHARD":

@@ -1,7 +1,7 @@
 """How several processes share a training, on every device: data parallel, and sharded by PyTorch's FSDP2."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard
-from torch.nn import Module
+from torch.nn import Module, Parameter
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -173,10 +173,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        optimizer = getattr(optimizer, "optimizer", optimizer)  # out of Lightning's wrapper
-        state = get_optimizer_state_dict(self.model, optimizer, options=self._saved_form)
-        numbers = {name: number for number, name in enumerate(self._parameter_names(optimizer))}
-        return renamed(state, numbers.__getitem__) if self.save_sharded or self.global_rank == 0 else {}
+        return numbered_optimizer_state(self.model, optimizer, self._named_parameters, options=self._saved_form)
 
     @override
     def save_checkpoint(
@@ -197,10 +194,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
         else:
             checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
             options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
-        set_model_state_dict(self.model, checkpoint.pop(MODEL), options=options)
-        for optimizer, state in zip(self.optimizers, checkpoint.pop(OPTIMIZERS), strict=False):
-            named = renamed(state, self._parameter_names(optimizer).__getitem__)
-            set_optimizer_state_dict(self.model, optimizer, named, options=options)
+        load_states(self.model, self.optimizers, checkpoint, self._named_parameters, options=options)
         return checkpoint
 
     @property
@@ -210,14 +204,14 @@ class FullyShardedStrategy(ModelParallelStrategy):
     def _sharded_like(self, path: TensorPath) -> Tensor | None:
         """The parameter that a tensor of a checkpoint is sharded like."""
         if path[0] == OPTIMIZERS:
-            name = self._parameter_names(self.optimizers[path[1]])[path[3]]
+            name = _parameter_names(self.optimizers[path[1]], self._named_parameters)[path[3]]
         else:
             name = f"model.{path[1]}" if path[0] == AVERAGE else path[1]
-        return dict(self.model.named_parameters()).get(name)
+        return self._named_parameters.get(name)
 
-    def _parameter_names(self, optimizer: Optimizer) -> list[str]:
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    @property
+    def _named_parameters(self) -> dict[str, Parameter]:
+        return dict(self.model.named_parameters())
 
 
 def shard_model(model: KoNet, mesh: DeviceMesh, *, dtype: torch.dtype | None = None) -> None:
@@ -256,7 +250,46 @@ def reshard_model(model: KoNet | FullyShardedDataParallel) -> None:
         handle.post_reshard()
 
 
-def renamed(state: dict[str, Any], rename: Callable[[Any], Any]) -> dict[str, Any]:
+def numbered_optimizer_state(
+    model: Module, optimizer: Optimizer, parameters: Mapping[str, Parameter], *, options: StateDictOptions
+) -> dict[str, Any]:
+    """An optimiser's state as checkpoints hold it: parameters numbered in the order of the optimiser's groups.
+
+    Empty on all processes but the first where it is gathered there.
+
+    Args:
+        model: The sharded module.
+        optimizer: Also in Lightning's wrapper.
+        parameters: The parameters by the names that they have where nothing is wrapped.
+        options: In which form.
+    """
+    optimizer = getattr(optimizer, "optimizer", optimizer)
+    state = get_optimizer_state_dict(model, optimizer, options=options)
+    numbers = {name: number for number, name in enumerate(_parameter_names(optimizer, parameters))}
+    return _renamed(state, numbers.__getitem__) if state else {}
+
+
+def load_states(
+    model: Module,
+    optimizers: Sequence[Optimizer],
+    checkpoint: dict[str, Any],
+    parameters: Mapping[str, Parameter],
+    *,
+    options: StateDictOptions,
+) -> None:
+    """Take weights and optimisers' states out of a checkpoint and into a sharded module and its optimisers."""
+    set_model_state_dict(model, checkpoint.pop(MODEL), options=options)
+    for optimizer, state in zip(optimizers, checkpoint.pop(OPTIMIZERS), strict=False):
+        named = _renamed(state, _parameter_names(optimizer, parameters).__getitem__)
+        set_optimizer_state_dict(model, optimizer, named, options=options)
+
+
+def _parameter_names(optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> list[str]:
+    names = {parameter: name for name, parameter in parameters.items()}
+    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _renamed(state: dict[str, Any], rename: Callable[[Any], Any]) -> dict[str, Any]:
     """An optimiser's state dictionary with its parameters' keys replaced."""
     return {
         "state": {rename(key): value for key, value in state["state"].items()},
