@@ -38,6 +38,13 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert ImageLoss()(drawn, truth)["loss"].dtype == torch.float32
 
 
+def test_double_precision_is_not_rounded() -> None:
+    drawn, truth = images().double(), images().double()
+    loss = ImageLoss()(drawn + 1e-12, truth)["loss"] - ImageLoss()(drawn, truth)["loss"]
+    assert loss.dtype == torch.float64
+    assert float(loss) == pytest.approx(2e-12 * float((drawn - truth).mean()), rel=1e-3)
+
+
 def test_negative_weight_is_refused() -> None:
     with pytest.raises(ValueError, match="perceptual_weight must not be negative, got -1"):
         ImageLoss(perceptual_weight=-1)

@@ -6,30 +6,22 @@ is made before.
 
 import itertools
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from readme_checks import assert_demo, assert_evaluation, assert_film, assert_run, config_of, newest
 from readme_place import write_capture, write_films, write_room
+from readme_walk import COMMANDS, ROOT, TABLE, Walk, read_commands, step, step_of
 
 from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
 from wnv.models.pretrained import shipped_weights
 from wnv.scenes.index import build_index
 from wnv.scenes.read import open_scene
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 TINY = ["model.dim=32", "model.num_layers=2", "model.num_heads=2", "model.mlp_dim=64"]
 STEPS = ["trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "optim.warmup_steps=1"]
@@ -56,59 +48,6 @@ BENCH = [
     "bench.repeats=1",
     "bench.training_repeats=1",
 ]
-
-
-def read_commands(text: str) -> list[str]:
-    """The commands of a text in its order, each once: lines of bash blocks, Python blocks, and those in sentences."""
-    commands = []
-    for language, block, span in re.findall(r"^```(\w*)\n(.*?)^```$|`([^`]+)`", text, re.DOTALL | re.MULTILINE):
-        if language == "bash":
-            lines = block.replace("\\\n", " ").splitlines()
-            commands += [line for line in lines if line.strip() and not line.startswith("#")]
-        elif language == "python":
-            commands.append(block)
-        elif language:
-            raise ValueError(f"a block of {language} is neither run nor a drawing")
-        elif re.match(r"(make|pip|python|wnv-\w+)\s", span):
-            commands.append(" ".join(span.split()))
-    return list(dict.fromkeys(commands))
-
-
-COMMANDS = read_commands(README)
-
-
-@dataclass(frozen=True)
-class Step:
-    """How commands of a pattern are run: with which words after them, and what must have come of it.
-
-    Attributes:
-        pattern: Regular expression of the whole command.
-        words: Added to the command; PLACE stands for the folder in which all are run.
-        check: Called with that folder and what the command printed, after it has ended with exit code 0.
-    """
-
-    pattern: str
-    words: tuple[str, ...]
-    check: Callable[[Path, str], None]
-
-
-TABLE: list[Step] = []
-
-
-def step(pattern: str, *words: str) -> Callable[[Callable[[Path, str], None]], Callable[[Path, str], None]]:
-    def add(check: Callable[[Path, str], None]) -> Callable[[Path, str], None]:
-        TABLE.append(Step(pattern, words, check))
-        return check
-
-    return add
-
-
-def step_of(command: str) -> Step:
-    found = [entry for entry in TABLE if re.fullmatch(entry.pattern, command, re.DOTALL)]
-    if not found:
-        pytest.fail(f"README has a command that no test runs: {command}\nGive it a @step in {Path(__file__).name}.")
-    assert len(found) == 1, f"{command!r} matches {[entry.pattern for entry in found]}"
-    return found[0]
 
 
 # --- The table, in the README's order -------------------------------------------------------------------------------
@@ -391,46 +330,6 @@ def _bench(_place: Path, shown: str) -> None:
 
 
 # --- Running --------------------------------------------------------------------------------------------------------
-
-
-class Walk:
-    """Runs the README's commands in its order, each once, as far as they are asked for."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.ended: dict[str, subprocess.CompletedProcess[str]] = {}
-
-    def through(self, command: str) -> subprocess.CompletedProcess[str]:
-        for earlier in COMMANDS[: COMMANDS.index(command) + 1]:
-            if earlier not in self.ended:
-                words = [word.replace("PLACE", str(self.place)) for word in step_of(earlier).words]
-                self.ended[earlier] = self.run(earlier, words)
-        return self.ended[command]
-
-    def run(self, command: str, words: list[str]) -> subprocess.CompletedProcess[str]:
-        folder = self.place
-        if "\n" in command:
-            result = "print(drawn.min(), drawn.max(), *drawn.shape)"
-            arguments = [sys.executable, "-c", f"{command}\n{result}"]
-        else:
-            program, *rest = shlex.split(command, comments=True)
-            if program == "make":
-                folder, started = ROOT, ["make", f"PYTHON={sys.executable}"]
-            elif program == "torchrun":
-                started = [sys.executable, "-m", "torch.distributed.run"]
-            elif program == "pip":
-                folder, started = self.place / "source", [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-            else:
-                assert program in PYPROJECT["scripts"]
-                started = [sys.executable, "-m", f"wnv.cli.{program.removeprefix('wnv-')}"]
-            arguments = [*started, *rest, *words]
-        return subprocess.run(arguments, cwd=folder, env=plain_environment(), capture_output=True, text=True)
-
-
-def plain_environment() -> dict[str, str]:
-    """This environment without what an outer `make` or launcher has told."""
-    told = "MAKEFLAGS MAKELEVEL MFLAGS PYTHON ARGS FROM_SCRATCH LOCAL_RANK WORLD_SIZE WNV_DEBUG".split()
-    return {name: value for name, value in os.environ.items() if name not in told}
 
 
 @pytest.fixture(scope="module")
