@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from wnv.scenes.posed_clip import ClipPoses, PosedFrame, write_poses
 from wnv.scenes.undistort import Distortion
 
 SLOW_TIMEOUT_S = 900
+# Where a run's processes meet and which of them this is, as it was when the tests began.
+_PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
+LAUNCHER = {name: os.environ.get(name) for name in _PLACE}
 
 # No test may reach the network: a logger or a hub that tries gives an error instead of a wait.
 os.environ["WANDB_MODE"] = "offline"
@@ -44,6 +47,22 @@ def seed() -> int:
     """Start each test from the same global random state; the value is there for tests that make generators."""
     torch.manual_seed(0)
     return 0
+
+
+@pytest.fixture(autouse=True)
+def no_launcher() -> Iterator[None]:
+    """Forget what a trainer notes for the processes that it may start: those of a later test would meet there."""
+    _restore_launcher()
+    yield
+    _restore_launcher()
+
+
+def _restore_launcher() -> None:
+    for name, value in LAUNCHER.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture
