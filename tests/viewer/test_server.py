@@ -107,6 +107,7 @@ def test_scenes_are_stepped_through_and_frames_chosen(write_file_scene, open_ses
     client.wait(lambda: client.control("How many")["value"] == 2, what="two frames")
     client.click_camera(4)
     client.wait(lambda: client.control("Frames")["value"] == "1, 4, 6", what="the clicked frame")
+    client.wait(lambda: given_cameras(client) == {1, 4, 6}, what="its camera")
     client.click_camera(1)
     client.wait(lambda: client.control("Frames")["value"] == "4, 6", what="a frame taken away")
     expected = session.draw(replace(session.home(0, aspect=4 / 3), frames=(4, 6)), is_still=True).image_u8
