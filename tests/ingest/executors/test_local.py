@@ -256,8 +256,8 @@ def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     whole_s = time.monotonic() - began
     interrupted: Counter[str] = Counter()
     moments = 0
-    # 24 kills spread over a run, and as many spreads as it takes (a machine with other work is slower or faster than the
-    # run that was timed) until each stage was in hand at one of them.
+    # 24 kills spread over a run; more of them until each stage was in hand at one, since a machine with other work is
+    # slower or faster than the run that was timed.
     while moments < 24 or (set(interrupted) < set(counts) and moments < 96):
         moment, moments = moments % 24, moments + 1
         root = tmp_path / f"{moments:02d}"

@@ -1,9 +1,7 @@
-"""A small root with every kind of trouble, made through the ledger itself, and a reader of pages that is strict."""
+"""A small root with every kind of trouble, made through the ledger itself."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +15,7 @@ from wnv.ingest.tasks import Outcome
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.scenes.write import write_scene
 
-VOID = {"meta", "img", "input", "br", "link"}
 WIDTH, HEIGHT = 48, 32
-
-
-@dataclass
-class Page:
-    """What a page holds: its elements with their attributes, and the text of each kind of element."""
-
-    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    texts: dict[str, list[str]] = field(default_factory=dict)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def section(self, name: str) -> str:
-        return " ".join(self.texts.get(f"#{name}", []))
-
-
-class _Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.page = Page()
-        self.open: list[tuple[str, str | None]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = dict(attrs)
-        assert len(attributes) == len(attrs), f"{tag} has an attribute twice"
-        self.page.elements.append((tag, attributes))
-        if tag not in VOID:
-            self.open.append((tag, attributes.get("id")))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> ends nothing"
-        assert self.open[-1][0] == tag, f"</{tag}> ends <{self.open[-1][0]}>"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        for tag, name in self.open:
-            self.page.texts.setdefault(tag, []).append(data)
-            if name:
-                self.page.texts.setdefault(f"#{name}", []).append(data)
-
-
-@pytest.fixture
-def read_page() -> Callable[[str], Page]:
-    """Parse a page; an element that is not ended, or ended by another's end, fails the test."""
-
-    def read(text: str) -> Page:
-        reader = _Reader()
-        reader.feed(text)
-        reader.close()
-        assert reader.open == []
-        return reader.page
-
-    return read
 
 
 @pytest.fixture

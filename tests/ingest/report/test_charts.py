@@ -1,10 +1,10 @@
 """Bars and histograms: every value is counted once, and the numbers on the axis are round."""
 
 import re
-from collections.abc import Callable
 
 import numpy as np
 import pytest
+from page_checks import read_page
 
 from wnv.ingest.report.charts import histogram, stacked_bar, summary
 
@@ -27,7 +27,7 @@ def bars(svg: str) -> list[int]:
         [0.1 * number for number in range(30)],
     ],
 )
-def test_every_value_is_in_one_bar(values: list[float], read_page: Callable) -> None:
+def test_every_value_is_in_one_bar(values: list[float]) -> None:
     svg = histogram(values, unit=" s")
     read_page(svg)
     assert sum(bars(svg)) == len(values)

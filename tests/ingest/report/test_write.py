@@ -1,13 +1,11 @@
 """The page as a whole: what it says, that it holds together, and that nothing from outside gets out of its place."""
 
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page_checks import browse, read_page
 
 from wnv.ingest.layout import REPORT_FILE
 from wnv.ingest.report.write import write_report
@@ -25,7 +23,7 @@ HOSTILE = [
 PAGES = r"^(https?:)?//"
 
 
-def test_counts_reasons_measures_and_scenes(root: Any, read_page: Callable) -> None:
+def test_counts_reasons_measures_and_scenes(root: Any) -> None:
     name = root.scene("bv:1", title="豪宅 tour")
     root.add("bv:2", title="members' video", codes=("bom", "reversed"))
     root.finish("fetch", "bv:2", "refused", "login", message="please log in")
@@ -67,7 +65,7 @@ def test_counts_reasons_measures_and_scenes(root: Any, read_page: Callable) -> N
     assert "1.2.3" in page.section("made")
 
 
-def test_text_from_outside_stays_text(root: Any, read_page: Callable) -> None:
+def test_text_from_outside_stays_text(root: Any) -> None:
     for number, text in enumerate(HOSTILE):
         key = f"url:{number}" + (text[:80] if "\ud800" not in text else "")
         storable = text.replace("\ud800", "\ufffd")
@@ -96,7 +94,7 @@ def test_text_from_outside_stays_text(root: Any, read_page: Callable) -> None:
         assert inside or before.rfind('="') > before.rfind(">"), before[-80:]
 
 
-def test_nothing_is_loaded_and_only_web_addresses_can_be_followed(root: Any, read_page: Callable) -> None:
+def test_nothing_is_loaded_and_only_web_addresses_can_be_followed(root: Any) -> None:
     root.scene("bv:1", url="https://www.bilibili.com/video/BV1?p=1&a=b")
     for number, url in enumerate(
         ("javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "//evil", "http://[")
@@ -114,10 +112,10 @@ def test_nothing_is_loaded_and_only_web_addresses_can_be_followed(root: Any, rea
     assert "url(" not in "".join(page.texts["style"])
     assert "@import" not in "".join(page.texts["style"])
     (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv")]
-    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert policy.startswith("default-src 'none'; img-src data:; media-src data:; ")
 
 
-def test_an_empty_root(root: Any, read_page: Callable) -> None:
+def test_an_empty_root(root: Any) -> None:
     page = read_page(write_report(root.path).read_text(encoding="utf-8"))
     assert "Nothing is here yet" in "".join(page.texts["header"])
     assert "No scene has been packed yet" in page.section("scenes")
@@ -129,7 +127,7 @@ def test_a_root_without_ledger(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_a_run_that_goes_on(root: Any, read_page: Callable) -> None:
+def test_a_run_that_goes_on(root: Any) -> None:
     for number in range(3):
         root.add(f"bv:{number}")
     root.ledger.start("fetch", "bv:0")
@@ -138,7 +136,7 @@ def test_a_run_that_goes_on(root: Any, read_page: Callable) -> None:
     assert "No item failed" in page.section("items")
 
 
-def test_scene_files_that_are_gone_or_damaged_are_named(root: Any, read_page: Callable) -> None:
+def test_scene_files_that_are_gone_or_damaged_are_named(root: Any) -> None:
     gone = root.scene("bv:1", file=False)
     damaged = root.scene("bv:2")
     file = root.path / "scenes/static/train" / f"{damaged}.zip"
@@ -163,7 +161,7 @@ def test_the_page_is_replaced_and_goes_where_it_is_told(root: Any, tmp_path: Pat
     assert not (root.path / REPORT_FILE).exists()
 
 
-def test_no_scenes_are_shown_if_none_are_wanted(root: Any, read_page: Callable) -> None:
+def test_no_scenes_are_shown_if_none_are_wanted(root: Any) -> None:
     root.scene("bv:1")
     page = read_page(write_report(root.path, num_scenes=0).read_text(encoding="utf-8"))
     assert page.all("img") == []
@@ -183,42 +181,26 @@ document.title = found.join("|");
 </script></body>"""
 
 
-@pytest.fixture
-def browse(tmp_path: Path) -> Callable[[Path], str]:
-    """What Chromium makes of a page, after its scripts."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("needs Chromium")
-
-    def run(path: Path) -> str:
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-        command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
-
-    return run
-
-
 @pytest.mark.slow
-def test_a_browser_runs_its_script_and_no_other(root: Any, browse: Callable[[Path], str]) -> None:
+def test_a_browser_runs_its_script_and_no_other(root: Any, tmp_path: Path) -> None:
     for number, text in enumerate(HOSTILE[:4]):
         root.add(f"url:{number}", title=text)
         root.finish("fetch", f"url:{number}", "failed", "error", message=text)
     path = write_report(root.path)
-    seen = browse(path)
+    seen = browse(path, profile=tmp_path / "profile")
     assert "<title>kokoni · wnv-data report</title>" in seen
     assert '<form id="filter">' in seen  # shown by the script, so the page's own policy lets it run
     # And a script that did slip through would not run.
     path.write_text(path.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
-    assert "<title>kokoni · wnv-data report</title>" in browse(path)
+    assert "<title>kokoni · wnv-data report</title>" in browse(path, profile=tmp_path / "profile")
 
 
 @pytest.mark.slow
-def test_the_items_can_be_narrowed_down(root: Any, browse: Callable[[Path], str]) -> None:
+def test_the_items_can_be_narrowed_down(root: Any, tmp_path: Path) -> None:
     for number, reason in enumerate(["login", "login", "gone", "geo"]):
         root.add(f"url:{number}", title=f"Video {number}")
         root.finish("fetch", f"url:{number}", "refused", reason)
     path = write_report(root.path)
     text = path.read_text(encoding="utf-8").replace("</body>", PROBE)
     path.write_text(re.sub("<meta http-equiv[^>]*>", "", text), encoding="utf-8")
-    assert "<title>4|2|2 of the 4 items|1|0|4</title>" in browse(path)
+    assert "<title>4|2|2 of the 4 items|1|0|4</title>" in browse(path, profile=tmp_path / "profile")

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.ingest.report.markup import Markup, element
+from wnv.pages.markup import Markup, element
 
 _SIDE, _MARGIN = 200, 30
 _MAX_POINTS = 160

@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from wnv.ingest.report.markup import Markup, element, join
 from wnv.ingest.tasks import STATES
+from wnv.pages.markup import Markup, element, join
 
 _NUM_BINS = 24
 _WIDTH, _HEIGHT = 320, 120

@@ -6,19 +6,10 @@ from collections.abc import Iterable
 from wnv.ingest.report.camera_path import draw_path, path_length
 from wnv.ingest.report.facts import Facts, Trouble
 from wnv.ingest.report.gallery import Exhibit
-from wnv.ingest.report.markup import Markup, element, foreign, link
-from wnv.ingest.report.words import (
-    CODE_LENGTH,
-    KEY_LENGTH,
-    MESSAGE_LENGTH,
-    STATE_WORDS,
-    TITLE_LENGTH,
-    badge,
-    note,
-    pairs,
-    section,
-)
+from wnv.ingest.report.words import CODE_LENGTH, KEY_LENGTH, MESSAGE_LENGTH, STATE_WORDS, TITLE_LENGTH, badge
 from wnv.ingest.tasks import STAGES, STATES
+from wnv.pages.markup import Markup, element, foreign, link
+from wnv.pages.words import note, pairs, section
 
 
 def scenes(exhibits: list[Exhibit], facts: Facts) -> Markup:

@@ -1,6 +1,5 @@
 """The scenes that the report shows: which ones, their thumbnails, and their camera paths."""
 
-import base64
 import hashlib
 import io
 from collections import Counter, defaultdict
@@ -14,6 +13,7 @@ from PIL import Image
 
 from wnv.ingest.layout import absolute
 from wnv.ingest.report.facts import SceneEntry
+from wnv.pages.document import data_address
 from wnv.scenes.archive import Archive
 from wnv.scenes.images import image_header
 from wnv.scenes.scene_json import info_from_json
@@ -109,7 +109,7 @@ def _thumbnails(archive: Archive, info: SceneInfo, entry: SceneEntry) -> tuple[t
         except (SceneError, KeyError, OSError) as error:
             return tuple(found), f"a frame of {entry.file} cannot be read: {_anew(entry)} ({error})"
         if len(jpeg) <= _MAX_BYTES:
-            found.append("data:image/jpeg;base64," + base64.b64encode(jpeg).decode())
+            found.append(data_address(jpeg, "image/jpeg"))
     return tuple(found), ""
 
 

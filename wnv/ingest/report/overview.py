@@ -9,22 +9,11 @@ from pathlib import Path
 
 from wnv.ingest.report.charts import histogram, share_bar, stacked_bar, summary
 from wnv.ingest.report.facts import Facts, StageFacts
-from wnv.ingest.report.markup import Markup, element, foreign, join
 from wnv.ingest.report.reasons import explain
-from wnv.ingest.report.words import (
-    CODE_LENGTH,
-    KEY_LENGTH,
-    STATE_WORDS,
-    badge,
-    duration,
-    note,
-    pairs,
-    section,
-    settings,
-    size,
-    when,
-)
+from wnv.ingest.report.words import CODE_LENGTH, KEY_LENGTH, STATE_WORDS, badge, settings
 from wnv.ingest.tasks import StageName
+from wnv.pages.markup import Markup, element, foreign, join
+from wnv.pages.words import duration, note, pairs, section, size, when
 
 _MAKES: dict[StageName, str] = {
     "fetch": "videos, downloaded",

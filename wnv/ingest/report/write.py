@@ -1,7 +1,5 @@
 """Writes the report: one HTML page about an output root, complete in itself."""
 
-import base64
-import hashlib
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +9,8 @@ from wnv.ingest.ledger import Ledger
 from wnv.ingest.report import details, overview
 from wnv.ingest.report.facts import Facts, gather
 from wnv.ingest.report.gallery import Exhibit, choose, exhibit
-from wnv.ingest.report.markup import Markup, element, join, raw_text
+from wnv.pages.document import document
+from wnv.pages.markup import Markup, element
 from wnv.scenes.atomic import atomic_file
 
 NUM_SCENES = 24
@@ -51,20 +50,7 @@ def write_report(
 
 def _html(root: Path, facts: Facts, exhibits: list[Exhibit], *, now: datetime) -> Markup:
     folder = files("wnv.ingest.report")
-    style, script = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    # Whatever slips through the escaping may still neither run nor load anything: only these two texts may.
-    policy = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", f"{root.name or root} · wnv-data report"),
-        raw_text(style, "style"),
-    )
-    body = element(
-        "body",
+    return document(
         overview.header(root, facts, now=now),
         overview.contents(),
         overview.flow(facts),
@@ -74,10 +60,7 @@ def _html(root: Path, facts: Facts, exhibits: list[Exhibit], *, now: datetime) -
         overview.made_with(facts),
         details.items(facts.trouble(MAX_ITEMS), facts),
         element("footer", "The videos belong to their makers. Written by wnv-data report."),
-        raw_text(script, "script"),
+        title=f"{root.name or root} · wnv-data report",
+        style=folder.joinpath("report.css").read_text(encoding="utf-8"),
+        script=folder.joinpath("report.js").read_text(encoding="utf-8"),
     )
-    return join(Markup("<!doctype html>\n"), element("html", head, body, lang="en"))
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

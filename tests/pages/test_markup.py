@@ -4,7 +4,7 @@ import html
 
 import pytest
 
-from wnv.ingest.report.markup import Markup, element, escape, foreign, join, link, raw_text
+from wnv.pages.markup import Markup, element, escape, foreign, join, link, raw_text
 
 
 @pytest.mark.parametrize("text", ["<b>", "a & b", "\"'`", "&amp;", "<!-- -->", "豪宅 🏠", "\u202egnp"])

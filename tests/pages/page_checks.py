@@ -1,0 +1,70 @@
+"""A reader of pages that is strict, and what a browser makes of them."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+VOID = {"meta", "img", "input", "br", "link"}
+
+
+@dataclass
+class Page:
+    """What a page holds: its elements with their attributes, and the text of each kind of element."""
+
+    elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def section(self, name: str) -> str:
+        return " ".join(self.texts.get(f"#{name}", []))
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.page = Page()
+        self.open: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        assert len(attributes) == len(attrs), f"{tag} has an attribute twice"
+        self.page.elements.append((tag, attributes))
+        if tag not in VOID:
+            self.open.append((tag, attributes.get("id")))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> ends nothing"
+        assert self.open[-1][0] == tag, f"</{tag}> ends <{self.open[-1][0]}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for tag, name in self.open:
+            self.page.texts.setdefault(tag, []).append(data)
+            if name:
+                self.page.texts.setdefault(f"#{name}", []).append(data)
+
+
+def read_page(text: str) -> Page:
+    """Parse a page; an element that is not ended, or ended by another's end, fails the test."""
+    reader = _Reader()
+    reader.feed(text)
+    reader.close()
+    assert reader.open == []
+    return reader.page
+
+
+def browse(path: Path, *, profile: Path) -> str:
+    """What Chromium makes of a page, after its scripts; skips the test where there is no Chromium."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
