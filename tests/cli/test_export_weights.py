@@ -276,9 +276,11 @@ def test_scores_of_other_weights_are_refused(command: Run, run_folder: Path, tmp
     write_evaluation(tmp_path / "broken", KoNet(**TINY), variants=[{"variant": "x"}])
     _, _, err = command("weights=runs/mine", "out=out", "evaluations=[broken]")
     assert "broken/summary.json is not the summary of an evaluation of weights: KeyError 'model'" in err
-    (run_folder / "starts.jsonl").write_text("half a li")
+    (run_folder / "starts.jsonl").write_text("half a li\n")
     _, _, err = command("weights=runs/mine", "out=out")
-    assert "runs/mine is not a whole run's folder: Expecting value" in err
+    assert (
+        "runs/mine is not a whole run's folder: runs/mine/starts.jsonl, line 1 cannot be read: Expecting value" in err
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -16,7 +16,8 @@ import yaml
 
 from wnv.cli import train
 from wnv.cli.app import JobFailed, Stopped
-from wnv.cli.jobs import last_metrics, run_job
+from wnv.cli.jobs import run_job
+from wnv.training.run_folder import last_metrics
 
 SMALL = [
     "experiment=smoke",
@@ -132,10 +133,6 @@ def test_a_stop_in_a_job_of_submitit_comes_back_to_the_sweep(
     assert told[-1].startswith("wnv-train: error: job 0 of the sweep failed")
     failure = pickle.loads(pickle.dumps(JobFailed("stopped", code=75)))
     assert (str(failure), failure.code) == ("stopped", 75)
-
-
-def test_a_run_without_a_table_has_no_metrics(tmp_path: Path) -> None:
-    assert last_metrics(tmp_path / "metrics.csv") == {}
 
 
 def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from wnv.cli.train import main, train
 from wnv.training.checkpoint import load_model, read_checkpoint
 from wnv.training.module import ViewSynthesisModule
+from wnv.training.run_folder import read_lines
 
 TRAIN = [sys.executable, "-m", "wnv.cli.train", "experiment=smoke", "device=cpu"]
 TWO_STEPS = ["trainer.max_steps=2", "optim.warmup_steps=1", "trainer.val_check_interval=2"]
@@ -55,12 +56,14 @@ def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path, fit: Callable) 
     assert {"val/psnr", "val/ssim", "val/psnr_copy", "train/loss", "speed/scenes_per_s"} <= metrics.keys()
     names = {file.name for file in (tmp_path / "run").iterdir()}
     checkpoints = {"last.ckpt", "last-previous.ckpt", "best.ckpt"}
-    assert names == {"config.yaml", "starts.jsonl", "metrics.csv", "images"} | checkpoints
+    assert names == {"config.yaml", "starts.jsonl", "ends.jsonl", "metrics.csv", "images"} | checkpoints
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["optim"]["lr"] == 1e-3
     assert "${" not in (tmp_path / "run" / "config.yaml").read_text(), "interpolations must be resolved"
     start = json.loads((tmp_path / "run" / "starts.jsonl").read_text())
     assert {"commit", "version", "torch", "command", "device", "date"} <= start.keys()
+    (end,) = read_lines(tmp_path / "run" / "ends.jsonl")
+    assert (end["how"], end["step"], end["message"]) == ("finished", 8, None)
     assert len(losses(tmp_path / "run")) == 8
     assert len(list((tmp_path / "run" / "images").glob("*.png"))) == 2
     assert read_checkpoint(tmp_path / "run")["global_step"] == 8
@@ -288,6 +291,20 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, fit: Callable, mon
     assert read_checkpoint(tmp_path / "run")["global_step"] == 4
     fit(tmp_path / "run", "resume=last")
     assert sorted(losses(tmp_path / "run")) == list(range(8))
+    ends = [(end["how"], end["message"]) for end in read_lines(tmp_path / "run" / "ends.jsonl")]
+    assert ends == [("stopped", "SIGINT"), ("finished", None)]
+
+
+def test_how_a_run_failed_stands_in_its_folder(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(module: ViewSynthesisModule, *args: object) -> None:
+        if module.trainer.global_step == 3:
+            raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(ViewSynthesisModule, "on_train_batch_end", fail)
+    with pytest.raises(RuntimeError):
+        fit(tmp_path / "run")
+    (end,) = read_lines(tmp_path / "run" / "ends.jsonl")
+    assert (end["how"], end["step"], end["message"]) == ("failed", 3, "RuntimeError: out of memory")
 
 
 def test_a_stopped_run_says_how_to_go_on_and_ends_with_its_own_code(
@@ -315,6 +332,8 @@ def test_a_stopped_run_says_how_to_go_on_and_ends_with_its_own_code(
     answer = f"wnv-train: stopped by SIGTERM at step 6; continue with run_dir={run_dir} resume=last"
     assert capsys.readouterr().err.splitlines()[-1] == answer
     assert read_checkpoint(run_dir)["global_step"] == 6
+    (end,) = read_lines(run_dir / "ends.jsonl")
+    assert (end["how"], end["step"], end["message"]) == ("stopped", 6, "SIGTERM")
     fit(run_dir, "resume=last")
     fit(tmp_path / "straight")
     assert losses(run_dir) == pytest.approx(losses(tmp_path / "straight"), abs=1e-6)

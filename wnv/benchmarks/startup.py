@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wnv.benchmarks.tables import Table
+from wnv.training.run_folder import METRICS_FILE
 
 COMMANDS = ("wnv-train", "wnv-eval", "wnv-render", "wnv-demo", "wnv-export", "wnv-bench loader", "wnv-data pose")
 BASES = ("import torch", "import torch, lightning")
@@ -100,7 +101,7 @@ def _time_first_step(training: Sequence[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run_dir, output = Path(folder) / "run", Path(folder) / "output"
         command = [*_program("wnv-train"), *training, f"run_dir={run_dir}", "trainer.log_every_n_steps=1"]
-        table = run_dir / "metrics.csv"
+        table = run_dir / METRICS_FILE
         with output.open("w") as file:
             start = time.perf_counter()
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_alone())

@@ -1,6 +1,5 @@
 """What the folders of a run and of its evaluations tell for a model card."""
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +8,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from wnv.evaluation.summary import SUMMARY_FILE
 from wnv.models.model_card import CardScores
+from wnv.training.run_folder import CONFIG_FILE, METRICS_FILE, STARTS_FILE, read_lines, read_metrics
 
-CONFIG_FILE = "config.yaml"
-STARTS_FILE = "starts.jsonl"
-METRICS_FILE = "metrics.csv"
-SUMMARY_FILE = "summary.json"
 # How samples are loaded and where results went: nothing that the weights depend on.
 _NOT_TOLD = ("num_workers", "cache_frames", "allow_changed_order", "render_device", "_target_")
 _RECIPE = ("seed", "init_from", "loss.", "optim.")
@@ -62,7 +59,7 @@ def read_run(folder: Path, *, step: int, averaged: bool) -> RunFacts:
     """
     try:
         config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG_FILE))
-        starts = [json.loads(line) for line in _lines(folder / STARTS_FILE)]
+        starts = read_lines(folder / STARTS_FILE)
     except Exception as error:
         raise ValueError(f"{folder} is not a whole run's folder: {' '.join(str(error).split())}") from error
     recipe = {key: value for key, value in _flatten(config).items() if key.startswith(_RECIPE)}
@@ -148,18 +145,18 @@ def _scores(summary: Mapping[str, Any], variant: Mapping[str, Any]) -> CardScore
 
 def _validation(file: Path, *, step: int) -> tuple[CardScores, ...]:
     """The last validation up to a step, as scores of the run."""
-    if not file.is_file():
+    rows = {name: dict(points) for name, points in read_metrics(file).items()}
+    steps = [number for number in rows.get("val/psnr", {}) if number < step]
+    if not steps:
         return ()
-    with file.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row.get("val/psnr") and int(row["step"]) < step]
-    if not rows:
-        return ()
-    last = rows[-1]
-    model = {name: (float(last[f"val/{name}"]), None) for name in ("psnr", "ssim", "lpips") if last.get(f"val/{name}")}
+    last = steps[-1]
+    found = {name: rows.get(f"val/{name}", {}).get(last) for name in ("psnr", "ssim", "lpips", "psnr_copy")}
+    copied = found.pop("psnr_copy")
+    model = {name: (value, None) for name, value in found.items() if value is not None}
     table = {"these weights": model}
-    if last.get("val/psnr_copy"):
-        table["nearest given image, copied"] = {"psnr": (float(last["val/psnr_copy"]), None)}
-    return (CardScores(title=f"validation in the run, after step {int(last['step']) + 1}", rows=table),)
+    if copied is not None:
+        table["nearest given image, copied"] = {"psnr": (copied, None)}
+    return (CardScores(title=f"validation in the run, after step {last + 1}", rows=table),)
 
 
 def _limits(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -203,7 +200,3 @@ def _shorten(value: Any) -> Any:
 
 def _command(words: list[str]) -> str:
     return " ".join([Path(words[0]).name, *words[1:]]) if words else "unknown"
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.is_file() else []

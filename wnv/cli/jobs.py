@@ -1,6 +1,5 @@
 """A training as a job of its own: `wnv-train` in new processes, for sweeps and searches over several devices."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -12,13 +11,13 @@ from pathlib import Path
 
 from wnv.cli.app import EXIT_STOPPED, JobFailed, Stopped
 from wnv.ingest.parent import die_with_parent
+from wnv.training.run_folder import METRICS_FILE, last_metrics
 
 # What a process learns from the one that started it, and hands on to those that it starts.
 _PLACE_VARIABLES = (
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE", "PL_GLOBAL_SEED"),
 )
-METRICS_FILE = "metrics.csv"
 _PARENT_VARIABLE = "WNV_JOB_OF"
 _HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # What is about the sweep and not about the job.
@@ -71,16 +70,6 @@ def follow_parent() -> None:
     die_with_parent(signal.SIGTERM)
     if os.environ[_PARENT_VARIABLE] != str(os.getppid()):  # it ended in between
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def last_metrics(file: Path) -> dict[str, float]:
-    """The last value of each metric of a run's table; nothing where there is no table."""
-    metrics = {}
-    if file.exists():
-        with file.open(newline="") as lines:
-            for row in csv.DictReader(lines):
-                metrics |= {name: float(value) for name, value in row.items() if value and name != "step"}
-    return metrics
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`wnv-train`: train KoNet as a composed configuration says."""
 
-import json
 import logging
 import os
 import signal
@@ -38,13 +37,12 @@ from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint, resolve
 from wnv.training.checkpoint_layout import holds_checkpoint
 from wnv.training.precision import make_precision
 from wnv.training.processes import check_launch, cluster_environment, count_devices, find_launch
+from wnv.training.run_folder import CONFIG_FILE, FAILED, FINISHED, STARTS_FILE, STOPPED, add_line, note_end
 from wnv.training.stopping import LeaveOnError, StopOnSignal
 from wnv.training.strategies import settle_strategy
 
 log = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.yaml"
-STARTS_FILE = "starts.jsonl"
 # What is read of the configuration, by this module or by its interpolations.
 _READ = {"data", "model", "loss", "optim", "paths", "trainer", "callbacks", "logger", "module"}
 _READ |= {"name", "seed", "run_dir", "resume", "init_from", "optimized_metric"}
@@ -165,13 +163,14 @@ def train(
     loss = instantiate(cfg.loss, _convert_="all")
     module = instantiate(cfg.module, model=model, loss=loss, **cfg.optim, _convert_="all")
     callbacks = _instantiate_each(cfg.callbacks)
+    record = _RunRecord(cfg, run_dir=run_dir, checkpoint=checkpoint, overrides=overrides)
     stop = next((callback for callback in callbacks if isinstance(callback, StopOnSignal)), None)
     environment = cluster_environment(launch)
     trainer = _make_trainer(
         cfg.trainer,
         callbacks=[
             LeaveOnError(),
-            _StartRecord(cfg, run_dir=run_dir, checkpoint=checkpoint, overrides=overrides),
+            record,
             *callbacks,
         ],
         logger=_instantiate_each(cfg.logger),
@@ -204,6 +203,7 @@ def train(
         # Lightning answers Ctrl-C by leaving without a word.
         raise KeyboardInterrupt(f"at step {trainer.global_step}{_way_on(run_dir)}") from None
     if stop is not None and stop.stopped_by is not None:
+        record.note_end(STOPPED, step=trainer.global_step, message=stop.stopped_by)
         # Lightning kills everything where a process that it started ends with another code than 0.
         raise Stopped(f"by {stop.stopped_by} at step {trainer.global_step}{_way_on(run_dir)}", is_silent=is_child)
     if begun_at == trainer.global_step:
@@ -218,6 +218,7 @@ def train(
     if trainer.limit_val_batches and module.validated_at_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
         metrics |= _plain(trainer.callback_metrics)
+    record.note_end(FINISHED, step=trainer.global_step)
     if rank_zero_only.rank == 0:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()) if name.startswith("val/"))
         log.info("step %d: %s; the run is in %s", trainer.global_step, shown or "no validation", run_dir)
@@ -322,8 +323,8 @@ def _instantiate_each(group: DictConfig | ListConfig | None) -> list[Any]:
     return [instantiate(part, _convert_="all") for part in parts if part is not None]
 
 
-class _StartRecord(L.Callback):
-    """Saves the resolved configuration, and a line about this start: commit, versions, command, overrides, device.
+class _RunRecord(L.Callback):
+    """Saves the resolved configuration, a line about this start (versions, command, device) and one about its end.
 
     Only when training begins, so that a start that failed does not make its folder a run.
     """
@@ -333,6 +334,7 @@ class _StartRecord(L.Callback):
         self.overrides = [*overrides]
         self.run_dir = run_dir
         self.checkpoint = checkpoint
+        self.has_begun = False
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -349,8 +351,21 @@ class _StartRecord(L.Callback):
             "overrides": self.overrides,
             "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
         }
-        with (self.run_dir / STARTS_FILE).open("a") as lines:
-            lines.write(json.dumps(start) + "\n")
+        add_line(self.run_dir / STARTS_FILE, start)
+        self.has_begun = True
+
+    def note_end(self, how: str, *, step: int, message: str | None = None) -> None:
+        """Write down how the training ended, if it had begun in this process."""
+        if self.has_begun:
+            note_end(self.run_dir, how, step=step, message=message)
+            self.has_begun = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt):
+            self.note_end(STOPPED, step=trainer.global_step, message="SIGINT")
+        else:
+            message = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
+            self.note_end(FAILED, step=trainer.global_step, message=message)
 
 
 def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:

@@ -9,6 +9,8 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
+from wnv.training.run_folder import METRICS_FILE
+
 
 class CsvTable(Logger):
     """Writes `metrics.csv`: a row a step, a column a metric, empty where a metric was not logged at that step.
@@ -28,7 +30,7 @@ class CsvTable(Logger):
         super().__init__()
         if flush_every_n_rows < 1:
             raise ValueError(f"flush_every_n_rows must be at least 1, got {flush_every_n_rows}")
-        self.file = Path(folder) / "metrics.csv"
+        self.file = Path(folder) / METRICS_FILE
         self.flush_every_n_rows = flush_every_n_rows
         self._columns: list[str] | None = None
         self._rows: list[dict[str, str]] = []
