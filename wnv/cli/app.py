@@ -126,9 +126,14 @@ def as_text(argument: str) -> str:
         return f"{name}=[{','.join(entries)}]"
     if value[0] in "\"'[{":
         return argument
+    return f"{name}={quote(value)}"
+
+
+def quote(text: str) -> str:
+    """A text as Hydra's grammar writes one, whatever is in it."""
     # Hydra takes a backslash for one unless a quote follows.
-    quoted = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
-    return f'{name}="{quoted}"'
+    inside = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text)
+    return f'"{inside}"'
 
 
 def _is_readable(argument: str) -> bool:

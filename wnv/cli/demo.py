@@ -13,8 +13,9 @@ from wnv.cli.commands import demo as main
 from wnv.cli.eval import evaluate_with_progress, shorten
 from wnv.cli.train import train
 from wnv.device import resolve_device
-from wnv.evaluation.exhibits import SHEET_FILE, pick_spread
+from wnv.evaluation.exhibits import pick_spread
 from wnv.evaluation.film import film_shot, target_sheet
+from wnv.evaluation.layout import SHEET_FILE
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.provenance import fingerprint
 from wnv.evaluation.records import read_records

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wnv.evaluation.film import target_sheet
+from wnv.evaluation.layout import PICTURES_FOLDER, SHEET_FILE, picture_stem
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.records import SceneRecord
@@ -17,8 +18,6 @@ from wnv.evaluation.video import write_mp4
 from wnv.scenes.atomic import atomic_folder
 from wnv.types import Example
 
-SHEET_FILE = "sheet.png"
-PICTURES_FOLDER = "pictures"
 _PICTURE_NAME = re.compile(r"\d{6}-.+\.(png|mp4)")
 
 
@@ -37,15 +36,16 @@ def write_exhibits(
     """Write `sheet.png`, of the first variant, and of every variant `pictures/INDEX-VARIANT.png` and films.
 
     A picture is the row context | target | drawn | nearest context view | error of one target, a film all targets of a
-    case in their order, the truth on the left. Where variants have the same cases, the same ones are shown. Exhibits
-    that are there are replaced.
+    case in their order, the truth on the left. Shown are cases spread from the worst to the best, and half as many
+    spread over the data, which are the same for every model. Where variants have the same cases, the same ones are
+    shown. Exhibits that are there are replaced.
 
     Args:
         model: The model that was evaluated.
         variants: What it was evaluated on.
         records: What came of it.
         out: The folder of the evaluation.
-        count: Cases of each variant.
+        count: Cases of each variant that are spread from the worst to the best.
         device: Where to draw.
         with_films: Whether films are made.
         fps: Their frames per second.
@@ -60,13 +60,13 @@ def write_exhibits(
     earlier = [path.name for path in folder.iterdir() if _PICTURE_NAME.fullmatch(path.name)] if folder.is_dir() else []
     with atomic_folder(folder, entries=earlier, overwrite=True) as pictures:
         for number, (variant, indices) in enumerate(zip(variants, shown, strict=True)):
-            examples = [variant.cases[index].example for index in indices]
+            examples = {index: variant.cases[index].example for index in indices}
             if number == 0:
-                write_png(
-                    out / SHEET_FILE, target_sheet(model, examples, device=device, with_error=True), overwrite=True
-                )
-            for index, example in zip(indices, examples, strict=True):
-                name = f"{index:06d}-{variant.name.replace('/', '_') or 'all'}"
+                spread = pick_spread([record for record in records if record.variant == variant.name], count=count)
+                sheet = target_sheet(model, [examples[index] for index in spread], device=device, with_error=True)
+                write_png(out / SHEET_FILE, sheet, overwrite=True)
+            for index, example in examples.items():
+                name = picture_stem(index, variant.name)
                 write_png(pictures / f"{name}.png", target_sheet(model, [example], device=device, with_error=True))
                 if with_films:
                     drawn = _draw(model, example, device=device, views_per_call=views_per_call)
@@ -75,22 +75,33 @@ def write_exhibits(
 
 
 def choose_shown(variants: Sequence[Variant], records: Sequence[SceneRecord], *, count: int) -> list[list[int]]:
-    """For each variant the cases that are shown: those of the first one where it has the same, else its own spread."""
-    scenes = [{r.index: r.scene for r in records if r.variant == variant.name} for variant in variants]
+    """For each variant the cases that are shown: those of the first one where it has the same, else its own."""
+    scored = [[record for record in records if record.variant == variant.name] for variant in variants]
+    scenes = [{record.index: record.scene for record in group} for group in scored]
     shown: list[list[int]] = []
-    for variant, found in zip(variants, scenes, strict=True):
+    for group, found in zip(scored, scenes, strict=True):
         if shown and found == scenes[0]:
             shown.append(shown[0])
         else:
-            shown.append(pick_spread([r for r in records if r.variant == variant.name], count=count))
+            own = pick_spread(group, count=count)
+            shown.append([*dict.fromkeys([*own, *pick_common(group, count=-(-count // 2))])])
     return shown
 
 
 def pick_spread(records: Sequence[SceneRecord], *, count: int) -> list[int]:
     """Indices of `count` examples evenly spread from the lowest PSNR to the highest: no showing of the best alone."""
     order = sorted(records, key=lambda record: record.mean("model", "psnr"))
-    places = torch.linspace(0, len(order) - 1, min(count, len(order))).round().long().tolist()
-    return [order[place].index for place in places]
+    return [order[place].index for place in _places(len(order), count)]
+
+
+def pick_common(records: Sequence[SceneRecord], *, count: int) -> list[int]:
+    """Indices of `count` examples evenly spread over the data: the same for every model, to compare them by."""
+    order = sorted(record.index for record in records)
+    return [order[place] for place in _places(len(order), count)]
+
+
+def _places(length: int, count: int) -> list[int]:
+    return torch.linspace(0, length - 1, min(count, length)).round().long().tolist()
 
 
 def _draw(

@@ -209,6 +209,12 @@ def summarize(
     )
 
 
+def mean_of(scores: Sequence[float]) -> Mean:
+    """The mean of scores, at least one, with its confidence interval."""
+    half_width = NORMAL_95 * statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else None
+    return Mean(mean=statistics.fmean(scores), half_width=half_width)
+
+
 def _summarize_variant(
     records: Sequence[SceneRecord], *, listing: Listing, reference: Sequence[SceneRecord] | None
 ) -> VariantSummary:
@@ -255,12 +261,7 @@ def _minus(one: float | None, other: float | None) -> float | None:
 def _means(scores: Mapping[str, Sequence[float | None]]) -> dict[str, Mean]:
     """Metric -> mean over the examples on which it was measured; metrics that were on none are left out."""
     measured = {metric: [value for value in values if value is not None] for metric, values in scores.items()}
-    return {metric: _mean(values) for metric, values in measured.items() if values}
-
-
-def _mean(values: Sequence[float]) -> Mean:
-    half_width = NORMAL_95 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Mean(mean=statistics.fmean(values), half_width=half_width)
+    return {metric: mean_of(values) for metric, values in measured.items() if values}
 
 
 def _variant_from_dict(values: Mapping[str, Any]) -> VariantSummary:

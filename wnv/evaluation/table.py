@@ -21,11 +21,11 @@ def summary_table(summary: Summary, *, name: str = "model") -> str:
     if summary.lpips_note is not None:
         metrics.append("lpips")  # the column stays empty
     is_named = len(summary.variants) > 1
-    heads = [_heading(metric, summary) for metric in metrics]
+    heads = [heading(metric, summary) for metric in metrics]
     rows = [["", "", *heads] if is_named else ["", *heads]]
     for variant in summary.variants:
         for i, (title, means, sign) in enumerate(_rows(variant, summary, name)):
-            cells = ["" if m not in means else means[m].text(_decimals(m), sign=sign) for m in metrics]
+            cells = ["" if m not in means else means[m].text(decimals(m), sign=sign) for m in metrics]
             rows.append([*([variant.variant if i == 0 else ""] if is_named else []), title, *cells])
     num_titles = 2 if is_named else 1
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -100,7 +100,8 @@ def _shortfall(summary: Summary) -> list[str]:
     return lines
 
 
-def _heading(metric: str, summary: Summary) -> str:
+def heading(metric: str, summary: Summary) -> str:
+    """What a metric is called at the head of a column."""
     base = metric.removesuffix(_MASKED)
     words = [_HEADINGS.get(base, (base, 4))[0]]
     if base == "lpips" and summary.lpips_backbone is not None:
@@ -110,7 +111,8 @@ def _heading(metric: str, summary: Summary) -> str:
     return " ".join(words)
 
 
-def _decimals(metric: str) -> int:
+def decimals(metric: str) -> int:
+    """How many decimals of a metric are worth telling."""
     return _HEADINGS.get(metric.removesuffix(_MASKED), ("", 4))[1]
 
 

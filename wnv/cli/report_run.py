@@ -1,0 +1,20 @@
+"""What `wnv-report` does once its settings are there."""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from wnv.cli.settings import check_setting, path_setting, plain, switch
+from wnv.evaluation.report.write import write_report
+
+
+def run(cfg: DictConfig) -> None:
+    """Write the page, and print where it is."""
+    runs = plain(cfg, "runs")
+    if not isinstance(runs, list) or not runs:
+        raise ValueError("name the folders to compare: wnv-report runs/a runs/b, a sweep's folder, or evaluations")
+    check_setting("title", cfg.title, str | None)
+    folders = [os.path.expanduser(str(folder)) for folder in runs]
+    overwrite = switch(cfg, "overwrite")
+    print(write_report(folders, Path(path_setting(cfg, "out")), title=cfg.title, overwrite=overwrite))

@@ -1,0 +1,85 @@
+"""What did not go well in runs and evaluations, in words."""
+
+import math
+from collections.abc import Iterator
+
+from wnv.evaluation.layout import PICTURES_FOLDER
+from wnv.evaluation.records import SceneRecord
+from wnv.evaluation.report.gallery import ranked
+from wnv.evaluation.report.runs import Evaluation, Run, Training
+from wnv.training.run_folder import FAILED, FINISHED, STOPPED
+
+_MAX_NAMES = 5
+
+
+def failures(run: Run) -> list[str]:
+    """Everything about a run that a reader of its scores has to know, a sentence each; nothing where all went well."""
+    found = [] if run.training is None else [*_of_the_end(run.training), *_of_the_steps(run.training)]
+    for evaluation in run.evaluations:
+        found += [f"{evaluation.folder}: {words}" for words in _of_an_evaluation(evaluation)]
+    return found
+
+
+def _of_the_end(training: Training) -> Iterator[str]:
+    done, wanted = training.num_steps, training.max_steps
+    progress = f"step {done}" if wanted is None else f"step {done} of {wanted}"
+    if training.ends is not None and len(training.ends) < len(training.starts):
+        yield f"Its last start has not ended: it is still running, or was killed at or after {progress}."
+        return
+    end = training.ends[-1] if training.ends else None
+    if end is not None and end["how"] == FAILED:
+        yield f"It failed at {progress}: {end['message']}"
+    elif end is not None and end["how"] == STOPPED:
+        yield f"It was stopped by {end['message']} at {progress}; resume=last goes on with it."
+    elif wanted is not None and done < wanted:
+        reason = "as trainer.max_time or a limit of epochs asked" if end is not None and end["how"] == FINISHED else ""
+        yield f"It ended at {progress}{f', {reason}' if reason else ''}."
+    if not training.metrics:
+        yield "It has no metrics.csv (logger=csv writes it), so no curves are drawn."
+
+
+def _of_the_steps(training: Training) -> Iterator[str]:
+    skipped = training.last("train/skipped_steps")
+    if skipped:
+        count = _count(round(skipped), "step")
+        yield f"{count} changed nothing, because loss or gradient were not finite or far too long."
+    metrics = training.metrics.items()
+    broken = [name for name, points in metrics if not all(math.isfinite(value) for _, value in points)]
+    if broken:
+        yield f"Not finite at some steps: {', '.join(sorted(broken))}."
+
+
+def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
+    summary = evaluation.summary
+    if summary is None:
+        yield f"not finished, {_count(len(evaluation.records), 'example')} scored; resume=true goes on with it."
+        return
+    for variant in summary.variants:
+        name = f"{variant.variant}: " if variant.variant else ""
+        if variant.is_partial:
+            yield f"{name}{variant.num_scenes} of {variant.num_listed - variant.num_null} listed scenes were scored."
+        behind = variant.num_examples - variant.num_ahead
+        if behind:
+            lags = [record for record in ranked(evaluation, variant.variant) if _lead(record) <= 0]
+            worst = sorted(lags, key=_lead)[:_MAX_NAMES]
+            names = ", ".join(f"{record.scene} by {-_lead(record):.1f} dB" for record in worst)
+            yield f"{name}no better than the nearest context view in {behind} of {variant.num_examples}: {names}."
+        if variant.num_capped:
+            yield f"{name}{_count(variant.num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB."
+    if summary.missing:
+        names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
+        yield f"not in the data: {_count(len(summary.missing), 'scene')} ({names})."
+    if summary.num_null:
+        yield f"{_count(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames."
+    if summary.lpips_note is not None:
+        yield f"LPIPS was not measured: {summary.lpips_note}."
+    if not (evaluation.folder / PICTURES_FOLDER).is_dir():
+        yield "no pictures (num_sheet_scenes=6 makes some)."
+
+
+def _lead(record: SceneRecord) -> float:
+    return record.mean("model", "psnr") - record.mean("copy", "psnr")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,115 @@
+"""The report as a page: its head, what went wrong, how it was made, and the sections in their order."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import wnv
+from wnv.evaluation.report.contents import Contents
+from wnv.evaluation.report.curves import curves
+from wnv.evaluation.report.differences import flatten
+from wnv.evaluation.report.failures import failures
+from wnv.evaluation.report.rivals import rivals
+from wnv.evaluation.report.runs import Run
+from wnv.evaluation.report.scenes import scenes
+from wnv.evaluation.report.tables import NAME_LENGTH, run_key, runs_table, scores
+from wnv.pages.document import document
+from wnv.pages.markup import Markup, element, foreign
+from wnv.pages.words import note, pairs, section, when
+
+_MESSAGE_LENGTH = 500
+_VALUE_LENGTH = 400
+
+
+def page(contents: Contents, *, title: str, now: datetime) -> Markup:
+    """The whole document."""
+    sections = {
+        "runs": runs_table(contents),
+        "scores": scores(contents),
+        "curves": curves(contents),
+        "scenes": scenes(contents),
+        "pairs": rivals(contents),
+        "failures": _failures(contents),
+        "made": _made_with(contents),
+    }
+    shown = {name: part for name, part in sections.items() if part is not None}
+    links = (element("a", name.capitalize(), href=f"#{name}") for name in shown)
+    return document(
+        _header(contents, title=title, now=now),
+        element("nav", *links),
+        *shown.values(),
+        element("footer", "Written by wnv-report."),
+        title=f"{title} · wnv-report",
+        style=files("wnv.evaluation.report").joinpath("report.css").read_text(encoding="utf-8"),
+    )
+
+
+def _header(contents: Contents, *, title: str, now: datetime) -> Markup:
+    num_runs, num_evaluations = len(contents.runs), sum(len(run.evaluations) for run in contents.runs)
+    counts = f"{_count(num_runs, 'run')}, {_count(num_evaluations, 'evaluation')}"
+    dates = [element("span", "written ", when(now)), element("span", f"wnv {wnv.__version__}")]
+    heading = element("h1", foreign(title, limit=NAME_LENGTH))
+    return element("header", heading, element("p", element("span", counts), *dates, class_="where"))
+
+
+def _failures(contents: Contents) -> Markup:
+    blocks = [_messages(run_key(contents, number), failures(run)) for number, run in enumerate(contents.runs)]
+    blocks += [_messages(foreign(str(job), limit=NAME_LENGTH), [_empty_job(job)]) for job in contents.empty_jobs]
+    shown = [block for block in blocks if block is not None]
+    if not shown:
+        shown = [note("Nothing: every run and every evaluation came to its end, and beat the copy in every example.")]
+    return section("What to know before trusting the scores", "failures", *shown)
+
+
+def _messages(title: Markup, messages: Sequence[str]) -> Markup | None:
+    if not messages:
+        return None
+    entries = (element("li", foreign(message, limit=_MESSAGE_LENGTH)) for message in messages)
+    return element("div", element("p", title, class_="title"), element("ul", *entries), class_="messages")
+
+
+def _empty_job(job: Path) -> str:
+    logs = sorted(job.glob("*.log"))
+    where = f"; {logs[0].name} may say why" if logs else ""
+    return f"A job of a sweep that left no run: it failed before its training began{where}."
+
+
+def _made_with(contents: Contents) -> Markup:
+    blocks = []
+    for number, run in enumerate(contents.runs):
+        lines = [pairs(name, foreign(value, limit=_VALUE_LENGTH)) for name, value in _origin(run)]
+        lines += [
+            pairs(foreign(name, limit=NAME_LENGTH), foreign(str(value), limit=_VALUE_LENGTH))
+            for name, value in sorted(flatten(run.config).items())
+        ]
+        if lines:
+            blocks.append(element("details", element("summary", run_key(contents, number)), element("dl", *lines)))
+    return section("Made with", "made", *(blocks or [note("Nothing is known of how these weights were made.")]))
+
+
+def _origin(run: Run) -> list[tuple[str, str]]:
+    """How a run was started and evaluated: commands, versions, devices."""
+    lines: list[tuple[str, str]] = []
+    starts = run.training.starts if run.training is not None else ()
+    for start in starts:
+        command: Any = start.get("command")
+        if isinstance(command, list) and command:
+            words = shlex.join([Path(str(command[0])).name, *map(str, command[1:])])
+            lines.append(("command", words))
+        lines.append(("started", _facts(start, ("date", "device", "devices", "version", "commit", "torch"))))
+    for evaluation in run.evaluations:
+        made = {} if evaluation.summary is None else evaluation.summary.provenance
+        facts = _facts(made, ("date", "device", "version", "commit", "torch"))
+        lines.append(("evaluated", ", ".join(filter(None, [str(evaluation.folder), evaluation.weights, facts]))))
+    return lines
+
+
+def _facts(source: Any, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {source[name]}" for name in names if source.get(name) is not None)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
