@@ -27,7 +27,7 @@ class Line:
     """
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[tuple[float | int, float | int]]
     colour: int = 0
     is_reference: bool = False
 
@@ -37,8 +37,8 @@ class Dot:
     """A point of a scatter chart, and what it is."""
 
     name: str
-    x: float
-    y: float
+    x: float | int
+    y: float | int
 
 
 def line_chart(lines: Sequence[Line], *, x_name: str, label: str, log: bool = False) -> Markup:
@@ -132,19 +132,19 @@ def colour_class(number: int) -> str:
 class _Scale:
     """From values to places in the drawing; its ends are round numbers."""
 
-    def __init__(self, low: float, high: float, start: float, end: float, *, log: bool = False) -> None:
+    def __init__(self, low: float | int, high: float | int, start: int, end: int, *, log: bool = False) -> None:
         self._log = log
         self.ticks = _log_ticks(low, high) if log else round_ticks(low, high)
         self.low, self.high = min(low, self.ticks[0]), max(high, self.ticks[-1])
         self._start, self._end = start, end
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: float | int) -> float:
         low, high = (math.log(self.low), math.log(self.high)) if self._log else (self.low, self.high)
         value = math.log(value) if self._log else value
         return self._start + (self._end - self._start) * ((value - low) / (high - low) if high > low else 0.5)
 
 
-def round_ticks(low: float, high: float, *, count: int = _NUM_TICKS) -> list[float]:
+def round_ticks(low: float | int, high: float | int, *, count: int = _NUM_TICKS) -> list[float]:
     """Round numbers at equal distances, about `count`, that enclose a range."""
     if high <= low:
         pad = abs(low) * 0.1 or 1.0
@@ -156,7 +156,7 @@ def round_ticks(low: float, high: float, *, count: int = _NUM_TICKS) -> list[flo
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def _log_ticks(low: float | int, high: float | int) -> list[float]:
     """Of 1, 2 and 5 times the powers of ten those that enclose a range; of many only the powers."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     fine = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)]
@@ -168,7 +168,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thin(points: list[tuple[float | int, float | int]]) -> list[tuple[float | int, float | int]]:
     """At most so many points: each the mean of as many neighbours; the last one is itself."""
     if len(points) <= _MAX_POINTS:
         return points
@@ -199,7 +199,7 @@ def _svg(shapes: Sequence[Content], width: int, height: int, *, label: str) -> M
     return element("svg", *shapes, class_="chart", viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
 
 
-def _short(value: float) -> str:
+def _short(value: float | int) -> str:
     """A number in few letters: thousands as k, millions as M."""
     size = abs(value)
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):

@@ -20,6 +20,11 @@ def pairs(name: Content, *content: Content) -> Markup:
     return element("div", element("dt", name), element("dd", *content))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 view`, `1,200 views`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def when(moment: datetime) -> Markup:
     """A date and a time of day."""
     moment = moment.astimezone(UTC)

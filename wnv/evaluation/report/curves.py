@@ -77,6 +77,6 @@ def _lines(contents: Contents, metric: str) -> Sequence[Line]:
     return [*references, *lines] if lines else []
 
 
-def _finite(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
+def _finite(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """Values by how many steps had been done when they were logged."""
     return [(step + 1, value) for step, value in points if math.isfinite(value)]

@@ -7,6 +7,7 @@ from wnv.evaluation.layout import PICTURES_FOLDER
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.report.gallery import ranked
 from wnv.evaluation.report.runs import Evaluation, Run, Training
+from wnv.pages.words import counted
 from wnv.training.run_folder import FAILED, FINISHED, STOPPED
 
 _MAX_NAMES = 5
@@ -41,7 +42,7 @@ def _of_the_end(training: Training) -> Iterator[str]:
 def _of_the_steps(training: Training) -> Iterator[str]:
     skipped = training.last("train/skipped_steps")
     if skipped:
-        count = _count(round(skipped), "step")
+        count = counted(round(skipped), "step")
         yield f"{count} changed nothing, because loss or gradient were not finite or far too long."
     metrics = training.metrics.items()
     broken = [name for name, points in metrics if not all(math.isfinite(value) for _, value in points)]
@@ -52,7 +53,7 @@ def _of_the_steps(training: Training) -> Iterator[str]:
 def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
     summary = evaluation.summary
     if summary is None:
-        yield f"not finished, {_count(len(evaluation.records), 'example')} scored; resume=true goes on with it."
+        yield f"not finished, {counted(len(evaluation.records), 'example')} scored; resume=true goes on with it."
         return
     for variant in summary.variants:
         name = f"{variant.variant}: " if variant.variant else ""
@@ -62,15 +63,15 @@ def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
         if behind:
             lags = [record for record in ranked(evaluation, variant.variant) if _lead(record) <= 0]
             worst = sorted(lags, key=_lead)[:_MAX_NAMES]
-            names = ", ".join(f"{record.scene} by {-_lead(record):.1f} dB" for record in worst)
+            names = ", ".join(f"{record.scene} by {abs(_lead(record)):.1f} dB" for record in worst)
             yield f"{name}no better than the nearest context view in {behind} of {variant.num_examples}: {names}."
         if variant.num_capped:
-            yield f"{name}{_count(variant.num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB."
+            yield f"{name}{counted(variant.num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB."
     if summary.missing:
         names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
-        yield f"not in the data: {_count(len(summary.missing), 'scene')} ({names})."
+        yield f"not in the data: {counted(len(summary.missing), 'scene')} ({names})."
     if summary.num_null:
-        yield f"{_count(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames."
+        yield f"{counted(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames."
     if summary.lpips_note is not None:
         yield f"LPIPS was not measured: {summary.lpips_note}."
     if not (evaluation.folder / PICTURES_FOLDER).is_dir():
@@ -79,7 +80,3 @@ def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
 
 def _lead(record: SceneRecord) -> float:
     return record.mean("model", "psnr") - record.mean("copy", "psnr")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

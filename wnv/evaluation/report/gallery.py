@@ -54,10 +54,8 @@ def extremes(evaluation: Evaluation, variant: str) -> list[Exhibit]:
     if not drawn:
         return []
     middle = (len(order) - 1) / 2
-    wanted = {WORST: drawn[0], BEST: drawn[-1], MEDIAN: min(drawn, key=lambda place: abs(place - middle))}
-    roles: dict[int, str] = {}
-    for role, place in wanted.items():
-        roles.setdefault(place, role)
+    between = sorted(drawn[1:-1], key=lambda place: abs(place - middle))[:1]
+    roles = dict.fromkeys(drawn[-1:], BEST) | dict.fromkeys(between, MEDIAN) | dict.fromkeys(drawn[:1], WORST)
     return [_exhibit(evaluation, order, place, role=roles[place]) for place in sorted(roles)]
 
 

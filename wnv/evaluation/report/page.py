@@ -18,7 +18,7 @@ from wnv.evaluation.report.scenes import scenes
 from wnv.evaluation.report.tables import NAME_LENGTH, run_key, runs_table, scores
 from wnv.pages.document import document
 from wnv.pages.markup import Markup, element, foreign
-from wnv.pages.words import note, pairs, section, when
+from wnv.pages.words import counted, note, pairs, section, when
 
 _MESSAGE_LENGTH = 500
 _VALUE_LENGTH = 400
@@ -49,7 +49,7 @@ def page(contents: Contents, *, title: str, now: datetime) -> Markup:
 
 def _header(contents: Contents, *, title: str, now: datetime) -> Markup:
     num_runs, num_evaluations = len(contents.runs), sum(len(run.evaluations) for run in contents.runs)
-    counts = f"{_count(num_runs, 'run')}, {_count(num_evaluations, 'evaluation')}"
+    counts = f"{counted(num_runs, 'run')}, {counted(num_evaluations, 'evaluation')}"
     dates = [element("span", "written ", when(now)), element("span", f"wnv {wnv.__version__}")]
     heading = element("h1", foreign(title, limit=NAME_LENGTH))
     return element("header", heading, element("p", element("span", counts), *dates, class_="where"))
@@ -109,7 +109,3 @@ def _origin(run: Run) -> list[tuple[str, str]]:
 
 def _facts(source: Any, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {source[name]}" for name in names if source.get(name) is not None)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ from wnv.evaluation.report.contents import Contents, Task
 from wnv.evaluation.report.gallery import Exhibit, embed_picture, extremes, shared_cases
 from wnv.evaluation.report.tables import NAME_LENGTH, run_key
 from wnv.pages.markup import Content, Markup, element, foreign, join
-from wnv.pages.words import note, section
+from wnv.pages.words import counted, note, section
 
 _NUM_SHARED = 3
 
@@ -61,7 +61,7 @@ def _place(exhibit: Exhibit) -> Markup:
 def _strip(title: Content, exhibit: Exhibit) -> Markup:
     record = exhibit.record
     psnr, copied = record.mean("model", "psnr"), record.mean("copy", "psnr")
-    values = f"{psnr:.2f} dB, copy {copied:.2f} dB, over {len(record.target_times)} views"
+    values = f"{psnr:.2f} dB, copy {copied:.2f} dB, over {counted(len(record.target_times), 'view')}"
     film: Markup | None = None
     if exhibit.film is not None:
         film = element("video", src=exhibit.film, controls=True, loop=True, muted=True, playsinline=True)

@@ -1,0 +1,100 @@
+"""`wnv-report` as people type it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wnv.cli import report
+from wnv.cli.report import with_runs
+from wnv.training.run_folder import FINISHED, add_line, note_end
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
+    """Runs the command in an empty folder; its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wnv-report", "hydra/job_logging=none", *arguments])
+        code = 0
+        try:
+            report.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def write_run(folder: str) -> None:
+    Path(folder).mkdir(parents=True)
+    (Path(folder) / "config.yaml").write_text(f"name: {folder!r}\ntrainer: {{max_steps: 2}}\n")
+    (Path(folder) / "metrics.csv").write_text("step,val/psnr\n1,20.5\n")
+    add_line(Path(folder) / "starts.jsonl", {"date": "2026-01-02"})
+    note_end(Path(folder), FINISHED, step=2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["a", "b/c", "out=x.html"], ['runs=["a","b/c"]', "out=x.html"]),
+        (["out=x.html", "a"], ['runs=["a"]', "out=x.html"]),
+        (["runs=[a,b]"], ["runs=[a,b]"]),
+        (["--help"], ["--help"]),
+        (["--cfg", "job", "a", "-cd", "conf"], ['runs=["a"]', "--cfg", "job", "-cd", "conf"]),
+        (['it\'s [a], "b"\\'], [r'runs=["it' + "'" + r's [a], \"b\"\\"]']),
+        (["hydra/job_logging=none"], ["hydra/job_logging=none"]),
+    ],
+)
+def test_folders_among_the_arguments_are_runs(typed: list[str], meant: list[str]) -> None:
+    assert with_runs(typed) == meant
+
+
+def test_folders_named_like_settings_are_found(command: Callable) -> None:
+    write_run("lr=0.001,seed=[1]")
+    write_run('it\'s "mine"')
+    code, out, err = command("lr=0.001,seed=[1]", 'it\'s "mine"', "out=page one.html")
+    assert (code, out, err) == (0, "page one.html\n", "")
+    text = Path("page one.html").read_text()
+    assert "lr=0.001,seed=[1]" in text
+    assert "20.50" in text
+
+
+def test_without_out_each_page_gets_a_name_of_its_own_and_nothing_else_is_left(command: Callable) -> None:
+    write_run("runs/mine")
+    code, out, _ = command("runs/mine", "title=Mine")
+    assert code == 0
+    page = Path(out.strip())
+    assert page.parent == Path("outputs/report")
+    assert "<h1>" in page.read_text()
+    assert sorted(path.name for path in Path().iterdir()) == ["outputs", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name the folders to compare: wnv-report runs/a runs/b, a sweep's folder, or evaluations"),
+        (["runs=mine"], "name the folders to compare: "),
+        (["nowhere"], "nowhere is not a folder; name folders of runs, sweeps or evaluations"),
+        (["empty"], "empty holds neither a run (config.yaml, metrics.csv) nor an evaluation (evaluation.json, "),
+        (["mine", "out=there.html"], "there.html exists; choose another out= or pass overwrite=true"),
+        (["mine", "overwrite=yes please"], "overwrite must be true or false, got 'yes please'"),
+        (["mine", "title=[1]"], "title must be a text, got"),
+        (["mine", "tilte=a"], "Could not override 'tilte'."),
+        (["broken"], "broken/metrics.csv, line 2 is not a row of metrics"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(command: Callable, arguments: list[str], message: str) -> None:
+    write_run("mine")
+    write_run("broken")
+    Path("broken/metrics.csv").write_text("step,a\nx,y\n")
+    Path("empty").mkdir()
+    Path("there.html").write_text("mine")
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"wnv-report: error: {message}")
+    assert err.count("\n") == 1
+    assert Path("there.html").read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["broken", "empty", "mine", "there.html"]

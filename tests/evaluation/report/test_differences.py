@@ -1,0 +1,62 @@
+"""What tells runs from each other."""
+
+import pytest
+
+from wnv.evaluation.report.differences import ABSENT, config_differences, flatten, labels, short_names
+from wnv.evaluation.report.runs import Run, find_runs
+from wnv.models.konet import KoNet
+
+
+def test_settings_within_settings_are_one_table():
+    assert flatten({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None}) == {"a.b": 1, "a.c.d": [1, 2], "e": None}
+
+
+def test_only_what_differs_and_nothing_of_the_place(folders):
+    folders.run("sweep/0", model_camera_encoding="none", optim_lr=1e-4)
+    folders.run("sweep/1", model_camera_encoding="gta", optim_lr=1e-4)
+    folders.run("sweep/2", model_camera_encoding="geope", optim_lr=1e-4, model_new=True)
+    runs = find_runs(["sweep"]).runs
+    assert config_differences(runs) == {
+        "model.camera_encoding": ["none", "gta", "geope"],
+        "model.new": [ABSENT, ABSENT, "true"],
+    }
+    assert labels(runs, config_differences(runs)) == [
+        "0 · camera_encoding=none",
+        "1 · camera_encoding=gta",
+        "2 · camera_encoding=geope, new=true",
+    ]
+
+
+def test_weights_known_by_their_model_are_compared_by_that(folders):
+    folders.run("mine", model=KoNet.from_pretrained("konet_tiny").config | {"camera_encoding": "gta"})
+    folders.evaluation("eval", {"a": 20.0}, weights="konet_tiny")
+    found = config_differences(find_runs(["mine", "eval"]).runs)
+    assert found == {"model.camera_encoding": ["gta", "geope"]}
+
+
+def test_names_are_as_long_as_they_must_be():
+    names = ["data.seed", "seed", "model.dim", "data.val.dim", "optim.lr"]
+    assert short_names(names) == {
+        **{"data.seed": "data.seed", "seed": "seed", "model.dim": "model.dim", "data.val.dim": "val.dim"},
+        "optim.lr": "lr",
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["runs/a"], ["a"]),
+        (["runs/a", "runs/b"], ["a", "b"]),
+        (["runs/a/0", "runs/b/0"], ["a/0", "b/0"]),
+        (["runs/a", "konet_tiny"], ["runs/a", "konet_tiny"]),
+        (["runs/a", "runs/a (best)"], ["a", "a (best)"]),
+        (["a", "a/b"], ["a", "b"]),
+    ],
+)
+def test_labels_are_the_ends_of_names(names: list[str], expected: list[str]):
+    assert labels([Run(name=name) for name in names], {}) == expected
+
+
+def test_a_label_that_would_be_long_says_only_where_the_run_is():
+    runs = [Run(name="runs/a"), Run(name="runs/b")]
+    assert labels(runs, {"x": ["1" * 50, "2"], "y": ["3", ABSENT]}) == ["a", "b · x=2"]

@@ -1,0 +1,80 @@
+"""What went wrong is told, and nothing else is."""
+
+import pytest
+
+from wnv.evaluation.report.failures import failures
+from wnv.evaluation.report.runs import find_runs
+
+
+def told(*names: str) -> list[str]:
+    (run,) = find_runs(names).runs
+    return failures(run)
+
+
+def test_a_run_that_went_well_and_won_everywhere_has_nothing_to_tell(folders):
+    folders.run("mine")
+    folders.evaluation("eval", {"a": 20.0, "b": 21.0}, weights="mine", pictures=[0, 1])
+    assert told("mine", "eval") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"end": None}, "It ended at step 30 of 40."),
+        ({"end": ("failed", "RuntimeError: out of memory")}, "It failed at step 30 of 40: RuntimeError: out of memory"),
+        ({"end": ("stopped", "SIGTERM")}, "It was stopped by SIGTERM at step 30 of 40; resume=last goes on with it."),
+        ({}, "It ended at step 30 of 40, as trainer.max_time or a limit of epochs asked."),
+        (
+            {"trainer_max_steps": 30, "metrics": {"train/skipped_steps": [0, 1, 2]}},
+            "2 steps changed nothing, because loss or gradient were not finite or far too long.",
+        ),
+        (
+            {"trainer_max_steps": 30, "metrics": {"train/grad_norm": [1.0, float("inf"), float("nan")]}},
+            "Not finite at some steps: train/grad_norm.",
+        ),
+    ],
+)
+def test_how_a_run_ended(folders, options, expected):
+    folders.run("mine", steps=30, **options)
+    assert told("mine") == [expected]
+
+
+def test_a_start_without_an_end_runs_or_was_killed(folders):
+    folder = folders.run("mine", steps=30, end=("stopped", "SIGTERM"))
+    with (folder / "starts.jsonl").open("a") as file:
+        file.write('{"date": "2026-01-04"}\n')
+    (words,) = told("mine")
+    assert words == "Its last start has not ended: it is still running, or was killed at or after step 30 of 40."
+
+
+def test_a_run_without_a_table(folders):
+    folder = folders.run("mine")
+    (folder / "metrics.csv").unlink()
+    assert told("mine") == ["It has no metrics.csv (logger=csv writes it), so no curves are drawn."]
+
+
+def test_what_an_evaluation_lacks(folders):
+    scores = {"a": 20.0, "b": 16.0, "c": 12.5, "d": 17.0}
+    folders.evaluation(
+        "eval", scores, missing=["x", "y"], num_capped=3, pictures=[0], lpips_note="LPIPS (vgg) needs torchvision"
+    )
+    assert told("eval") == [
+        "eval: 4 of 6 listed scenes were scored.",
+        "eval: no better than the nearest context view in 3 of 4: c by 4.5 dB, b by 1.0 dB, d by 0.0 dB.",
+        "eval: 3 views equal to the truth or nearly so, counted as 100 dB.",
+        "eval: not in the data: 2 scenes (x, y).",
+        "eval: LPIPS was not measured: LPIPS (vgg) needs torchvision.",
+    ]
+
+
+def test_an_evaluation_that_was_stopped(folders):
+    folders.evaluation("eval", {"a": 20.0}, finish=False)
+    assert told("eval") == ["eval: not finished, 1 example scored; resume=true goes on with it."]
+
+
+def test_variants_are_named(folders):
+    folders.evaluation("eval", {"zoom=1": {"a": 20.0}, "zoom=3": {"a": 10.0}}, protocol="zoom")
+    assert told("eval") == [
+        "eval: zoom=3: no better than the nearest context view in 1 of 1: a by 7.0 dB.",
+        "eval: no pictures (num_sheet_scenes=6 makes some).",
+    ]

@@ -1,0 +1,71 @@
+"""The cases that are shown are the ones that they are said to be."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wnv.evaluation.pictures import write_png
+from wnv.evaluation.report.gallery import embed_picture, extremes, shared_cases
+from wnv.evaluation.report.runs import find_runs
+
+SCORES = {"a": 20.0, "b": 25.0, "c": 15.0, "d": 30.0, "e": 21.0}
+
+
+def evaluation(folders, name="eval", scores=SCORES, **options):
+    folders.evaluation(name, scores, weights=name, **options)
+    return find_runs([name]).runs[0].evaluations[0]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [
+        (range(5), [("worst", "c", 1), ("median", "e", 3), ("best", "d", 5)]),
+        ([0, 1, 3], [("worst", "a", 2), ("median", "b", 4), ("best", "d", 5)]),
+        ([0, 1], [("worst", "a", 2), ("best", "b", 4)]),
+        ([4], [("worst", "e", 3)]),
+        ([], []),
+    ],
+)
+def test_the_worst_the_median_and_the_best_as_near_as_there_are_pictures(folders, pictures, expected):
+    found = extremes(evaluation(folders, pictures=pictures), "")
+    assert [(exhibit.role, exhibit.record.scene, exhibit.place) for exhibit in found] == expected
+    assert all(exhibit.count == 5 for exhibit in found)
+
+
+def test_cases_of_which_all_have_pictures_are_spread_over_the_data(folders):
+    one = evaluation(folders, "one", pictures=[0, 1, 2, 4])
+    other = evaluation(folders, "other", {scene: 40 - psnr for scene, psnr in SCORES.items()}, pictures=[0, 1, 3, 4])
+    cases = shared_cases([one, other], "", count=3)
+    assert [[exhibit.record.scene for exhibit in case] for case in cases] == [["a", "a"], ["b", "b"], ["e", "e"]]
+    assert [[exhibit.place for exhibit in case] for case in cases] == [[2, 4], [4, 2], [3, 3]]
+    assert len(shared_cases([one, other], "", count=1)) == 1
+    assert shared_cases([one, evaluation(folders, "third")], "", count=3) == []
+
+
+def test_the_pictures_are_those_of_the_variant(folders):
+    found = evaluation(folders, scores={"zoom=1": SCORES, "zoom=3": SCORES}, pictures=[2])
+    (one,), (three,) = extremes(found, "zoom=1"), extremes(found, "zoom=3")
+    pixels = [Image.open(io.BytesIO(base64.b64decode(e.picture.split(",")[1]))).getpixel((5, 5)) for e in (one, three)]
+    assert pixels[0] == pytest.approx((40, 0, 90), abs=4)
+    assert pixels[1] == pytest.approx((40, 100, 90), abs=4)
+
+
+def test_a_film_that_is_too_large_is_told_and_left_out(folders):
+    small = extremes(evaluation(folders, "small", pictures=[0], film_bytes=100), "")[0]
+    large = extremes(evaluation(folders, "large", pictures=[0], film_bytes=2_000_001), "")[0]
+    assert small.film == "data:video/mp4;base64," + base64.b64encode(bytes(100)).decode()
+    assert large.film is None
+    assert large.film_file == Path("large/pictures/000000-all.mp4")
+
+
+def test_wide_pictures_are_made_smaller_and_broken_ones_named(folders):
+    write_png(Path("wide.png"), np.zeros((100, 2880, 3), np.uint8))
+    data = base64.b64decode(embed_picture(Path("wide.png")).removeprefix("data:image/jpeg;base64,"))
+    assert Image.open(io.BytesIO(data)).size == (1440, 50)
+    Path("broken.png").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"broken\.png is not a picture that can be read"):
+        embed_picture(Path("broken.png"))

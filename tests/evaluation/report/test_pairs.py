@@ -1,0 +1,41 @@
+"""Two evaluations are compared example by example."""
+
+import numpy as np
+import pytest
+
+from wnv.evaluation.report.pairs import compare
+from wnv.evaluation.report.runs import find_runs
+
+
+def records(folders, name, scores, **options):
+    folders.evaluation(name, scores, weights=name, **options)
+    return find_runs([name]).runs[0].evaluations[0].records
+
+
+def test_the_difference_is_that_of_pairs(folders):
+    one, other = np.random.default_rng(0).normal(20, 3, (2, 30))
+    scenes = [f"s{i}" for i in range(30)]
+    found = compare(
+        records(folders, "one", dict(zip(scenes, one.tolist(), strict=True))),
+        records(folders, "other", dict(zip(scenes, other.tolist(), strict=True))),
+    )
+    gap = other - one
+    assert found.difference.mean == pytest.approx(gap.mean())
+    assert found.difference.half_width == pytest.approx(1.959964 * gap.std(ddof=1) / np.sqrt(30))
+    assert found.num_higher == (gap > 0).sum()
+    assert [pair.scene for pair in found.pairs] == scenes
+
+
+def test_only_what_both_were_scored_on_counts(folders):
+    one = records(folders, "one", {"a": 20.0, "b": 21.0, "c": 22.0})
+    other = records(folders, "other", {"a": 21.0, "x": 25.0, "c": 22.5})
+    found = compare(one, other, metric="ssim")
+    assert [(pair.scene, pair.one, pair.other) for pair in found.pairs] == [
+        ("a", 0.5, pytest.approx(21 / 40)),
+        ("c", 22 / 40, pytest.approx(22.5 / 40)),
+    ]
+    assert found.num_higher == 2
+    assert compare(one, records(folders, "third", {"y": 1.0})) is None
+    assert compare(one, other, metric="lpips") is None
+    single = compare(one[:1], other)
+    assert (single.difference.mean, single.difference.half_width) == (1.0, None)

@@ -1,0 +1,112 @@
+"""Runs and evaluations are found where they lie, and an evaluation finds its run."""
+
+from pathlib import Path
+
+import pytest
+
+from wnv.evaluation.report.runs import find_runs
+
+SCORES = {"a": 20.0, "b": 21.0}
+
+
+def test_a_sweep_and_the_evaluations_of_its_jobs_are_brought_together(folders):
+    for job in (0, 1, 2, 10):
+        folders.run(f"sweep/{job}", seed=job)
+        folders.evaluation(f"evals/{job}", SCORES, weights=f"sweep/{job}", fingerprint=str(job))
+    runs = find_runs(["sweep", "evals"]).runs
+    assert [run.name for run in runs] == ["sweep/0", "sweep/1", "sweep/2", "sweep/10"]  # numbers as numbers
+    assert [[evaluation.folder for evaluation in run.evaluations] for run in runs] == [
+        [Path(f"evals/{job}")] for job in (0, 1, 2, 10)
+    ]
+    assert [run.config["seed"] for run in runs] == [0, 1, 2, 10]
+    assert runs[0].training.num_steps == 40
+    assert runs[0].training.max_steps == 40
+    assert runs[0].training.last("val/psnr") == 20.0
+    assert runs[0].training.last("no such") is None
+
+
+def test_a_folder_is_read_once_and_an_evaluation_within_a_run_is_its(folders):
+    folders.run("mine")
+    folders.evaluation("mine/eval", SCORES, weights="mine/best.ckpt")
+    (run,) = find_runs(["mine", "mine", "mine/eval", Path("mine").absolute()]).runs
+    assert [evaluation.folder for evaluation in run.evaluations] == [Path("mine/eval")]
+
+
+def test_an_evaluation_brings_its_run_along(folders):
+    folders.run("runs/mine", seed=7)
+    folders.evaluation("eval", SCORES, weights="runs/mine")
+    (run,) = find_runs(["eval"]).runs
+    assert run.training.folder == Path("runs/mine").resolve()
+    assert run.config["seed"] == 7
+
+
+def test_weights_without_a_run_stand_for_themselves(folders):
+    folders.evaluation("shipped", SCORES, weights="konet_tiny", fingerprint="1")
+    folders.evaluation("again", SCORES, weights="konet_tiny", fingerprint="1", protocol="zoom")
+    folders.evaluation("gone", SCORES, weights="runs/gone", fingerprint="2")
+    tiny, gone = find_runs(["shipped", "again", "gone"]).runs
+    assert tiny.training is gone.training is None
+    assert (tiny.name, len(tiny.evaluations), tiny.config["model"]["camera_encoding"]) == ("konet_tiny", 2, "geope")
+    assert tiny.config["model"]["qk_norm_eps"] == 1e-6  # what its file does not name is what the model takes
+    assert (gone.name, gone.config) == ("runs/gone", {})
+
+
+def test_two_evaluations_of_one_task_are_two_rows(folders):
+    folders.run("mine")
+    folders.evaluation("best", SCORES, weights="mine/best.ckpt", fingerprint="1")
+    folders.evaluation("last", SCORES, weights="mine", fingerprint="2")
+    folders.evaluation("zoom", SCORES, weights="mine", fingerprint="2", protocol="zoom")
+    first, second = find_runs(["mine", "best", "last", "zoom"]).runs
+    assert (first.name, second.name) == ("mine", "mine (last)")
+    assert [[str(e.folder) for e in run.evaluations] for run in (first, second)] == [["best", "zoom"], ["last"]]
+
+
+def test_jobs_of_a_sweep_that_left_nothing_are_named(folders):
+    folders.run("sweep/0")
+    (folders.root / "sweep" / "multirun.yaml").write_text("")
+    for job in ("10", "2"):
+        (folders.root / "sweep" / job).mkdir()
+    assert find_runs(["sweep"]).empty_jobs == [Path("sweep/2"), Path("sweep/10")]
+
+
+def test_what_is_being_written_is_read_as_far_as_it_goes(folders):
+    folders.run("mine", end=None)
+    with Path("mine/metrics.csv").open("a") as file:
+        file.write("49,")
+    folders.evaluation("eval", SCORES, weights="mine", finish=False)
+    (run,) = find_runs(["mine", "eval"]).runs
+    assert run.training.num_steps == 40
+    assert run.training.ends is None
+    assert run.evaluations[0].summary is None
+    assert len(run.evaluations[0].records) == 2
+
+
+def test_folders_without_anything_are_refused(folders):
+    with pytest.raises(ValueError, match="no run was named"):
+        find_runs([])
+    with pytest.raises(FileNotFoundError, match=r"^nowhere is not a folder"):
+        find_runs(["nowhere"])
+    folders.run("mine")
+    Path("empty/below").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"^empty holds neither a run \(config.yaml, metrics.csv\) nor an eval"):
+        find_runs(["mine", "empty"])
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("mine/config.yaml", "a: [1"),
+        ("mine/config.yaml", "- 1"),
+        ("mine/metrics.csv", "step,a\n1,x\n"),
+        ("mine/starts.jsonl", "{\n"),
+        ("eval/evaluation.json", "{"),
+        ("eval/records.jsonl", "{}\n"),
+        ("eval/summary.json", "[]"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(folders, file: str, text: str):
+    folders.run("mine")
+    folders.evaluation("eval", SCORES)
+    Path(file).write_text(text)
+    with pytest.raises(ValueError, match=file.replace(".", r"\.")):
+        find_runs(["mine", "eval"])

@@ -1,0 +1,174 @@
+"""The page as a whole: what it says, that it is complete in itself, and what a browser makes of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, start_browser, wait_for
+from page_checks import read_page
+
+from wnv.evaluation.report.write import write_report
+
+HOSTILE = [
+    "<script>document.title='taken'</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style></script><!--",
+    "\u202eab",
+]
+
+
+@pytest.fixture
+def sweep(folders) -> None:
+    """Three jobs of a sweep and their evaluations, one of which won."""
+    for job, encoding in enumerate(("none", "gta", "geope")):
+        folders.run(f"sweep/{job}", model_camera_encoding=encoding, psnr=20.0 + job)
+        scores = {"a": 18.0 + job, "b": 21.0 + job, "c": 16.0 + 3 * job}
+        folders.evaluation(f"evals/{job}", scores, weights=f"sweep/{job}", fingerprint=str(job), pictures=[0, 1, 2])
+
+
+def text_of(page, name: str) -> str:
+    return " ".join(page.section(name).split())
+
+
+def test_a_sweep_is_compared(folders, sweep) -> None:
+    assert write_report(["sweep", "evals"], "report.html") == Path("report.html")
+    page = read_page(Path("report.html").read_text(encoding="utf-8"))
+    assert page.texts["h1"] == ["sweep and evals"]
+    assert "3 runs, 3 evaluations" in " ".join(page.texts["header"])
+
+    runs = text_of(page, "runs")
+    for words in ("camera_encoding", "none", "gta", "geope", "sweep/2", "22.00", "21.67 ± 1.73"):
+        assert words in runs, words
+    assert "optim" not in runs
+    scores = text_of(page, "scores")
+    assert "views of validation synthetic scenes, 24 × 16 px" in scores
+    for words in ("18.33 ± 2.85", "20.00 ± 1.96", "21.67 ± 1.73", "17.00 ± 0.00", "+4.67 ± 1.73", "3 of 3", "2.5"):
+        assert words in scores, words
+    verdict = "2 · camera_encoding=geope is ahead of 1 · camera_encoding=gta: +1.67 ± 1.31 dB, paired over 3 examples."
+    assert verdict in scores
+    assert "PSNR in validation, dB" in text_of(page, "curves")
+    drawn = [svg["aria-label"] for svg in page.all("svg")]
+    assert drawn[:2] == ["PSNR in validation, dB, by step", "Loss in training, by step"]
+    scenes = text_of(page, "scenes")
+    assert scenes.count("18.00 dB, copy 17.00 dB, over 1 view") == 2  # as a shared case, and as the first run's median
+    assert len(page.all("img")) == 3 * 3 + 3 * 3
+    pairs = text_of(page, "pairs")
+    assert "+1.67 ± 1.31 dB , higher in 3 of 3" in pairs
+    assert "most gained +6.00 dB c +2.00 dB" in pairs
+    assert "most lost" not in pairs
+    assert text_of(page, "failures").count("no better than the nearest context view") == 1
+    made = text_of(page, "made")
+    assert "wnv-train seed=0" in made
+    assert "/bin/" not in made
+    assert "evals/2, sweep/2, date 2026-01-03, device cpu: test" in made
+
+
+def test_one_run_without_an_evaluation_shows_its_validation(folders) -> None:
+    folder = folders.run("mine")
+    page = read_page(write_report(["mine"], "a.html", title="My run").read_text(encoding="utf-8"))
+    assert page.texts["h1"] == ["My run"]
+    assert "20.00" in text_of(page, "runs")
+    assert "wnv-eval scores on scenes of your choice" in text_of(page, "runs")
+    assert "No finished evaluation was named" in text_of(page, "scores")
+    assert "There are no pictures" in text_of(page, "scenes")
+    assert text_of(page, "pairs") == ""
+    assert "Nothing: every run" in text_of(page, "failures")
+    folders.evaluation("eval", {"a": 20.0}, pictures=[0])
+    (folder / "images").mkdir()
+    (Path("eval") / "pictures" / "000000-all.png").rename(folder / "images" / "step_00000040.png")
+    page = read_page(write_report(["mine"], "b.html").read_text(encoding="utf-8"))
+    assert "validation, step_00000040" in text_of(page, "scenes")
+    assert [image["alt"] for image in page.all("img")] == ["contact sheet of mine"]
+
+
+def test_tasks_and_variants_are_told_apart(folders) -> None:
+    folders.run("mine")
+    zoom = {"zoom=1": {"a": 20.0, "b": 22.0}, "zoom=3": {"a": 15.0, "b": 16.0}}
+    folders.evaluation("zoom", zoom, weights="mine", protocol="zoom", reference="zoom=1")
+    for name, size in (("small", [16, 24]), ("large", [32, 48])):
+        data = {"_target_": "wnv.data.datamodule.SceneDataModule", "root": "scenes", "image_size": size}
+        folders.evaluation(name, {"a": 20.0}, weights="mine", data=data, lpips_note="LPIPS needs torchvision")
+    page = read_page(write_report(["mine", "zoom", "small", "large"], "a.html").read_text(encoding="utf-8"))
+    scores = text_of(page, "scores")
+    assert "zoom synthetic scenes, 24 × 16 px" in scores
+    assert "views of validation · image_size=[16, 24] scenes, 24 × 16 px" in scores
+    assert "views of validation · image_size=[32, 48] scenes, 48 × 32 px" in scores
+    assert "change from zoom=1, dB" in scores
+    assert "-5.50 ± 0.98" in scores
+    heads = [head for head in page.texts["th"] if head == "LPIPS"]
+    assert len(heads) == 2  # asked for and not measured: a column that stays empty, and says so below
+    assert "zoom, PSNR dB" in text_of(page, "runs")
+    assert "LPIPS was not measured" in text_of(page, "failures")
+
+
+def test_jobs_that_left_nothing_are_failures(folders) -> None:
+    folders.run("sweep/0")
+    Path("sweep/multirun.yaml").write_text("")
+    Path("sweep/1").mkdir()
+    Path("sweep/1/train.log").write_text("")
+    page = read_page(write_report(["sweep"], "a.html").read_text(encoding="utf-8"))
+    assert "sweep/1 A job of a sweep that left no run" in text_of(page, "failures")
+    assert "train.log may say why" in text_of(page, "failures")
+
+
+def test_text_from_folders_stays_text_and_nothing_is_loaded(folders) -> None:
+    for number, text in enumerate(HOSTILE):
+        name = text.replace("/", "_")
+        folders.run(name, name=text, end=("failed", text))
+        folders.evaluation(f"eval{number}", {text: 20.0, f"b{text}": 18.0}, weights=name, pictures=[0])
+    text = write_report([*(t.replace("/", "_") for t in HOSTILE), *(f"eval{i}" for i in range(4))], "a.html").read_text(
+        encoding="utf-8"
+    )
+    page = read_page(text)
+    assert page.all("script") == []
+    assert len(page.all("style")) == 1
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert (attributes.get("src") or "data:").startswith("data:"), (tag, attributes)
+        assert (attributes.get("href") or "#").startswith("#"), (tag, attributes)
+    assert "url(" not in "".join(page.texts["style"])
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; img-src data:; media-src data:; ")
+    assert policy.endswith("script-src 'none'")
+
+
+def test_a_page_is_replaced_only_when_asked(folders) -> None:
+    folders.run("mine")
+    path = write_report(["mine"], "below/page.html")
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"below/page.html exists; choose another out= or pass overwrite=true"):
+        write_report(["nowhere"], path)
+    with pytest.raises(FileNotFoundError):
+        write_report(["nowhere"], path, overwrite=True)
+    assert path.read_text() == "mine"
+    write_report(["mine"], path, overwrite=True)
+    assert "<!doctype html>" in path.read_text()
+    assert [entry.name for entry in path.parent.iterdir()] == ["page.html"]
+
+
+@pytest.fixture
+def browser(tmp_path_factory) -> Iterator:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with start_browser(tmp_path_factory.mktemp("browser") / "profile") as browser:
+        yield browser
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1280])
+def test_in_a_browser_it_fits_and_all_pictures_are_seen(folders, sweep, browser, width: int) -> None:
+    path = write_report(["sweep", "evals"], "report.html").absolute()
+    page = browser.open(path.as_uri(), width=width, height=800)
+    wait_for(lambda: page.evaluate("document.readyState") == "complete", what="the page")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in ("details", "img", "svg.chart", "table"):
+        assert page.evaluate(f"document.querySelectorAll('{part}').length") > 0, part
+    page.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    # Its own policy lets its style in: cards on a phone, rows on a screen.
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    assert page.evaluate(style.format("td", "display")) == ("block" if width < 600 else "table-cell")
+    assert page.evaluate(style.format(".key", "backgroundColor")) == "rgb(43, 111, 214)"
+    assert page.screenshot().std() > 10
