@@ -1,5 +1,6 @@
 """`wnv-report` as people type it."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def write_run(folder: str) -> None:
     Path(folder).mkdir(parents=True)
-    (Path(folder) / "config.yaml").write_text(f"name: {folder!r}\ntrainer: {{max_steps: 2}}\n")
+    (Path(folder) / "config.yaml").write_text(json.dumps({"name": folder, "trainer": {"max_steps": 2}}))
     (Path(folder) / "metrics.csv").write_text("step,val/psnr\n1,20.5\n")
     add_line(Path(folder) / "starts.jsonl", {"date": "2026-01-02"})
     note_end(Path(folder), FINISHED, step=2)
