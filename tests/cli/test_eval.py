@@ -65,7 +65,8 @@ def test_synthetic_scenes_are_scored_recorded_and_shown(tmp_path, call, weights)
     assert (out / "table.txt").read_text() in stdout
     assert "records.jsonl, summary.json, table.txt, sheet.png, pictures" in stdout
     order = sorted(read_records(out), key=lambda record: record.mean("model", "psnr"))
-    shown = {order[0].index, order[-1].index, 0}  # from the worst to the best, and one that does not depend on the model
+    # From the worst to the best, and one that is the same for every model.
+    shown = {order[0].index, order[-1].index, 0}
     assert {path.name for path in (out / "pictures").iterdir()} == {f"{index:06d}-all.png" for index in shown}
 
 
