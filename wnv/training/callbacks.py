@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import override
 
+from wnv.scenes.atomic import atomic_file
 from wnv.training.checkpoint_layout import BEST, LAST
 from wnv.types import Batch
 
@@ -287,8 +288,8 @@ class ImageGrid(L.Callback):
             return
         grid = make_grid(batch, outputs["drawn"], num_scenes=self.num_scenes, error_gain=self.error_gain)
         pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(self.folder / f"step_{trainer.global_step:08d}.png")
+        with atomic_file(self.folder / f"step_{trainer.global_step:08d}.png", overwrite=True) as file:
+            Image.fromarray(pixels).save(file, format="PNG")
         for logger in trainer.loggers:
             _log_image(logger, pixels, step=trainer.global_step)
 
