@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from wnv.cli.app import remove_empty_output
 from wnv.cli.commands import evaluate as main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.device import resolve_device
@@ -145,14 +145,7 @@ def _make_index(cfg: DictConfig) -> None:
         file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
     num_null = sum(choice is None for choice in index.values())
     _print(f"{path}: {len(index)} scenes, of which {num_null} are too short (null)")
-    _remove_log(shorten(Path(HydraConfig.get().runtime.output_dir)))
-
-
-def _remove_log(folder: Path) -> None:
-    """Take away the folder that Hydra made for results, of which there are none: it holds a log, if anything."""
-    (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        os.removedirs(folder) if not folder.is_absolute() else folder.rmdir()
+    remove_empty_output(with_log=True)
 
 
 def warn_of_another_world(model: KoNet, data: DictConfig) -> None:
