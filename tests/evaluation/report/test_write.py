@@ -109,6 +109,9 @@ def test_jobs_that_left_nothing_are_failures(folders) -> None:
     page = read_page(write_report(["sweep"], "a.html").read_text(encoding="utf-8"))
     assert "sweep/1 A job of a sweep that left no run" in text_of(page, "failures")
     assert "train.log may say why" in text_of(page, "failures")
+    Path("sweep/0").rename("elsewhere")
+    page = read_page(write_report(["sweep"], "b.html").read_text(encoding="utf-8"))
+    assert "every job failed before its training began" in text_of(page, "runs")
 
 
 def test_text_from_folders_stays_text_and_nothing_is_loaded(folders) -> None:

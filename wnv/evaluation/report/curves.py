@@ -26,7 +26,7 @@ _COPY = "nearest context view, copied"
 
 
 def curves(contents: Contents) -> Markup | None:
-    """A chart a metric, a line a run; None where no run was trained in a folder that was named."""
+    """A chart a metric, a line a run; None where no run's folder is there."""
     if all(run.training is None for run in contents.runs):
         return None
     figures = []

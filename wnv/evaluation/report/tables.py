@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from wnv.evaluation.report.contents import Contents, Task
 from wnv.evaluation.report.differences import short_names
 from wnv.evaluation.report.pairs import compare
-from wnv.evaluation.report.runs import Run
 from wnv.evaluation.summary import Mean, Summary, VariantSummary
 from wnv.evaluation.table import decimals, heading
 from wnv.pages.charts import colour_class
@@ -21,6 +20,8 @@ Cell = tuple[str, Content, str]
 
 def runs_table(contents: Contents) -> Markup:
     """One row a run: in what it differs from the others, how far it was trained, what it scored."""
+    if not contents.runs:
+        return section("Runs", "runs", note("There is none: every job failed before its training began."))
     differences = contents.differences
     shown = [*differences][:_MAX_COLUMNS]
     rest = {name: values for name, values in differences.items() if name not in shown}
@@ -157,8 +158,8 @@ def _table(rows: Sequence[Sequence[Cell]]) -> Markup:
 
 def run_title(contents: Contents, number: int) -> Markup:
     """A run's colour and label, and below them where it is."""
-    run: Run = contents.runs[number]
-    return join(run_key(contents, number), element("small", foreign(run.name, limit=NAME_LENGTH), class_="where"))
+    place = element("small", foreign(contents.runs[number].name, limit=NAME_LENGTH), class_="where")
+    return join(run_key(contents, number), place)
 
 
 def run_key(contents: Contents, number: int) -> Markup:
