@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from wnv.cli import data_ingest
+from wnv.cli.data import data_with
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.line import ManifestLine
@@ -112,6 +113,18 @@ def test_mistakes_about_a_root_leave_it_as_it_was(
     assert re.search(message, err.splitlines()[-1]), err
     with Ledger.read(root) as ledger:
         assert list(ledger.rows())[: len(before)] == before
+
+
+def test_from_python_a_stage_does_what_its_command_does(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_with("status", [f"root={root}"])
+    assert "1 videos" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"new has no ledger\.sqlite"):
+        data_with("clip", [f"root={root.with_name('new')}"])
+    with pytest.raises(ValueError, match=r"name must be a stage of wnv-data .* got 'films'"):
+        data_with("films", [])
+    assert not root.with_name("new").exists()
 
 
 def test_a_second_run_says_who_has_the_root(wnv_data: Callable, root: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from wnv.evaluation.sources import open_context
+from wnv.evaluation.sources import fit_size, open_context
 from wnv.geometry.poses import fit_world_frame
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.scenes.write import write_scene
@@ -42,6 +42,13 @@ def test_by_default_the_context_is_spread_and_keeps_the_proportions(scene_file):
     example = open_context(scene_file, num_context=3, short_side=16)
     assert example.context.images.shape == (3, 3, 16, 24)  # 26.7 is nearest to 24, of the multiples of 8
     assert (example.context.images[:, 0, 0, 0] * 255).round().tolist() == [0, 90, 180]
+
+
+def test_a_size_keeps_the_proportions_in_whole_patches():
+    assert fit_size(1920, 1080, short_side=72) == (128, 72)
+    assert fit_size(1080, 1920, short_side=72) == (72, 128)
+    assert fit_size(480, 368, short_side=70, multiple=14) == (98, 70)  # 91.3 is nearer to 98 than to 84
+    assert fit_size(10, 1000, short_side=2) == (8, 200)
 
 
 def test_what_lies_between_the_context_views_is_the_target(scene_file):

@@ -8,7 +8,7 @@ from fake_stages import fake_stages, manifest
 
 from wnv.ingest.driver import children_of
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.status import status_text
+from wnv.ingest.status import advice_text, status_text
 from wnv.ingest.tasks import Outcome, run_task
 
 
@@ -44,6 +44,25 @@ def test_a_root_half_way(tmp_path: Path) -> None:
     assert "longest under way: fetch url:004, for 2 min 05 s" in text
     assert "no run is going on: what is running was broken off" in status_text(tmp_path)
     assert "kind    split  scenes  frames\nstatic  train       2      18" in text
+
+
+def test_what_did_not_go_well_is_told_with_a_way_out(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, val_fraction=0.0, test_fraction=0.0) as ledger:
+        ledger.add_videos(manifest(3))
+        assert advice_text(tmp_path) == ""
+        ledger.finish(ledger.start("fetch", "url:000"), Outcome(state="done", result={}))
+        refused = Outcome(state="refused", reason="too_short", message="1.2 s of 2 s")
+        ledger.finish(ledger.start("fetch", "url:001"), refused)
+        ledger.finish(ledger.start("fetch", "url:002"), Outcome(state="failed", reason="unheard_of"))
+        assert advice_text(tmp_path).splitlines() == [
+            "url:001: fetch refused, too_short",
+            "  Nothing long enough is left between the cuts.",
+            "  1.2 s of 2 s",
+            "  What to do: Ask for less: `clip.rules.min_s=1` `retry=[too_short]`.",
+            "url:002: fetch failed, unheard_of",
+            "  No words for this one: its items' messages say more.",
+            "  What to do: Try again: `retry=[unheard_of]`.",
+        ]
 
 
 def test_a_run_that_goes_on_meanwhile_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,8 +94,8 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
     def guarded(cfg: DictConfig) -> Any:
         # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _note_failure(lambda: _import_function(task)(cfg), failed, prog=prog)
-        return _answer_user_errors(lambda: _import_function(task)(cfg), prog=prog, on_mistake=remove_empty_output)
+            return _note_failure(lambda: import_function(task)(cfg), failed, prog=prog)
+        return _answer_user_errors(lambda: import_function(task)(cfg), prog=prog, on_mistake=remove_empty_output)
 
     run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
 
@@ -108,7 +108,8 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
     return main
 
 
-def _import_function(path: str) -> Callable[[DictConfig], Any]:
+def import_function(path: str) -> Callable[[DictConfig], Any]:
+    """The function `module:name`, its module imported now."""
     module, name = path.split(":")
     return getattr(importlib.import_module(module), name)
 

@@ -4,10 +4,12 @@ import hashlib
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -16,9 +18,10 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from wnv.cli.app import remove_empty_output
+from wnv.cli.app import CONFIG_PATH, as_text, remove_empty_output
 from wnv.cli.commands import evaluate as main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
+from wnv.data.datamodule import ExampleDataModule
 from wnv.device import resolve_device
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.exhibits import write_exhibits
@@ -192,6 +195,24 @@ def evaluate_with_progress(
 def shorten(path: Path) -> Path:
     """The path relative to the current folder, if it lies in it: what a person would type."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def open_data(overrides: Sequence[str]) -> ExampleDataModule:
+    """The data that `wnv-eval` has with these overrides, from Python: a notebook or a script.
+
+    Args:
+        overrides: `data=scenes`, `data.root=FOLDER`, `data.num_val_scenes=16`, ...
+
+    Returns:
+        The data module; its `val_dataset` is what is evaluated, and what a protocol chooses frames of.
+
+    Raises:
+        HydraException, OmegaConfBaseException: If there is no such setting, or one is missing.
+        ValueError: If a setting is out of its range.
+    """
+    with initialize_config_module(CONFIG_PATH.removeprefix("pkg://"), version_base="1.3"):
+        cfg = compose("eval", [as_text(item) for item in overrides])
+    return instantiate(_with_roots(cfg.data), _convert_="all")
 
 
 def _output_folder(ranks: Ranks) -> Path:

@@ -84,8 +84,7 @@ def open_context(
             )
         frames = torch.linspace(0, len(info.frames) - 1, num_context).round().long().tolist()
     if image_size is None:
-        scale = short_side / min(info.height, info.width)
-        image_size = [max(1, round(side * scale / size_multiple)) * size_multiple for side in (info.height, info.width)]
+        image_size = fit_size(info.height, info.width, short_side=short_side, multiple=size_multiple)
     dataset = SceneDataset(
         root=path,
         sampler=GivenFrames(frames=tuple(frames), target=_between(frames, count=num_target)),
@@ -93,6 +92,20 @@ def open_context(
         pose_normalization=pose_normalization,
     )
     return dataset[0]
+
+
+def fit_size(height: int, width: int, *, short_side: int = 64, multiple: int = 8) -> tuple[int, int]:
+    """Height and width in pixels at which a model draws pictures of these proportions, which are kept nearly.
+
+    Args:
+        height: Of the pictures that are there, in pixels.
+        width: Likewise.
+        short_side: Pixels that the shorter side is to have, nearly.
+        multiple: What both are a multiple of: the model's patch size.
+    """
+    scale = short_side / min(height, width)
+    rows, columns = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+    return rows, columns
 
 
 def _between(frames: Sequence[int], *, count: int | None) -> tuple[int, ...] | None:

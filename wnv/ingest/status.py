@@ -8,6 +8,7 @@ from pathlib import Path
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.lock import is_locked
 from wnv.ingest.records import Row
+from wnv.ingest.report.reasons import explain
 from wnv.ingest.tasks import STAGES, STATES, StageName, State
 
 
@@ -44,6 +45,26 @@ def status_text(root: str | Path, *, now: float | None = None) -> str:
     elif running is not None:
         parts.append(f"longest under way: {running.stage} {running.item}, for {_duration(now - running.updated)}")
     return "\n\n".join(parts)
+
+
+def advice_text(root: str | Path) -> str:
+    """What did not go well with each item, in plain words, and what to do about it; empty where all went well.
+
+    Args:
+        root: The output root.
+
+    Raises:
+        FileNotFoundError: If the root has no ledger.
+        ValueError: If its ledger is damaged or of a newer version.
+    """
+    with Ledger.read(root) as ledger:
+        rows = [row for row in ledger.rows() if row.state in ("failed", "refused")]
+    parts = []
+    for row in rows:
+        meaning, way_out = explain(row.stage, row.reason)
+        lines = [f"{row.item}: {row.stage} {row.state}, {row.reason}", meaning, row.message, f"What to do: {way_out}"]
+        parts.append("\n  ".join(line for line in lines if line))
+    return "\n".join(parts)
 
 
 def _stages(rows: Sequence[Row]) -> str:

@@ -68,7 +68,10 @@ _REASONS: dict[str, tuple[str, str]] = {
         "A marked part lies in nothing that was fetched.",
         "Fetch the video anew: `redo=[fetch]` with `keys=[...]`.",
     ),
-    "no_parallax": ("The camera stands still or only turns: no depth can be learned from it.", _NOTHING),
+    "no_parallax": (
+        "The camera stands still or only turns: no depth can be learned from it.",
+        "Nothing to do; a place of your own can be filmed again, walking sideways.",
+    ),
     "few_frames": ("There are too few frames.", _NOTHING),
     "no_video": ("There are no pictures in the file.", _NOTHING),
     "few_registered": (
