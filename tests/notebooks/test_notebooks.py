@@ -99,6 +99,7 @@ def test_evaluate(place: Path) -> None:
     notebook = with_parameters(
         read_notebook("evaluate.ipynb"),
         DATA=["data=synthetic", "data.num_val_scenes=6", "data.image_size=[48,64]"],
+        SCENE=1,
         VIEWS=[2, 3],
         NUM_FRAMES=3,
         SWEEP_STEPS=3,
