@@ -157,9 +157,10 @@ def _table(rows: Sequence[Sequence[Cell]]) -> Markup:
 
 
 def run_title(contents: Contents, number: int) -> Markup:
-    """A run's colour and label, and below them where it is."""
-    place = element("small", foreign(contents.runs[number].name, limit=NAME_LENGTH), class_="where")
-    return join(run_key(contents, number), place)
+    """A run's colour and label, and below them where it is, if the label does not say so."""
+    name = contents.runs[number].name
+    place = element("small", foreign(name, limit=NAME_LENGTH), class_="where")
+    return join(run_key(contents, number), place if name != contents.labels[number] else None)
 
 
 def run_key(contents: Contents, number: int) -> Markup:
