@@ -67,12 +67,12 @@ def test_nothing_of_an_execution_is_committed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parameters_come_first_and_every_cell_of_code_is_introduced(name: str) -> None:
+def test_parameters_come_first_and_code_is_introduced(name: str) -> None:
     notebook = read_notebook(name)
     assert {"OUT", "DEVICE"} <= parameters_of(notebook).keys()
-    assert notebook.cells[0].cell_type == "markdown"
-    told = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert len(told) > 3000
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    assert kinds.startswith("m")
+    assert "cccc" not in kinds, "four cells of code without a word between them"
 
 
 @pytest.mark.parametrize("name", NAMES)
