@@ -54,7 +54,7 @@ def test_weights_of_another_model_are_refused(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
-    with pytest.raises(ValueError, match=r"the config.json beside it: .* is missing; \d+ more do not fit"):
+    with pytest.raises(ValueError, match="does not hold the weights of its configuration"):
         KoNet.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"colour": "red"}))
     with pytest.raises(ValueError, match="does not configure a KoNet"):
@@ -65,7 +65,7 @@ def test_damaged_weights_are_refused(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"model.safetensors is damaged, or no file of weights"):
+    with pytest.raises(ValueError, match="does not hold the weights"):
         KoNet.from_pretrained(tmp_path)
 
 

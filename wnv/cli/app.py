@@ -9,8 +9,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -95,7 +93,7 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
         # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return _note_failure(lambda: import_function(task)(cfg), failed, prog=prog)
-        return _answer_user_errors(lambda: import_function(task)(cfg), prog=prog, on_mistake=remove_empty_output)
+        return _answer_user_errors(lambda: import_function(task)(cfg), prog=prog)
 
     run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
 
@@ -198,26 +196,7 @@ def _name_failures(run: Callable[[], None], failed: dict[int, int]) -> None:
         ) from None
 
 
-def remove_empty_output(*, with_log: bool = False) -> None:
-    """Take away the folder that Hydra made for results, where nothing came of it but a log.
-
-    Args:
-        with_log: Whether the log goes too if something stands in it.
-    """
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    log = folder / f"{HydraConfig.get().job.name}.log"
-    if folder == Path.cwd() or not folder.is_dir() or not {*folder.iterdir()} <= {log}:
-        return
-    if log.exists() and log.stat().st_size > 0 and not with_log:
-        return
-    with suppress(OSError):  # another process of the command was faster, or has something there by now
-        log.unlink(missing_ok=True)
-        folder.rmdir()
-        if folder.is_relative_to(Path.cwd()):
-            os.removedirs(folder.relative_to(Path.cwd()).parent)
-
-
-def _answer_user_errors(call: Callable[[], Any], *, prog: str, on_mistake: Callable[[], None] = lambda: None) -> Any:
+def _answer_user_errors(call: Callable[[], Any], *, prog: str) -> Any:
     try:
         return call()
     except KeyboardInterrupt as interrupt:
@@ -237,7 +216,6 @@ def _answer_user_errors(call: Callable[[], Any], *, prog: str, on_mistake: Calla
             traceback.print_exception(error)
         for handler in logging.getLogger().handlers:
             handler.flush()  # so that the answer is the last line
-        on_mistake()
         rank = _rank()
         sys.stderr.write(f"{prog}: error: {message}{f' (rank {rank})' if rank != '0' else ''}\n")
         raise SystemExit(cause.code if isinstance(cause, JobFailed) else 2) from None

@@ -3,8 +3,7 @@
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,23 +91,22 @@ def evaluate(
     share = pending[ranks.rank :: ranks.world_size]
     model = model.to(device).eval()
     warm: set[tuple[int, ...]] = set()
-    with _no_false_start(journal, ranks):
-        for batch in load_batches(variants, share, num_workers=num_workers, pin_memory=device.type == "cuda"):
-            batch = batch.to(device)
-            with torch.inference_mode():
-                if (shape := tuple(batch.batch.context.images.shape)) not in warm:
-                    # The first call pays for compilation, allocation and autotuning: it is not timed.
-                    _timed_draw(model, batch, device=device, views_per_call=views_per_call)
-                    warm.add(shape)
-                drawn, *milliseconds = _timed_draw(model, batch, device=device, views_per_call=views_per_call)
-                made = _score(variants, batch, drawn, milliseconds=milliseconds, lpips=lpips)
-            new = [record for record in made if record.key not in records]
-            if journal is not None:
-                journal.append(new)
-            records |= {record.key: record for record in new}
-            for record in new:
-                if on_record is not None:
-                    on_record(record)
+    for batch in load_batches(variants, share, num_workers=num_workers, pin_memory=device.type == "cuda"):
+        batch = batch.to(device)
+        with torch.inference_mode():
+            if (shape := tuple(batch.batch.context.images.shape)) not in warm:
+                # The first call pays for compilation, allocation and autotuning: it is not timed.
+                _timed_draw(model, batch, device=device, views_per_call=views_per_call)
+                warm.add(shape)
+            drawn, *milliseconds = _timed_draw(model, batch, device=device, views_per_call=views_per_call)
+            made = _score(variants, batch, drawn, milliseconds=milliseconds, lpips=lpips)
+        new = [record for record in made if record.key not in records]
+        if journal is not None:
+            journal.append(new)
+        records |= {record.key: record for record in new}
+        for record in new:
+            if on_record is not None:
+                on_record(record)
 
     peaks = ranks.gather(_peak_memory(device))  # and nobody goes on before all have ended
     if ranks.rank == 0:
@@ -152,17 +150,6 @@ def _open_journal(out: str | Path | None, ranks: Ranks, **options: Any) -> Recor
         journal = RecordFile(out, rank=ranks.rank, opens=False, **options)
     ranks.wait()  # nobody appends while others read
     return journal
-
-
-@contextmanager
-def _no_false_start(journal: RecordFile | None, ranks: Ranks) -> Iterator[None]:
-    """An error before the first record (images of a size that the model refuses) leaves no evaluation behind."""
-    try:
-        yield
-    except Exception:
-        if journal is not None and ranks.world_size == 1 and not journal.records:
-            journal.discard()
-        raise
 
 
 def _check_scenes(variants: Sequence[Variant], records: Mapping[RecordKey, SceneRecord]) -> None:

@@ -120,12 +120,6 @@ class RecordFile:
         finally:
             os.close(handle)
 
-    def discard(self) -> None:
-        """Take the files away, the settings too."""
-        for path in (self.folder / SETTINGS_FILE, self.folder / RECORDS_FILE, *_part_files(self.folder)):
-            path.unlink(missing_ok=True)
-        self.records = {}
-
     def merge(self) -> list[SceneRecord]:
         """Bring the records of all processes into one file, in order; by one process, when the others have ended."""
         records = _read_all(self.folder)

@@ -266,7 +266,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _unpickling_message(path: Path, error: Exception) -> str:
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     if found is None:
-        return f"{path} is not a checkpoint, or a damaged one: it is no whole file that torch.save wrote"
+        return f"{path} is not a checkpoint, or a damaged one: {_first_line(error)}"
     return (
         f"{path} holds objects of Python beside its tensors ({found[1]}), and reading those runs code of the file; if "
         "you trust who made it, save the tensors alone: python -c \"import torch; torch.save(torch.load('OLD.pt', "

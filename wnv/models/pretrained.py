@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
 from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, download_folder, upload_folder
 from wnv.scenes.atomic import atomic_file
@@ -52,14 +51,11 @@ class PretrainedMixin:
             raise ValueError(f"{folder / CONFIG_FILE} does not configure a {cls.__name__}: {error}") from error
         try:
             tensors = load_file(folder / WEIGHTS_FILE)
-        except SafetensorError as error:
-            raise ValueError(f"{folder / WEIGHTS_FILE} is damaged, or no file of weights: {error}") from error
-        if misfits := _misfits(tensors, model.state_dict()):
-            rest = f"; {len(misfits) - 1} more do not fit" if len(misfits) > 1 else ""
+            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (SafetensorError, RuntimeError) as error:
             raise ValueError(
-                f"{folder / WEIGHTS_FILE} does not hold the weights of the {CONFIG_FILE} beside it: {misfits[0]}{rest}"
-            )
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+                f"{folder / WEIGHTS_FILE} does not hold the weights of its configuration: {error}"
+            ) from error
         return model.eval()
 
     def save_pretrained(
@@ -131,14 +127,6 @@ class PretrainedMixin:
             self.save_pretrained(folder, dtype=dtype)
             (Path(folder) / CARD_FILE).write_text(card)
             return upload_folder(folder, repo_id, private=private, overwrite=overwrite, token=token, api=api)
-
-
-def _misfits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """What keeps tensors from being the weights that are wanted, a tensor each."""
-    found = [f"{name} is missing" for name in wanted if name not in tensors]
-    found += [f"{name} is of another model" for name in tensors if name not in wanted]
-    pairs = ((name, tuple(tensors[name].shape), tuple(wanted[name].shape)) for name in wanted if name in tensors)
-    return found + [f"{name} has the shape {there}, and not {here}" for name, there, here in pairs if there != here]
 
 
 def shipped_weights() -> list[str]:

@@ -3,7 +3,6 @@
 import logging
 import os
 import pickle
-import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -130,8 +129,7 @@ def read_checkpoint(source: str | os.PathLike, *, trees: Collection[str] = (MODE
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        what = str(error).splitlines()[0] if zipfile.is_zipfile(path) else "it is no whole file that torch.save wrote"
-        raise ValueError(f"{path} is not a checkpoint, or a damaged one: {what}") from error
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one: {str(error).splitlines()[0]}") from error
     if not isinstance(checkpoint, dict) or not {MODEL, CONFIG_KEY} <= checkpoint.keys():
         raise ValueError(f"{path} is not a checkpoint of wnv-train: it lacks {MODEL} or {CONFIG_KEY}")
     return checkpoint
