@@ -71,7 +71,10 @@ def test_a_url(wnv_export, scenes: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("format=obj", "scene=scenes/a.zip", "out=out"), "format must be one of nerfstudio, colmap, lvsm, got obj"),
-        (("format=colmap", "scene=scenes/no.zip", "out=out"), "scenes/no.zip: no such scene file"),
+        (
+            ("format=colmap", "scene=scenes/no.zip", "out=out"),
+            "scenes/no.zip: no such scene file; give one (.zip), or a folder of them",
+        ),
         (("format=colmap", "scene=scenes/a.zip"), "out has no default; set out=... to the folder to write"),
         (
             ("format=colmap", "scene=scenes/a.zip", "out=out", "overwrite=no"),

@@ -68,7 +68,7 @@ def test_faults_are_named(scene_file, tmp_path):
         open_context(scene_file, num_context=8)
     with pytest.raises(ValueError, match=r"frames between context views need two of these, got context=\[3\]"):
         open_context(scene_file, frames=[3], num_target=5)
-    with pytest.raises(FileNotFoundError, match=r"no scene file at .*; give one of its scene files"):
+    with pytest.raises(FileNotFoundError, match=r"no scene file at .*, which is a folder; give a scene file"):
         open_context(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no scene file at .*none.zip \(synthetic:INDEX"):
+    with pytest.raises(FileNotFoundError, match=r"no scene file at .*none.zip; check the path \(synthetic:INDEX"):
         open_context(tmp_path / "none.zip")

@@ -25,6 +25,9 @@ def test_a_folder_of_saved_weights_and_a_checkpoint_open_to_the_same_model(tmp_p
 def test_weights_that_are_not_there_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at 'konet_huge'"):
         open_weights("konet_huge")
+    with pytest.raises(FileNotFoundError, match=r"no weights in .*: the folder is empty; give the folder of a run"):
+        open_weights(tmp_path)
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
         open_weights(tmp_path)
 

@@ -1,5 +1,7 @@
 """How every command starts: Hydra composes, the task runs, and a user's mistake is answered with one line."""
 
+import contextlib
+import errno
 import functools
 import importlib
 import logging
@@ -7,8 +9,10 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -75,7 +79,8 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
     not exist are answered without waiting for what the work needs.
 
     A user's mistake ends as the one line `PROG: error: ...` on stderr with exit code 2, and shows its traceback only
-    when the environment variable `WNV_DEBUG` is 1. Ctrl-C ends in one line as well, with exit code 130, and so does
+    when the environment variable `WNV_DEBUG` is 1; the folder that Hydra made for the results is taken away again if
+    nothing but its log is in it. Ctrl-C ends in one line as well, with exit code 130, and so does
     a stop that can be resumed (`Stopped`), with exit code 75. Every other exception keeps its traceback and exits with
     code 1.
     In a sweep (`-m`) a job that fails is answered with a line of its own, and the remaining ones run; which failed is
@@ -88,16 +93,20 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
         config_path: The package of configuration files that this name and the groups of the command are found in.
     """
     failed: dict[int, int] = {}  # jobs of a sweep, and the exit code of each
+    begun_ns = 0
 
     def guarded(cfg: DictConfig) -> Any:
+        call = functools.partial(_call_tidily, lambda: import_function(task)(cfg), since_ns=begun_ns)
         # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _note_failure(lambda: import_function(task)(cfg), failed, prog=prog)
-        return _answer_user_errors(lambda: import_function(task)(cfg), prog=prog)
+            return _note_failure(call, failed, prog=prog)
+        return _answer_user_errors(call, prog=prog)
 
     run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
 
     def main() -> None:
+        nonlocal begun_ns
+        begun_ns = time.time_ns()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its own report and exits with code 1
         sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
         failed.clear()
@@ -110,6 +119,29 @@ def import_function(path: str) -> Callable[[DictConfig], Any]:
     """The function `module:name`, its module imported now."""
     module, name = path.split(":")
     return getattr(importlib.import_module(module), name)
+
+
+def _call_tidily(call: Callable[[], Any], *, since_ns: int) -> Any:
+    """Call, and after a user's mistake leave no folder that Hydra made since then and nothing was written to."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    is_new = folder.is_dir() and folder.stat().st_mtime_ns >= since_ns
+    try:
+        return call()
+    except Exception as error:
+        if is_new and isinstance(describe_error(error)[0], USER_ERRORS):
+            remove_log(folder)
+        raise
+
+
+def remove_log(folder: Path) -> None:
+    """Take away the folder that Hydra made for results, of which there are none: it holds a log, if anything."""
+    log = folder / f"{HydraConfig.get().job.name}.log"
+    with contextlib.suppress(OSError):  # another process of the same run may have been faster, or still write
+        if folder == Path.cwd() or {*folder.iterdir()} - {log}:
+            return
+        log.unlink(missing_ok=True)
+        # An empty outputs/eval then goes as well.
+        os.removedirs(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else folder.rmdir()
 
 
 def as_text(argument: str) -> str:
@@ -162,10 +194,25 @@ def describe_error(error: Exception) -> tuple[Exception, str]:
     if isinstance(error, MissingMandatoryValue):
         missing = error.full_key or _one_line(str(error))
         return error, f"{missing} has no default; set {missing}=..."
-    message = _one_line(str(error)) or type(error).__name__
+    message = _one_line(_system_message(error) or str(error)) or type(error).__name__
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         message = f"{message} ({_one_line(str(error.__cause__))})"
     return error, f"{message} (config key {key})" if key and f"full_key: {key}" not in message else message
+
+
+def _system_message(error: Exception) -> str | None:
+    """What the operating system has refused, in words; None of an error that has a message of its own."""
+    if not isinstance(error, OSError) or error.errno is None or error.filename is None:
+        return None
+    what = {
+        errno.EEXIST: "is there already, and is no folder; name another one",
+        errno.ENOTDIR: "cannot be made or read, since a part of its path is a file; name another path",
+        errno.EISDIR: "is a folder, and a file is needed; name a file",
+        errno.ENOENT: "is not there; check the path",
+        errno.EACCES: "may not be read or written by this user; change its permissions, or name another path",
+        errno.EROFS: "lies on a disk that is read-only; name another path",
+    }.get(error.errno)
+    return None if what is None else f"{error.filename} {what}"
 
 
 def _note_failure(call: Callable[[], Any], failed: dict[int, int], *, prog: str) -> Any:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from wnv.cli.app import CONFIG_PATH, as_text
+from wnv.cli.app import CONFIG_PATH, as_text, remove_log
 from wnv.cli.commands import evaluate as main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.data.datamodule import ExampleDataModule
@@ -149,14 +148,7 @@ def _make_index(cfg: DictConfig) -> None:
         file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
     num_null = sum(choice is None for choice in index.values())
     _print(f"{path}: {len(index)} scenes, of which {num_null} are too short (null)")
-    _remove_log(shorten(Path(HydraConfig.get().runtime.output_dir)))
-
-
-def _remove_log(folder: Path) -> None:
-    """Take away the folder that Hydra made for results, of which there are none: it holds a log, if anything."""
-    (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        os.removedirs(folder) if not folder.is_absolute() else folder.rmdir()
+    remove_log(Path(HydraConfig.get().runtime.output_dir))
 
 
 def warn_of_another_world(model: KoNet, data: DictConfig) -> None:

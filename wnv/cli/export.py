@@ -49,8 +49,13 @@ def export_scenes(cfg: DictConfig) -> None:
     if not source.is_dir():
         print(write(scene, out, overwrite=overwrite))  # as typed: a Path would spoil a URL
         return
-    for path in find_scenes(source):
-        print(write(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
+    is_new = not out.exists()
+    try:
+        for path in find_scenes(source):
+            print(write(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
+    finally:
+        if is_new and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()  # made for a first scene that could not be exported
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Choices of frames that evaluation asks for: beyond the context, all between, nested contexts, sparse in time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -265,6 +266,10 @@ class NestedSampler(ViewSampler):
     def select_scenes(self, available: list[str]) -> list[str]:
         """As the whole selects."""
         return self.whole.select_scenes(available)
+
+    def check_frames(self, num_frames: Mapping[str, int]) -> None:
+        """As the whole does."""
+        self.whole.check_frames(num_frames)
 
     def num_draws(self, num_frames: int) -> int:
         """As many as the whole's."""

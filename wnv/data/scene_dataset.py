@@ -141,7 +141,8 @@ class SceneDataset(Dataset[Example]):
 
     Raises:
         FileNotFoundError: If there is nothing at `root`, or no scene in it.
-        ValueError: If an argument is out of its range, two scenes have one id, or scenes are too short for the sampler.
+        ValueError: If an argument is out of its range, two scenes have one id, scenes are too short for the sampler,
+            or its index names frames that they do not have.
     """
 
     def __init__(
@@ -185,6 +186,7 @@ class SceneDataset(Dataset[Example]):
         scenes = self._scenes.list_scenes()
         self.num_frames = {name: scene.num_frames for name, scene in scenes.items()}
         self.scene_ids, draws = _list_draws(scenes, sampler, place=str(self._scenes), skip_short=skip_short)
+        sampler.check_frames({scene: self.num_frames[scene] for scene in self.scene_ids})
         self._draws = [draw for draw in draws for _ in range(repeat)]
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ everything random comes from that generator, so the same generator state gives t
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -57,6 +57,13 @@ class ViewSampler(ABC):
     def select_scenes(self, available: Sequence[str]) -> list[str]:
         """The scenes to visit, in order, of those that a data set has."""
         return list(available)
+
+    def check_frames(self, num_frames: Mapping[str, int]) -> None:  # noqa: B027 most rules ask for no frame by number
+        """Refuse scenes, given by their numbers of frames, of which frames would be asked for that they do not have.
+
+        Raises:
+            ValueError: If there are such.
+        """
 
     def num_draws(self, num_frames: int) -> int:
         """How many different draws one epoch makes of a scene of so many frames."""
@@ -222,6 +229,22 @@ class IndexSampler(ViewSampler):
                 raise ValueError(f"{message}; add them to the data set, or set allow_missing=true for a partial score")
             log.warning("%s; the score is not comparable with one on all of them", message)
         return [scene for scene in self.choices if scene not in missing]
+
+    def check_frames(self, num_frames: Mapping[str, int]) -> None:
+        """Refuse an index that names frames which its scenes do not have, before anything is trained or drawn.
+
+        Raises:
+            ValueError: If it does; names the first such scene.
+        """
+        highest = {scene: max(self.choices[scene].context + self.choices[scene].target) for scene in num_frames}
+        beyond = [scene for scene in num_frames if highest[scene] >= num_frames[scene]]
+        if beyond:
+            first = beyond[0]
+            raise ValueError(
+                f"evaluation index {self.path} names frames that {len(beyond)} of {len(num_frames)} scenes do not have "
+                f"(numbered from 0): {first!r} has {num_frames[first]} frames and frame {highest[first]} is asked for; "
+                "the index belongs to another cut of the scenes, make one with wnv-eval make_index=..."
+            )
 
     def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
         """The index's own frames; nothing is random."""

@@ -16,10 +16,10 @@ from wnv.evaluation.loading import CaseBatch, load_batches, plan_batches
 from wnv.evaluation.protocols.case import ExampleCases, Variant
 from wnv.evaluation.provenance import provenance
 from wnv.evaluation.ranks import Ranks
-from wnv.evaluation.records import RecordFile, RecordKey, SceneRecord
+from wnv.evaluation.records import RecordFile, RecordKey, SceneRecord, is_continued
 from wnv.evaluation.rendering import SceneModel, draw_views
 from wnv.evaluation.scores import score_views
-from wnv.evaluation.summary import Summary, read_summary, summarize
+from wnv.evaluation.summary import SUMMARY_FILE, Summary, read_summary, summarize
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS
 from wnv.types import Example
@@ -79,18 +79,22 @@ def evaluate(
     if ranks.world_size > 1 and out is None:
         raise ValueError(f"{ranks.world_size} processes share an evaluation through its folder; give out")
     variants = _as_variants(examples)
-    journal = _open_journal(out, ranks, settings=settings, resume=resume, overwrite=overwrite)
+    plan = plan_batches(variants, batch_size=batch_size)
+    model = model.to(device).eval()
+    warm: set[tuple[int, ...]] = set()
+
+    def rehearse() -> None:
+        for batch in load_batches(variants, plan[:1], num_workers=0, pin_memory=False):
+            with torch.inference_mode():
+                _timed_draw(model, batch.to(device), device=device, views_per_call=views_per_call)
+            warm.add(tuple(batch.batch.context.images.shape))
+
+    journal = _open_journal(out, ranks, rehearse, settings=settings, resume=resume, overwrite=overwrite)
     records = {} if journal is None else dict(journal.records)
     _check_scenes(variants, records)
 
-    pending = [
-        batch
-        for batch in plan_batches(variants, batch_size=batch_size)
-        if any((variants[number].name, index) not in records for number, index in batch)
-    ]
+    pending = [batch for batch in plan if any((variants[number].name, index) not in records for number, index in batch)]
     share = pending[ranks.rank :: ranks.world_size]
-    model = model.to(device).eval()
-    warm: set[tuple[int, ...]] = set()
     for batch in load_batches(variants, share, num_workers=num_workers, pin_memory=device.type == "cuda"):
         batch = batch.to(device)
         with torch.inference_mode():
@@ -135,12 +139,22 @@ def _as_variants(examples: Dataset[Example] | Sequence[Example] | Sequence[Varia
     return [Variant(name="", cases=ExampleCases(examples))]
 
 
-def _open_journal(out: str | Path | None, ranks: Ranks, **options: Any) -> RecordFile | None:
-    """The first process brings the folder in order, then the others read it; what it refuses, all refuse."""
+def _open_journal(
+    out: str | Path | None, ranks: Ranks, rehearse: Callable[[], None], **options: Any
+) -> RecordFile | None:
+    """The first process brings the folder in order, then the others read it; what it refuses, all refuse.
+
+    A new evaluation is rehearsed with its first batch before anything is written: most of what can be wrong with data
+    and weights shows there, and then no folder is left behind and no earlier evaluation is lost.
+    """
     journal, refusal = None, None
     if out is not None and ranks.rank == 0:
         try:
+            if not is_continued(out, **options):
+                rehearse()
             journal = RecordFile(out, **options)
+            if options["overwrite"]:
+                (Path(out) / SUMMARY_FILE).unlink(missing_ok=True)  # of the records that are gone
         except (OSError, ValueError) as error:
             refusal = error
     refusal = ranks.gather(refusal)[0]

@@ -133,23 +133,34 @@ class RecordFile:
     def _open(self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
         settings_path = self.folder / SETTINGS_FILE
         settings = json.loads(json.dumps(settings))  # tuples become lists, as they do in the file
-        parts = _part_files(self.folder)
-        is_there = settings_path.exists() or (self.folder / RECORDS_FILE).exists() or bool(parts)
-        if is_there and not overwrite:
-            if not resume:
-                raise FileExistsError(
-                    f"{self.folder} holds an evaluation; pass resume=true to go on with it, overwrite=true to start "
-                    "again, or another out="
-                )
-            _check_settings(settings_path, settings)
-        else:
-            for path in parts:
+        if not is_continued(self.folder, settings=settings, resume=resume, overwrite=overwrite):
+            for path in _part_files(self.folder):
                 path.unlink()
             with atomic_file(self.folder / RECORDS_FILE, overwrite=True):
                 pass
         self.merge()
         with atomic_file(settings_path, overwrite=True) as file:
             file.write((json.dumps(settings, indent=2) + "\n").encode())
+
+
+def is_continued(folder: str | Path, *, settings: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
+    """Whether an evaluation goes on with the records in a folder, or begins there; nothing is written.
+
+    Raises:
+        FileExistsError: If there are records and neither `resume` nor `overwrite` is set.
+        ValueError: If the records there were made with other settings.
+    """
+    folder = Path(folder)
+    is_there = any((folder / name).exists() for name in (SETTINGS_FILE, RECORDS_FILE)) or bool(_part_files(folder))
+    if not is_there or overwrite:
+        return False
+    if not resume:
+        raise FileExistsError(
+            f"{folder} holds an evaluation; pass resume=true to go on with it, overwrite=true to start again, or "
+            "another out="
+        )
+    _check_settings(folder / SETTINGS_FILE, json.loads(json.dumps(settings)))
+    return True
 
 
 def read_records(folder: str | Path) -> list[SceneRecord]:

@@ -73,7 +73,7 @@ def open_context(
         ValueError: If the scene has no such frames, or `num_target` is given with a single context frame.
     """
     if not is_url(str(path)) and not Path(path).is_file():
-        hint = "; give one of its scene files" if Path(path).is_dir() else ""
+        hint = ", which is a folder; give a scene file (.zip) in it" if Path(path).is_dir() else "; check the path"
         raise FileNotFoundError(f"no scene file at {path}{hint} (synthetic:INDEX is one of the synthetic world)")
     with open_scene(path) as scene:
         info = scene.info

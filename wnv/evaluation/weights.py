@@ -20,6 +20,11 @@ def open_weights(source: str | Path) -> KoNet:
         ValueError: If the weights do not fit their configuration.
     """
     path = Path(source)
+    if path.is_dir() and not any(path.iterdir()):
+        raise FileNotFoundError(
+            f"no weights in {path}: the folder is empty; give the folder of a run (with last.ckpt), or of saved "
+            f"weights ({CONFIG_FILE} and model.safetensors)"
+        )
     if path.is_file() or (path.is_dir() and not (path / CONFIG_FILE).is_file()):
         return load_model(path).eval()
     return KoNet.from_pretrained(source)

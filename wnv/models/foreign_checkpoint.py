@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -249,7 +248,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(_unpickling_message(path, error)) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # an unpickler fed other bytes may raise anything
         raise ValueError(f"{path} is not a checkpoint, or a damaged one: {_first_line(error)}") from error
     if not isinstance(content, dict):
         content = {type(content).__name__: None}
@@ -275,7 +276,10 @@ def _unpickling_message(path: Path, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    if isinstance(error, LookupError):  # its text is the key alone
+        return "neither a zip archive nor a pickle, as torch.save writes them"
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return line.partition(" (Could this")[0]  # torch asks for reports of its own messages
 
 
 def _listed(names: Iterable[str]) -> str:

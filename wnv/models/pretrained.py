@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, download_folder, upload_folder
 from wnv.scenes.atomic import atomic_file
@@ -49,13 +50,16 @@ class PretrainedMixin:
             model = cls(**config)
         except (json.JSONDecodeError, TypeError) as error:
             raise ValueError(f"{folder / CONFIG_FILE} does not configure a {cls.__name__}: {error}") from error
+        path = folder / WEIGHTS_FILE
         try:
-            tensors = load_file(folder / WEIGHTS_FILE)
-            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        except (SafetensorError, RuntimeError) as error:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no safetensors file, or a damaged one ({error}); copy it again") from error
+        if (misfit := describe_misfit(model, tensors)) is not None:
             raise ValueError(
-                f"{folder / WEIGHTS_FILE} does not hold the weights of its configuration: {error}"
-            ) from error
+                f"{path} does not hold the weights of its configuration: {misfit}; take both files from one save"
+            )
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return model.eval()
 
     def save_pretrained(
@@ -127,6 +131,27 @@ class PretrainedMixin:
             self.save_pretrained(folder, dtype=dtype)
             (Path(folder) / CARD_FILE).write_text(card)
             return upload_folder(folder, repo_id, private=private, overwrite=overwrite, token=token, api=api)
+
+
+def describe_misfit(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
+    """What keeps tensors from being the weights of a model: names and shapes, the first and how many; None if nothing.
+
+    Args:
+        model: The model.
+        tensors: Its weights by their names, or what was taken for them.
+    """
+    wanted = model.state_dict()
+    other = [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape]
+    found = {
+        "of another size": [f"{n} ({_size(tensors[n])}, the model has {_size(wanted[n])})" for n in other],
+        "missing": [name for name in wanted if name not in tensors],
+        "unknown": [name for name in tensors if name not in wanted],
+    }
+    return "; ".join(f"{len(names)} {how}, such as {names[0]}" for how, names in found.items() if names) or None
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"
 
 
 def shipped_weights() -> list[str]:

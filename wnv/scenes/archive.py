@@ -101,7 +101,7 @@ class Archive:
         if is_url(self.path):
             return fsspec.open(self.path, "rb", block_size=_REMOTE_BLOCK).open()
         if not Path(self.path).is_file():
-            raise FileNotFoundError(f"{self.path}: no such scene file")
+            raise FileNotFoundError(f"{self.path}: no such scene file; give one (.zip), or a folder of them")
         return open(self.path, "rb")
 
     def _read_directory(self) -> dict[str, Member]:

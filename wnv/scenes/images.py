@@ -30,6 +30,15 @@ def image_header(data: bytes, *, where: str) -> tuple[ImageFormat, int, int]:
     return _header(_open(data, where), where)
 
 
+def check_image(data: bytes, *, width: int, height: int, where: str) -> None:
+    """Refuse bytes that declare no image of this size; nothing is decoded.
+
+    Raises:
+        SceneError: If they do not.
+    """
+    _check_size(image_header(data, where=where)[1:], (width, height), where)
+
+
 def decode_image(
     data: bytes, *, width: int, height: int, where: str, box: tuple[int, int, int, int] | None = None
 ) -> UInt8[np.ndarray, "box_height box_width 3"]:
@@ -57,11 +66,7 @@ def decode_image(
     image = _open(data, where)
     _, found_width, found_height = _header(image, where)
     # Before decoding: a few bytes can declare an image that fills the memory.
-    if (found_width, found_height) != (width, height):
-        raise SceneError(
-            f"{where}: the image is {found_width} x {found_height} and the scene says {width} x {height} "
-            "(width x height); all images of a scene are of one size, so resize them and their K"
-        )
+    _check_size((found_width, found_height), (width, height), where)
     try:
         return np.array(image.convert("RGB"))[top:bottom, left:right]
     except Exception as error:  # a decoder fed broken bytes may raise anything
@@ -99,6 +104,15 @@ def _colour_jpeg_size(data: bytes) -> tuple[int, int] | None:
             return None
         at += 2 + length
     return None
+
+
+def _check_size(found: tuple[int, int], declared: tuple[int, int], where: str) -> None:
+    if found != declared:
+        sizes = " and the scene says ".join(f"{width} x {height}" for width, height in (found, declared))
+        raise SceneError(
+            f"{where}: the image is {sizes} (width x height); all images of a scene are of one size, so resize them "
+            "and their K"
+        )
 
 
 def _open(data: bytes, where: str) -> Image.Image:

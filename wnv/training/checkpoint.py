@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 from wnv.models.konet import KoNet
+from wnv.models.pretrained import describe_misfit
 from wnv.scenes.atomic import atomic_file
 from wnv.training.checkpoint_layout import (
     BEST,
@@ -90,12 +92,16 @@ def resolve_checkpoint(source: str | os.PathLike) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise FileNotFoundError(f"no checkpoint at {path}: there is no such file or folder")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: there is no such file or folder; give the folder of a run, or a .ckpt file"
+        )
     if is_sharded(path.resolve()):  # itself and not a link to it, which may soon point to another
         return path.resolve() if path.is_symlink() else path
     there = [path / name for name in (LAST, PREVIOUS, BEST) if (path / name).is_file()] + sharded_folders(path)
     if not there:
-        raise FileNotFoundError(f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}")
+        raise FileNotFoundError(
+            f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}; give the folder of a run, or a .ckpt file"
+        )
     steps = {}
     skipped = [f"{unfinished} is left of a save that did not end" for unfinished in unfinished_saves(path)]
     for checkpoint in there:
@@ -126,10 +132,17 @@ def read_checkpoint(source: str | os.PathLike, *, trees: Collection[str] = (MODE
     path = resolve_checkpoint(source)
     if path.is_dir():
         return read_sharded(path, trees=trees)
+    if not zipfile.is_zipfile(path):
+        size = path.stat().st_size
+        raise ValueError(
+            f"{path} is not a checkpoint, or a damaged one: no zip archive ({size} bytes), as torch.save writes them; "
+            "give a .ckpt file of wnv-train, or the folder of its run"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is not a checkpoint, or a damaged one: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].partition(" (Could this")[0]  # torch asks for reports of its own messages
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one: {reason}") from error
     if not isinstance(checkpoint, dict) or not {MODEL, CONFIG_KEY} <= checkpoint.keys():
         raise ValueError(f"{path} is not a checkpoint of wnv-train: it lacks {MODEL} or {CONFIG_KEY}")
     return checkpoint
@@ -159,7 +172,11 @@ def load_model(source: str | os.PathLike) -> KoNet:
     state |= checkpoint.get(AVERAGE, {})
     try:
         model = KoNet(**checkpoint[CONFIG_KEY])
-        model.load_state_dict(state, strict=True)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"the weights in {resolve_checkpoint(source)} do not fit their model: {error}") from error
+        misfit = describe_misfit(model, state)
+    except TypeError as error:
+        misfit = str(error)
+    if misfit is not None:
+        path = resolve_checkpoint(source)
+        raise ValueError(f"the weights in {path} do not fit their model: {misfit}; take another checkpoint of the run")
+    model.load_state_dict(state, strict=True)
     return model.eval()

@@ -47,12 +47,19 @@ class WindowSettings:
         video_fps: Frames per second of a video.
         max_video_s: A recording ends by itself after so many seconds.
         still_after_s: Seconds without a movement after which the view is drawn as still.
+
+    Raises:
+        NotADirectoryError: If `out` is a file; a recording would fail when it ends.
     """
 
     out: Path
     video_fps: float | int = 24
     max_video_s: float | int = 60
     still_after_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise NotADirectoryError(f"out={self.out} is a file; name a folder for recorded videos")
 
 
 class Window:

@@ -116,7 +116,6 @@ class SceneCases(Cases):
         change: ExampleChange | None = None,
         make_masks: MaskMaker | None = None,
     ) -> None:
-        check_index(dataset)
         self.dataset = dataset
         self.change = change
         self.make_masks = make_masks
@@ -152,29 +151,6 @@ def list_wanted(dataset: SceneDataset) -> Listing:
         num_null=len(index.null_scenes) + num_short,
         missing=tuple(missing),
     )
-
-
-def check_index(dataset: SceneDataset) -> None:
-    """Refuse an index that names frames which its scenes do not have, before anything is drawn.
-
-    Raises:
-        ValueError: If it does; names the first such scene.
-    """
-    index = _index_of(dataset.sampler)
-    if index is None:
-        return
-    beyond = []
-    for scene in dataset.scene_ids:
-        choice = index.choices[scene]
-        highest = max(choice.context + choice.target)
-        if highest >= dataset.num_frames[scene]:
-            beyond.append(f"{scene!r} has {dataset.num_frames[scene]} frames and frame {highest} is asked for")
-    if beyond:
-        raise ValueError(
-            f"evaluation index {index.path} names frames that {len(beyond)} of {len(dataset.scene_ids)} scenes do not "
-            f"have (numbered from 0): {beyond[0]}; the index belongs to another cut of the scenes, make one with "
-            "wnv-eval make_index=..."
-        )
 
 
 def _index_of(sampler: ViewSampler) -> IndexSampler | None:

@@ -1,0 +1,284 @@
+"""Input that cannot be used: one line that says what to do, exit code 2, and every file as it was before."""
+
+import importlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wnv.models.konet import KoNet
+from wnv.scenes.images import encode_image
+from wnv.scenes.index import build_index
+from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.write import write_scene
+
+HEIGHT, WIDTH, NUM_FRAMES = 24, 40, 8
+INDICES = {"absent": ("x", [0, 7], [2, 3]), "beyond": ("a", [0, 7], [2, 8])}
+NETWORK = ["model.dim=32", "model.num_layers=1", "model.num_heads=2", "model.mlp_dim=32"]
+VIEWS = ["sampler.min_gap=5", "sampler.max_gap=6", "sampler.num_target=1"]
+# What every call of a command has; what a case names again wins.
+GIVEN = {
+    "wnv-eval": "weights=weights data=scenes data.root=scenes data.image_size=[16,24] data.num_workers=0 lpips=null "
+    "protocol=extrapolate protocol.min_gap=4 protocol.max_gap=5 protocol.num_target=2 out=new",
+    "wnv-render": "weights=weights scene=scenes/a.zip num_views=2 min_side=1 out=new",
+    "wnv-view": "weights=weights scene=scenes/a.zip port=0 out=new",
+    "wnv-export": "",
+    "wnv-train": "trainer.max_steps=1 optim.warmup_steps=0 run_dir=new " + " ".join(NETWORK),
+}
+INDEX = ["protocol=re10k", "~protocol.min_gap", "~protocol.max_gap"]
+ON_SCENES = ["data=scenes", "data.image_size=[16,24]", "data.num_workers=0", "data.batch_size=2"]
+ON_SCENES += ["data.root=scenes", "data.val_root=${data.root}", *[f"data.{item}" for item in VIEWS]]
+TRAIN = [*ON_SCENES, *[f"data.val_{item}" for item in VIEWS]]
+VALIDATED = [*ON_SCENES, "data/sampler@data.val_sampler=index"]
+OF_OTHER_SIZE = "14 of another size, such as tokenizer.context.weight (64 x 384, the model has 32 x 384)"
+MIXED = "the image is 40 x 20 and the scene says 40 x 24 (width x height); all images of a scene are of one size"
+NO_SCENE = "empty holds no scene file (*.zip); make some with `wnv-data import`"
+CASES = [
+    # An index that names absent scenes, or frames that there are not; frames typed by hand.
+    (
+        "wnv-eval",
+        [*INDEX, "protocol.index=absent.json"],
+        "none of the 1 scenes of evaluation index absent.json is there",
+    ),
+    (
+        "wnv-eval",
+        [*INDEX, "protocol.index=beyond.json"],
+        "'a' has 8 frames and frame 8 is asked for; the index belongs",
+    ),
+    (
+        "wnv-train",
+        [*VALIDATED, "data.val_sampler.path=absent.json"],
+        "take the index of these scenes, or the scenes of",
+    ),
+    ("wnv-train", [*VALIDATED, "data.val_sampler.path=beyond.json"], "make one with wnv-eval make_index=..."),
+    ("wnv-render", ["context=[0,9]"], "context names frames [9] of scene 'a', which has frames 0 to 7"),
+    ("wnv-view", ["context=[0,9]"], "context names frames [9] of scene 'a', which has frames 0 to 7"),
+    # A checkpoint of another size, and what is none.
+    ("wnv-eval", ["weights=spoilt"], f"{OF_OTHER_SIZE}; take both files from one save"),
+    ("wnv-eval", ["weights=spoilt.ckpt"], f"{OF_OTHER_SIZE}; take another checkpoint of the run"),
+    ("wnv-render", ["weights=spoilt"], OF_OTHER_SIZE),
+    ("wnv-view", ["weights=spoilt"], OF_OTHER_SIZE),
+    ("wnv-export", ["weights=spoilt", "out=new"], OF_OTHER_SIZE),
+    (
+        "wnv-export",
+        ["from=lvsm", "checkpoint=text", "out=new"],
+        "text is not a checkpoint, or a damaged one: neither a",
+    ),
+    (
+        "wnv-train",
+        ["init_from=large"],
+        "the model of large is another one: dim=64 there and 32 here; set model.NAME to",
+    ),
+    ("wnv-train", ["resume=large.ckpt"], "the model of large.ckpt is another one: dim=64 there and 32 here"),
+    ("wnv-eval", ["weights=text"], "no zip archive (5 bytes), as torch.save writes them; give a .ckpt file"),
+    ("wnv-eval", ["weights=cut"], "cut/model.safetensors is no safetensors file, or a damaged one"),
+    # Images of mixed sizes.
+    ("wnv-eval", ["data.root=mixed"], MIXED),
+    ("wnv-render", ["scene=mixed/a.zip"], MIXED),
+    ("wnv-view", ["scene=mixed"], MIXED),
+    ("wnv-export", ["scene=mixed/a.zip", "format=nerfstudio", "out=new"], MIXED),
+    ("wnv-export", ["scene=mixed", "format=lvsm", "out=new"], MIXED),
+    ("wnv-train", [*TRAIN, "data.root=mixed"], MIXED),
+    # An empty folder.
+    ("wnv-eval", ["data.root=empty"], NO_SCENE),
+    ("wnv-eval", ["weights=empty"], "no weights in empty: the folder is empty; give the folder of a run"),
+    ("wnv-render", ["scene=empty"], "no scene file at empty, which is a folder; give a scene file (.zip) in it"),
+    ("wnv-view", ["scene=empty"], NO_SCENE),
+    ("wnv-export", ["scene=empty", "format=colmap", "out=new"], NO_SCENE),
+    ("wnv-train", [*TRAIN, "data.root=empty"], NO_SCENE),
+    (
+        "wnv-train",
+        ["resume=last", "run_dir=empty"],
+        "it holds neither last.ckpt nor best.ckpt; give the folder of a run",
+    ),
+    # A port in use.
+    (
+        "wnv-view",
+        ["port=TAKEN"],
+        "of 127.0.0.1 is in use; choose another one with port=, or port=0 for any that is free",
+    ),
+    # Results that are there, also where they were to be replaced by what cannot be made; a file in place of a folder.
+    ("wnv-eval", ["out=done"], "done holds an evaluation; pass resume=true to go on with it, overwrite=true to start"),
+    ("wnv-eval", ["out=done", "overwrite=true", "data.root=mixed"], MIXED),
+    ("wnv-eval", ["make_index=absent.json"], "absent.json exists; choose another make_index= or pass overwrite=true"),
+    ("wnv-render", ["out=done"], "done/path.mp4 exists; choose another out= or pass overwrite=true"),
+    ("wnv-render", ["out=done", "overwrite=true", "scene=mixed/a.zip"], MIXED),
+    (
+        "wnv-export",
+        ["scene=scenes/a.zip", "format=lvsm", "out=done"],
+        "done is not empty; set overwrite=true to replace",
+    ),
+    ("wnv-export", ["weights=weights", "out=large"], "large is not empty; set overwrite=true to replace it, or name"),
+    (
+        "wnv-train",
+        ["run_dir=done"],
+        "done holds a run already; continue it with resume=last, or choose another run_dir",
+    ),
+    ("wnv-eval", ["out=text"], "text is there already, and is no folder; name another one"),
+    ("wnv-view", ["out=text"], "out=text is a file; name a folder for recorded videos"),
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the cases name: scenes, weights, indices, results, each sound or spoilt in one way."""
+    folder = tmp_path_factory.mktemp("world")
+    for root in ("scenes", "mixed"):
+        for name in ("a", "b"):
+            _write_scene(folder / root, name)
+        if root == "mixed":
+            _spoil_sizes(folder / root / "a.zip")
+        build_index(folder / root)
+    models = {
+        name: KoNet(dim=dim, num_layers=1, num_heads=2, mlp_dim=32) for name, dim in (("weights", 32), ("large", 64))
+    }
+    for name, model in models.items():
+        model.save_pretrained(folder / name)
+        state = {f"model.{key}": value for key, value in models["large"].state_dict().items()}
+        checkpoint = {"state_dict": state, "model_config": model.config, "global_step": 1}
+        torch.save(checkpoint, folder / {"weights": "spoilt.ckpt", "large": "large.ckpt"}[name])
+    for name, source in (("spoilt", "large"), ("cut", "weights")):
+        shutil.copytree(folder / source, folder / name)
+    shutil.copy(folder / "weights" / "config.json", folder / "spoilt")
+    os.truncate(folder / "cut" / "model.safetensors", 9000)
+    for name, (scene, context, target) in INDICES.items():
+        (folder / f"{name}.json").write_text(json.dumps({scene: {"context": context, "target": target}}))
+    (folder / "empty").mkdir()
+    (folder / "text").write_text("hello")
+    (folder / "done").mkdir()
+    for name in ("records.jsonl", "evaluation.json", "summary.json", "path.mp4", "config.yaml", "last.ckpt"):
+        (folder / "done" / name).write_text("weeks of work")
+    return folder
+
+
+def _write_scene(root: Path, name: str) -> None:
+    frames = []
+    for i in range(NUM_FRAMES):
+        pose = np.eye(4)
+        pose[0, 3] = 0.3 * i
+        frames.append(Frame(time_s=i, K=np.array([[30.0, 0, 20], [0, 30, 12], [0, 0, 1]]), camtoworld=pose))
+    info = SceneInfo(id=name, kind="static", width=WIDTH, height=HEIGHT, frames=tuple(frames))
+    write_scene(root, info, [np.full((HEIGHT, WIDTH, 3), 20 * i, np.uint8) for i in range(NUM_FRAMES)])
+
+
+def _spoil_sizes(path: Path) -> None:
+    """All frames but the first become lower than the scene says."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    other = encode_image(np.zeros((HEIGHT - 4, WIDTH, 3), np.uint8), image_format="jpeg")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, other if name.startswith("frames/") and "000000" not in name else content)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def typed(taken_port: int) -> Callable[[str, list[str]], list[str]]:
+    """The arguments of a case after those that the command always has, unless the case names them again."""
+
+    def make(command: str, arguments: list[str]) -> list[str]:
+        arguments = [argument.replace("TAKEN", str(taken_port)) for argument in arguments]
+        names = {argument.partition("=")[0].lstrip("~") for argument in arguments}
+        given = [item for item in GIVEN[command].split() if item.partition("=")[0] not in names]
+        return [*given, *[item for item in arguments if not item.startswith("~")]]
+
+    return make
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """Every path below a folder, with size and time of change of the files."""
+    found = {}
+    for path in folder.rglob("*"):
+        status = path.stat()
+        found[str(path.relative_to(folder))] = None if path.is_dir() else (status.st_size, status.st_mtime_ns)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"), CASES, ids=[f"{case[0]} {' '.join(case[1][-2:])}" for case in CASES]
+)
+def test_one_line_says_what_to_do_and_nothing_is_left_or_changed(
+    world: Path,
+    typed: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(world)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    device = [] if command == "wnv-export" else ["device=cpu"]
+    monkeypatch.setattr(sys, "argv", [command, *device, *typed(command, arguments)])
+    before = contents(world)
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(f"wnv.cli.{command.removeprefix('wnv-')}").main()
+    stderr = capsys.readouterr().err
+    assert stop.value.code == 2, stderr
+    assert stderr.startswith(f"{command}: error: ")
+    assert stderr.count("\n") == 1
+    assert message in stderr
+    assert contents(world) == before
+
+
+def test_results_are_not_left_beside_records_that_replaced_theirs(
+    world: Path, typed: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scene `b` is sound and scored, then `a` fails: what is there can be gone on with, and no summary tells of it."""
+    shutil.copytree(world / "done", tmp_path / "done")
+    shutil.copytree(world / "mixed", tmp_path / "mixed")
+    shutil.copytree(world / "weights", tmp_path / "weights")
+    lines = (tmp_path / "mixed" / "index.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "mixed" / "index.jsonl").write_text("".join(sorted(lines, key=lambda line: '"b"' not in line)))
+    monkeypatch.chdir(tmp_path)
+    arguments = typed("wnv-eval", ["data.root=mixed", "data.batch_size=1", "out=done", "overwrite=true"])
+    monkeypatch.setattr(sys, "argv", ["wnv-eval", "device=cpu", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module("wnv.cli.eval").main()
+    assert stop.value.code == 2
+    assert MIXED in capsys.readouterr().err
+    assert "weeks of work" not in (tmp_path / "done" / "records.jsonl").read_text()
+    assert not (tmp_path / "done" / "summary.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("wnv-eval", ["data.root=mixed", "out=outputs/eval/new"]),
+        ("wnv-train", ["model.dim=33", "run_dir=runs/new"]),
+        ("wnv-export", ["from=lvsm", "checkpoint=text", "out=new"]),
+    ],
+    ids=["wnv-eval", "wnv-train", "wnv-export"],
+)
+def test_real_processes_do_so_without_a_display(
+    world: Path, typed: Callable, command: str, arguments: list[str]
+) -> None:
+    before = contents(world)
+    done = subprocess.run(
+        [sys.executable, "-m", f"wnv.cli.{command.removeprefix('wnv-')}", *typed(command, arguments)],
+        cwd=world,
+        env={name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{command}: error: ")
+    assert done.stderr.count("\n") == 1
+    assert contents(world) == before
