@@ -114,8 +114,8 @@ def test_pictures_are_written_and_handed_to_the_loggers(tmp_path: Path, make_bat
             shown["tensorboard"] = (tag, pixels.shape, step, dataformats)
 
     class Wandb:
-        def log_image(self, key: str, images: list[np.ndarray], step: int) -> None:
-            shown["wandb"] = (key, images[0].shape, step)
+        def log_image(self, key: str, images: list[np.ndarray], step: int, caption: list[str]) -> None:
+            shown["wandb"] = (key, images[0].shape, step, caption)
 
     callback = ImageGrid(folder=tmp_path / "images", num_scenes=2)
     loggers = [SimpleNamespace(experiment=Board()), Wandb(), SimpleNamespace()]
@@ -128,7 +128,17 @@ def test_pictures_are_written_and_handed_to_the_loggers(tmp_path: Path, make_bat
     assert [file.name for file in files] == ["step_00000007.png"]
     with Image.open(files[0]) as picture:
         assert picture.size == (5 * 26, 2 * 18)
-    assert shown == {"tensorboard": ("val/images", (36, 130, 3), 7, "HWC"), "wandb": ("val/images", (36, 130, 3), 7)}
+    caption = "a row a scene: context, target, drawn, error x 3"
+    assert shown == {
+        "tensorboard": ("val/images", (36, 130, 3), 7, "HWC"),
+        "wandb": ("val/images", (36, 130, 3), 7, [caption]),
+    }
+    shown.clear()
+    for other in ({"is_global_zero": False}, {"sanity_checking": True}):
+        state = {"sanity_checking": False, "is_global_zero": True, "global_step": 8, "loggers": loggers} | other
+        callback.on_validation_batch_end(fake(L.Trainer, **state), module, {"drawn": batch.target.images}, batch, 0)
+    assert not shown
+    assert list((tmp_path / "images").iterdir()) == files
 
 
 def test_progress_shows_steps_loss_and_the_copy_to_beat(

@@ -290,8 +290,9 @@ class ImageGrid(L.Callback):
         pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         with atomic_file(self.folder / f"step_{trainer.global_step:08d}.png", overwrite=True) as file:
             Image.fromarray(pixels).save(file, format="PNG")
+        caption = f"a row a scene: context, target, drawn, error x {self.error_gain:g}"
         for logger in trainer.loggers:
-            _log_image(logger, pixels, step=trainer.global_step)
+            _log_image(logger, pixels, step=trainer.global_step, caption=caption)
 
 
 def make_grid(
@@ -319,8 +320,8 @@ def make_grid(
     return torch.cat([torch.cat(row.unbind(0), dim=-1) for row in cells.unbind(0)], dim=-2)
 
 
-def _log_image(logger: Any, pixels: np.ndarray, *, step: int) -> None:
+def _log_image(logger: Any, pixels: np.ndarray, *, step: int, caption: str) -> None:
     if hasattr(logger, "log_image"):  # Weights & Biases
-        logger.log_image(key="val/images", images=[pixels], step=step)
+        logger.log_image(key="val/images", images=[pixels], step=step, caption=[caption])
     elif hasattr(getattr(logger, "experiment", None), "add_image"):  # TensorBoard
         logger.experiment.add_image("val/images", pixels, step, dataformats="HWC")

@@ -1,0 +1,124 @@
+"""The pictures of a training's validations: in its folder, and where metrics are logged."""
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wnv.cli.train import train_with
+from wnv.training.checkpoint import load_model
+
+SMOKE = ["experiment=smoke", "device=cpu"]
+VALIDATED_TWICE = ["trainer.max_steps=3", "optim.warmup_steps=1", "trainer.val_check_interval=2"]  # and at the end
+
+
+def command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE")}
+    return subprocess.run(
+        [sys.executable, "-m", "wnv.cli.train", *overrides],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def pictures(run_dir: Path) -> dict[int, np.ndarray]:
+    """The pictures in a run's folder by their steps; each is checked to show two scenes and the error of each."""
+    found = {
+        int(path.stem.removeprefix("step_")): np.asarray(Image.open(path)) for path in run_dir.glob("images/*.png")
+    }
+    for pixels in found.values():
+        cells = pixels.reshape(2, 18, 5, 26, 3)[:, 1:-1, :, 1:-1].swapaxes(1, 2).astype(int)
+        _, _, target, drawn, error = cells.swapaxes(0, 1)
+        assert np.abs(drawn - target).max() > 20
+        assert np.abs((3 * np.abs(drawn - target)).clip(0, 255) - error).max() <= 4  # rounded before and after
+    return found
+
+
+def logged_pictures(run_dir: Path) -> list[tuple[int, np.ndarray]]:
+    """Steps and pixels of all pictures in TensorBoard's files, beside which the metrics lie."""
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = events.EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert {"val/psnr", "val/psnr_copy"} <= {*accumulator.Tags()["scalars"]}
+    assert accumulator.Tags()["images"] == ["val/images"]
+    shown = accumulator.Images("val/images")
+    return [(event.step, np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))) for event in shown]
+
+
+def test_tensorboard_gets_every_validations_pictures(tmp_path: Path) -> None:
+    train_with([*SMOKE, *VALIDATED_TWICE, "logger=tensorboard"], run_dir=tmp_path / "run")
+    logged, written = logged_pictures(tmp_path / "run"), pictures(tmp_path / "run")
+    assert [step for step, _ in logged] == sorted(written) == [2, 3]
+    assert all(np.array_equal(pixels, written[step]) for step, pixels in logged)
+    assert (tmp_path / "run" / "metrics.csv").exists()
+
+
+def wandb_history(path: Path) -> list[dict[str, object]]:
+    """What was logged to an offline run: a file of protobuf records in blocks of 32 KiB, as LevelDB's logs are."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, parts, rows = path.read_bytes(), 7, [], []  # after a header of 7 bytes
+    while at + 7 <= len(data):
+        if 2**15 - at % 2**15 < 7:  # the rest of a block, too short for a record
+            at += 2**15 - at % 2**15
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        parts.append(data[at + 7 : at + 7 + length])
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record.FromString(b"".join(parts))
+            parts = []
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+    return rows
+
+
+@pytest.mark.slow
+def test_wandb_gets_every_validations_pictures_offline(tmp_path: Path) -> None:
+    done = command(*SMOKE, *VALIDATED_TWICE, "logger=wandb", "logger.wandb.offline=true", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "run").glob("wandb/offline-run-*/*.wandb")
+    history = wandb_history(path)
+    written = pictures(tmp_path / "run")
+    logged = {int(row["trainer/global_step"]): row for row in history if "val/images/filenames" in row}
+    assert sorted(logged) == sorted(written) == [2, 3]
+    assert sum("val/images/filenames" in row for row in history) == 2
+    assert sum("val/psnr" in row for row in history) == 2
+    for step, row in logged.items():
+        (name,) = row["val/images/filenames"]
+        assert np.array_equal(np.asarray(Image.open(path.parent / "files" / name)), written[step])
+        assert row["val/images/captions"] == ["a row a scene: context, target, drawn, error x 3"]
+
+
+@pytest.mark.slow
+def test_konet_fsdp_trains_on_two_processes(tmp_path: Path) -> None:
+    shrunken = [
+        "experiment=konet_fsdp",
+        "precision=fp32",
+        "trainer.devices=2",
+        "trainer.max_steps=3",
+        "optim.warmup_steps=1",
+        "data.image_size=[16,24]",
+        "data.num_val_scenes=4",
+        "data.num_workers=0",
+        "model.dim=32",
+        "model.num_layers=2",
+        "model.num_heads=2",
+        "model.mlp_dim=64",
+    ]
+    logged = ["logger=tensorboard", "trainer.val_check_interval=2"]
+    done = command("device=cpu", *shrunken, *logged, "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert load_model(tmp_path / "run").config["num_layers"] == 2
+    assert [step for step, _ in logged_pictures(tmp_path / "run")] == [2, 3], "one process hands on what it drew"
