@@ -16,6 +16,7 @@ TRAIN = ["-m", "wnv.cli.train", "device=npu", *TWO_STEPS]
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none", "device=npu"]
 
 
+@pytest.mark.slow
 def test_konet_tiny_trains_and_validates_without_an_operator_that_an_npu_lacks(
     tmp_path: Path, on_npu: Callable
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_strategy_that_writes_whole_files_says_so(
     assert (tmp_path / "last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_write_its_share_is_told_on_all(tmp_path: Path) -> None:
     """Two real processes; the files of one may not grow to the size of its share."""
     (port,) = free_ports(1)

@@ -1,4 +1,5 @@
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 
 from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import AtomicCheckpointIO
-from wnv.training.stopping import StopOnSignal
+from wnv.training.stopping import LeaveOnError, StopOnSignal
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -105,6 +106,21 @@ def test_the_interval_must_be_positive() -> None:
         StopOnSignal(every_n_steps=0)
 
 
+def test_a_process_that_raised_leaves_in_time_and_says_where_it_was(
+    fake: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: queue.SimpleQueue[int] = queue.SimpleQueue()
+    monkeypatch.setattr("wnv.training.stopping.os._exit", codes.put)
+    error = RuntimeError("a damaged scene")
+    for world_size in (1, 2):  # alone, there is nobody to wait for
+        trainer = fake(L.Trainer, world_size=world_size, global_rank=1, global_step=7)
+        LeaveOnError(after_s=0.01).on_exception(trainer, fake(L.LightningModule), error)
+    assert codes.get(timeout=20) == 1
+    assert "RuntimeError: a damaged scene\nraised on rank 1 of 2 at step 7" in capsys.readouterr().err
+    assert codes.empty()
+
+
+@pytest.mark.slow
 def test_a_process_that_raised_is_gone_though_closing_down_hangs() -> None:
     program = """
         import time
