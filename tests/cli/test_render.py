@@ -127,7 +127,7 @@ def test_a_synthetic_scene_knows_its_truth_along_any_path_and_at_any_size(tmp_pa
         (["scene=synthetic:0", "context=[0,1]"], "context names frames of a scene file"),
         (["scene=@", "context=3"], "context must be a list of numbers, as [0,10], got 3; null leaves it out"),
         (["scene=@", "image_size=64"], "image_size must be a list of numbers, as [0,10], got 64"),
-        (["scene=@", "image_size=[64]"], "image_size must be [height, width] in pixels, got [64]"),
+        (["scene=@", "image_size=[64]"], "image_size must be [height, width] in pixels, each at least 1, got [64]"),
         (["scene=@", "num_views=many"], "num_views must be a whole number, got 'many'"),
         (["scene=@", "time=[0,end]"], "time must be a number or a list of numbers"),
         (["scene=@", "overwrite=no"], "overwrite must be true or false, got 'no'"),

@@ -182,7 +182,7 @@ def test_copying_the_nearest_view_is_a_poor_answer_but_not_a_hopeless_one(
     [
         ({"num_scenes": 0}, "num_scenes of the synthetic world must be at least 1, got 0"),
         ({"num_context": 0}, "num_context of the synthetic world must be at least 1"),
-        ({"image_size": (0, 8)}, r"image_size must be \(height, width\)"),
+        ({"image_size": (0, 8)}, r"image_size must be \[height, width\] in pixels, each at least 1, got \[0, 8\]"),
         ({"zoom_range": (3.0, 1.0)}, "zoom_range must be"),
         ({"kind": "still"}, "must be static, dynamic or mixed, got 'still'"),
         ({"fov_deg": 180}, "fov_deg must lie between 0 and 150"),

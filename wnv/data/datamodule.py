@@ -15,6 +15,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from wnv.data.image_size import checked_image_size
 from wnv.data.order import DrawOrder, EvaluationOrder, StreamOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.synthetic import SyntheticDataset
@@ -303,7 +304,7 @@ class SyntheticDataModule(ExampleDataModule):
         self.num_val_scenes = num_val_scenes
         self.val_seed = val_seed
         self._settings = {
-            "image_size": tuple(image_size),
+            "image_size": checked_image_size(image_size),
             "num_context": num_context,
             "num_target": num_target,
             "kind": kind,
@@ -414,7 +415,7 @@ class SceneDataModule(ExampleDataModule):
         self._train_settings = {"root": root, "sampler": sampler, "zoom_range": zoom_range, "seed": seed}
         self._val_settings = {"root": val_root, "sampler": val_sampler, "zoom_range": val_zoom_range, "seed": val_seed}
         self._settings = {
-            "image_size": tuple(image_size),
+            "image_size": checked_image_size(image_size),
             "pose_normalization": pose_normalization,
             "cache_frames": cache_frames,
             "skip_short": skip_short,

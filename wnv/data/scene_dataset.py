@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from wnv.data.image_size import checked_image_size
 from wnv.data.order import DrawKey, seeded_generator
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
 from wnv.geometry.poses import fit_world_frame
@@ -160,8 +161,6 @@ class SceneDataset(Dataset[Example]):
         decoder: Decoder = "auto",
         change_cameras: CameraChange | None = None,
     ) -> None:
-        if len(image_size) != 2 or min(image_size) < 1:
-            raise ValueError(f"image_size must be [height, width] in pixels, got {list(image_size)}")
         if len(zoom_range) != 2 or not 1 <= zoom_range[0] <= zoom_range[1]:
             raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest, got {list(zoom_range)}")
         if repeat < 1:
@@ -174,7 +173,7 @@ class SceneDataset(Dataset[Example]):
                 "cache_frames=0 or one zoom"
             )
         self.sampler = sampler
-        self.height, self.width = image_size
+        self.height, self.width = checked_image_size(image_size)
         self.zoom_range = tuple(zoom_range)
         self.pose_normalization = pose_normalization
         self.seed = seed

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from wnv.data.image_size import checked_image_size
 from wnv.data.synthetic_cameras import Shots, sample_shots
 from wnv.data.synthetic_places import check_kind, sample_worlds
 from wnv.data.synthetic_render import render_images
@@ -85,8 +86,6 @@ class SyntheticDataset(Dataset[Example]):
             if value < 1:
                 raise ValueError(f"{name} of the synthetic world must be at least 1, got {value}")
         check_kind(kind)
-        if len(image_size) != 2 or min(image_size) < 1:
-            raise ValueError(f"image_size must be (height, width) in pixels, each at least 1, got {tuple(image_size)}")
         if len(zoom_range) != 2 or not 0 < zoom_range[0] <= zoom_range[1]:
             raise ValueError(f"zoom_range must be (smallest, largest) with 0 < smallest <= largest, got {zoom_range}")
         if not 0 < fov_deg < 150:
@@ -100,7 +99,7 @@ class SyntheticDataset(Dataset[Example]):
         self.pose_normalization = pose_normalization
         self.device = device
         self._shots_settings = {
-            "image_size": (image_size[0], image_size[1]),
+            "image_size": checked_image_size(image_size),
             "num_context": num_context,
             "num_target": num_target,
             "zoom_range": (zoom_range[0], zoom_range[1]),

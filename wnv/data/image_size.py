@@ -1,0 +1,16 @@
+"""The size of images as settings name it."""
+
+from typing import Any
+
+
+def checked_image_size(image_size: Any) -> tuple[int, int]:
+    """Height and width in pixels.
+
+    Raises:
+        ValueError: If it is anything but two whole numbers, each at least 1.
+    """
+    is_pair = isinstance(image_size, list | tuple) and len(image_size) == 2
+    if not (is_pair and all(isinstance(side, int) and side >= 1 for side in image_size)):
+        shown = list(image_size) if isinstance(image_size, tuple) else image_size
+        raise ValueError(f"image_size must be [height, width] in pixels, each at least 1, got {shown}")
+    return image_size[0], image_size[1]
