@@ -183,7 +183,7 @@ def _spoil_sizes(path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def no_log_left() -> Iterator[None]:
-    """Hydra's logging outlives a command in this process: its file is closed before another test's setting reopens it."""
+    """Hydra's logging outlives a command here: its file is closed before what another test logs reopens it."""
     yield
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
