@@ -270,8 +270,8 @@ def test_results_are_not_left_beside_records_that_replaced_theirs(
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        ("wnv-eval", ["data.root=mixed", "out=outputs/eval/new"]),
-        ("wnv-train", ["model.dim=33", "run_dir=runs/new"]),
+        ("wnv-eval", ["data.root=mixed", "~out"]),
+        ("wnv-train", ["model.dim=33", "~run_dir"]),
         ("wnv-export", ["from=lvsm", "checkpoint=text", "out=new"]),
     ],
     ids=["wnv-eval", "wnv-train", "wnv-export"],

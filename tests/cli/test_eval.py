@@ -78,7 +78,7 @@ def test_synthetic_scenes_are_scored_recorded_and_shown(tmp_path, call, weights)
     assert {path.name for path in (out / "pictures").iterdir()} == {f"{index:06d}-all.png" for index in shown}
 
 
-def test_results_are_resumed_or_replaced_only_when_asked(call, weights):
+def test_results_are_resumed_or_replaced_only_when_asked(tmp_path, call, weights):
     def arguments(*more: str) -> list[str]:
         return [f"weights={weights}", "out=results", *SMALL, "num_sheet_scenes=0", *more]
 
@@ -91,7 +91,13 @@ def test_results_are_resumed_or_replaced_only_when_asked(call, weights):
     code, _, stderr = call(*arguments("resume=true", "data.zoom_range=[1.0,1.0]"))
     assert code == 2
     assert "made with other settings (data was" in stderr
+    pictures = tmp_path / "results" / "pictures"
+    pictures.mkdir()
+    for name in ("000000-all.png", "mine.png"):
+        (pictures / name).write_bytes(b"")
     assert call(*arguments("overwrite=true", "data.zoom_range=[1.0,1.0]"))[0] == 0
+    # What the replaced evaluation has drawn is no picture of this one; what somebody has put beside it stays.
+    assert [path.name for path in pictures.iterdir()] == ["mine.png"]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from wnv.cli import report
 from wnv.cli.report import with_runs
-from wnv.training.run_folder import FINISHED, add_line, note_end
+from wnv.training.run_folder import FINISHED, note_end, note_start
 
 
 @pytest.fixture
@@ -33,8 +33,7 @@ def write_run(folder: str) -> None:
     Path(folder).mkdir(parents=True)
     (Path(folder) / "config.yaml").write_text(json.dumps({"name": folder, "trainer": {"max_steps": 2}}))
     (Path(folder) / "metrics.csv").write_text("step,val/psnr\n1,20.5\n")
-    add_line(Path(folder) / "starts.jsonl", {"date": "2026-01-02"})
-    note_end(Path(folder), FINISHED, step=2)
+    note_end(Path(folder), FINISHED, start=note_start(Path(folder), {"date": "2026-01-02"}), step=2)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,8 @@ def test_without_out_each_page_gets_a_name_of_its_own_and_nothing_else_is_left(c
     ("arguments", "message"),
     [
         ([], "name the folders to compare: wnv-report runs/a runs/b, a sweep's folder, or evaluations"),
-        (["runs=mine"], "name the folders to compare: "),
+        (["mine", "runs=[broken]"], "name the folders one after the other or in runs=[...], not both"),
+        (["runs=[]"], "name the folders to compare: "),
         (["nowhere"], "nowhere is not a folder; name folders of runs, sweeps or evaluations"),
         (["empty"], "empty holds neither a run (config.yaml, metrics.csv) nor an evaluation (evaluation.json, "),
         (["mine", "out=there.html"], "there.html exists; choose another out= or pass overwrite=true"),

@@ -25,6 +25,7 @@ def test_the_policy_allows_what_is_written_and_nothing_else() -> None:
         *("default-src 'none'", "img-src data:", "media-src data:"),
         f"style-src {digest(style)}",
         f"script-src {digest(script)}",
+        *("base-uri 'none'", "form-action 'none'"),
     ]
     assert page.texts["title"] == ["<b>"]
     assert page.all("img")[0]["src"] == "data:image/jpeg;base64,/9g="

@@ -25,6 +25,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 CONFIG_PATH = "pkg://wnv.conf"
 DEBUG_VARIABLE = "WNV_DEBUG"
+# What a user names a folder of results by: those that it lies in are then the user's.
+_FOLDER_SETTINGS = ("out=", "run_dir=", "hydra.run.dir=")
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not done, to be tried again
 
 # What the rooms raise for a user's mistake, and what Hydra and OmegaConf raise for a mistake in the configuration.
@@ -140,8 +142,10 @@ def remove_log(folder: Path) -> None:
         if folder == Path.cwd() or {*folder.iterdir()} - {log}:
             return
         log.unlink(missing_ok=True)
-        # An empty outputs/eval then goes as well.
-        os.removedirs(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else folder.rmdir()
+        folder.rmdir()
+        given = [*HydraConfig.get().overrides.task, *HydraConfig.get().overrides.hydra]
+        if folder.is_relative_to(Path.cwd()) and not any(item.startswith(_FOLDER_SETTINGS) for item in given):
+            os.removedirs(folder.relative_to(Path.cwd()).parent)  # outputs/eval, where nothing else is in it
 
 
 def as_text(argument: str) -> str:

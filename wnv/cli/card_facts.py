@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from wnv.evaluation.summary import SUMMARY_FILE
 from wnv.models.model_card import CardScores
-from wnv.training.run_folder import CONFIG_FILE, METRICS_FILE, STARTS_FILE, read_lines, read_metrics
+from wnv.training.run_folder import CONFIG_FILE, METRICS_FILE, STARTS_FILE, flatten_config, read_lines, read_metrics
 
 # How samples are loaded and where results went: nothing that the weights depend on.
 _NOT_TOLD = ("num_workers", "cache_frames", "allow_changed_order", "render_device", "_target_")
@@ -62,9 +62,9 @@ def read_run(folder: Path, *, step: int, averaged: bool) -> RunFacts:
         starts = read_lines(folder / STARTS_FILE)
     except Exception as error:
         raise ValueError(f"{folder} is not a whole run's folder: {' '.join(str(error).split())}") from error
-    recipe = {key: value for key, value in _flatten(config).items() if key.startswith(_RECIPE)}
+    recipe = {key: value for key, value in flatten_config(config).items() if key.startswith(_RECIPE)}
     recipe |= {f"trainer.{key}": config.get("trainer", {}).get(key) for key in _TRAINER}
-    data = _flatten(config.get("data", {}))
+    data = flatten_config(config.get("data", {}))
     module = {"data": str(data.get("_target_", "unknown")).rpartition(".")[2]}
     training = {"steps done": f"{step} of {config.get('trainer', {}).get('max_steps')}"}
     if averaged:
@@ -173,13 +173,6 @@ def _limits(data: Mapping[str, Any]) -> tuple[str, ...]:
         else "With how many given images it was trained is unknown."
     )
     return tuple(limits)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, branch in tree.items():
-        flat |= _flatten(branch, f"{prefix}{name}.") if isinstance(branch, dict) else {f"{prefix}{name}": branch}
-    return flat
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wnv.cli.commands import demo as main
-from wnv.cli.eval import evaluate_with_progress, shorten
+from wnv.cli.eval import evaluate_with_progress, shorten, weights_origin
 from wnv.cli.train import train
 from wnv.device import resolve_device
 from wnv.evaluation.exhibits import pick_spread
@@ -59,6 +59,7 @@ def run(cfg: DictConfig) -> None:
         out=evaluation,
         settings={"weights": str(run_dir), "fingerprint": fingerprint(model), "data": "synthetic"},
         batch_size=data.val_batch_size,
+        origin=weights_origin(str(run_dir)),
     )
     _say(f"\n{summary_table(summary, name='KoNet')}")
 

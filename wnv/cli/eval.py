@@ -25,6 +25,7 @@ from wnv.data.datamodule import ExampleDataModule
 from wnv.device import resolve_device
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.exhibits import write_exhibits
+from wnv.evaluation.layout import TABLE_FILE
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.protocols.protocol import choose_frames
 from wnv.evaluation.provenance import fingerprint
@@ -41,7 +42,6 @@ from wnv.types import Example
 
 log = logging.getLogger(__name__)
 
-TABLE_FILE = "table.txt"
 # How examples are loaded, and what concerns training only: no score depends on it.
 _LOADING = ("batch_size", "val_batch_size", "num_workers", "cache_frames", "allow_changed_order", "seed")
 # What concerns training only, where the data have another one for validation.
@@ -108,6 +108,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
         views_per_call=cfg.views_per_call,
         resume=resume,
         overwrite=overwrite,
+        origin=weights_origin(path_setting(cfg, "weights")),
     )
     if ranks.rank == 0:
         title = f"{cfg.weights} on data={choices.data}, protocol={choices.protocol}"
@@ -190,6 +191,11 @@ def evaluate_with_progress(
     finally:
         if bar is not None:
             bar.close()
+
+
+def weights_origin(weights: str) -> dict[str, str]:
+    """Where weights lie that are a file or a folder here: a report finds their run by it, wherever it is made."""
+    return {"weights_path": str(Path(weights).resolve())} if Path(weights).exists() else {}
 
 
 def shorten(path: Path) -> Path:

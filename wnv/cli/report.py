@@ -14,7 +14,11 @@ _SETTING = re.compile(r"[~+]{0,2}[A-Za-z_][\w.@/]*=")
 
 def main() -> None:
     """Write the page about the folders that the arguments name."""
-    sys.argv[1:] = with_runs(sys.argv[1:])
+    try:
+        sys.argv[1:] = with_runs(sys.argv[1:])
+    except ValueError as error:
+        sys.stderr.write(f"wnv-report: error: {error}\n")
+        raise SystemExit(2) from None
     commands.report()
 
 
@@ -22,6 +26,9 @@ def with_runs(arguments: list[str]) -> list[str]:
     """The arguments with the folders among them as the setting `runs`.
 
     What looks like a setting is one, unless there is a folder of that name, as sweeps make them: `lr=0.001,seed=1`.
+
+    Raises:
+        ValueError: If folders are named in both ways.
     """
     runs: list[str] = []
     others: list[str] = []
@@ -35,6 +42,8 @@ def with_runs(arguments: list[str]) -> list[str]:
         belongs = argument in _WITH_VALUE and not belongs
     if not runs:
         return others
+    if any(other.startswith("runs=") for other in others):
+        raise ValueError("name the folders one after the other or in runs=[...], not both")
     return [f"runs=[{','.join(map(quote, runs))}]", *others]
 
 

@@ -12,6 +12,7 @@ from wnv.evaluation.report.write import write_report
 def run(cfg: DictConfig) -> None:
     """Write the page, and print where it is."""
     runs = plain(cfg, "runs")
+    runs = [runs] if isinstance(runs, str) else runs
     if not isinstance(runs, list) or not runs:
         raise ValueError("name the folders to compare: wnv-report runs/a runs/b, a sweep's folder, or evaluations")
     check_setting("title", cfg.title, str | None)

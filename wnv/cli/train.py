@@ -37,7 +37,7 @@ from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint, resolve
 from wnv.training.checkpoint_layout import holds_checkpoint
 from wnv.training.precision import make_precision
 from wnv.training.processes import check_launch, cluster_environment, count_devices, find_launch
-from wnv.training.run_folder import CONFIG_FILE, FAILED, FINISHED, STARTS_FILE, STOPPED, add_line, note_end
+from wnv.training.run_folder import CONFIG_FILE, FAILED, FINISHED, STOPPED, flatten_config, note_end, note_start
 from wnv.training.stopping import LeaveOnError, StopOnSignal
 from wnv.training.strategies import settle_strategy
 
@@ -334,7 +334,7 @@ class _RunRecord(L.Callback):
         self.overrides = [*overrides]
         self.run_dir = run_dir
         self.checkpoint = checkpoint
-        self.has_begun = False
+        self.start: str | None = None
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -351,14 +351,17 @@ class _RunRecord(L.Callback):
             "overrides": self.overrides,
             "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
         }
-        add_line(self.run_dir / STARTS_FILE, start)
-        self.has_begun = True
+        self.start = note_start(self.run_dir, start)
 
     def note_end(self, how: str, *, step: int, message: str | None = None) -> None:
         """Write down how the training ended, if it had begun in this process."""
-        if self.has_begun:
-            note_end(self.run_dir, how, step=step, message=message)
-            self.has_begun = False
+        if self.start is None:
+            return
+        try:
+            note_end(self.run_dir, how, start=self.start, step=step, message=message)
+        except OSError as error:  # a full disk, say: the end itself goes before the note of it
+            log.warning("how the training ended could not be noted in %s: %s", self.run_dir, error)
+        self.start = None
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt):
@@ -369,7 +372,10 @@ class _RunRecord(L.Callback):
 
 
 def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
-    then, now = _flatten(OmegaConf.to_container(before)), _flatten(OmegaConf.to_container(cfg, resolve=True))
+    then, now = (
+        flatten_config(OmegaConf.to_container(before)),
+        flatten_config(OmegaConf.to_container(cfg, resolve=True)),
+    )
     changes = [
         f"{name}: {then.get(name)} -> {now.get(name)}"
         for name in sorted(then.keys() | now.keys())
@@ -377,15 +383,6 @@ def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
     ]
     if changes:
         log.warning("resumed with other settings, so not the run that it would have been: %s", ", ".join(changes))
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    flat = {}
-    for name, branch in tree.items():
-        flat |= _flatten(branch, f"{prefix}{name}.")
-    return flat
 
 
 def _plain(metrics: dict[str, Any]) -> dict[str, float]:

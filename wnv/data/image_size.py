@@ -1,5 +1,6 @@
 """The size of images as settings name it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -9,7 +10,7 @@ def checked_image_size(image_size: Any) -> tuple[int, int]:
     Raises:
         ValueError: If it is anything but two whole numbers, each at least 1.
     """
-    is_pair = isinstance(image_size, list | tuple) and len(image_size) == 2
+    is_pair = isinstance(image_size, Sequence) and not isinstance(image_size, str) and len(image_size) == 2
     if not (is_pair and all(isinstance(side, int) and side >= 1 for side in image_size)):
         shown = list(image_size) if isinstance(image_size, tuple) else image_size
         raise ValueError(f"image_size must be [height, width] in pixels, each at least 1, got {shown}")

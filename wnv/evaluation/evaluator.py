@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wnv.device import memory_stats
+from wnv.evaluation.layout import remove_outcome
 from wnv.evaluation.loading import CaseBatch, load_batches, plan_batches
 from wnv.evaluation.protocols.case import ExampleCases, Variant
 from wnv.evaluation.provenance import provenance
@@ -19,7 +20,7 @@ from wnv.evaluation.ranks import Ranks
 from wnv.evaluation.records import RecordFile, RecordKey, SceneRecord, is_continued
 from wnv.evaluation.rendering import SceneModel, draw_views
 from wnv.evaluation.scores import score_views
-from wnv.evaluation.summary import SUMMARY_FILE, Summary, read_summary, summarize
+from wnv.evaluation.summary import Summary, read_summary, summarize
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS
 from wnv.types import Example
@@ -42,6 +43,7 @@ def evaluate(
     num_workers: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    origin: Mapping[str, Any] | None = None,
     on_record: Callable[[SceneRecord], None] | None = None,
 ) -> Summary:
     """Draw every example's target views from its encoded context and score them.
@@ -68,6 +70,7 @@ def evaluate(
         num_workers: Processes that load examples while others are drawn.
         resume: Go on with the records in `out`.
         overwrite: Replace the evaluation in `out`.
+        origin: Facts for the summary's provenance that no score depends on, as `weights_path`: where the weights lay.
         on_record: Called with each new record of this process.
 
     Raises:
@@ -125,7 +128,7 @@ def evaluate(
             num_processes=ranks.world_size,
             peak_memory=max(peaks, key=lambda peak: peak["bytes"]),
             settings=settings,
-            provenance=provenance(device),
+            provenance=provenance(device) | dict(origin or {}),
         )
         if out is not None:
             summary.write(out)
@@ -152,9 +155,9 @@ def _open_journal(
         try:
             if not is_continued(out, **options):
                 rehearse()
-            journal = RecordFile(out, **options)
             if options["overwrite"]:
-                (Path(out) / SUMMARY_FILE).unlink(missing_ok=True)  # of the records that are gone
+                remove_outcome(Path(out))
+            journal = RecordFile(out, **options)
         except (OSError, ValueError) as error:
             refusal = error
     refusal = ranks.gather(refusal)[0]

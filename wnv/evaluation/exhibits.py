@@ -1,6 +1,5 @@
 """What a person looks at after an evaluation: a few cases of each variant, spread from the worst to the best."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wnv.evaluation.film import target_sheet
-from wnv.evaluation.layout import PICTURES_FOLDER, SHEET_FILE, picture_stem
+from wnv.evaluation.layout import PICTURES_FOLDER, SHEET_FILE, picture_names, picture_stem
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.records import SceneRecord
@@ -17,8 +16,6 @@ from wnv.evaluation.rendering import SceneModel, draw_path
 from wnv.evaluation.video import write_mp4
 from wnv.scenes.atomic import atomic_folder
 from wnv.types import Example
-
-_PICTURE_NAME = re.compile(r"\d{6}-.+\.(png|mp4)")
 
 
 def write_exhibits(
@@ -57,8 +54,7 @@ def write_exhibits(
     out = Path(out)
     shown = choose_shown(variants, records, count=count)
     folder = out / PICTURES_FOLDER
-    earlier = [path.name for path in folder.iterdir() if _PICTURE_NAME.fullmatch(path.name)] if folder.is_dir() else []
-    with atomic_folder(folder, entries=earlier, overwrite=True) as pictures:
+    with atomic_folder(folder, entries=picture_names(out), overwrite=True) as pictures:
         for number, (variant, indices) in enumerate(zip(variants, shown, strict=True)):
             examples = {index: variant.cases[index].example for index in indices}
             if number == 0:
@@ -83,7 +79,7 @@ def choose_shown(variants: Sequence[Variant], records: Sequence[SceneRecord], *,
         if shown and found == scenes[0]:
             shown.append(shown[0])
         else:
-            own = pick_spread(group, count=count)
+            own = [*pick_spread(group, count=count), *pick_spread(group, count=min(count, 3))]  # the median among them
             shown.append([*dict.fromkeys([*own, *pick_common(group, count=-(-count // 2))])])
     return shown
 

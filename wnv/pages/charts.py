@@ -1,5 +1,6 @@
 """Charts of numbers as inline SVG: lines over steps, and pairs of scores; coloured by classes of the style sheet."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Line:
     Attributes:
         name: Whose it is.
         points: (x, y) in order of x; values that are not finite leave a gap.
-        colour: Number of its colour, 0..7; further ones begin again, dashed.
+        colour: Number of its colour, 0..7; further ones begin again, dashed, then dotted.
         is_reference: Whether it is what others are compared with: drawn thin and grey.
     """
 
@@ -53,7 +54,7 @@ def line_chart(lines: Sequence[Line], *, x_name: str, label: str, log: bool = Fa
     Raises:
         ValueError: If no value is finite.
     """
-    drawn = [(line, _thin([(x, y) for x, y in line.points if math.isfinite(y)])) for line in lines]
+    drawn = [(line, part) for line in lines for part in _parts(line.points)]
     values = [y for _, points in drawn for _, y in points]
     if not values:
         raise ValueError(f"{label}: a chart needs at least one finite value, got none")
@@ -63,8 +64,6 @@ def line_chart(lines: Sequence[Line], *, x_name: str, label: str, log: bool = Fa
     up = _Scale(min(values), max(values), _HEIGHT - _BOTTOM, _TOP, log=log)
     shapes = [*_grid(across, up, _WIDTH, _HEIGHT, x_name=x_name)]
     for line, points in drawn:
-        if not points:
-            continue
         title = element("title", f"{line.name}: {_short(points[-1][1])} at {points[-1][0]:,.0f}")
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
         kind = "reference" if line.is_reference else colour_class(line.colour)
@@ -125,8 +124,8 @@ def legend(lines: Sequence[Line]) -> Markup:
 
 
 def colour_class(number: int) -> str:
-    """The class of a colour: of the ninth on, the first eight again, dashed."""
-    return f"colour{number % NUM_COLOURS}" + (" dashed" if number >= NUM_COLOURS else "")
+    """The class of a colour: of the ninth on, the first eight again, dashed, then dotted."""
+    return f"colour{number % NUM_COLOURS}" + ("", " dashed", " dotted")[number // NUM_COLOURS % 3]
 
 
 class _Scale:
@@ -153,7 +152,8 @@ def round_ticks(low: float | int, high: float | int, *, count: int = _NUM_TICKS)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    digits = 2 - math.floor(math.log10(step))
+    return [round(i * step, digits) for i in range(first, last + 1)]
 
 
 def _log_ticks(low: float | int, high: float | int) -> list[float]:
@@ -168,11 +168,20 @@ def _log_ticks(low: float | int, high: float | int) -> list[float]:
     return ticks
 
 
-def _thin(points: list[tuple[float | int, float | int]]) -> list[tuple[float | int, float | int]]:
-    """At most so many points: each the mean of as many neighbours; the last one is itself."""
-    if len(points) <= _MAX_POINTS:
-        return points
+def _parts(points: Sequence[tuple[float | int, float | int]]) -> list[list[tuple[float | int, float | int]]]:
+    """The stretches of a line between values that are not finite, each with few enough points."""
     size = math.ceil(len(points) / _MAX_POINTS)
+    parts = []
+    for is_finite, group in itertools.groupby(points, key=lambda point: math.isfinite(point[1])):
+        if is_finite:
+            parts.append(_thin([*group], size))
+    return parts
+
+
+def _thin(points: list[tuple[float | int, float | int]], size: int) -> list[tuple[float | int, float | int]]:
+    """The means of so many neighbours each; the last point is itself."""
+    if size <= 1:
+        return points
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     means = [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
     return [*means[:-1], points[-1]]
@@ -181,29 +190,34 @@ def _thin(points: list[tuple[float | int, float | int]]) -> list[tuple[float | i
 def _grid(across: _Scale, up: _Scale, width: int, height: int, *, x_name: str) -> list[Markup]:
     shapes = []
     floor = height - _BOTTOM
-    for value in up.ticks:
+    for value, text in zip(up.ticks, _tick_texts(up.ticks), strict=True):
         y = f"{up(value):.1f}"
         shapes.append(element("line", class_="grid", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y))
-        shapes.append(element("text", _short(value), x=_LEFT - 6, y=f"{up(value) + 3.5:.1f}", text_anchor="end"))
-    ticks = across.ticks
-    for number, value in enumerate(ticks):
-        anchor = "end" if number == len(ticks) - 1 else "middle"
-        if number == 0:
-            anchor = "start"
-        shapes.append(element("text", _short(value), x=f"{across(value):.1f}", y=floor + 13, text_anchor=anchor))
+        shapes.append(element("text", text, x=_LEFT - 6, y=f"{up(value) + 3.5:.1f}", text_anchor="end"))
+    last = len(across.ticks) - 1
+    for number, (value, text) in enumerate(zip(across.ticks, _tick_texts(across.ticks), strict=True)):
+        anchor = {0: "start", last: "end"}.get(number, "middle")
+        shapes.append(element("text", text, x=f"{across(value):.1f}", y=floor + 13, text_anchor=anchor))
     shapes.append(element("text", x_name, class_="name", x=width - _RIGHT, y=height - 2, text_anchor="end"))
     return shapes
+
+
+def _tick_texts(ticks: Sequence[float | int]) -> list[str]:
+    """Ticks in as few letters as tell them apart."""
+    for digits in range(3, 16):
+        texts = [_short(value, digits) for value in ticks]
+        if len({*texts}) == len(texts):
+            break
+    return texts
 
 
 def _svg(shapes: Sequence[Content], width: int, height: int, *, label: str) -> Markup:
     return element("svg", *shapes, class_="chart", viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
 
 
-def _short(value: float | int) -> str:
+def _short(value: float | int, digits: int = 4) -> str:
     """A number in few letters: thousands as k, millions as M."""
-    size = abs(value)
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= limit:
-            unit = 1e3 if letter == "k" else limit
-            return f"{value / unit:.3g}{letter}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
+    for limit, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / unit:.{digits}g}{letter}"
+    return f"{value:.{max(digits, 4)}g}"

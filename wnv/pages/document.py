@@ -29,6 +29,8 @@ def document(*content: Content, title: str, style: str, script: str = "") -> Mar
         "media-src data:",
         f"style-src '{_digest(style)}'",
         f"script-src '{_digest(script)}'" if script else "script-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
     ]
     head = element(
         "head",

@@ -13,7 +13,7 @@ from wnv.evaluation.layout import PICTURES_FOLDER, picture_stem
 from wnv.evaluation.pictures import write_png
 from wnv.evaluation.records import RecordFile, SceneRecord
 from wnv.evaluation.summary import Listing, summarize
-from wnv.training.run_folder import CONFIG_FILE, FINISHED, METRICS_FILE, STARTS_FILE, add_line, note_end
+from wnv.training.run_folder import CONFIG_FILE, FINISHED, METRICS_FILE, note_end, note_start
 
 CONFIG = {
     "name": "wnv",
@@ -60,9 +60,9 @@ class Folders:
         lines += [",".join(map(str, values)) for values in zip((row - 1 for row in rows), *table.values(), strict=True)]
         (folder / METRICS_FILE).write_text("\n".join(lines) + "\n")
         start = {"date": "2026-01-02", "version": "1.2.3", "command": ["/bin/wnv-train", "seed=0"]}
-        add_line(folder / STARTS_FILE, start)
+        number = note_start(folder, start)
         if end is not None:
-            note_end(folder, end[0], step=steps, message=end[1])
+            note_end(folder, end[0], start=number, step=steps, message=end[1])
         return folder
 
     def evaluation(
@@ -80,9 +80,13 @@ class Folders:
         finish: bool = True,
         missing: Sequence[str] = (),
         num_capped: int = 0,
+        is_noted: bool = True,
         **facts: Any,
     ) -> Path:
-        """An evaluation with a PSNR a scene, of each variant where `scores` has several."""
+        """An evaluation with a PSNR a scene, of each variant where `scores` has several.
+
+        `is_noted` False leaves out where the weights lay, as older versions did.
+        """
         folder = self.root / name
         variants = scores if isinstance(next(iter(scores.values())), Mapping) else {"": scores}
         records = [
@@ -106,7 +110,8 @@ class Folders:
         settings |= {"protocol": {"name": protocol}, "data": dict(data)}
         RecordFile(folder, settings=settings).append(records)
         if finish:
-            facts |= {"settings": settings, "provenance": {"date": "2026-01-03", "device": "cpu: test"}}
+            origin = {"weights_path": str(Path(weights).resolve())} if is_noted and Path(weights).exists() else {}
+            facts |= {"settings": settings, "provenance": {"date": "2026-01-03", "device": "cpu: test", **origin}}
             counts = {variant: len(values) + len(missing) for variant, values in variants.items()}
             listings = {name: Listing(num_listed=count, missing=missing) for name, count in counts.items()}
             summarize(records, protocol=protocol, listings=listings, **facts).write(folder)

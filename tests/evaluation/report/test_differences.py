@@ -2,13 +2,9 @@
 
 import pytest
 
-from wnv.evaluation.report.differences import ABSENT, config_differences, flatten, labels, short_names
+from wnv.evaluation.report.differences import ABSENT, config_differences, labels, short_names
 from wnv.evaluation.report.runs import Run, find_runs
 from wnv.models.konet import KoNet
-
-
-def test_settings_within_settings_are_one_table():
-    assert flatten({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None}) == {"a.b": 1, "a.c.d": [1, 2], "e": None}
 
 
 def test_only_what_differs_and_nothing_of_the_place(folders):
@@ -50,7 +46,9 @@ def test_names_are_as_long_as_they_must_be():
         (["runs/a/0", "runs/b/0"], ["a/0", "b/0"]),
         (["runs/a", "konet_tiny"], ["runs/a", "konet_tiny"]),
         (["runs/a", "runs/a (best)"], ["a", "a (best)"]),
-        (["a", "a/b"], ["a", "b"]),
+        (["a", "a/b"], ["a", "a/b"]),
+        (["runs/a", "runs/a"], ["a", "a"]),
+        (["x", "x"], ["x", "x"]),
     ],
 )
 def test_labels_are_the_ends_of_names(names: list[str], expected: list[str]):

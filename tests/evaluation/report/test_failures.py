@@ -4,6 +4,7 @@ import pytest
 
 from wnv.evaluation.report.failures import failures
 from wnv.evaluation.report.runs import find_runs
+from wnv.training.run_folder import FINISHED, note_end, note_start
 
 
 def told(*names: str) -> list[str]:
@@ -20,7 +21,10 @@ def test_a_run_that_went_well_and_won_everywhere_has_nothing_to_tell(folders):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"end": None}, "It ended at step 30 of 40."),
+        (
+            {"end": None},
+            "Its last start has not ended: it is still running, or was killed at or after step 30 of 40.",
+        ),
         ({"end": ("failed", "RuntimeError: out of memory")}, "It failed at step 30 of 40: RuntimeError: out of memory"),
         ({"end": ("stopped", "SIGTERM")}, "It was stopped by SIGTERM at step 30 of 40; resume=last goes on with it."),
         ({}, "It ended at step 30 of 40, as trainer.max_time or a limit of epochs asked."),
@@ -39,12 +43,16 @@ def test_how_a_run_ended(folders, options, expected):
     assert told("mine") == [expected]
 
 
-def test_a_start_without_an_end_runs_or_was_killed(folders):
-    folder = folders.run("mine", steps=30, end=("stopped", "SIGTERM"))
-    with (folder / "starts.jsonl").open("a") as file:
-        file.write('{"date": "2026-01-04"}\n')
-    (words,) = told("mine")
-    assert words == "Its last start has not ended: it is still running, or was killed at or after step 30 of 40."
+def test_a_run_that_was_killed_and_went_on_to_its_end_has_nothing_to_tell(folders):
+    folder = folders.run("mine", end=None)
+    note_end(folder, FINISHED, start=note_start(folder, {}), step=40)
+    assert told("mine") == []
+
+
+def test_a_run_of_a_version_that_noted_no_ends(folders):
+    folder = folders.run("mine", steps=30, end=None)
+    (folder / "starts.jsonl").write_text('{"date": "2026-01-04"}\n')
+    assert told("mine") == ["It is at step 30 of 40; how it ended was not noted by its version."]
 
 
 def test_a_run_without_a_table(folders):

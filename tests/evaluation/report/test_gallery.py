@@ -24,9 +24,9 @@ def evaluation(folders, name="eval", scores=SCORES, **options):
     ("pictures", "expected"),
     [
         (range(5), [("worst", "c", 1), ("median", "e", 3), ("best", "d", 5)]),
-        ([0, 1, 3], [("worst", "a", 2), ("median", "b", 4), ("best", "d", 5)]),
-        ([0, 1], [("worst", "a", 2), ("best", "b", 4)]),
-        ([4], [("worst", "e", 3)]),
+        ([0, 1, 3], [("lowest shown", "a", 2), ("between", "b", 4), ("best", "d", 5)]),
+        ([0, 1], [("lowest shown", "a", 2), ("highest shown", "b", 4)]),
+        ([4], [("median", "e", 3)]),
         ([], []),
     ],
 )
@@ -62,10 +62,16 @@ def test_a_film_that_is_too_large_is_told_and_left_out(folders):
     assert large.film_file == Path("large/pictures/000000-all.mp4")
 
 
-def test_wide_pictures_are_made_smaller_and_broken_ones_named(folders):
+def test_a_single_example_is_neither_the_best_nor_the_worst(folders):
+    (only,) = extremes(evaluation(folders, scores={"a": 20.0}, pictures=[0]), "")
+    assert (only.role, only.place, only.count) == ("", 1, 1)
+
+
+def test_wide_pictures_are_made_smaller_and_broken_ones_left_out(folders):
     write_png(Path("wide.png"), np.zeros((100, 2880, 3), np.uint8))
     data = base64.b64decode(embed_picture(Path("wide.png")).removeprefix("data:image/jpeg;base64,"))
     assert Image.open(io.BytesIO(data)).size == (1440, 50)
-    Path("broken.png").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"broken\.png is not a picture that can be read"):
-        embed_picture(Path("broken.png"))
+    whole = Path("wide.png").read_bytes()
+    for broken in (b"no", b"", whole[:30], whole[: len(whole) // 2]):
+        Path("broken.png").write_bytes(broken)
+        assert embed_picture(Path("broken.png")) is None

@@ -1,5 +1,6 @@
 """Runs and evaluations are found where they lie, and an evaluation finds its run."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,14 +52,71 @@ def test_weights_without_a_run_stand_for_themselves(folders):
     assert (gone.name, gone.config) == ("runs/gone", {})
 
 
-def test_two_evaluations_of_one_task_are_two_rows(folders):
+def test_checkpoints_of_a_run_are_rows_of_their_own(folders):
     folders.run("mine")
     folders.evaluation("best", SCORES, weights="mine/best.ckpt", fingerprint="1")
     folders.evaluation("last", SCORES, weights="mine", fingerprint="2")
     folders.evaluation("zoom", SCORES, weights="mine", fingerprint="2", protocol="zoom")
-    first, second = find_runs(["mine", "best", "last", "zoom"]).runs
-    assert (first.name, second.name) == ("mine", "mine (last)")
-    assert [[str(e.folder) for e in run.evaluations] for run in (first, second)] == [["best", "zoom"], ["last"]]
+    folders.evaluation("again", SCORES, weights="mine", fingerprint="2")
+    runs = find_runs(["mine", "best", "last", "zoom", "again"]).runs
+    assert [run.name for run in runs] == ["mine (best)", "mine (last)", "mine (again)"]
+    assert [[str(e.folder) for e in run.evaluations] for run in runs] == [["best"], ["last", "zoom"], ["again"]]
+    assert len({id(run.training) for run in runs}) == 1
+
+
+def test_weights_of_one_name_and_other_values_are_two(folders):
+    for name in ("e1", "e2"):
+        folders.evaluation(name, SCORES, weights="last.ckpt", fingerprint=name)
+    assert [run.name for run in find_runs(["e1", "e2"]).runs] == ["last.ckpt (e1)", "last.ckpt (e2)"]
+
+
+def test_runs_stand_in_the_order_in_which_they_were_named(folders):
+    folders.run("r")
+    folders.evaluation("er", SCORES, weights="r")
+    folders.evaluation("es", SCORES, weights="konet_tiny")
+    first, second = find_runs(["es", "er", "r"]).runs
+    assert (first.name, len(second.evaluations)) == ("konet_tiny", 1)
+    assert [run.name for run in find_runs(["r", "es", "er"]).runs] == ["r", "konet_tiny"]
+
+
+def test_an_evaluation_finds_its_run_from_another_folder_and_no_other_of_the_same_name(folders, tmp_path, monkeypatch):
+    (tmp_path / "p").mkdir()
+    monkeypatch.chdir(tmp_path / "p")
+    folders.run("r", seed=1)
+    folders.evaluation("e", SCORES, weights="r")
+    monkeypatch.chdir(tmp_path)
+    folders.run("r", seed=99)  # which has nothing to do with it
+    (run,) = find_runs(["p/e"]).runs
+    assert (run.training.folder, run.config["seed"]) == (tmp_path / "p" / "r", 1)
+
+
+def test_runs_that_have_been_moved_are_found_by_the_end_of_their_path(folders):
+    folders.run("runs/a/0")
+    folders.run("runs/b/0")
+    folders.evaluation("e", SCORES, weights="runs/a/0", is_noted=False)
+    folders.evaluation("f", SCORES, weights="0", is_noted=False)
+    Path("runs").rename("moved")
+    Path("moved").mkdir(exist_ok=True)
+    Path("other").mkdir()
+    Path("moved").rename("other/runs")
+    runs = find_runs(["other", "e", "f"]).runs
+    found = {run.name: [str(evaluation.folder) for evaluation in run.evaluations] for run in runs}
+    assert found == {"other/runs/a/0": ["e"], "other/runs/b/0": [], "0": ["f"]}  # two runs end in 0: it is neither's
+
+
+def test_links_are_followed_and_each_place_is_read_once(folders):
+    folders.run("store/r")
+    Path("compared").mkdir()
+    Path("compared/r").symlink_to(Path("store/r").resolve())
+    Path("compared/again").symlink_to(Path("compared").resolve())
+    assert [run.name for run in find_runs(["compared"]).runs] == ["compared/r"]
+
+
+def test_a_summary_of_another_evaluation_is_none(folders):
+    folders.evaluation("e", SCORES, weights="old")
+    settings = json.loads(Path("e/evaluation.json").read_text())
+    Path("e/evaluation.json").write_text(json.dumps(settings | {"weights": "new"}))
+    assert find_runs(["e"]).runs[0].evaluations[0].summary is None
 
 
 def test_jobs_of_a_sweep_that_left_nothing_are_named(folders):
@@ -66,7 +124,10 @@ def test_jobs_of_a_sweep_that_left_nothing_are_named(folders):
     (folders.root / "sweep" / "multirun.yaml").write_text("")
     for job in ("10", "2"):
         (folders.root / "sweep" / job).mkdir()
-    assert find_runs(["sweep"]).empty_jobs == [Path("sweep/2"), Path("sweep/10")]
+    assert find_runs(["sweep", "sweep"]).empty_jobs == [Path("sweep/2"), Path("sweep/10")]
+    Path("typo").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"^typo holds neither"):
+        find_runs(["sweep", "typo"])
 
 
 def test_what_is_being_written_is_read_as_far_as_it_goes(folders):
@@ -76,7 +137,7 @@ def test_what_is_being_written_is_read_as_far_as_it_goes(folders):
     folders.evaluation("eval", SCORES, weights="mine", finish=False)
     (run,) = find_runs(["mine", "eval"]).runs
     assert run.training.num_steps == 40
-    assert run.training.ends is None
+    assert run.training.last_end is None
     assert run.evaluations[0].summary is None
     assert len(run.evaluations[0].records) == 2
 
@@ -110,3 +171,10 @@ def test_a_file_that_cannot_be_read_is_named(folders, file: str, text: str):
     Path(file).write_text(text)
     with pytest.raises(ValueError, match=file.replace(".", r"\.")):
         find_runs(["mine", "eval"])
+    Path("both").mkdir()
+    for name in ("mine", "eval"):
+        Path(name).rename(f"both/{name}")
+    findings = find_runs(["both"])  # below a folder that is named one bad file refuses nothing else
+    assert len(findings.runs) == 1
+    ((path, message),) = findings.unreadable.items()
+    assert str(path / Path(file).name) in message

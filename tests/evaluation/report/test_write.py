@@ -44,17 +44,18 @@ def test_a_sweep_is_compared(folders, sweep) -> None:
     assert "views of validation synthetic scenes, 24 × 16 px" in scores
     for words in ("18.33 ± 2.85", "20.00 ± 1.96", "21.67 ± 1.73", "17.00 ± 0.00", "+4.67 ± 1.73", "3 of 3", "2.5"):
         assert words in scores, words
-    verdict = "2 · camera_encoding=geope is ahead of 1 · camera_encoding=gta: +1.67 ± 1.31 dB, paired over 3 examples."
-    assert verdict in scores
+    verdict = "2 · camera_encoding=geope has the highest mean, and is not surely ahead of 1 · camera_encoding=gta: "
+    assert f"{verdict}+1.67 ± 1.31 dB, paired over 3 examples." in scores
     assert "PSNR in validation, dB" in text_of(page, "curves")
     drawn = [svg["aria-label"] for svg in page.all("svg")]
     assert drawn[:2] == ["PSNR in validation, dB, by step", "Loss in training, by step"]
     scenes = text_of(page, "scenes")
     assert scenes.count("18.00 dB, copy 17.00 dB, over 1 view") == 2  # as a shared case, and as the first run's median
-    assert len(page.all("img")) == 3 * 3 + 3 * 3
+    assert len(page.all("img")) == 3 * 3  # every case is shown by every run, and each picture is there once
+    assert scenes.count("Its picture stands above.") == 9
     pairs = text_of(page, "pairs")
     assert "+1.67 ± 1.31 dB , higher in 3 of 3" in pairs
-    assert "most gained +6.00 dB c +2.00 dB" in pairs
+    assert "most gained +6.00 dB c 16.00 and 22.00 +2.00 dB" in pairs
     assert "most lost" not in pairs
     assert text_of(page, "failures").count("no better than the nearest context view") == 1
     made = text_of(page, "made")
@@ -72,7 +73,7 @@ def test_one_run_without_an_evaluation_shows_its_validation(folders) -> None:
     assert "No finished evaluation was named" in text_of(page, "scores")
     assert "There are no pictures" in text_of(page, "scenes")
     assert text_of(page, "pairs") == ""
-    assert "Nothing: every run" in text_of(page, "failures")
+    assert "Nothing: all came to its end." in text_of(page, "failures")
     folders.evaluation("eval", {"a": 20.0}, pictures=[0])
     (folder / "images").mkdir()
     (Path("eval") / "pictures" / "000000-all.png").rename(folder / "images" / "step_00000040.png")
@@ -107,11 +108,11 @@ def test_jobs_that_left_nothing_are_failures(folders) -> None:
     Path("sweep/1").mkdir()
     Path("sweep/1/train.log").write_text("")
     page = read_page(write_report(["sweep"], "a.html").read_text(encoding="utf-8"))
-    assert "sweep/1 A job of a sweep that left no run" in text_of(page, "failures")
+    assert "sweep/1 A job of a sweep that left neither a run nor an evaluation" in text_of(page, "failures")
     assert "train.log may say why" in text_of(page, "failures")
     Path("sweep/0").rename("elsewhere")
     page = read_page(write_report(["sweep"], "b.html").read_text(encoding="utf-8"))
-    assert "every job failed before its training began" in text_of(page, "runs")
+    assert "There is none." in text_of(page, "runs")
 
 
 def test_text_from_folders_stays_text_and_nothing_is_loaded(folders) -> None:
@@ -133,7 +134,7 @@ def test_text_from_folders_stays_text_and_nothing_is_loaded(folders) -> None:
     assert "url(" not in "".join(page.texts["style"])
     (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv")]
     assert policy.startswith("default-src 'none'; img-src data:; media-src data:; ")
-    assert policy.endswith("script-src 'none'")
+    assert "script-src 'none'" in policy
 
 
 def test_a_page_is_replaced_only_when_asked(folders) -> None:

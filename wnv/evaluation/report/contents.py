@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from wnv.evaluation.report.differences import config_differences, flatten, labels, short_names
+from wnv.evaluation.report.differences import config_differences, labels, short_names
 from wnv.evaluation.report.runs import Evaluation, Findings, Run
 from wnv.evaluation.summary import Summary
+from wnv.evaluation.table import heading
+from wnv.training.run_folder import flatten_config
+
+MAX_RUNS = 24
+"""Of more runs the page shows no pictures and no pairs, which would make it too large to open."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,16 +49,20 @@ class Task:
         return self.summaries[self.numbers.index(number)]
 
     @property
-    def measured(self) -> list[str]:
-        """The metrics that were measured."""
-        names = (metric for summary in self.summaries for variant in summary.variants for metric in variant.model)
-        return [*dict.fromkeys(names)]
+    def columns(self) -> dict[str, str]:
+        """Heading -> metric, LPIPS by each network in a column of its own.
 
-    @property
-    def metrics(self) -> list[str]:
-        """These, and LPIPS where it was asked for and not measured: its column stays empty."""
-        is_wanted = any(summary.lpips_note is not None for summary in self.summaries)
-        return [*dict.fromkeys([*self.measured, *(["lpips"] if is_wanted else [])])]
+        Where LPIPS was asked for and could not be measured there is a column that stays empty.
+        """
+        found = {
+            heading(metric, summary): metric
+            for summary in self.summaries
+            for variant in summary.variants
+            for metric in variant.model
+        }
+        if "lpips" not in found.values() and any(summary.lpips_note is not None for summary in self.summaries):
+            found[heading("lpips", self.summaries[0])] = "lpips"
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,16 +71,23 @@ class Contents:
 
     Attributes:
         runs: In the order in which they were named; the first one is what others are compared with.
-        empty_jobs: Jobs of sweeps that left no run.
+        empty_jobs: Jobs of sweeps that left neither a run nor an evaluation.
+        unreadable: Folders of which a file cannot be read, with what is wrong.
     """
 
     runs: Sequence[Run]
     empty_jobs: Sequence[Path] = ()
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, findings: Findings) -> "Contents":
         """What was found in folders."""
-        return cls(runs=findings.runs, empty_jobs=findings.empty_jobs)
+        return cls(runs=findings.runs, empty_jobs=findings.empty_jobs, unreadable=findings.unreadable)
+
+    def tells_training(self, number: int) -> bool:
+        """Whether a run is the first one of its training: of several checkpoints one tells it."""
+        trainings = [run.training for run in self.runs]
+        return trainings[number] is not None and trainings.index(trainings[number]) == number
 
     @cached_property
     def differences(self) -> Mapping[str, Sequence[str]]:
@@ -111,7 +127,7 @@ class Contents:
 
 def _titles(keys: Sequence[str]) -> dict[str, str]:
     tasks = {key: json.loads(key) for key in keys}
-    flat = {key: {name: json.dumps(value) for name, value in flatten(task).items()} for key, task in tasks.items()}
+    flat = {key: {n: json.dumps(v) for n, v in flatten_config(task).items()} for key, task in tasks.items()}
     titles = {}
     for key, task in tasks.items():
         protocol = _protocol(task)
@@ -137,5 +153,6 @@ def _data(key: str) -> str:
     name = str(data.get("_target_", "")).rpartition(".")[2].removesuffix("DataModule").lower()
     place = data.get("root") or data.get("val_root")
     size = data.get("image_size")
-    words = [str(place) if place else f"{name} scenes", " × ".join(map(str, reversed(size))) + " px" if size else ""]
+    pixels = " × ".join(map(str, reversed(size))) + " px" if isinstance(size, list) else ""
+    words = [str(place) if place else f"{name} scenes", pixels]
     return ", ".join(filter(None, words))

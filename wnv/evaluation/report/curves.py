@@ -1,7 +1,6 @@
 """The report's curves: how metrics went while the runs were trained."""
 
 import math
-from collections.abc import Sequence
 
 from wnv.evaluation.report.contents import Contents
 from wnv.pages.charts import Line, legend, line_chart
@@ -55,28 +54,32 @@ def curves(contents: Contents) -> Markup | None:
 def _names(contents: Contents) -> list[Line]:
     names = [
         Line(name=foreign(label, limit=_MAX_LABEL), points=(), colour=number)
-        for number, (label, run) in enumerate(zip(contents.labels, contents.runs, strict=True))
-        if run.training is not None
+        for number, label in enumerate(contents.labels)
+        if contents.tells_training(number)
     ]
-    has_copy = any(run.training is not None and "val/psnr_copy" in run.training.metrics for run in contents.runs)
-    reference = Line(name=_COPY, points=(), is_reference=True)
-    return [*names, reference] if has_copy else names
+    has_copy = _copied(contents, "val/psnr") is not None
+    return [*names, Line(name=_COPY, points=(), is_reference=True)] if has_copy else names
 
 
-def _lines(contents: Contents, metric: str) -> Sequence[Line]:
+def _lines(contents: Contents, metric: str) -> list[Line]:
     lines = []
-    references: list[Line] = []
     for number, run in enumerate(contents.runs):
-        metrics = {} if run.training is None else run.training.metrics
-        points = _finite(metrics.get(metric, []))
-        if points:
-            lines.append(Line(name=contents.labels[number], points=points, colour=number))
-            copied = _finite(metrics.get(_REFERENCE.get(metric, ""), []))
-            if copied and not references:
-                references.append(Line(name=_COPY, points=copied, is_reference=True))
-    return [*references, *lines] if lines else []
+        points = run.training.metrics.get(metric, []) if contents.tells_training(number) else []
+        if any(math.isfinite(value) for _, value in points):
+            # A value is logged under the number of its step, from 0: here stands how many steps had been done.
+            done = [(step + 1, value) for step, value in points]
+            lines.append(Line(name=contents.labels[number], points=done, colour=number))
+    copied = _copied(contents, metric)
+    return [copied, *lines] if copied is not None and lines else lines
 
 
-def _finite(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Values by how many steps had been done when they were logged."""
-    return [(step + 1, value) for step, value in points if math.isfinite(value)]
+def _copied(contents: Contents, metric: str) -> Line | None:
+    """What copying scores, where that is the same for all runs: where they validate on the same scenes."""
+    name = _REFERENCE.get(metric)
+    trainings = [run.training for run in contents.runs if run.training is not None]
+    found = [points for training in trainings if (points := training.metrics.get(name or ""))]
+    values = [value for points in found for _, value in points]
+    if not values or not all(math.isclose(value, values[0], rel_tol=1e-4) for value in values):
+        return None
+    longest = max(found, key=lambda points: points[-1][0])
+    return Line(name=_COPY, points=[(step + 1, value) for step, value in longest], is_reference=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wnv.evaluation.report.runs import Run
+from wnv.training.run_folder import flatten_config
 
 ABSENT = "–"
 # Where a run is and whence it goes on: different for each, and nothing that it was made by.
@@ -13,22 +14,12 @@ _OF_THE_PLACE = ("run_dir", "resume", "paths.", "trainer.default_root_dir")
 _MAX_LABEL = 48
 
 
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Settings within settings as one table: `model.dim` and the like; lists stay whole."""
-    if not isinstance(tree, Mapping):
-        return {prefix.removesuffix("."): tree}
-    flat: dict[str, Any] = {}
-    for name, branch in tree.items():
-        flat |= flatten(branch, f"{prefix}{name}.")
-    return flat
-
-
 def config_differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Setting -> its value in each run, for the settings in which runs differ; `ABSENT` where a run has none.
 
     A run that is known by its model alone takes part in what it tells.
     """
-    configs = [flatten(run.config) for run in runs]
+    configs = [flatten_config(run.config) for run in runs]
     whole = [run.training is not None and bool(run.config) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config if not _is_of_the_place(name))
     rows: dict[str, list[str]] = {}
@@ -58,14 +49,11 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 def labels(runs: Sequence[Run], differences: Mapping[str, Sequence[str]]) -> list[str]:
     """What the runs are called in charts: the end of their name, and in what they differ where that is short."""
-    names = [run.name for run in runs]
-    parts = [name.split(os.sep) for name in names]
-    shared = 0
-    while len(names) > 1 and len({tuple(part[: shared + 1]) for part in parts}) == 1:
+    parts = [run.name.split(os.sep) for run in runs]
+    shared, least = 0, min(map(len, parts), default=0)
+    while shared < least - 1 and len({part[shared] for part in parts}) == 1:
         shared += 1
-    ends = [os.sep.join(part[min(shared, len(part) - 1) :]) for part in parts]
-    if len(names) == 1:
-        ends = [parts[0][-1]]
+    ends = [os.sep.join(part[shared:]) for part in parts]
     short = short_names([*differences])
     found = []
     for number, end in enumerate(ends):

@@ -8,14 +8,20 @@ from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.report.gallery import ranked
 from wnv.evaluation.report.runs import Evaluation, Run, Training
 from wnv.pages.words import counted
-from wnv.training.run_folder import FAILED, FINISHED, STOPPED
+from wnv.training.run_folder import FAILED, STOPPED
 
 _MAX_NAMES = 5
 
 
-def failures(run: Run) -> list[str]:
-    """Everything about a run that a reader of its scores has to know, a sentence each; nothing where all went well."""
-    found = [] if run.training is None else [*_of_the_end(run.training), *_of_the_steps(run.training)]
+def failures(run: Run, *, with_training: bool = True) -> list[str]:
+    """Everything about a run that a reader of its scores has to know, a sentence each; nothing where all went well.
+
+    Args:
+        run: The run.
+        with_training: Whether its training is told of; once is enough for several evaluations of one training.
+    """
+    training = run.training if with_training else None
+    found = [] if training is None else [*_of_the_end(training), *_of_the_steps(training)]
     for evaluation in run.evaluations:
         found += [f"{evaluation.folder}: {words}" for words in _of_an_evaluation(evaluation)]
     return found
@@ -24,17 +30,17 @@ def failures(run: Run) -> list[str]:
 def _of_the_end(training: Training) -> Iterator[str]:
     done, wanted = training.num_steps, training.max_steps
     progress = f"step {done}" if wanted is None else f"step {done} of {wanted}"
-    if training.ends is not None and len(training.ends) < len(training.starts):
+    end = training.last_end
+    if end is None and training.notes_ends:
         yield f"Its last start has not ended: it is still running, or was killed at or after {progress}."
-        return
-    end = training.ends[-1] if training.ends else None
-    if end is not None and end["how"] == FAILED:
+    elif end is None and wanted is not None and done < wanted:
+        yield f"It is at {progress}; how it ended was not noted by its version."
+    elif end is not None and end["how"] == FAILED:
         yield f"It failed at {progress}: {end['message']}"
     elif end is not None and end["how"] == STOPPED:
         yield f"It was stopped by {end['message']} at {progress}; resume=last goes on with it."
-    elif wanted is not None and done < wanted:
-        reason = "as trainer.max_time or a limit of epochs asked" if end is not None and end["how"] == FINISHED else ""
-        yield f"It ended at {progress}{f', {reason}' if reason else ''}."
+    elif end is not None and wanted is not None and done < wanted:
+        yield f"It ended at {progress}, as trainer.max_time or a limit of epochs asked."
     if not training.metrics:
         yield "It has no metrics.csv (logger=csv writes it), so no curves are drawn."
 
@@ -79,4 +85,4 @@ def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _lead(record: SceneRecord) -> float:
-    return record.mean("model", "psnr") - record.mean("copy", "psnr")
+    return record.mean("model", "psnr") - (record.mean("copy", "psnr") or 0.0)

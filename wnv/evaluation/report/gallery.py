@@ -16,7 +16,6 @@ from wnv.pages.document import data_address
 _MAX_WIDTH = 1440
 _QUALITY = 85
 _MAX_FILM_BYTES = 2_000_000
-WORST, MEDIAN, BEST = "worst", "median", "best"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +26,8 @@ class Exhibit:
         record: What was measured.
         place: Its place from the lowest PSNR to the highest, from 1.
         count: How many there are.
-        role: `worst`, `median`, `best`, or empty.
-        picture: `data:` address of its picture.
+        role: `worst`, `median`, `best`; `lowest shown` and `highest shown` where there are no pictures of these.
+        picture: `data:` address of its picture; None where the file cannot be read.
         film: `data:` address of its film; None where there is none that is small enough.
         film_file: Where the film lies, if there is one.
     """
@@ -37,26 +36,37 @@ class Exhibit:
     place: int
     count: int
     role: str
-    picture: str
+    picture: str | None
     film: str | None = None
     film_file: Path | None = None
 
 
 def ranked(evaluation: Evaluation, variant: str) -> list[SceneRecord]:
-    """The examples of a variant from the lowest PSNR to the highest."""
-    return sorted(evaluation.variant(variant), key=lambda record: record.mean("model", "psnr"))
+    """The examples of a variant that have a PSNR, from the lowest to the highest."""
+    scores = [(record.mean("model", "psnr"), record) for record in evaluation.variant(variant)]
+    measured = [(score, record) for score, record in scores if score is not None]
+    return [record for _, record in sorted(measured, key=lambda pair: pair[0])]
 
 
 def extremes(evaluation: Evaluation, variant: str) -> list[Exhibit]:
     """The worst, the median and the best example, as near as there are pictures of."""
     order = ranked(evaluation, variant)
     drawn = [place for place, record in enumerate(order) if _picture_file(evaluation, record) is not None]
-    if not drawn:
-        return []
     middle = (len(order) - 1) / 2
     between = sorted(drawn[1:-1], key=lambda place: abs(place - middle))[:1]
-    roles = dict.fromkeys(drawn[-1:], BEST) | dict.fromkeys(between, MEDIAN) | dict.fromkeys(drawn[:1], WORST)
-    return [_exhibit(evaluation, order, place, role=roles[place]) for place in sorted(roles)]
+    chosen = sorted({*drawn[:1], *between, *drawn[-1:]})
+    return [_exhibit(evaluation, order, place, role=_role(place, order, drawn)) for place in chosen]
+
+
+def _role(place: int, order: Sequence[SceneRecord], drawn: Sequence[int]) -> str:
+    if len(order) == 1:
+        return ""
+    last = len(order) - 1
+    if place in (0, last):
+        return "worst" if place == 0 else "best"
+    if abs(place - last / 2) <= 0.5:
+        return "median"
+    return {drawn[0]: "lowest shown", drawn[-1]: "highest shown"}.get(place, "between")
 
 
 def shared_cases(evaluations: Sequence[Evaluation], variant: str, *, count: int) -> list[list[Exhibit]]:
@@ -79,16 +89,13 @@ def shared_cases(evaluations: Sequence[Evaluation], variant: str, *, count: int)
     ]
 
 
-def embed_picture(file: Path) -> str:
-    """A picture as the `data:` address of a JPEG, made smaller where it is wide.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
+def embed_picture(file: Path) -> str | None:
+    """A picture as the `data:` address of a JPEG, made smaller where it is wide; None if it cannot be read."""
     try:
-        image = Image.open(file).convert("RGB")
-    except OSError as error:
-        raise ValueError(f"{file} is not a picture that can be read: {error}") from error
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError):  # what Pillow raises for a PNG that is cut off or none
+        return None
     if image.width > _MAX_WIDTH:
         image = image.resize((_MAX_WIDTH, round(image.height * _MAX_WIDTH / image.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -10,7 +10,6 @@ from typing import Any
 import wnv
 from wnv.evaluation.report.contents import Contents
 from wnv.evaluation.report.curves import curves
-from wnv.evaluation.report.differences import flatten
 from wnv.evaluation.report.failures import failures
 from wnv.evaluation.report.rivals import rivals
 from wnv.evaluation.report.runs import Run
@@ -19,6 +18,7 @@ from wnv.evaluation.report.tables import NAME_LENGTH, run_key, runs_table, score
 from wnv.pages.document import document
 from wnv.pages.markup import Markup, element, foreign
 from wnv.pages.words import counted, note, pairs, section, when
+from wnv.training.run_folder import flatten_config
 
 _MESSAGE_LENGTH = 500
 _VALUE_LENGTH = 400
@@ -56,11 +56,17 @@ def _header(contents: Contents, *, title: str, now: datetime) -> Markup:
 
 
 def _failures(contents: Contents) -> Markup:
-    blocks = [_messages(run_key(contents, number), failures(run)) for number, run in enumerate(contents.runs)]
+    blocks = [
+        _messages(run_key(contents, number), failures(run, with_training=contents.tells_training(number)))
+        for number, run in enumerate(contents.runs)
+    ]
     blocks += [_messages(foreign(str(job), limit=NAME_LENGTH), [_empty_job(job)]) for job in contents.empty_jobs]
+    blocks += [_messages(foreign(str(path), limit=NAME_LENGTH), [why]) for path, why in contents.unreadable.items()]
     shown = [block for block in blocks if block is not None]
     if not shown:
-        shown = [note("Nothing: every run and every evaluation came to its end, and beat the copy in every example.")]
+        is_scored = any(run.evaluations for run in contents.runs)
+        beaten = ", and every evaluation is ahead of the copy in all of its examples" if is_scored else ""
+        shown = [note(f"Nothing: all came to its end{beaten}.")]
     return section("What to know before trusting the scores", "failures", *shown)
 
 
@@ -74,7 +80,7 @@ def _messages(title: Markup, messages: Sequence[str]) -> Markup | None:
 def _empty_job(job: Path) -> str:
     logs = sorted(job.glob("*.log"))
     where = f"; {logs[0].name} may say why" if logs else ""
-    return f"A job of a sweep that left no run: it failed before its training began{where}."
+    return f"A job of a sweep that left neither a run nor an evaluation: it failed early, or has yet to begin{where}."
 
 
 def _made_with(contents: Contents) -> Markup:
@@ -83,7 +89,7 @@ def _made_with(contents: Contents) -> Markup:
         lines = [pairs(name, foreign(value, limit=_VALUE_LENGTH)) for name, value in _origin(run)]
         lines += [
             pairs(foreign(name, limit=NAME_LENGTH), foreign(str(value), limit=_VALUE_LENGTH))
-            for name, value in sorted(flatten(run.config).items())
+            for name, value in sorted(flatten_config(run.config).items())
         ]
         if lines:
             blocks.append(element("details", element("summary", run_key(contents, number)), element("dl", *lines)))

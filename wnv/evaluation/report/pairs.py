@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.summary import Mean, mean_of
 
+_MIN_PAIRS = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -38,6 +40,12 @@ class Comparison:
     pairs: Sequence[Pair]
     difference: Mean
     num_higher: int
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the second model is better beyond doubt: of few examples the normal interval promises too much."""
+        half = self.difference.half_width
+        return len(self.pairs) >= _MIN_PAIRS and half is not None and self.difference.mean > half
 
 
 def compare(one: Sequence[SceneRecord], other: Sequence[SceneRecord], *, metric: str = "psnr") -> Comparison | None:

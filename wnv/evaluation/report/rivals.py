@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wnv.evaluation.report.contents import Contents, Task
+from wnv.evaluation.report.contents import MAX_RUNS, Contents, Task
 from wnv.evaluation.report.pairs import Comparison, Pair, compare
 from wnv.evaluation.report.tables import NAME_LENGTH
 from wnv.pages.charts import Dot, scatter_chart
@@ -10,14 +10,15 @@ from wnv.pages.markup import Markup, element, foreign
 from wnv.pages.words import note, section
 
 _NUM_EXTREMES = 3
+_MAX_LISTED = 200
 
 
 def rivals(contents: Contents) -> Markup | None:
     """For every task of several runs a scatter chart a run, against the first one; None where there is no such task."""
-    figures = []
+    figures: list[Markup] = []
     for task in contents.tasks:
         first, *others = task.numbers
-        for other in others:
+        for other in others[: MAX_RUNS - len(figures)]:
             found = _compare(contents, task, first, other)
             if found is not None:
                 figures.append(_figure(contents, task, found, first, other))
@@ -50,6 +51,7 @@ def _figure(contents: Contents, task: Task, found: Comparison, first: int, other
         note(element("b", f"{gap} dB"), f", higher in {found.num_higher} of {len(found.pairs)}"),
         _list("most gained", gains),
         _list("most lost", losses),
+        _list(f"all {len(order)}", [*reversed(order)]) if len(order) <= _MAX_LISTED else None,
     )
 
 
@@ -57,7 +59,12 @@ def _list(title: str, pairs: Sequence[Pair]) -> Markup | None:
     if not pairs:
         return None
     entries = (
-        element("li", element("b", f"{pair.other - pair.one:+.2f} dB"), " ", foreign(pair.scene, limit=NAME_LENGTH))
+        element(
+            "li",
+            element("b", f"{pair.other - pair.one:+.2f} dB"),
+            foreign(pair.scene, limit=NAME_LENGTH),
+            element("small", f"{pair.one:.2f} and {pair.other:.2f}"),
+        )
         for pair in pairs
     )
     return element("details", element("summary", title), element("ol", *entries))

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from wnv.evaluation.report.contents import Contents, Task
+from wnv.evaluation.records import RecordKey
+from wnv.evaluation.report.contents import MAX_RUNS, Contents, Task
 from wnv.evaluation.report.gallery import Exhibit, embed_picture, extremes, shared_cases
 from wnv.evaluation.report.tables import NAME_LENGTH, run_key
 from wnv.pages.markup import Content, Markup, element, foreign, join
@@ -14,12 +15,12 @@ _NUM_SHARED = 3
 def scenes(contents: Contents) -> Markup:
     """Pictures of every task, or else the last contact sheets of the validation."""
     parts = [part for task in contents.tasks if (part := _task_scenes(contents, task)) is not None]
-    if not parts:
+    if parts:
+        words = "A row shows the given views, the target as it is, what was drawn, the nearest given view, the error."
+        parts.insert(0, note(words))
+    else:
         parts = _training_sheets(contents)
-    if not parts:
-        parts = [note("There are no pictures: wnv-eval makes them (num_sheet_scenes=6).")]
-    words = "A row shows the given views, the target as it is, what was drawn, the nearest given view, and the error."
-    return section("Scenes", "scenes", note(words), *parts)
+    return section("Scenes", "scenes", *(parts or [note("There are no pictures: wnv-eval makes them.")]))
 
 
 def _task_scenes(contents: Contents, task: Task) -> Markup | None:
@@ -28,28 +29,36 @@ def _task_scenes(contents: Contents, task: Task) -> Markup | None:
     found = {number: exhibits for number, exhibits in found.items() if exhibits}
     if not found:
         return None
+    left_out = len(found) - MAX_RUNS
+    found = dict([*found.items()][:MAX_RUNS])
     with_pictures = [evaluations[number] for number in found]
     shared = shared_cases(with_pictures, task.main_variant, count=_NUM_SHARED) if len(found) > 1 else []
+    of_variant = f"{task.main_variant}; pictures of the other variants lie beside it" if task.main_variant else None
+    drawn_already = {exhibit.record.key for case in shared for exhibit in case}
     return join(
-        element("h3", foreign(task.title, limit=NAME_LENGTH), element("small", task.main_variant or None)),
+        element("h3", foreign(task.title, limit=NAME_LENGTH), element("small", of_variant)),
+        note(f"Pictures of {left_out} further runs are left out.") if left_out > 0 else None,
         _shared(contents, [*found], shared) if shared else None,
-        *(_extremes(contents, number, exhibits, is_open=len(found) == 1) for number, exhibits in found.items()),
+        *(_extremes(contents, number, exhibits, above=drawn_already) for number, exhibits in found.items()),
     )
 
 
 def _shared(contents: Contents, numbers: Sequence[int], cases: Sequence[Sequence[Exhibit]]) -> Markup:
     blocks = []
     for case in cases:
-        rows = [_strip(run_key(contents, number), exhibit) for number, exhibit in zip(numbers, case, strict=True)]
+        rows = [
+            _strip(run_key(contents, number), exhibit, with_film=False)
+            for number, exhibit in zip(numbers, case, strict=True)
+        ]
         heading = element("h4", foreign(case[0].record.scene, limit=NAME_LENGTH))
         blocks.append(element("div", heading, *rows, class_="case"))
     return element("div", note("The same scenes by every run, spread evenly over the data:"), *blocks)
 
 
-def _extremes(contents: Contents, number: int, exhibits: Sequence[Exhibit], *, is_open: bool) -> Markup:
-    rows = [_strip(_place(exhibit), exhibit) for exhibit in exhibits]
+def _extremes(contents: Contents, number: int, exhibits: Sequence[Exhibit], *, above: set[RecordKey]) -> Markup:
+    rows = [_strip(_place(exhibit), exhibit, is_above=exhibit.record.key in above) for exhibit in exhibits]
     title = join(run_key(contents, number), " – its worst, median and best")
-    return element("details", element("summary", title), *rows, class_="case", open=is_open)
+    return element("details", element("summary", title), *rows, class_="case", open=not above)
 
 
 def _place(exhibit: Exhibit) -> Markup:
@@ -58,31 +67,34 @@ def _place(exhibit: Exhibit) -> Markup:
     return element("span", element("b", exhibit.role), " ", scene, element("small", place))
 
 
-def _strip(title: Content, exhibit: Exhibit) -> Markup:
+def _strip(title: Content, exhibit: Exhibit, *, is_above: bool = False, with_film: bool = True) -> Markup:
     record = exhibit.record
-    psnr, copied = record.mean("model", "psnr"), record.mean("copy", "psnr")
-    values = f"{psnr:.2f} dB, copy {copied:.2f} dB, over {counted(len(record.target_times), 'view')}"
-    film: Markup | None = None
+    scores = [f"{psnr:.2f} dB" for psnr in [record.mean("model", "psnr")] if psnr is not None]
+    scores += [f"copy {psnr:.2f} dB" for psnr in [record.mean("copy", "psnr")] if psnr is not None]
+    values = ", ".join([*scores, f"over {counted(len(record.target_times), 'view')}"])
+    picture: Markup = note("Its picture stands above." if is_above else "Its picture cannot be read.")
+    if exhibit.picture is not None and not is_above:
+        image = element("img", src=exhibit.picture, alt=f"{record.scene}: {values}")
+        picture = element("div", image, class_="wide")
+    film = _film(exhibit) if with_film else None
+    return element("div", element("p", title, element("small", values), class_="title"), picture, film, class_="strip")
+
+
+def _film(exhibit: Exhibit) -> Markup | None:
     if exhibit.film is not None:
-        film = element("video", src=exhibit.film, controls=True, loop=True, muted=True, playsinline=True)
-    elif exhibit.film_file is not None:
-        film = note("Its film is too large for this page: ", foreign(str(exhibit.film_file), limit=NAME_LENGTH))
-    picture = element("img", src=exhibit.picture, alt=f"{record.scene}: {values}")
-    return element(
-        "div",
-        element("p", title, element("small", values), class_="title"),
-        element("div", picture, class_="wide"),
-        film,
-        class_="strip",
-    )
+        return element("video", src=exhibit.film, controls=True, loop=True, muted=True, playsinline=True)
+    if exhibit.film_file is not None:
+        return note("Its film is too large for this page: ", foreign(str(exhibit.film_file), limit=NAME_LENGTH))
+    return None
 
 
 def _training_sheets(contents: Contents) -> list[Markup]:
     sheets = []
     for number, run in enumerate(contents.runs):
         file = None if run.training is None else run.training.last_sheet
-        if file is not None:
-            picture = element("img", src=embed_picture(file), alt=f"contact sheet of {contents.labels[number]}")
+        source = None if file is None or not contents.tells_training(number) else embed_picture(file)
+        if file is not None and source is not None and len(sheets) < MAX_RUNS:
+            picture = element("img", src=source, alt=f"contact sheet of {contents.labels[number]}")
             words = element("small", f"validation, {file.stem}")
             title = element("p", run_key(contents, number), words, class_="title")
             sheets.append(element("div", title, element("div", picture, class_="wide"), class_="case strip"))

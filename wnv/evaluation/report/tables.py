@@ -21,7 +21,7 @@ Cell = tuple[str, Content, str]
 def runs_table(contents: Contents) -> Markup:
     """One row a run: in what it differs from the others, how far it was trained, what it scored."""
     if not contents.runs:
-        return section("Runs", "runs", note("There is none: every job failed before its training began."))
+        return section("Runs", "runs", note("There is none."))
     differences = contents.differences
     shown = [*differences][:_MAX_COLUMNS]
     rest = {name: values for name, values in differences.items() if name not in shown}
@@ -50,11 +50,11 @@ def _run_cells(contents: Contents, number: int, shown: Sequence[str]) -> list[Ce
     for task in contents.tasks:
         summary = task.summary(number) if number in task.numbers else None
         is_only = len(contents.tasks) == 1
-        for metric in task.measured if is_only else ["psnr"]:  # the others stand among the scores
-            mean = None if summary is None else summary.main.model.get(metric)
-            name = heading(metric, task.summaries[0])
-            name = name if is_only else f"{task.title}, {name}"
-            cells.append((name, "" if mean is None else _mean(mean, metric), "number"))
+        for name, metric in task.columns.items():
+            if is_only or metric == "psnr":  # the others stand among the scores
+                means = {} if summary is None else summary.main.model
+                text = _mean(means, metric, name, summary)
+                cells.append((name if is_only else f"{task.title}, {name}", text, "number"))
     return cells
 
 
@@ -82,16 +82,16 @@ def scores(contents: Contents) -> Markup:
 def _task_scores(contents: Contents, task: Task) -> Markup:
     rows = []
     for variant in task.variants:
-        copied: VariantSummary | None = None
+        copied: tuple[Summary, VariantSummary] | None = None
         for number in task.numbers:
             summary = task.summary(number)
             found = next((v for v in summary.variants if v.variant == variant), None)
             if found is None:
                 continue
-            copied = copied or found
+            copied = copied or (summary, found)
             rows.append(_score_cells(contents, task, summary, found, number))
         if copied is not None:
-            rows.append(_copy_cells(task, copied))
+            rows.append(_copy_cells(task, *copied))
     return join(
         element("h3", foreign(task.title, limit=NAME_LENGTH), element("small", foreign(task.data, limit=NAME_LENGTH))),
         _table(rows),
@@ -103,9 +103,7 @@ def _score_cells(contents: Contents, task: Task, summary: Summary, variant: Vari
     cells: list[Cell] = [("run", run_key(contents, number), "")]
     if len(task.variants) > 1:
         cells.insert(1, ("variant", variant.variant, ""))
-    for metric in task.metrics:
-        mean = variant.model.get(metric)
-        cells.append((heading(metric, summary), "" if mean is None else _mean(mean, metric), "number"))
+    cells += [(name, _mean(variant.model, m, name, summary), "number") for name, m in task.columns.items()]
     change = variant.change or {}
     if any(v.change for s in task.summaries for v in s.variants):
         shown = change["psnr"].text(2, sign=True) if "psnr" in change else ""
@@ -118,13 +116,11 @@ def _score_cells(contents: Contents, task: Task, summary: Summary, variant: Vari
     return cells
 
 
-def _copy_cells(task: Task, variant: VariantSummary) -> list[Cell]:
+def _copy_cells(task: Task, summary: Summary, variant: VariantSummary) -> list[Cell]:
     cells: list[Cell] = [("run", element("span", "nearest context view, copied", class_="quiet"), "copy")]
     if len(task.variants) > 1:
         cells.append(("variant", variant.variant, ""))
-    for metric in task.metrics:
-        mean = variant.copy.get(metric)
-        cells.append((heading(metric, task.summaries[0]), "" if mean is None else _mean(mean, metric), "number"))
+    cells += [(name, _mean(variant.copy, m, name, summary), "number") for name, m in task.columns.items()]
     return cells
 
 
@@ -133,16 +129,15 @@ def _verdict(contents: Contents, task: Task) -> str:
     order = sorted(task.numbers, key=lambda number: -task.summary(number).main.model["psnr"].mean)
     if len(order) < 2:
         return ""
-    first, second = (contents.evaluation(number, task) for number in order[:2])
-    found = compare(second.records, first.records)
+    first, second = (contents.evaluation(number, task).variant(task.main_variant) for number in order[:2])
+    found = compare(second, first)
     if found is None:
         return "The runs share no example, so they cannot be compared."
     names = [contents.labels[number] for number in order[:2]]
-    gap = f"{found.difference.text(2, sign=True)} dB, paired over {len(found.pairs)} examples"
-    half = found.difference.half_width
-    is_sure = half is not None and found.difference.mean > half
-    words = "is ahead of" if is_sure else "is not surely ahead of"
-    return f"{names[0]} {words} {names[1]}: {gap}."
+    of_variant = f" of {task.main_variant}" if task.main_variant else ""
+    gap = f"{found.difference.text(2, sign=True)} dB, paired over {len(found.pairs)} examples{of_variant}"
+    words = "is ahead of" if found.is_sure else "is not surely ahead of"
+    return f"{names[0]} has the highest mean, and {words} {names[1]}: {gap}."
 
 
 def _table(rows: Sequence[Sequence[Cell]]) -> Markup:
@@ -169,5 +164,7 @@ def run_key(contents: Contents, number: int) -> Markup:
     return element("span", colour, foreign(contents.labels[number], limit=NAME_LENGTH))
 
 
-def _mean(mean: Mean, metric: str) -> str:
-    return mean.text(decimals(metric))
+def _mean(means: Mapping[str, Mean], metric: str, name: str, summary: Summary | None) -> str:
+    """A mean for the column of that name, which is not that of every summary: LPIPS is by different networks."""
+    is_its_own = summary is not None and metric in means and heading(metric, summary) == name
+    return means[metric].text(decimals(metric)) if is_its_own else ""
