@@ -12,10 +12,13 @@ from wnv.cli import data
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """Hydra's log handlers write to a stream that is closed when a test ends."""
+    """Hydra's log handlers write to a stream that is closed when a test ends, or to a file of the test's."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
 

@@ -272,9 +272,8 @@ def test_results_are_not_left_beside_records_that_replaced_theirs(
     [
         ("wnv-eval", ["data.root=mixed", "~out"]),
         ("wnv-train", ["model.dim=33", "~run_dir"]),
-        ("wnv-export", ["from=lvsm", "checkpoint=text", "out=new"]),
     ],
-    ids=["wnv-eval", "wnv-train", "wnv-export"],
+    ids=["wnv-eval", "wnv-train"],
 )
 def test_real_processes_do_so_without_a_display(
     world: Path, typed: Callable, command: str, arguments: list[str]

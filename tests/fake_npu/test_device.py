@@ -89,6 +89,7 @@ def test_the_device_has_the_manners_of_one(on_npu: Callable) -> None:
     assert seen["ran"] >= 2
 
 
+@pytest.mark.slow
 def test_devices_and_strategies_are_those_of_the_npu(on_npu: Callable) -> None:
     done = on_npu("-c", ACCELERATOR)
     assert done.returncode == 0, done.stderr

@@ -208,7 +208,7 @@ def test_two_windows_look_at_different_things(synthetic_session, start, connect)
     assert viewer.num_windows == 2
 
 
-@pytest.mark.parametrize("leave", ["close", "vanish"])
+@pytest.mark.parametrize("leave", ["close", pytest.param("vanish", marks=pytest.mark.slow)])
 def test_a_window_that_goes_while_its_picture_is_drawn_harms_nobody(
     synthetic_session, start, connect, paint_model, leave
 ):

@@ -62,5 +62,5 @@ def write_png(path: str | Path, image_u8: UInt8[np.ndarray, "height width 3"], *
         FileExistsError: If the file is there and `overwrite` is False.
     """
     with atomic_file(Path(path), overwrite=overwrite) as file:
-        Image.fromarray(image_u8).save(file, format="PNG", optimize=True)
+        Image.fromarray(image_u8).save(file, format="PNG")  # optimize=True: 4% smaller in six times the time
     return Path(path)
