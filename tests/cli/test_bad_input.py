@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import logging
 import os
 import shutil
 import socket
@@ -179,16 +178,6 @@ def _spoil_sizes(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
             archive.writestr(name, other if name.startswith("frames/") and "000000" not in name else content)
-
-
-@pytest.fixture(autouse=True)
-def no_log_left() -> Iterator[None]:
-    """Hydra's logging outlives a command here: its file is closed before what another test logs reopens it."""
-    yield
-    root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
-        root.removeHandler(handler)
-        handler.close()
 
 
 @pytest.fixture
