@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from browser import CHROMIUM, start_browser, wait_for
 from page_checks import read_page
 
 from wnv.evaluation.report.write import write_report
+from wnv.evaluation.video import write_mp4
 
 HOSTILE = [
     "<script>document.title='taken'</script>",
@@ -162,6 +164,7 @@ def browser(tmp_path_factory) -> Iterator:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_in_a_browser_it_fits_and_all_pictures_are_seen(folders, sweep, browser, width: int) -> None:
+    write_mp4(Path("evals/2/pictures/000000-all.mp4"), torch.rand(5, 3, 16, 24), fps=5)
     path = write_report(["sweep", "evals"], "report.html").absolute()
     page = browser.open(path.as_uri(), width=width, height=800)
     wait_for(lambda: page.evaluate("document.readyState") == "complete", what="the page")
@@ -171,6 +174,8 @@ def test_in_a_browser_it_fits_and_all_pictures_are_seen(folders, sweep, browser,
     page.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    wait_for(lambda: page.evaluate("document.querySelector('video').videoWidth") > 0, what="the film")
+    assert page.evaluate("document.querySelector('video').play().then(() => true)")
     # Its own policy lets its style in: cards on a phone, rows on a screen.
     style = "getComputedStyle(document.querySelector('{}')).{}"
     assert page.evaluate(style.format("td", "display")) == ("block" if width < 600 else "table-cell")
