@@ -41,6 +41,15 @@ def test_an_evaluation_brings_its_run_along(folders):
     assert run.config["seed"] == 7
 
 
+def test_a_run_that_is_brought_along_and_cannot_be_read_is_named(folders):
+    folders.run("runs/mine")
+    folders.evaluation("eval", SCORES, weights="runs/mine")
+    Path("runs/mine/metrics.csv").write_text("no table\n1\n")
+    findings = find_runs(["eval"])
+    assert [(run.name, run.training) for run in findings.runs] == [("runs/mine", None)]
+    assert "metrics.csv, line 2 is not a row" in findings.unreadable[Path("runs/mine").resolve()]
+
+
 def test_weights_without_a_run_stand_for_themselves(folders):
     folders.evaluation("shipped", SCORES, weights="konet_tiny", fingerprint="1")
     folders.evaluation("again", SCORES, weights="konet_tiny", fingerprint="1", protocol="zoom")

@@ -186,7 +186,8 @@ def find_runs(folders: Sequence[str | Path]) -> Findings:
                 f"{folder} holds neither a run ({CONFIG_FILE}, {METRICS_FILE}) nor an evaluation ({SETTINGS_FILE}, "
                 f"{RECORDS_FILE}), nor does a folder in it, {_MAX_DEPTH} deep; wnv-train and wnv-eval write them"
             )
-    return Findings(runs=_bring_together(found), empty_jobs=[*empty_jobs.values()], unreadable=unreadable)
+    runs = _bring_together(found, unreadable)
+    return Findings(runs=runs, empty_jobs=[*empty_jobs.values()], unreadable=unreadable)
 
 
 def _add(path: Path, found: dict[Path, Training | Evaluation]) -> bool:
@@ -256,7 +257,7 @@ def _empty_jobs(folder: Path) -> list[Path]:
     return sorted(empty, key=lambda path: int(path.name))
 
 
-def _bring_together(found: Mapping[Path, Training | Evaluation]) -> list[Run]:
+def _bring_together(found: Mapping[Path, Training | Evaluation], unreadable: dict[Path, str]) -> list[Run]:
     trainings = {path.parent: item for path, item in found.items() if isinstance(item, Training)}
     owned: dict[Path | str, list[Evaluation]] = {}
     for path, item in found.items():
@@ -265,7 +266,10 @@ def _bring_together(found: Mapping[Path, Training | Evaluation]) -> list[Run]:
             continue
         place = _run_of(item, trainings)
         if place is not None and place not in trainings:
-            trainings[place] = _read_training(place)
+            try:
+                trainings[place] = _read_training(place)
+            except (ValueError, OSError) as error:  # of a run that was not named itself
+                unreadable[place], place = str(error), None
         owned.setdefault(place or item.weights, []).append(item)
     runs: list[Run] = []
     for key, mine in owned.items():
@@ -288,7 +292,7 @@ def _run_of(evaluation: Evaluation, trainings: Mapping[Path, Training]) -> Path 
                 return folder
     # The runs have been moved, or an older version did not note where they were: only those that were named count.
     typed = Path(os.path.expanduser(evaluation.weights))
-    for folder in (typed, typed.parent):
+    for folder in (typed, typed.parent) if typed.suffix == ".ckpt" else (typed,):
         fitting = [place for place in trainings if folder.name and place.parts[-len(folder.parts) :] == folder.parts]
         near = [place for place in fitting if place == folder.resolve()]
         if len(near or fitting) == 1:
