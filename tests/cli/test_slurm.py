@@ -95,7 +95,7 @@ def test_a_sweeps_jobs_are_jobs_of_slurm(tmp_path: Path, slurm: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wnv.cli.train", "-m", *words], capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     answer = done.stderr.splitlines()[-1]
     assert answer.startswith("wnv-train: error: ")
     assert "dim must be a multiple of num_heads=2, got 33" in answer

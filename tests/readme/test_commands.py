@@ -397,7 +397,7 @@ def test_the_commands_leave_nothing_beside_what_they_say(walk: Walk) -> None:
             "kokoni.jsonl",
             "cookies.txt",
         ),  # made for them
-        *("runs", "outputs", "exports", "mine", "kokoni", "drawn.png"),
+        *("runs", "outputs", "exports", "mine", "kokoni", "drawn.png", "encodings.html"),
     }
 
 

@@ -98,11 +98,13 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
     begun_ns = 0
 
     def guarded(cfg: DictConfig) -> Any:
-        call = functools.partial(_call_tidily, lambda: import_function(task)(cfg), since_ns=begun_ns)
+        def call() -> Any:
+            return import_function(task)(cfg)
+
         # Answered here rather than around Hydra: Hydra writes a line of its own before it hands an exception on.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _note_failure(call, failed, prog=prog)
-        return _answer_user_errors(call, prog=prog)
+            return _note_failure(call, failed, prog=prog)  # the empty folder of a job tells that it failed
+        return _answer_user_errors(functools.partial(_call_tidily, call, since_ns=begun_ns), prog=prog)
 
     run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
 
