@@ -49,7 +49,8 @@ def test_cases_of_which_all_have_pictures_are_spread_over_the_data(folders):
 def test_the_pictures_are_those_of_the_variant(folders):
     found = evaluation(folders, scores={"zoom=1": SCORES, "zoom=3": SCORES}, pictures=[2])
     (one,), (three,) = extremes(found, "zoom=1"), extremes(found, "zoom=3")
-    pixels = [Image.open(io.BytesIO(base64.b64decode(e.picture.split(",")[1]))).getpixel((5, 5)) for e in (one, three)]
+    jpegs = [base64.b64decode(exhibit.picture().split(",")[1]) for exhibit in (one, three)]
+    pixels = [Image.open(io.BytesIO(jpeg)).getpixel((5, 5)) for jpeg in jpegs]
     assert pixels[0] == pytest.approx((40, 0, 90), abs=4)
     assert pixels[1] == pytest.approx((40, 100, 90), abs=4)
 
@@ -57,8 +58,8 @@ def test_the_pictures_are_those_of_the_variant(folders):
 def test_a_film_that_is_too_large_is_told_and_left_out(folders):
     small = extremes(evaluation(folders, "small", pictures=[0], film_bytes=100), "")[0]
     large = extremes(evaluation(folders, "large", pictures=[0], film_bytes=2_000_001), "")[0]
-    assert small.film == "data:video/mp4;base64," + base64.b64encode(bytes(100)).decode()
-    assert large.film is None
+    assert small.film() == "data:video/mp4;base64," + base64.b64encode(bytes(100)).decode()
+    assert large.film() is None
     assert large.film_file == Path("large/pictures/000000-all.mp4")
 
 

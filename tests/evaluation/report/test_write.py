@@ -104,6 +104,17 @@ def test_tasks_and_variants_are_told_apart(folders) -> None:
     assert "LPIPS was not measured" in text_of(page, "failures")
 
 
+def test_of_very_many_runs_some_pictures_and_pairs_are_left_out_and_it_says_so(folders) -> None:
+    for number in range(26):
+        folders.evaluation(f"e/{number}", {"a": 20.0 + number, "b": 21.0}, weights=f"w{number}", pictures=[0])
+    page = read_page(write_report(["e"], "a.html").read_text(encoding="utf-8"))
+    assert "Pictures of the first 24 runs are shown, of 26." in text_of(page, "scenes")
+    assert len(page.all("img")) == 24
+    assert "The first 24 pairs are shown, of 25." in text_of(page, "pairs")
+    assert len(page.all("svg")) == 24
+    assert "w25" in text_of(page, "scores")
+
+
 def test_jobs_that_left_nothing_are_failures(folders) -> None:
     folders.run("sweep/0")
     Path("sweep/multirun.yaml").write_text("")

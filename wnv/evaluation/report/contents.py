@@ -13,7 +13,7 @@ from wnv.evaluation.table import heading
 from wnv.training.run_folder import flatten_config
 
 MAX_RUNS = 24
-"""Of more runs the page shows no pictures and no pairs, which would make it too large to open."""
+"""Pictures are shown of so many runs, and so many pairs: more would make the page too large to open."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

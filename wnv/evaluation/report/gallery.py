@@ -27,18 +27,31 @@ class Exhibit:
         place: Its place from the lowest PSNR to the highest, from 1.
         count: How many there are.
         role: `worst`, `median`, `best`; `lowest shown` and `highest shown` where there are no pictures of these.
-        picture: `data:` address of its picture; None where the file cannot be read.
-        film: `data:` address of its film; None where there is none that is small enough.
-        film_file: Where the film lies, if there is one.
+        picture_file: Where its picture lies.
     """
 
     record: SceneRecord
     place: int
     count: int
     role: str
-    picture: str | None
-    film: str | None = None
-    film_file: Path | None = None
+    picture_file: Path
+
+    def picture(self) -> str | None:
+        """The `data:` address of its picture, made now; None if the file cannot be read."""
+        return embed_picture(self.picture_file)
+
+    @property
+    def film_file(self) -> Path | None:
+        """Where its film lies, if there is one."""
+        film = self.picture_file.with_suffix(".mp4")
+        return film if film.is_file() else None
+
+    def film(self) -> str | None:
+        """The `data:` address of its film, made now; None where there is none that is small enough."""
+        film = self.film_file
+        if film is None or film.stat().st_size > _MAX_FILM_BYTES:
+            return None
+        return data_address(film.read_bytes(), "video/mp4")
 
 
 def ranked(evaluation: Evaluation, variant: str) -> list[SceneRecord]:
@@ -108,18 +121,7 @@ def _exhibit(evaluation: Evaluation, order: Sequence[SceneRecord], place: int, *
     picture = _picture_file(evaluation, record)
     if picture is None:
         raise ValueError(f"{evaluation.folder} has no picture of example {record.index}")
-    film = picture.with_suffix(".mp4")
-    film_file = film if film.is_file() else None
-    is_small = film_file is not None and film.stat().st_size <= _MAX_FILM_BYTES
-    return Exhibit(
-        record=record,
-        place=place + 1,
-        count=len(order),
-        role=role,
-        picture=embed_picture(picture),
-        film=data_address(film.read_bytes(), "video/mp4") if is_small else None,
-        film_file=film_file,
-    )
+    return Exhibit(record=record, place=place + 1, count=len(order), role=role, picture_file=picture)
 
 
 def _picture_file(evaluation: Evaluation, record: SceneRecord) -> Path | None:

@@ -15,20 +15,17 @@ _MAX_LISTED = 200
 
 def rivals(contents: Contents) -> Markup | None:
     """For every task of several runs a scatter chart a run, against the first one; None where there is no such task."""
-    figures: list[Markup] = []
-    for task in contents.tasks:
-        first, *others = task.numbers
-        for other in others[: MAX_RUNS - len(figures)]:
-            found = _compare(contents, task, first, other)
-            if found is not None:
-                figures.append(_figure(contents, task, found, first, other))
+    pairs = [(task, task.numbers[0], other) for task in contents.tasks for other in task.numbers[1:]]
+    compared = ((pair, _compare(contents, *pair)) for pair in pairs[:MAX_RUNS])
+    figures = [_figure(contents, found, *pair) for pair, found in compared if found is not None]
     if not figures:
         return None
     words = (
         "A dot is an example: across its PSNR by the run that was named first, upwards by another one. Above the "
         "diagonal the other one is better."
     )
-    return section("Scene by scene", "pairs", note(words), element("div", *figures, class_="figures"))
+    left_out = note(f"The first {MAX_RUNS} pairs are shown, of {len(pairs)}.") if len(pairs) > MAX_RUNS else None
+    return section("Scene by scene", "pairs", note(words), left_out, element("div", *figures, class_="figures"))
 
 
 def _compare(contents: Contents, task: Task, first: int, other: int) -> Comparison | None:
@@ -36,7 +33,7 @@ def _compare(contents: Contents, task: Task, first: int, other: int) -> Comparis
     return compare(*(evaluation.variant(task.main_variant) for evaluation in evaluations))
 
 
-def _figure(contents: Contents, task: Task, found: Comparison, first: int, other: int) -> Markup:
+def _figure(contents: Contents, found: Comparison, task: Task, first: int, other: int) -> Markup:
     one, two = contents.labels[first], contents.labels[other]
     gap = found.difference.text(2, sign=True)
     dots = [Dot(name=pair.scene, x=pair.one, y=pair.other) for pair in found.pairs]

@@ -29,7 +29,7 @@ def _task_scenes(contents: Contents, task: Task) -> Markup | None:
     found = {number: exhibits for number, exhibits in found.items() if exhibits}
     if not found:
         return None
-    left_out = len(found) - MAX_RUNS
+    shown_of = _left_out(len(found)) if len(found) > MAX_RUNS else None
     found = dict([*found.items()][:MAX_RUNS])
     with_pictures = [evaluations[number] for number in found]
     shared = shared_cases(with_pictures, task.main_variant, count=_NUM_SHARED) if len(found) > 1 else []
@@ -37,10 +37,14 @@ def _task_scenes(contents: Contents, task: Task) -> Markup | None:
     drawn_already = {exhibit.record.key for case in shared for exhibit in case}
     return join(
         element("h3", foreign(task.title, limit=NAME_LENGTH), element("small", of_variant)),
-        note(f"Pictures of {left_out} further runs are left out.") if left_out > 0 else None,
+        shown_of,
         _shared(contents, [*found], shared) if shared else None,
         *(_extremes(contents, number, exhibits, above=drawn_already) for number, exhibits in found.items()),
     )
+
+
+def _left_out(count: int) -> Markup:
+    return note(f"Pictures of the first {MAX_RUNS} runs are shown, of {count}.")
 
 
 def _shared(contents: Contents, numbers: Sequence[int], cases: Sequence[Sequence[Exhibit]]) -> Markup:
@@ -72,28 +76,34 @@ def _strip(title: Content, exhibit: Exhibit, *, is_above: bool = False, with_fil
     scores = [f"{psnr:.2f} dB" for psnr in [record.mean("model", "psnr")] if psnr is not None]
     scores += [f"copy {psnr:.2f} dB" for psnr in [record.mean("copy", "psnr")] if psnr is not None]
     values = ", ".join([*scores, f"over {counted(len(record.target_times), 'view')}"])
-    picture: Markup = note("Its picture stands above." if is_above else "Its picture cannot be read.")
-    if exhibit.picture is not None and not is_above:
-        image = element("img", src=exhibit.picture, alt=f"{record.scene}: {values}")
-        picture = element("div", image, class_="wide")
+    picture: Markup = note("Its picture stands above.")
+    if not is_above:
+        source = exhibit.picture()
+        picture = note("Its picture cannot be read.")
+        if source is not None:
+            picture = element("div", element("img", src=source, alt=f"{record.scene}: {values}"), class_="wide")
     film = _film(exhibit) if with_film else None
     return element("div", element("p", title, element("small", values), class_="title"), picture, film, class_="strip")
 
 
 def _film(exhibit: Exhibit) -> Markup | None:
-    if exhibit.film is not None:
-        return element("video", src=exhibit.film, controls=True, loop=True, muted=True, playsinline=True)
+    source = exhibit.film()
+    if source is not None:
+        return element("video", src=source, controls=True, loop=True, muted=True, playsinline=True)
     if exhibit.film_file is not None:
         return note("Its film is too large for this page: ", foreign(str(exhibit.film_file), limit=NAME_LENGTH))
     return None
 
 
 def _training_sheets(contents: Contents) -> list[Markup]:
-    sheets = []
-    for number, run in enumerate(contents.runs):
-        file = None if run.training is None else run.training.last_sheet
-        source = None if file is None or not contents.tells_training(number) else embed_picture(file)
-        if file is not None and source is not None and len(sheets) < MAX_RUNS:
+    files = {
+        number: run.training.last_sheet for number, run in enumerate(contents.runs) if contents.tells_training(number)
+    }
+    found = [(number, file) for number, file in files.items() if file is not None]
+    sheets = [_left_out(len(found))] if len(found) > MAX_RUNS else []
+    for number, file in found[:MAX_RUNS]:
+        source = embed_picture(file)
+        if source is not None:
             picture = element("img", src=source, alt=f"contact sheet of {contents.labels[number]}")
             words = element("small", f"validation, {file.stem}")
             title = element("p", run_key(contents, number), words, class_="title")
