@@ -59,12 +59,7 @@ def _notes(summary: Summary, name: str) -> list[str]:
         lines = [f"{variant}: {text}" for variant, text in counts.items()]
     if any(variant.num_examples > 1 for variant in summary.variants):
         lines.append("± is half the 95 % confidence interval of the mean.")
-    lines += _shortfall(summary)
-    num_capped = sum(variant.num_capped for variant in summary.variants)
-    if num_capped:
-        lines.append(f"{_count(num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB.")
-    if summary.lpips_note is not None:
-        lines.append(f"LPIPS was not measured: {summary.lpips_note}")
+    lines += caveats(summary)
     main = summary.main
     lines.append(
         f"Encoding a scene takes {main.encode_ms:.1f} ms, drawing a view from it {main.render_ms:.1f} ms "
@@ -85,8 +80,8 @@ def _counts(variant: VariantSummary, name: str) -> str:
     )
 
 
-def _shortfall(summary: Summary) -> list[str]:
-    """What was listed and not scored."""
+def caveats(summary: Summary) -> list[str]:
+    """What keeps the scores from being those of the whole list: what was not scored, capped, or not measured."""
     lines = []
     if summary.num_null:
         lines.append(f"{_count(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames.")
@@ -97,6 +92,11 @@ def _shortfall(summary: Summary) -> list[str]:
     if summary.missing:
         names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
         lines.append(f"Not in the data: {_count(len(summary.missing), 'scene')} ({names}; all in summary.json).")
+    num_capped = sum(variant.num_capped for variant in summary.variants)
+    if num_capped:
+        lines.append(f"{_count(num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB.")
+    if summary.lpips_note is not None:
+        lines.append(f"LPIPS was not measured: {summary.lpips_note}")
     return lines
 
 

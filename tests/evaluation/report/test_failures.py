@@ -67,11 +67,11 @@ def test_what_an_evaluation_lacks(folders):
         "eval", scores, missing=["x", "y"], num_capped=3, pictures=[0], lpips_note="LPIPS (vgg) needs torchvision"
     )
     assert told("eval") == [
-        "eval: 4 of 6 listed scenes were scored.",
-        "eval: no better than the nearest context view in 3 of 4: c by 4.5 dB, b by 1.0 dB, d by 0.0 dB.",
+        "eval: PARTIAL: 4 of 6 listed scenes were scored, which is no score of the whole list.",
+        "eval: Not in the data: 2 scenes (x, y; all in summary.json).",
         "eval: 3 views equal to the truth or nearly so, counted as 100 dB.",
-        "eval: not in the data: 2 scenes (x, y).",
-        "eval: LPIPS was not measured: LPIPS (vgg) needs torchvision.",
+        "eval: LPIPS was not measured: LPIPS (vgg) needs torchvision",
+        "eval: no better than the nearest context view in 3 of 4: c by 4.5 dB, b by 1.0 dB, d by 0.0 dB.",
     ]
 
 

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from wnv.evaluation.report.differences import config_differences, labels, short_names
 from wnv.evaluation.report.runs import Evaluation, Findings, Run
@@ -67,22 +66,18 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contents:
-    """The runs that the report is about.
+    """What the report is about.
 
     Attributes:
-        runs: In the order in which they were named; the first one is what others are compared with.
-        empty_jobs: Jobs of sweeps that left neither a run nor an evaluation.
-        unreadable: Folders of which a file cannot be read, with what is wrong.
+        findings: What was found in folders.
     """
 
-    runs: Sequence[Run]
-    empty_jobs: Sequence[Path] = ()
-    unreadable: Mapping[Path, str] = field(default_factory=dict)
+    findings: Findings
 
-    @classmethod
-    def of(cls, findings: Findings) -> "Contents":
-        """What was found in folders."""
-        return cls(runs=findings.runs, empty_jobs=findings.empty_jobs, unreadable=findings.unreadable)
+    @property
+    def runs(self) -> Sequence[Run]:
+        """In the order in which they were named; the first one is what others are compared with."""
+        return self.findings.runs
 
     def tells_training(self, number: int) -> bool:
         """Whether a run is the first one of its training: of several checkpoints one tells it."""

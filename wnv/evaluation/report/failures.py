@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from wnv.evaluation.layout import PICTURES_FOLDER
 from wnv.evaluation.records import SceneRecord
-from wnv.evaluation.report.gallery import ranked
 from wnv.evaluation.report.runs import Evaluation, Run, Training
+from wnv.evaluation.table import caveats
 from wnv.pages.words import counted
 from wnv.training.run_folder import FAILED, STOPPED
 
@@ -61,28 +61,20 @@ def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
     if summary is None:
         yield f"not finished, {counted(len(evaluation.records), 'example')} scored; resume=true goes on with it."
         return
+    yield from caveats(summary)
     for variant in summary.variants:
-        name = f"{variant.variant}: " if variant.variant else ""
-        if variant.is_partial:
-            yield f"{name}{variant.num_scenes} of {variant.num_listed - variant.num_null} listed scenes were scored."
         behind = variant.num_examples - variant.num_ahead
         if behind:
-            lags = [record for record in ranked(evaluation, variant.variant) if _lead(record) <= 0]
-            worst = sorted(lags, key=_lead)[:_MAX_NAMES]
-            names = ", ".join(f"{record.scene} by {abs(_lead(record)):.1f} dB" for record in worst)
+            name = f"{variant.variant}: " if variant.variant else ""
+            leads = [(_lead(record), record.scene) for record in evaluation.variant(variant.variant)]
+            lags = sorted((lead, scene) for lead, scene in leads if lead is not None and lead <= 0)
+            names = ", ".join(f"{scene} by {abs(lead):.1f} dB" for lead, scene in lags[:_MAX_NAMES])
             yield f"{name}no better than the nearest context view in {behind} of {variant.num_examples}: {names}."
-        if variant.num_capped:
-            yield f"{name}{counted(variant.num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB."
-    if summary.missing:
-        names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
-        yield f"not in the data: {counted(len(summary.missing), 'scene')} ({names})."
-    if summary.num_null:
-        yield f"{counted(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames."
-    if summary.lpips_note is not None:
-        yield f"LPIPS was not measured: {summary.lpips_note}."
     if not (evaluation.folder / PICTURES_FOLDER).is_dir():
         yield "no pictures (num_sheet_scenes=6 makes some)."
 
 
-def _lead(record: SceneRecord) -> float:
-    return record.mean("model", "psnr") - (record.mean("copy", "psnr") or 0.0)
+def _lead(record: SceneRecord) -> float | None:
+    """How far the model is ahead of the copy, in dB; None where either has no score."""
+    psnr, copied = record.mean("model", "psnr"), record.mean("copy", "psnr")
+    return None if psnr is None or copied is None else psnr - copied

@@ -60,8 +60,11 @@ def _failures(contents: Contents) -> Markup:
         _messages(run_key(contents, number), failures(run, with_training=contents.tells_training(number)))
         for number, run in enumerate(contents.runs)
     ]
-    blocks += [_messages(foreign(str(job), limit=NAME_LENGTH), [_empty_job(job)]) for job in contents.empty_jobs]
-    blocks += [_messages(foreign(str(path), limit=NAME_LENGTH), [why]) for path, why in contents.unreadable.items()]
+    blocks += [
+        _messages(foreign(str(job), limit=NAME_LENGTH), [_empty_job(job)]) for job in contents.findings.empty_jobs
+    ]
+    unreadable = contents.findings.unreadable.items()
+    blocks += [_messages(foreign(str(path), limit=NAME_LENGTH), [why]) for path, why in unreadable]
     shown = [block for block in blocks if block is not None]
     if not shown:
         is_scored = any(run.evaluations for run in contents.runs)

@@ -33,7 +33,7 @@ def write_report(
     out = Path(out)
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another out= or pass overwrite=true")
-    contents = Contents.of(find_runs(runs))
+    contents = Contents(findings=find_runs(runs))
     text = page(contents, title=title or " and ".join(_names(runs)), now=datetime.now(UTC))
     with atomic_file(out, overwrite=overwrite) as file:
         file.write(text.encode())
