@@ -1,4 +1,5 @@
 import csv
+import errno
 import importlib.util
 import json
 import logging
@@ -275,6 +276,18 @@ def test_how_a_run_failed_stands_in_its_folder(tmp_path: Path, fit: Callable, mo
         fit(tmp_path / "run")
     (end,) = read_lines(tmp_path / "run" / "ends.jsonl")
     assert (end["how"], end["step"], end["message"]) == ("failed", 3, "RuntimeError: out of memory")
+
+
+def test_a_note_of_the_end_that_cannot_be_written_does_not_change_the_end(
+    tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wnv.cli.run_record.note_end", fail)
+    with caplog.at_level(logging.WARNING):
+        assert "val/psnr" in fit(tmp_path / "run", *TWO_STEPS)
+    assert "how the training ended could not be noted" in caplog.text
 
 
 def test_a_stopped_run_says_how_to_go_on_and_ends_with_its_own_code(

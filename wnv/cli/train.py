@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -27,9 +26,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from wnv.cli.app import CONFIG_PATH, EXIT_STOPPED, JobFailed, Stopped, as_text
 from wnv.cli.commands import train as main
 from wnv.cli.jobs import follow_parent, run_job
+from wnv.cli.run_record import RunRecord
 from wnv.cli.settings import plain
 from wnv.device import resolve_device
-from wnv.evaluation.provenance import provenance
 from wnv.evaluation.weights import open_weights
 from wnv.ingest.parent import die_with_parent
 from wnv.models.konet import KoNet
@@ -37,7 +36,7 @@ from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint, resolve
 from wnv.training.checkpoint_layout import holds_checkpoint
 from wnv.training.precision import make_precision
 from wnv.training.processes import check_launch, cluster_environment, count_devices, find_launch
-from wnv.training.run_folder import CONFIG_FILE, FAILED, FINISHED, STOPPED, flatten_config, note_end, note_start
+from wnv.training.run_folder import CONFIG_FILE, FINISHED, STOPPED
 from wnv.training.stopping import LeaveOnError, StopOnSignal
 from wnv.training.strategies import settle_strategy
 
@@ -46,8 +45,6 @@ log = logging.getLogger(__name__)
 # What is read of the configuration, by this module or by its interpolations.
 _READ = {"data", "model", "loss", "optim", "paths", "trainer", "callbacks", "logger", "module"}
 _READ |= {"name", "seed", "run_dir", "resume", "init_from", "optimized_metric"}
-# Settings in which a resumed run may differ from what it was without being another run.
-_FREE_SETTINGS = ("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.")
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -163,7 +160,7 @@ def train(
     loss = instantiate(cfg.loss, _convert_="all")
     module = instantiate(cfg.module, model=model, loss=loss, **cfg.optim, _convert_="all")
     callbacks = _instantiate_each(cfg.callbacks)
-    record = _RunRecord(cfg, run_dir=run_dir, checkpoint=checkpoint, overrides=overrides)
+    record = RunRecord(cfg, run_dir=run_dir, checkpoint=checkpoint, overrides=overrides)
     stop = next((callback for callback in callbacks if isinstance(callback, StopOnSignal)), None)
     environment = cluster_environment(launch)
     trainer = _make_trainer(
@@ -321,68 +318,6 @@ def _instantiate_each(group: DictConfig | ListConfig | None) -> list[Any]:
         return []
     parts = group.values() if isinstance(group, DictConfig) else group
     return [instantiate(part, _convert_="all") for part in parts if part is not None]
-
-
-class _RunRecord(L.Callback):
-    """Saves the resolved configuration, a line about this start (versions, command, device) and one about its end.
-
-    Only when training begins, so that a start that failed does not make its folder a run.
-    """
-
-    def __init__(self, cfg: DictConfig, *, run_dir: Path, checkpoint: Path | None, overrides: Sequence[str]) -> None:
-        self.cfg = cfg
-        self.overrides = [*overrides]
-        self.run_dir = run_dir
-        self.checkpoint = checkpoint
-        self.start: str | None = None
-
-    @rank_zero_only
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        file = self.run_dir / CONFIG_FILE
-        if self.checkpoint is not None and file.exists():
-            _warn_of_changes(OmegaConf.load(file), self.cfg)
-        temporary = file.with_name(f".{file.name}.tmp")
-        temporary.write_text(OmegaConf.to_yaml(self.cfg, resolve=True))
-        os.replace(temporary, file)
-        start = provenance(trainer.strategy.root_device) | {
-            "devices": trainer.world_size,
-            "command": sys.argv,
-            "overrides": self.overrides,
-            "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
-        }
-        self.start = note_start(self.run_dir, start)
-
-    def note_end(self, how: str, *, step: int, message: str | None = None) -> None:
-        """Write down how the training ended, if it had begun in this process."""
-        if self.start is None:
-            return
-        try:
-            note_end(self.run_dir, how, start=self.start, step=step, message=message)
-        except OSError as error:  # a full disk, say: the end itself goes before the note of it
-            log.warning("how the training ended could not be noted in %s: %s", self.run_dir, error)
-        self.start = None
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt):
-            self.note_end(STOPPED, step=trainer.global_step, message="SIGINT")
-        else:
-            message = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
-            self.note_end(FAILED, step=trainer.global_step, message=message)
-
-
-def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
-    then, now = (
-        flatten_config(OmegaConf.to_container(before)),
-        flatten_config(OmegaConf.to_container(cfg, resolve=True)),
-    )
-    changes = [
-        f"{name}: {then.get(name)} -> {now.get(name)}"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name) and not name.startswith(_FREE_SETTINGS)
-    ]
-    if changes:
-        log.warning("resumed with other settings, so not the run that it would have been: %s", ", ".join(changes))
 
 
 def _plain(metrics: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,90 @@
+"""What a training run writes down of itself: its configuration, and a line about each start and each end."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from typing_extensions import override
+
+from wnv.evaluation.provenance import provenance
+from wnv.training.run_folder import CONFIG_FILE, FAILED, STOPPED, flatten_config, note_end, note_start
+
+log = logging.getLogger(__name__)
+
+# Settings in which a resumed run may differ from what it was without being another run.
+_FREE_SETTINGS = ("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.")
+
+
+class RunRecord(L.Callback):
+    """Saves the resolved configuration, a line about this start (versions, command, device) and one about its end.
+
+    Only when training begins, so that a start that failed does not make its folder a run.
+
+    Args:
+        cfg: The composed configuration.
+        run_dir: Folder of the run.
+        checkpoint: What the run goes on from; None for one that begins.
+        overrides: What the configuration was composed with.
+    """
+
+    def __init__(self, cfg: DictConfig, *, run_dir: Path, checkpoint: Path | None, overrides: Sequence[str]) -> None:
+        self.cfg = cfg
+        self.overrides = [*overrides]
+        self.run_dir = run_dir
+        self.checkpoint = checkpoint
+        self.start: str | None = None
+
+    @override
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        file = self.run_dir / CONFIG_FILE
+        if self.checkpoint is not None and file.exists():
+            _warn_of_changes(OmegaConf.load(file), self.cfg)
+        temporary = file.with_name(f".{file.name}.tmp")
+        temporary.write_text(OmegaConf.to_yaml(self.cfg, resolve=True))
+        os.replace(temporary, file)
+        start = provenance(trainer.strategy.root_device) | {
+            "devices": trainer.world_size,
+            "command": sys.argv,
+            "overrides": self.overrides,
+            "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
+        }
+        self.start = note_start(self.run_dir, start)
+
+    def note_end(self, how: str, *, step: int, message: str | None = None) -> None:
+        """Write down how the training ended, if it had begun in this process."""
+        if self.start is None:
+            return
+        try:
+            note_end(self.run_dir, how, start=self.start, step=step, message=message)
+        except OSError as error:  # a full disk, say: the end itself goes before the note of it
+            log.warning("how the training ended could not be noted in %s: %s", self.run_dir, error)
+        self.start = None
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt):
+            self.note_end(STOPPED, step=trainer.global_step, message="SIGINT")
+        else:
+            message = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
+            self.note_end(FAILED, step=trainer.global_step, message=message)
+
+
+def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
+    then, now = (
+        flatten_config(OmegaConf.to_container(before)),
+        flatten_config(OmegaConf.to_container(cfg, resolve=True)),
+    )
+    changes = [
+        f"{name}: {then.get(name)} -> {now.get(name)}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name) and not name.startswith(_FREE_SETTINGS)
+    ]
+    if changes:
+        log.warning("resumed with other settings, so not the run that it would have been: %s", ", ".join(changes))
