@@ -81,6 +81,7 @@ def test_one_run_without_an_evaluation_shows_its_validation(folders) -> None:
     (Path("eval") / "pictures" / "000000-all.png").rename(folder / "images" / "step_00000040.png")
     page = read_page(write_report(["mine"], "b.html").read_text(encoding="utf-8"))
     assert "validation, step_00000040" in text_of(page, "scenes")
+    assert "A row shows the given views, the target as it is, what was drawn, the error." in text_of(page, "scenes")
     assert [image["alt"] for image in page.all("img")] == ["contact sheet of mine"]
 
 

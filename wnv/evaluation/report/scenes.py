@@ -100,7 +100,8 @@ def _training_sheets(contents: Contents) -> list[Markup]:
         number: run.training.last_sheet for number, run in enumerate(contents.runs) if contents.tells_training(number)
     }
     found = [(number, file) for number, file in files.items() if file is not None]
-    sheets = [_left_out(len(found))] if len(found) > MAX_RUNS else []
+    sheets = [note("A row shows the given views, the target as it is, what was drawn, the error.")] if found else []
+    sheets += [_left_out(len(found))] if len(found) > MAX_RUNS else []
     for number, file in found[:MAX_RUNS]:
         source = embed_picture(file)
         if source is not None:
