@@ -121,28 +121,35 @@ class Page:
         self.mouse("mouseReleased", x, y)
 
     def click_text(self, text: str) -> None:
-        """Click the button that says so."""
-        point = self.evaluate(
-            f"(() => {{ const b = [...document.querySelectorAll('button,label,[role=tab]')].find(e =>"
-            f" e.innerText.trim() === {json.dumps(text)}); if (!b) return null; b.scrollIntoView({{block: 'center'}});"
-            " const r = b.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        """Click the button that says so, once it is there and stays in its place."""
+        self._click_once_still(
+            f"[...document.querySelectorAll('button,label,[role=tab]')].find(e =>"
+            f" e.innerText.trim() === {json.dumps(text)})",
+            what=f"a button that says {text!r}",
         )
-        if point is None:
-            raise RuntimeError(f"no button says {text!r}")
-        self.click(*point)
 
     def toggle(self, text: str) -> None:
-        """Click the checkbox that stands beside the text."""
-        point = self.evaluate(
+        """Click the checkbox that stands beside the text, once it is there and stays in its place."""
+        self._click_once_still(
             f"(() => {{ let e = [...document.querySelectorAll('label,div,span')].find(e => e.children.length === 0 &&"
             f" e.innerText.trim() === {json.dumps(text)}); while (e && !e.querySelector('input[type=checkbox]'))"
-            " e = e.parentElement; if (!e) return null; const b = e.querySelector('input[type=checkbox]');"
-            " b.scrollIntoView({block: 'center'}); const r = b.getBoundingClientRect();"
-            " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            " e = e.parentElement; return e && e.querySelector('input[type=checkbox]'); })()",
+            what=f"a checkbox beside {text!r}",
         )
-        if point is None:
-            raise RuntimeError(f"no checkbox stands beside {text!r}")
-        self.click(*point)
+
+    def _click_once_still(self, element: str, *, what: str) -> None:
+        script = (
+            f"(() => {{ const e = {element}; if (!e) return null; e.scrollIntoView({{block: 'center'}});"
+            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        )
+        last = None
+
+        def stays() -> Any:
+            nonlocal last
+            before, last = last, self.evaluate(script)
+            return last is not None and last == before and last
+
+        self.click(*wait_for(stays, what=what))
 
     def drag(self, dx: float, dy: float, *, steps: int = 8, pause_s: float = 0.02) -> None:
         """Drag from the middle of the 3D view."""

@@ -185,7 +185,8 @@ def test_in_a_browser_it_fits_and_all_pictures_are_seen(folders, sweep, browser,
         assert page.evaluate(f"document.querySelectorAll('{part}').length") > 0, part
     page.evaluate("document.querySelectorAll('details').forEach((d) => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    seen = "[...document.images].every((i) => i.complete && i.naturalWidth > 0)"
+    wait_for(lambda: page.evaluate(seen), what="the pictures")
     wait_for(lambda: page.evaluate("document.querySelector('video').videoWidth") > 0, what="the film")
     assert page.evaluate("document.querySelector('video').play().then(() => true)")
     # Its own policy lets its style in: cards on a phone, rows on a screen.
