@@ -64,7 +64,7 @@ def run_folder(tmp_path: Path) -> Path:
         "init_from": None,
         "optimized_metric": "val/psnr",
         "data": {
-            "_target_": "wnv.data.datamodule.SceneDataModule",
+            "_target_": "wnv.data.scene_datamodule.SceneDataModule",
             "root": "/scratch/me/data/rooms/train",
             "image_size": [64, 96],
             "sampler": {"_target_": "wnv.data.view_sampling.BoundedSampler", "num_context": 3},

@@ -10,8 +10,10 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from torch import nn
 
-from wnv.data.datamodule import SceneDataModule, SyntheticDataModule
-from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, IndexSampler
+from wnv.data.index_sampling import IndexSampler
+from wnv.data.scene_datamodule import SceneDataModule
+from wnv.data.synthetic_datamodule import SyntheticDataModule
+from wnv.data.view_sampling import BoundedSampler, HoldoutSampler
 
 SAMPLER = BoundedSampler(num_context=2, num_target=1, min_gap=3, max_gap=9)
 pytestmark = [

@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 import torch
 
-from wnv.data.datamodule import SceneDataModule, SyntheticDataModule
 from wnv.data.mixing import MixedDataModule, MixedOrder
 from wnv.data.order import DrawOrder
+from wnv.data.scene_datamodule import SceneDataModule
+from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler
 
 SAMPLER = BoundedSampler(num_context=2, num_target=1, min_gap=3, max_gap=9)

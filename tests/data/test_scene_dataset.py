@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from wnv.data.index_sampling import IndexSampler
 from wnv.data.scene_dataset import SceneDataset
-from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, IndexSampler, TrajectorySampler
+from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, TrajectorySampler
 from wnv.geometry.poses import fit_world_frame, is_rigid
 from wnv.scenes.index import build_index
 from wnv.scenes.read import Scene, open_scene

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from wnv.data.index_sampling import IndexSampler
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.synthetic_clips import SyntheticClips
 from wnv.data.synthetic_covisibility import count_views_that_see
 from wnv.data.synthetic_render import render_geometry, render_images
 from wnv.data.synthetic_world import move_points
-from wnv.data.view_sampling import BoundedSampler, IndexSampler
+from wnv.data.view_sampling import BoundedSampler
 from wnv.geometry.cameras import crop_K, project
 from wnv.geometry.poses import invert_se3
 from wnv.geometry.resample import cover_window

@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 import torch
 
-from wnv.data.datamodule import SyntheticDataModule
+from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import LAST, read_checkpoint
 from wnv.training.module import ViewSynthesisModule

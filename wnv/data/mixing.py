@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from wnv.data.datamodule import ExampleDataModule, SceneDataModule
+from wnv.data.datamodule import ExampleDataModule
 from wnv.data.order import DrawKey, DrawOrder, StreamOrder, seeded_generator
+from wnv.data.scene_datamodule import SceneDataModule
 from wnv.types import Batch, Example
 
 MixedKey = tuple[int, DrawKey]

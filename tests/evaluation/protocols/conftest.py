@@ -9,7 +9,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-from wnv.data.datamodule import SceneDataModule, SyntheticDataModule
+from wnv.data.scene_datamodule import SceneDataModule
+from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler
 from wnv.evaluation.protocols.protocol import Protocol
 from wnv.scenes.index import build_index

@@ -23,7 +23,7 @@ CONFIG = {
     "optim": {"lr": 1e-3},
     "trainer": {"max_steps": 40},
 }
-DATA = {"_target_": "wnv.data.datamodule.SyntheticDataModule", "image_size": [16, 24]}
+DATA = {"_target_": "wnv.data.synthetic_datamodule.SyntheticDataModule", "image_size": [16, 24]}
 
 
 class Folders:

@@ -90,7 +90,7 @@ def test_tasks_and_variants_are_told_apart(folders) -> None:
     zoom = {"zoom=1": {"a": 20.0, "b": 22.0}, "zoom=3": {"a": 15.0, "b": 16.0}}
     folders.evaluation("zoom", zoom, weights="mine", protocol="zoom", reference="zoom=1")
     for name, size in (("small", [16, 24]), ("large", [32, 48])):
-        data = {"_target_": "wnv.data.datamodule.SceneDataModule", "root": "scenes", "image_size": size}
+        data = {"_target_": "wnv.data.scene_datamodule.SceneDataModule", "root": "scenes", "image_size": size}
         folders.evaluation(name, {"a": 20.0}, weights="mine", data=data, lpips_note="LPIPS needs torchvision")
     page = read_page(write_report(["mine", "zoom", "small", "large"], "a.html").read_text(encoding="utf-8"))
     scores = text_of(page, "scores")

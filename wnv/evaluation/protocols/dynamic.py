@@ -9,10 +9,11 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
-from wnv.data.datamodule import ExampleDataModule, SyntheticDataModule
+from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_sampling import SparseSampler
 from wnv.data.scene_dataset import Pick
 from wnv.data.synthetic_covisibility import count_views_that_see
+from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.protocols.protocol import Protocol, index_or, scene_variant

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wnv.data.datamodule import ExampleDataModule
+from wnv.data.index_sampling import IndexSampler
 from wnv.data.scene_dataset import SceneDataset
-from wnv.data.view_sampling import IndexSampler, ViewSampler
+from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import ExampleCases, Variant
 from wnv.evaluation.protocols.scenes import SceneCases, example_limit, list_wanted, open_scenes
 from wnv.evaluation.summary import Listing

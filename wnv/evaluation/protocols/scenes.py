@@ -6,11 +6,14 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from wnv.data.datamodule import ExampleDataModule, SceneDataModule, SyntheticDataModule
+from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_sampling import NestedSampler
+from wnv.data.index_sampling import IndexSampler
+from wnv.data.scene_datamodule import SceneDataModule
 from wnv.data.scene_dataset import CameraChange, Pick, SceneDataset
 from wnv.data.synthetic_clips import SyntheticClips
-from wnv.data.view_sampling import BoundedSampler, IndexSampler, ViewSampler
+from wnv.data.synthetic_datamodule import SyntheticDataModule
+from wnv.data.view_sampling import BoundedSampler, ViewSampler
 from wnv.evaluation.protocols.case import Case, Cases
 from wnv.evaluation.summary import Listing
 from wnv.types import Example

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_sampling import BetweenSampler, NestedSampler, OutsideSampler, WithinSampler
-from wnv.data.view_sampling import IndexSampler, ViewSampler
+from wnv.data.index_sampling import IndexSampler
+from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.protocols.protocol import Protocol, index_or, join_numbers, scene_variant
 from wnv.evaluation.protocols.scenes import open_scenes

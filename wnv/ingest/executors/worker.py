@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from wnv.ingest.parent import die_with_parent
 from wnv.ingest.tasks import Stage, run_task
+from wnv.parent import die_with_parent
 
 
 def main(descriptor: int) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wnv.ingest.parent import die_with_parent
 from wnv.ingest.tasks import StageError
+from wnv.parent import die_with_parent
 
 Result = TypeVar("Result")
 

@@ -1,0 +1,87 @@
+"""Evaluation indices: what they name is taken, what they lack is told."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+from wnv.data.index_sampling import IndexSampler
+from wnv.data.view_sampling import SceneFrames
+
+
+def scene_of(num_frames, scene_id):
+    poses = torch.eye(4, dtype=torch.float64).repeat(num_frames, 1, 1)
+    times_s = torch.arange(num_frames, dtype=torch.float64)
+    return SceneFrames(scene_id=scene_id, num_frames=num_frames, times_s=times_s, camtoworld=poses)
+
+
+def write_index(folder, index):
+    path = folder / "index.json"
+    path.write_text(json.dumps(index))
+    return path
+
+
+def test_index_gives_its_frames_and_order(tmp_path, caplog):
+    entries = {
+        "b": {"context": [3, 1], "target": [2]},
+        "none": None,
+        "a": {"context": [0, 4], "target": [3, 2, 1]},
+        "also_none": None,
+    }
+    with caplog.at_level(logging.INFO, logger="wnv"):
+        sampler = IndexSampler(path=write_index(tmp_path, entries))
+    assert "2 of 4 entries are null" in caplog.text
+    assert sampler.null_scenes == ("none", "also_none")
+    assert sampler.select_scenes(["a", "other", "b"]) == ["b", "a"]
+    choice = sampler.sample(scene_of(5, "b"), torch.Generator())
+    assert (choice.context, choice.target) == ((3, 1), (2,))
+    assert sampler.sample(scene_of(5, "a"), torch.Generator()).target == (3, 2, 1)
+
+
+def test_index_reports_missing_scenes(tmp_path, caplog):
+    entry = {"context": [0, 2], "target": [1]}
+    path = write_index(tmp_path, {"a": entry, "b": entry, "c": entry})
+    with pytest.raises(ValueError, match=r"2 of 3 scenes .* are missing: a, c; .*allow_missing=true"):
+        IndexSampler(path=path).select_scenes(["b"])
+    partial = IndexSampler(path=path, allow_missing=True)
+    assert partial.missing_scenes(["b"]) == ["a", "c"]
+    assert partial.select_scenes(["b"]) == ["b"]
+    assert "not comparable" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"none of the 3 scenes .* it names a, b, c, the data set has others, such as 'x'"
+    ):
+        partial.select_scenes(["x"])
+
+
+def test_index_refuses_a_scene_it_was_not_made_for(tmp_path):
+    sampler = IndexSampler(path=write_index(tmp_path, {"a": {"context": [0, 9], "target": [4]}}))
+    with pytest.raises(ValueError, match=r"names frame 9 of scene 'a', which has 9 frames"):
+        sampler.sample(scene_of(9, "a"), torch.Generator())
+    with pytest.raises(ValueError, match="scene 'z' has no entry"):
+        sampler.sample(scene_of(9, "z"), torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "must map scenes to frames, got a list"),
+        ('{"a": null}', "all 1 entries are null"),
+        ('{"a": {"context": [0, 1]}}', "scene 'a': 'target' must be a list of frame numbers, got None"),
+        ('{"a": {"context": [0, -1], "target": [1]}}', "scene 'a': 'context' must be"),
+        ('{"a": {"context": [0, 1.5], "target": [1]}}', "scene 'a': 'context' must be"),
+        ('{"a": {"context": [], "target": [1]}}', "scene 'a': 'context' must be"),
+        ('{"a": [0, 1]}', "scene 'a': 'context' must be"),
+    ],
+)
+def test_index_refuses_broken_files(tmp_path, content, message):
+    path = tmp_path / "index.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        IndexSampler(path=path)
+
+
+def test_index_file_must_exist(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"evaluation index not found: .*nothing.json"):
+        IndexSampler(path=tmp_path / "nothing.json")
