@@ -18,6 +18,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,11 +114,11 @@ def test_a_worker_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path
     root = undisturbed.before(stage, tmp_path / "root")
     with start("run", f"source={undisturbed.source}", f"root={root}", *QUICK, cwd=tmp_path) as process:
         _wait_for(root, stage, process)
-        workers = _children(process.pid)
-        assert workers
+        workers = _wait_for_workers(process)
         time.sleep(draw.uniform(0, IN_HAND_S[stage] / 2))
         for worker in workers:
-            os.kill(worker, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(worker, signal.SIGKILL)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert_complete(root, undisturbed.scenes)
@@ -129,7 +130,7 @@ def test_a_run_is_interrupted(number: signal.Signals, undisturbed: Undisturbed, 
     command = ["run", f"source={undisturbed.source}", f"root={root}", *QUICK]
     with start(*command, cwd=tmp_path) as process:
         _wait_for(root, "pose", process)
-        workers = _children(process.pid)
+        workers = _wait_for_workers(process)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -166,5 +167,12 @@ def _is_done(root: Path, stage: StageName) -> bool:
         return set(ledger.counts().get(stage, {})) == {"done"} and sum(ledger.counts()[stage].values()) == NUM_VIDEOS
 
 
-def _children(pid: int) -> list[int]:
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _wait_for_workers(process: "subprocess.Popen[str]") -> list[int]:
+    """An item is noted as in hand before the process is there that takes it."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if pids := [int(text) for text in children.read_text().split()]:
+            return pids
+        time.sleep(0.01)
+    pytest.fail("no worker was started")
