@@ -73,6 +73,18 @@ def test_half_precision_is_measured_in_float32(metric: object) -> None:
     assert metric(truth.bfloat16(), truth).dtype == torch.float32
 
 
+def test_autocast_around_them_changes_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation runs inside the autocast of the training, which would compute the windows of SSIM in bfloat16."""
+    network = SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_Correlation)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", network)
+    truth = torch.nn.functional.interpolate(torch.rand(2, 3, 4, 5), size=(24, 32), mode="bilinear")
+    drawn = (truth + 0.03 * torch.randn(truth.shape)).clamp(0, 1)
+    for metric in (psnr, ssim, LPIPS()):
+        expected = metric(drawn, truth)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(metric(drawn, truth), expected, rtol=0, atol=0)
+
+
 def test_lpips_names_the_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
@@ -102,6 +114,13 @@ class _MeanDistance:
     def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         return (one - other).abs().mean()
+
+
+class _Correlation(_MeanDistance):
+    """Stands in likewise, with a product, which autocast rounds."""
+
+    def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return one.flatten() @ other.flatten()
 
 
 def test_lpips_is_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:

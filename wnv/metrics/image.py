@@ -50,13 +50,14 @@ def ssim(
     check_ssim_size(drawn)
     height, width = drawn.shape[-2:]
     batch_shape = drawn.shape[:-3]
-    _, values = structural_similarity_index_measure(
-        drawn.reshape(-1, 3, height, width),
-        truth.reshape(-1, 3, height, width),
-        data_range=1.0,
-        reduction="none",
-        return_full_image=True,
-    )
+    with torch.autocast(drawn.device.type, enabled=False):  # variances are small differences of the window's means
+        _, values = structural_similarity_index_measure(
+            drawn.reshape(-1, 3, height, width),
+            truth.reshape(-1, 3, height, width),
+            data_range=1.0,
+            reduction="none",
+            return_full_image=True,
+        )
     border = SSIM_WINDOW_PX // 2
     return values[..., border : height - border, border : width - border].flatten(1).mean(-1).reshape(batch_shape)
 
@@ -102,7 +103,7 @@ class LPIPS:
     def __call__(
         self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> Float[Tensor, "*batch"]:
-        """Distance of each image, 0 when equal.
+        """Distance of each image, 0 when equal; computed in float32.
 
         Raises:
             ValueError: If an image has values outside 0..1, or is too small for the backbone.
@@ -117,7 +118,8 @@ class LPIPS:
         drawn, truth = check_images(drawn, "drawn").clamp(0, 1), check_images(truth, "truth").clamp(0, 1)
         metric = self._metric.to(drawn.device)
         images = zip(drawn.flatten(0, -4), truth.flatten(0, -4), strict=True)
-        values = [metric(one[None], other[None]) for one, other in images]  # torchmetrics averages over a call
+        with torch.autocast(drawn.device.type, enabled=False):
+            values = [metric(one[None], other[None]) for one, other in images]  # torchmetrics averages over a call
         metric.reset()
         return torch.stack(values).reshape(batch_shape)
 
