@@ -11,6 +11,7 @@ import pytest
 from raw_client import RawClient
 
 from wnv.evaluation.pictures import enlarge
+from wnv.viewer.loop import RenderLoop
 from wnv.viewer.server import Viewer
 from wnv.viewer.window import WindowSettings
 
@@ -112,6 +113,20 @@ def test_scenes_are_stepped_through_and_frames_chosen(write_file_scene, open_ses
     client.wait(lambda: client.control("Frames")["value"] == "4, 6", what="a frame taken away")
     expected = session.draw(replace(session.home(0, aspect=4 / 3), frames=(4, 6)), is_still=True).image_u8
     assert difference(client.rested_picture(), enlarge(expected, min_side=256)) < 2
+
+
+def test_who_uses_a_control_of_a_window_that_is_being_made_waits_until_it_is(
+    synthetic_session, start, connect, monkeypatch
+):
+    def slowly(**options) -> RenderLoop:
+        time.sleep(0.3)
+        return RenderLoop(**options)
+
+    monkeypatch.setattr("wnv.viewer.window.RenderLoop", slowly)
+    client = connect(start(synthetic_session))
+    client.set("Show beside", True)
+    client.wait(lambda: any("given" in str(c.get("label")) for c in client.controls.values()), what="the photograph")
+    assert not client.notifications
 
 
 def test_a_mistake_is_told_and_drawing_goes_on(write_file_scene, open_session, start, connect, paint_model):

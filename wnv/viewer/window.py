@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -85,16 +84,17 @@ class Window:
         self._rate = RateMeter()
         self._pictures_per_s = 0.0
         self._status_at = 0.0
-        self._stage = Stage(client.scene, self._guarded(self.toggle_frame))
-        self._panel = Panel(client.gui, self._actions(), num_scenes=len(session.scenes))
-        self._loop = RenderLoop(
-            draw=self._draw,
-            on_error=self._tell_error,
-            still_after_s=settings.still_after_s,
-            name=f"wnv-window-{client.client_id}",
-        )
-        client.camera.on_update(self._on_camera)
-        self.show_scene(self._request.scene)
+        with self._acting:  # who uses a control of a window that is being made waits until it is
+            self._stage = Stage(client.scene, self._guarded(self.toggle_frame))
+            self._panel = Panel(client.gui, self._actions(), num_scenes=len(session.scenes))
+            self._loop = RenderLoop(
+                draw=self._draw,
+                on_error=self._tell_error,
+                still_after_s=settings.still_after_s,
+                name=f"wnv-window-{client.client_id}",
+            )
+            client.camera.on_update(self._on_camera)
+            self.show_scene(self._request.scene)
 
     def close(self) -> None:
         """Stop drawing; the client is gone."""
@@ -238,7 +238,10 @@ class Window:
         @wraps(action)
         def run(*arguments: Any) -> None:
             try:
-                with nullcontext() if is_long else self._acting:
+                with self._acting:
+                    if not is_long:
+                        action(*arguments)
+                if is_long:
                     action(*arguments)
             except CancelledError:  # the viewer is closing
                 return
