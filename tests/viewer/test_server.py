@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from raw_client import RawClient
 
-from wnv.evaluation.pictures import enlarge
+from wnv.evaluation.pictures import enlarge, to_u8
 from wnv.viewer.loop import RenderLoop
+from wnv.viewer.panel import Panel
 from wnv.viewer.server import Viewer
 from wnv.viewer.window import WindowSettings
 
@@ -170,6 +171,29 @@ def test_moments_and_the_nearest_photograph(write_file_scene, open_session, star
         is_still=True,
     ).image_u8
     assert difference(client.rested_picture(), enlarge(expected, min_side=256)) < 2
+
+
+def test_the_photograph_beside_is_of_the_scene_and_the_context_that_are_shown(
+    write_file_scene, open_session, start, connect, paint_model, monkeypatch
+):
+    shown = []
+    monkeypatch.setattr(Panel, "show_photo", lambda _, image_u8, label="": shown.append((image_u8, label)))
+    for name in ("a", "b"):
+        path = write_file_scene(name)
+    session = open_session(path.parent, model=paint_model)
+    client = connect(start(session))
+    client.rested_picture()
+    client.set("Show beside", True)
+
+    def shows(scene: int, label: str) -> bool:
+        photo = enlarge(to_u8(session.scene(scene).photo(0)), min_side=256)
+        return bool(shown) and shown[-1][1] == label and np.array_equal(shown[-1][0], photo)
+
+    client.wait(lambda: shows(0, "frame 0, given"), what="the photograph")
+    client.set("Step", "Next ▶")
+    client.wait(lambda: shows(1, "frame 0, given"), what="that of the next scene")
+    client.set("Frames", "1, 6")
+    client.wait(lambda: shows(1, "frame 0, not given"), what="what the view is drawn from now")
 
 
 @pytest.mark.slow

@@ -61,6 +61,15 @@ class WindowSettings:
             raise NotADirectoryError(f"out={self.out} is a file; name a folder for recorded videos")
 
 
+@dataclass(frozen=True)
+class _Photo:
+    """The photograph that is shown beside the view: of which scene and frame, and whether the view is drawn from it."""
+
+    scene: int
+    frame: int
+    is_given: bool
+
+
 class Window:
     """Connects a client of viser with the session: its camera, its controls, and the pictures it is sent.
 
@@ -79,7 +88,7 @@ class Window:
         self._request = replace(session.home(session.scenes.first), camera=_camera_of(client.camera))
         self._is_outside = False
         self._is_comparing = False
-        self._photo: int | None = None
+        self._photo: _Photo | None = None
         self._recording: Recording | None = None
         self._rate = RateMeter()
         self._pictures_per_s = 0.0
@@ -186,11 +195,12 @@ class Window:
 
     def go_to_photo(self) -> None:
         """Go to the camera of the photograph that is shown."""
-        if self._photo is None:
+        photo, number = self._photo, self._request.scene
+        if photo is None or photo.scene != number:  # of the scene before: the next picture brings another
             return
-        scene = self._session.scene(self._request.scene)
-        self._change(time=float(scene.times[self._photo]))
-        self.go_to(replace(self._session.home(self._request.scene).camera, camtoworld=scene.camtoworld[self._photo]))
+        scene = self._session.scene(number)
+        self._change(time=float(scene.times[photo.frame]))
+        self.go_to(replace(self._session.home(number).camera, camtoworld=scene.camtoworld[photo.frame]))
 
     def record(self) -> None:
         """Begin to record; or end, and save the video."""
@@ -305,10 +315,11 @@ class Window:
     def _show_nearest(self, request: ViewRequest) -> None:
         scene = self._session.scene(request.scene)
         nearest = _nearest_frame(scene, request)
-        if nearest != self._photo:
-            self._photo = nearest
+        photo = _Photo(scene=request.scene, frame=nearest, is_given=nearest in request.frames)
+        if photo != self._photo:
+            self._photo = photo
             image_u8 = to_u8(scene.photo(nearest))
-            given = "given" if nearest in request.frames else "not given"
+            given = "given" if photo.is_given else "not given"
             self._panel.show_photo(enlarge(image_u8, min_side=SENT_SIDE), f"frame {nearest}, {given}")
 
     def _focus_distance(self, camtoworld: Float[Tensor, "4 4"]) -> float:
