@@ -76,12 +76,25 @@ def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
         (dict(images=np.zeros((3, 20, 24, 3))), "image height must be a multiple of patch_size=8, got 20"),
         (dict(K=np.eye(3)), "K must be in pixels of the images, got a focal length of 1; of a normalised K"),
         (dict(K=np.stack([K] * 2)), r"K must have shape \(3, 3\) or \(3, 3, 3\), got \(2, 3, 3\)"),
+        (
+            dict(K=K.T),
+            r"K must be \[\[fx, skew, cx\], \[0, fy, cy\], \[0, 0, 1\]\] in finite numbers, got \[\[22\.0, 0\.0, 0",
+        ),
+        (dict(K=np.stack([K, 2 * K, K])), r"K must be \[\[fx, skew, cx\]"),
+        (
+            dict(target_K=K * [[1, 1, np.nan], [1, 1, 1], [1, 1, 1]]),
+            r"target_K must be .* in finite numbers, got \[\[22\.0",
+        ),
         (dict(camtoworld=np.stack([np.eye(4)] * 2)), r"shape \(3, 4, 4\), one matrix an image, got \(2, 4, 4\)"),
         (dict(camtoworld=np.stack([np.eye(4), 2 * np.eye(4), np.eye(4)])), r"matrices \[1\] are not of this kind"),
         (dict(target_camtoworld=np.eye(3)), r"target_camtoworld must have shape \(4, 4\) or \(target, 4, 4\)"),
         (dict(target_camtoworld=np.zeros((0, 4, 4))), r"got \(0, 4, 4\)"),
         (dict(target_K=np.stack([K] * 2)), r"target_K must have shape \(3, 3\) or \(1, 3, 3\)"),
         (dict(times_s=[0.0, 1.0, 2.0]), "target_times_s must be 1 times, one a view, where times are given, got none"),
+        (
+            dict(times_s=[0.0, np.nan, 2.0], target_times_s=[1.0]),
+            r"times_s and target_times_s must be finite, got \[0\.0, nan",
+        ),
         (dict(times_s=[0.0], target_times_s=[0.0]), r"times_s must be 3 times, one a view.*got \(1,\)"),
     ],
 )

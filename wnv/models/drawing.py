@@ -120,6 +120,9 @@ def _check_K(name: str, K: Any, *, num: int) -> Tensor:
     K = torch.as_tensor(np.asarray(K, dtype=np.float64))
     if K.shape not in ((3, 3), (num, 3, 3)):
         raise ValueError(f"{name} must have shape (3, 3) or ({num}, 3, 3), got {tuple(K.shape)}")
+    below = K[..., [1, 2, 2, 2], [0, 0, 1, 2]]
+    if not bool(K.isfinite().all()) or not bool((below == torch.tensor([0, 0, 0, 1])).all()):
+        raise ValueError(f"{name} must be [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] in finite numbers, got {K.tolist()}")
     focal = torch.stack([K[..., 0, 0], K[..., 1, 1]])
     if not bool((focal > 4).all()):
         raise ValueError(
@@ -142,6 +145,8 @@ def _window_times(
                 f"{'none' if times is None else np.shape(times)}"
             )
     times = torch.as_tensor(np.concatenate([times_s, target_times_s]), dtype=torch.float64)
+    if not bool(times.isfinite().all()):
+        raise ValueError(f"times_s and target_times_s must be finite, got {times.tolist()}")
     span = times.max() - times.min()
     normalised = ((times - times.min()) / span if span > 0 else torch.zeros_like(times)).float()
     return normalised[:num_context], normalised[num_context:]
