@@ -86,5 +86,7 @@ def test_faults_are_named(context, dynamic):
     for trajectory in ("through_time", "bullet_time"):
         with pytest.raises(ValueError, match=f"trajectory={trajectory} needs a scene in which things move"):
             plan_shot(context, trajectory, num_views=5)
+    with pytest.raises(ValueError, match=r"output_size must be \[height, width\] in pixels, got \[72\]"):
+        plan_shot(context, "still", num_views=5, output_size=[72])
     with pytest.raises(ValueError, match=r"output_size must be \[height, width\] in pixels, .*, got \[0, 8\]"):
         plan_shot(context, "still", num_views=5, output_size=[0, 8])

@@ -81,6 +81,8 @@ def plan_shot(
         shot = Shot(cameras, torch.linspace(first, last, num_views))
     if output_size is None:
         return shot
+    if len(output_size) != 2:
+        raise ValueError(f"output_size must be [height, width] in pixels, got {list(output_size)}")
     return replace(shot, cameras=resize_cameras(shot.cameras, height=output_size[0], width=output_size[1]))
 
 
