@@ -290,6 +290,10 @@ def test_paths_say_what_is_wrong(arc):
         make_trajectory("wobble", arc, num_views=3, degrees=90)
     with pytest.raises(TypeError, match="interpolate has no option turns; it knows no options"):
         make_trajectory("interpolate", arc, num_views=3, turns=2)
+    with pytest.raises(
+        TypeError, match="option degrees of trajectory orbit must be a number, true or false, got 'abc'"
+    ):
+        make_trajectory("orbit", arc, num_views=3, degrees="abc")
     with pytest.raises(ValueError, match="anchor must be the index of a context camera, 0 to 3, got 4"):
         wobble(arc, num_views=3, anchor=4)
     for name in TRAJECTORIES:

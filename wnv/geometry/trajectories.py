@@ -291,7 +291,7 @@ def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: A
 
     Raises:
         ValueError: If there is no such path, or the path refuses its arguments.
-        TypeError: If the path has no such option.
+        TypeError: If the path has no such option, or a value is no number.
     """
     if name not in TRAJECTORIES:
         raise ValueError(f"trajectory must be one of {', '.join(TRAJECTORIES)}, got {name!r}")
@@ -302,6 +302,9 @@ def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: A
         raise TypeError(
             f"trajectory {name} has no option {', '.join(unknown)}; it knows {', '.join(known) or 'no options'}"
         )
+    for option, value in options.items():
+        if not isinstance(value, (bool, int, float, type(None))):
+            raise TypeError(f"option {option} of trajectory {name} must be a number, true or false, got {value!r}")
     return trajectory(cameras, num_views=num_views, **options)
 
 
