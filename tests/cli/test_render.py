@@ -125,6 +125,10 @@ def test_a_synthetic_scene_knows_its_truth_along_any_path_and_at_any_size(tmp_pa
         (["scene=nowhere.zip"], "no scene file at nowhere.zip"),
         (["scene=synthetic:first"], "scene=synthetic:INDEX needs a number"),
         (["scene=synthetic:0", "context=[0,1]"], "context names frames of a scene file"),
+        (
+            ["scene=synthetic:0", "pose_normalization=first"],
+            "placed as its data are, set data.pose_normalization=first",
+        ),
         (["scene=@", "context=3"], "context must be a list of numbers, as [0,10], got 3; null leaves it out"),
         (["scene=@", "image_size=64"], "image_size must be a list of numbers, as [0,10], got 64"),
         (["scene=@", "image_size=[64]"], "image_size must be [height, width] in pixels, each at least 1, got [64]"),
