@@ -89,11 +89,12 @@ def test_a_job_is_sent_the_signals_that_are_sent_to_what_started_it(
     before = signal.getsignal(getattr(signal, name))
 
     def send() -> None:
-        while not note.exists():
+        # The job may be there before this process has its own handlers, and would then be ended by the signal.
+        while not note.exists() or signal.getsignal(getattr(signal, name)) is before:
             time.sleep(0.005)
         os.kill(os.getpid(), getattr(signal, name))
 
-    threading.Thread(target=send).start()
+    threading.Thread(target=send, daemon=True).start()
     with pytest.raises(Stopped):
         run_job([], run_dir=tmp_path / "job")
     assert Path(f"{note}.got").read_text() == f"{short}\n"
@@ -103,13 +104,14 @@ def test_a_job_is_sent_the_signals_that_are_sent_to_what_started_it(
 
 def test_a_job_does_not_outlive_what_started_it(tmp_path: Path) -> None:
     """Also where that is killed: the job is then sent SIGTERM, by which it stops as ever."""
-    job = "import signal, time; from wnv.cli.jobs import follow_parent; follow_parent(); print('on', flush=True); "
-    job += "signal.signal(signal.SIGTERM, lambda *_: (print('stopped', flush=True), exit())); time.sleep(60)"
+    # It has its handler before it says that it is there: the kill may come at once.
+    job = "import os, signal, time; from wnv.cli.jobs import follow_parent; "
+    job += "signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b'stopped\\n'), exit())); "
+    job += "follow_parent(); print('on', flush=True); time.sleep(60)"
     starter = "import os, subprocess, sys; os.environ['WNV_JOB_OF'] = str(os.getpid()); "
     starter += f"subprocess.run([sys.executable, '-c', {job!r}])"
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "on\n"
-        time.sleep(0.1)  # until it has its handler
         process.kill()
         assert process.stdout.read() == "stopped\n"
 
