@@ -40,7 +40,6 @@ def fetch(site: LoopbackSite, root: Path) -> Fetch:
             "proxy": "",
             "request_pause_s": 0.0,
             "retry_pause_s": 0.02,
-            "socket_timeout_s": 1.0,
             "ydl": loopback_ydl(site),
         }
         payload = {

@@ -161,20 +161,25 @@ def test_a_stream_in_pieces(
     gc.collect()
 
 
-HARMLESS: dict[str, dict[str, Any]] = {
-    "truncated_often": {"truncate_at": 150_000, "num_truncations": 5},
-    "stalls_once": {"stall_after": 200_000, "num_stalls": 1},
-}
+# Requests before the media are fetched, which meet the trouble too: who looks what the address holds, and whether parts
+# are to be had.
+NUM_BEFORE = {True: 1, False: 2}
 
 
-@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("name", ["truncated_often", "stalls_once"])
 @pytest.mark.parametrize("has_ranges", [True, False], ids=["parts", "whole"])
 def test_trouble_that_is_overcome(
     name: str, has_ranges: bool, site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path
 ) -> None:
-    trouble = HARMLESS[name] if has_ranges or name == "stalls_once" else {"truncate_at": 150_000, "num_truncations": 2}
+    settings: dict[str, Any] = {}
+    if name == "truncated_often":
+        trouble = {"truncate_at": 150_000, "num_truncations": NUM_BEFORE[has_ranges] + (4 if has_ranges else 2)}
+    else:
+        trouble = {"stall_after": 200_000, "num_stalls": NUM_BEFORE[has_ranges] + 1}
+        # A short wait for the server that stalls; as many as a site needs that is only slow to answer.
+        settings = {"socket_timeout_s": 0.5, "num_retries": 9, "min_rate": 0}
     url = site.add("/v.mp4", pattern_video, has_ranges=has_ranges, **trouble)
-    assert_parts(fetch(url, segments=[], socket_timeout_s=0.4), root, pattern_video)
+    assert_parts(fetch(url, segments=[], **settings), root, pattern_video)
 
 
 def test_media_that_fails_twice(
@@ -210,7 +215,8 @@ def test_trouble_that_is_told_apart(
 ) -> None:
     trouble, state, reason = TROUBLE[name]
     url = site.add("/v.mp4", pattern_video, **trouble)
-    outcome = fetch(url, socket_timeout_s=0.3, num_retries=1)
+    patience = {"socket_timeout_s": 0.3} if name == "stalls" else {}
+    outcome = fetch(url, num_retries=1, **patience)
     assert (outcome.state, outcome.reason) == (state, reason), outcome
     assert outcome.host == ("127.0.0.1" if state == "failed" else None)
     assert outcome.message
@@ -219,9 +225,9 @@ def test_trouble_that_is_told_apart(
 
 def test_a_storm_passes(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -> None:
     url = site.add("/v.mp4", pattern_video)
-    site.fail_for("/v.mp4", 0.3)
+    site.fail_for("/v.mp4", 3600.0)
     assert fetch(url).reason == "risk_control"
-    time.sleep(0.3)
+    site.fail_for("/v.mp4", 0.0)
     assert fetch(url).state == "done"
 
 
@@ -308,13 +314,18 @@ def test_cookies_are_sent_and_the_file_is_left_alone(
     assert all("SESSDATA=secret" in seen.headers["cookie"] for seen in site.requests("/v.mp4"))
 
 
-def test_rate_limit(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -> None:
+def test_rate_limit(site: LoopbackSite, fetch: Fetch, pattern_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = pattern_video.stat().st_size
+    sleep, slept_s = time.sleep, []
+    monkeypatch.setattr(time, "sleep", lambda seconds: (slept_s.append(seconds), sleep(seconds))[1])
     for has_ranges in (True, False):
         url = site.add("/v.mp4", pattern_video, has_ranges=has_ranges)
+        slept_s.clear()
         start = time.monotonic()
         assert fetch(url, segments=[], ratelimit=2 * size).state == "done"
-        assert 0.35 < time.monotonic() - start < 3.0
+        assert time.monotonic() - start > 0.35
+        # All else that takes time, of which there may be much, is not the limit's.
+        assert 0.0 < sum(slept_s) < 1.5
 
 
 def test_too_large(site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers) -> None:
