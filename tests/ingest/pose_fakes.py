@@ -112,5 +112,6 @@ class UnreadableError(Exception):
 def sleep_with_child(note: str) -> None:
     """Write down the ids of this process and of a child of it, and wait for the end."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    Path(note).write_text(f"{os.getpid()} {child.pid}")
+    Path(f"{note}.part").write_text(f"{os.getpid()} {child.pid}")
+    os.rename(f"{note}.part", note)  # whole once it is there
     time.sleep(600)
