@@ -20,12 +20,16 @@ def test_a_command_that_is_not_there_is_named() -> None:
 
 @pytest.mark.slow
 def test_help_is_faster_than_importing_torch_and_a_step_takes_little_beyond_the_imports() -> None:
-    table = run(commands=["wnv-train"], training=TINY, repeats=1)
-    seconds = {name: values[0] for name, values in table.figures["seconds"].items()}
-    assert len(table.rows) == len(seconds) == 4
-    assert seconds["wnv-train --help"] < seconds["python -c 'import torch'"]
-    # Generous: a machine may pause in the middle of one of them.
-    assert table.figures["first_step_per_imports"] < 4
+    seen = []
+    for _ in range(3):  # whoever else uses the machine may stop any of them for seconds
+        table = run(commands=["wnv-train"], training=TINY, repeats=1)
+        seconds = {name: values[0] for name, values in table.figures["seconds"].items()}
+        assert len(table.rows) == len(seconds) == 4
+        is_fast = seconds["wnv-train --help"] < seconds["python -c 'import torch'"]
+        if is_fast and table.figures["first_step_per_imports"] < 4:
+            return
+        seen.append(table.to_markdown())
+    pytest.fail("\n".join(seen))
 
 
 def test_a_training_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
