@@ -51,7 +51,7 @@ class Browser:
         message = {"id": number, "method": method, "params": params}
         self._connection.send(json.dumps(message if session is None else {**message, "sessionId": session}))
         while True:
-            answer = json.loads(self._connection.recv(timeout=30))
+            answer = json.loads(self._connection.recv(timeout=100))
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
@@ -175,7 +175,7 @@ class Page:
         )
 
 
-def wait_for(condition: Callable[[], Any], *, what: str, timeout_s: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], *, what: str, timeout_s: float = 100.0) -> Any:
     """Ask again and again; the first true answer."""
     end = time.monotonic() + timeout_s
     while not (answer := condition()):

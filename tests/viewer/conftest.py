@@ -86,5 +86,5 @@ def no_thread_stays() -> Iterator[None]:
     yield
     left = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("wnv-")]
     for thread in left:
-        thread.join(5)
+        thread.join(30)
     assert not [thread.name for thread in left if thread.is_alive()]

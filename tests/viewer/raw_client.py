@@ -15,7 +15,9 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-WAIT_S = 20
+WAIT_S = 60
+QUIET_S = 0.2  # in which nothing new comes, where the view is told to be at rest
+LONG_QUIET_S = 0.6  # and where it is not: what is told twice in the same words is sent once
 _CAMERA_FIELDS = {
     "SetCameraPositionMessage": ("position", "position"),
     "SetCameraLookAtMessage": ("look_at", "look_at"),
@@ -41,6 +43,7 @@ class RawClient:
         self.is_open = True
         self._is_told = False
         self._seen = 0  # pictures before the last thing that was done
+        self._is_at_rest = False  # as it was told after the last picture
         self._camera = {
             "wxyz": (1.0, 0.0, 0.0, 0.0),
             "position": (0.0, 0.0, 0.0),
@@ -117,9 +120,9 @@ class RawClient:
         """All text beside the view."""
         return "\n".join(c["_markdown"] for c in list(self.controls.values()) if c.get("_markdown"))
 
-    def picture(self) -> np.ndarray | None:
-        """The background that it was sent last, RGB bytes; None if it was taken away."""
-        data = self.pictures[-1]
+    def picture(self, number: int = -1) -> np.ndarray | None:
+        """A background that it was sent, if not another one the last, RGB bytes; None if it was taken away."""
+        data = self.pictures[number]
         return None if data is None else np.asarray(Image.open(io.BytesIO(data)))
 
     def camera(self) -> tuple[np.ndarray, np.ndarray, float]:
@@ -128,14 +131,22 @@ class RawClient:
             wxyz, position, fov = (self._camera[name] for name in ("wxyz", "position", "fov"))
         return viser.transforms.SO3(np.array(wxyz)).as_matrix(), np.array(position), fov
 
-    def rested_picture(self) -> np.ndarray:
-        """The background that the last thing done led to, once nothing new comes for a while."""
+    def rested_picture(self, is_right: Callable[[np.ndarray], bool] = lambda picture: True) -> np.ndarray:
+        """The background that the last thing done led to, once it is right and nothing new comes for a while."""
         self.wait(lambda: len(self.pictures) > self._seen, what="a picture")
-        count = -1
-        while count != len(self.pictures):
-            count = len(self.pictures)
-            time.sleep(0.2)
-        return self.picture()
+        end = time.monotonic() + WAIT_S
+        count, since = -1, 0.0
+        while True:
+            if count != len(self.pictures):
+                count, since = len(self.pictures), time.monotonic()
+            quiet_s = time.monotonic() - since
+            if quiet_s > LONG_QUIET_S or (quiet_s > QUIET_S and self._is_at_rest):
+                picture = self.picture()
+                if picture is not None and is_right(picture):
+                    return picture
+            if time.monotonic() > end:
+                raise TimeoutError(f"waited {WAIT_S} s for the right picture at rest; {self.text()!r}")
+            time.sleep(0.01)
 
     def wait(self, condition: Callable[[], Any], *, what: str) -> Any:
         """Ask again and again; the first true answer."""
@@ -188,9 +199,12 @@ class RawClient:
             self.pictures.clear()
         elif kind == "BackgroundImageMessage":
             data = message["rgb_data"]
+            self._is_at_rest = False
             self.pictures.append(buffers[data["__binary_index"]] if isinstance(data, dict) else data)
         elif kind == "GuiUpdateMessage":
             self.controls[message["uuid"]].update(message["updates"])
+            if "_markdown" in message["updates"] and "At rest" in message["updates"]["_markdown"]:
+                self._is_at_rest = True
         elif kind == "GuiRemoveMessage":
             self.controls.pop(message["uuid"], None)
         elif kind.startswith("Gui") and "props" in message:

@@ -5,7 +5,7 @@ import pytest
 
 from wnv.viewer.loop import RateMeter, RenderLoop
 
-WAIT_S = 10
+WAIT_S = 60
 
 
 class Recorder:
