@@ -85,7 +85,9 @@ def srun(*words: str) -> int:
     while any(task.poll() is None for task in tasks):
         if ended_badly_at is None and any(task.poll() for task in tasks):
             ended_badly_at = time.monotonic()
-        if is_deadly and ended_badly_at is not None and time.monotonic() > ended_badly_at + 1:
+        if (
+            is_deadly and ended_badly_at is not None and time.monotonic() > ended_badly_at + 20
+        ):  # those that end by themselves may be slow
             for task in tasks:
                 task.terminate()
             is_deadly = False

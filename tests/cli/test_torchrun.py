@@ -3,12 +3,12 @@
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from together import free_ports
 
 SETTINGS = ["experiment=smoke", "device=cpu", "trainer.max_steps=2", "optim.warmup_steps=1"]
 SETTINGS += ["trainer.val_check_interval=2", "callbacks.images=null"]
@@ -18,9 +18,7 @@ TOLD = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GL
 @pytest.mark.slow
 def test_two_machines_train_into_one_folder_that_nobody_named(tmp_path: Path) -> None:
     """Two agents of torchrun, both on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     torchrun = [Path(sys.executable).with_name("torchrun"), "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--master-addr=127.0.0.1", f"--master-port={port}"]
     environment = {name: value for name, value in os.environ.items() if name not in TOLD} | {"OMP_NUM_THREADS": "1"}

@@ -91,21 +91,14 @@ def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path,
         "callbacks=ema",
         "data.num_scenes=7",
     ]
-    run_dir = tmp_path / "killed"
-    process = subprocess.Popen(
-        [*TRAIN, *settings, f"run_dir={run_dir}"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 250
-    while not (run_dir / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    _, stderr = process.communicate()
-    assert process.returncode == -signal.SIGKILL, stderr
-    killed_at = read_checkpoint(run_dir)["global_step"]
+    for attempt in range(3):  # this process may be held up for as long as the other one takes to its end
+        run_dir = tmp_path / f"killed{attempt}"
+        code, stderr = _kill_once_saved([*TRAIN, *settings, f"run_dir={run_dir}"], run_dir)
+        assert code in (0, -signal.SIGKILL), stderr
+        killed_at = read_checkpoint(run_dir)["global_step"]
+        if killed_at < 120:
+            break
+    assert code == -signal.SIGKILL
     assert 0 < killed_at < 120
 
     resumed = fit(run_dir, *settings, "resume=last")
@@ -125,6 +118,18 @@ def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path,
     assert one["SyntheticDataModule"] == other["SyntheticDataModule"]
     starts = [json.loads(line) for line in (run_dir / "starts.jsonl").read_text().splitlines()]
     assert [start["resumed_from"] for start in starts] == [None, str(run_dir / "last.ckpt")]
+
+
+def _kill_once_saved(command: list[str], run_dir: Path) -> tuple[int, str]:
+    process = subprocess.Popen(
+        command, cwd=run_dir.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 250
+    while not (run_dir / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    _, stderr = process.communicate()
+    return process.returncode, stderr
 
 
 def test_a_longer_run_goes_on_where_the_shorter_ended(tmp_path: Path, fit: Callable) -> None:

@@ -95,11 +95,11 @@ def test_it_serves_until_ctrl_c(tmp_path, weights, scene_file):
         url = second.split()[0]
         assert url.startswith("http://127.0.0.1:")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        assert b"<html" in opener.open(url, timeout=20).read().lower()
+        assert b"<html" in opener.open(url, timeout=100).read().lower()
         client = RawClient(int(url.rpartition(":")[2]))
         assert client.rested_picture().shape[0] >= 256
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=100)
         client.close()
     finally:
         process.kill()

@@ -199,14 +199,14 @@ def test_a_strategy_that_writes_whole_files_says_so(
 def test_a_process_that_cannot_write_its_share_is_told_on_all(tmp_path: Path) -> None:
     """Two real processes; the files of one may not grow to the size of its share."""
     (port,) = free_ports(1)
-    run_together(Path(__file__).with_name("shards.py"), [str(port), str(tmp_path)], timeout_s=120)
+    run_together(Path(__file__).with_name("shards.py"), [str(port), str(tmp_path)])
     run_dir = tmp_path / "run"
     for rank in (0, 1):
         is_same, error, seconds = torch.load(tmp_path / f"seen.{rank}.pt", weights_only=True)
         assert is_same, "a share was not read as it was written"
         assert error.startswith(f"OSError {errno.EFBIG}: "), error
         assert "could not be written (on rank 1: File too large); earlier ones are as they were" in error
-        assert seconds < 5
+        assert seconds < 60  # not the half hour for which a process that is gone is waited for
     assert names(run_dir) == ["last.ckpt", "step-00000001", "step-00000002"]
     shares = [(run_dir / "step-00000002" / f"__{rank}_0.distcp").stat().st_size for rank in (0, 1)]
     assert shares[0] == pytest.approx(2 * shares[1], rel=0.1)  # each its own rows

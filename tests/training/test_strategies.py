@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def start(num_processes: int, cases: list[str]) -> None:
         arguments = [f"{port}:{case}" for port, case in zip(free_ports(len(cases)), cases, strict=True)]
         program = Path(__file__).with_name("several_runs.py")
-        run_together(program, [str(folder), str(num_processes), *arguments], num_processes=num_processes, timeout_s=150)
+        run_together(program, [str(folder), str(num_processes), *arguments], num_processes=num_processes, timeout_s=400)
 
     def resumed(name: str, strategy: str, source: str) -> str:
         return f"{name}:strategy={strategy}:resume={folder / source / 'last-previous.ckpt'}"
