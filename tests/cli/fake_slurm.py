@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 STATE = Path(os.environ["FAKE_SLURM"])
+KILL_AFTER_S = 20.0  # tasks that end by themselves after another one may be slow
 
 
 def sbatch(script: str, *arguments: str) -> int:
@@ -85,9 +86,7 @@ def srun(*words: str) -> int:
     while any(task.poll() is None for task in tasks):
         if ended_badly_at is None and any(task.poll() for task in tasks):
             ended_badly_at = time.monotonic()
-        if (
-            is_deadly and ended_badly_at is not None and time.monotonic() > ended_badly_at + 20
-        ):  # those that end by themselves may be slow
+        if is_deadly and ended_badly_at is not None and time.monotonic() > ended_badly_at + KILL_AFTER_S:
             for task in tasks:
                 task.terminate()
             is_deadly = False

@@ -81,7 +81,6 @@ def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path: Path, fi
 
 
 @pytest.mark.slow  # without a kill: the stopped run below, and the longer one
-@pytest.mark.timeout(400)  # a busy machine may take minutes to start the process that is killed
 def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path, fit: Callable) -> None:
     """A real SIGKILL, at a moment that nobody chose."""
     settings = [
