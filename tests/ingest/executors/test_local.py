@@ -312,6 +312,7 @@ def stop_while_in_hand(driver: subprocess.Popen, root: Path, stage: str) -> None
     """Stop the driver, which alone writes the ledger, so that an item of the stage is in hand until it goes on."""
     while driver.poll() is None:
         driver.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, driver.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # it has stopped, or ended
         with Ledger.read(root) as ledger:
             if stage in {row.stage for row in ledger.rows(state="running")}:
                 return
