@@ -69,6 +69,8 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
     resume, overwrite = switch(cfg, "resume"), switch(cfg, "overwrite")
     for name in ("views_per_call", "num_sheet_scenes"):
         check_setting(name, cfg[name], int)
+    if cfg.num_sheet_scenes < 0:
+        raise ValueError(f"num_sheet_scenes must be at least 0, got {cfg.num_sheet_scenes}")
     check_setting("lpips", cfg.lpips, str | None)
     choices = HydraConfig.get().runtime.choices
     model = open_weights(path_setting(cfg, "weights"))
