@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wnv.evaluation.protocols.changes import WorldChange, WorldMove, Zoom
+from wnv.evaluation.protocols.protocol import check_numbers
 from wnv.geometry.cameras import zoom_K
 from wnv.geometry.poses import invert_se3, is_rigid, pose_spread, random_se3
 
@@ -88,3 +89,13 @@ def test_a_move_keeps_what_cameras_see_of_each_other() -> None:
 def test_settings_out_of_range_are_refused(make, message) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("numbers", [3, "35", None, ["x"], [True], [1.0, float("nan")]])
+def test_what_is_no_list_of_numbers_is_refused(numbers) -> None:
+    with pytest.raises(ValueError, match=r"zooms must be a list of numbers, as \[2,4\], got "):
+        check_numbers("zooms", numbers)
+    with pytest.raises(ValueError, match="must be a list of whole numbers"):
+        check_numbers("views", [2.5, 4], whole=True)
+    check_numbers("shifts", [])
+    check_numbers("zooms", (1, 2.5))

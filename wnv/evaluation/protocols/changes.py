@@ -13,7 +13,7 @@ from torch import Tensor
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import Variant
-from wnv.evaluation.protocols.protocol import Protocol, index_or, join_numbers, scene_variant
+from wnv.evaluation.protocols.protocol import Protocol, check_numbers, index_or, join_numbers, scene_variant
 from wnv.evaluation.protocols.scenes import open_scenes
 from wnv.geometry.poses import make_se3, pose_spread
 from wnv.geometry.products import matmul
@@ -140,6 +140,8 @@ class WorldChange(Protocol):
     ) -> None:
         if not where or len(set(where)) != len(where) or not set(where) <= {"before", "after"}:
             raise ValueError(f"where must be [before], [after] or [before,after], got {list(where)}")
+        for name, numbers in (("scales", scales), ("rolls_deg", rolls_deg), ("shifts", shifts)):
+            check_numbers(name, numbers)
         if any(scale <= 0 for scale in scales):
             raise ValueError(f"scales must be positive, got {list(scales)}")
         self.where = tuple(where)

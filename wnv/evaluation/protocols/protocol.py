@@ -1,5 +1,6 @@
 """What all protocols have in common, and the one that asks what validation asks."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,9 +65,22 @@ def join_numbers(name: str, numbers: Sequence[float | int], *, least: float | in
     Raises:
         ValueError: If they are not so.
     """
+    check_numbers(name, numbers)
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < least:
         raise ValueError(f"{name} must be different numbers of at least {least:g}, got {list(numbers)}")
     return tuple(numbers)
+
+
+def check_numbers(name: str, numbers: object, *, whole: bool = False) -> None:
+    """Refuse what is no list of finite numbers, or of whole ones where only these mean something.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    kinds = int if whole else (int, float)
+    is_list = isinstance(numbers, (list, tuple))
+    if not is_list or not all(isinstance(n, kinds) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"{name} must be a list of {'whole ' if whole else ''}numbers, as [2,4], got {numbers!r}")
 
 
 class Default(Protocol):

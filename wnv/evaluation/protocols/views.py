@@ -8,7 +8,7 @@ from wnv.data.evaluation_sampling import BetweenSampler, NestedSampler, OutsideS
 from wnv.data.index_sampling import IndexSampler
 from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import Variant
-from wnv.evaluation.protocols.protocol import Protocol, index_or, join_numbers, scene_variant
+from wnv.evaluation.protocols.protocol import Protocol, check_numbers, index_or, join_numbers, scene_variant
 from wnv.evaluation.protocols.scenes import open_scenes
 
 
@@ -159,7 +159,8 @@ class Nested(Protocol):
         min_gap: int = 25,
         max_gap: int = 192,
     ) -> None:
-        self.views = [int(number) for number in join_numbers("views", sorted(views), least=2)]
+        check_numbers("views", views, whole=True)
+        self.views = list(join_numbers("views", sorted(views), least=2))
         self.reference = f"views={self.views[0]}"
         self._index = index
         self._sampler = WithinSampler(
