@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import av
 import pytest
@@ -67,9 +68,39 @@ def test_a_video_takes_the_first_free_name(tmp_path, synthetic_session):
     assert path == tmp_path / "synthetic-1-001.mp4"
     assert (tmp_path / "synthetic-1-000.mp4").read_text() == "mine"
     assert told == [(1, 3), (2, 3), (3, 3)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["synthetic-1-000.mp4", "synthetic-1-001.mp4"]
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     still = synthetic_session.draw(home, is_still=True).image_u8
     assert len(frames) == 3
     assert frames[0].shape[0] >= 256
     assert abs(frames[0].mean() - still.mean()) < 4
+
+
+def test_a_frame_is_not_kept_once_it_is_written(tmp_path, synthetic_session, monkeypatch):
+    recording, home = Recording(), synthetic_session.home(1)
+    recording.add(home, 0.0)
+    recording.add(home, 2.0)
+    drawn, most = [], 0
+    draw = synthetic_session.draw
+
+    def watched(*arguments, **options):
+        nonlocal most
+        most = max(most, sum(frame() is not None for frame in drawn))
+        drawing = draw(*arguments, **options)
+        drawn.append(weakref.ref(drawing.image_u8))
+        return drawing
+
+    monkeypatch.setattr(synthetic_session, "draw", watched)
+    write_recording(recording, synthetic_session, out=tmp_path, fps=10)
+    assert len(drawn) == 21
+    assert most <= 2
+
+
+def test_a_drawing_that_fails_leaves_no_video(tmp_path, synthetic_session, monkeypatch):
+    recording = Recording()
+    recording.add(synthetic_session.home(1), 0.0)
+    monkeypatch.setattr(synthetic_session, "draw", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_recording(recording, synthetic_session, out=tmp_path, fps=10)
+    assert not list(tmp_path.iterdir())

@@ -1,7 +1,8 @@
 """Frames as mp4 and gif files that play everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -48,8 +49,39 @@ def write_mp4(
         FileExistsError: If the file is there and `overwrite` is False.
         ValueError: If there is no frame, or `fps` is not positive.
     """
-    frames = _frames(path, images, fps=fps, min_side=min_side, method=method, overwrite=overwrite)
-    frames = [_pad_to_even(frame) for frame in frames]
+    return write_mp4_frames(
+        path, to_u8(images), fps=fps, min_side=min_side, method=method, crf=crf, overwrite=overwrite
+    )
+
+
+def write_mp4_frames(
+    path: str | Path,
+    frames: Iterable[UInt8[np.ndarray, "height width 3"]],
+    *,
+    fps: float | int = 24,
+    min_side: int = 256,
+    method: Literal["nearest", "bicubic"] = "bicubic",
+    crf: int = 18,
+    overwrite: bool = False,
+) -> Path:
+    """`write_mp4` of frames that are made one by one: each is encoded before the next one is asked for, and not kept.
+
+    Args:
+        path: Where to, ending in `.mp4`.
+        frames: RGB bytes, all of one size.
+        fps: Frames per second.
+        min_side: The shorter side is at least this many pixels.
+        method: How small pictures are enlarged.
+        crf: x264's quality, as for `write_mp4`.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: If the file is there and `overwrite` is False.
+        ValueError: If there is no frame, or `fps` is not positive.
+    """
+    frames = iter(frames)
+    first = next(frames, None)
+    _check(path, num_frames=0 if first is None else 1, fps=fps)
     with (
         atomic_file(Path(path), overwrite=overwrite) as file,
         # faststart puts the index in front, so that a browser plays while it still loads; for that the muxer reads
@@ -57,11 +89,13 @@ def write_mp4(
         av.open(file.name, mode="w", format="mp4", options={"movflags": "+faststart"}) as container,
     ):
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "medium"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for number, frame in enumerate(chain([first], frames)):
+            shown = _pad_to_even(enlarge(frame, min_side=min_side, method=method))
+            if number == 0:
+                stream.height, stream.width = shown.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.options = {"crf": str(crf), "preset": "medium"}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
         container.mux(stream.encode())
     return Path(path)
 
@@ -92,7 +126,8 @@ def write_gif(
         FileExistsError: If the file is there and `overwrite` is False.
         ValueError: If there is no frame, or `fps` is not positive.
     """
-    frames = _frames(path, images, fps=fps, min_side=min_side, method=method, overwrite=overwrite)
+    _check(path, num_frames=len(images), fps=fps)
+    frames = [enlarge(frame, min_side=min_side, method=method) for frame in to_u8(images)]
     chosen = np.linspace(0, len(frames) - 1, min(PALETTE_FRAMES, len(frames))).round().astype(int)
     montage = Image.fromarray(np.concatenate([frames[i] for i in chosen], axis=0))
     palette = montage.quantize(colors=GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
@@ -111,20 +146,11 @@ def write_gif(
     return Path(path)
 
 
-def _frames(
-    path: str | Path,
-    images: Tensor,
-    *,
-    fps: float | int,
-    min_side: int,
-    method: Literal["nearest", "bicubic"],
-    overwrite: bool,
-) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
-    if len(images) == 0:
+def _check(path: str | Path, *, num_frames: int, fps: float | int) -> None:
+    if num_frames == 0:
         raise ValueError(f"{path}: a video needs at least one frame, got none")
     if fps <= 0:
         raise ValueError(f"fps must be positive, got {fps}")
-    return [enlarge(frame, min_side=min_side, method=method) for frame in to_u8(images)]
 
 
 def _pad_to_even(frame: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "new_height new_width 3"]:

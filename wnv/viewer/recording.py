@@ -2,13 +2,18 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from re import sub
+from tempfile import TemporaryDirectory
 
-import torch
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
-from wnv.evaluation.video import write_mp4
+from wnv.evaluation.video import write_mp4_frames
 from wnv.geometry.poses import interpolate_poses
 from wnv.viewer.session import SceneSession, ViewRequest
 
@@ -101,28 +106,36 @@ def write_recording(
     Raises:
         ValueError: If nothing was recorded, or `fps` is not positive.
     """
-    images, name = [], ""
     total = recording.num_frames(fps=fps)
-    for request in recording.frames(fps=fps):
-        name = name or sub(r"[^\w.-]+", "-", session.scene(request.scene).name)
-        drawing = session.draw(request, is_still=True)
-        # One picture size for the whole video, also where it goes on to a scene of another one.
-        image = torch.from_numpy(drawing.image_u8).permute(2, 0, 1) / 255
-        if images and image.shape != images[0].shape:
-            image = torch.nn.functional.interpolate(image[None], size=images[0].shape[-2:], mode="bilinear")[0]
-        images.append(image)
-        on_frame(len(images), total)
-    frames = torch.stack(images)
-    while True:
-        path = _first_free(out, name)
-        try:
-            return write_mp4(path, frames, fps=fps)
-        except FileExistsError:  # somebody else took the name
-            continue
 
+    def draw() -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        size = None
+        for number, request in enumerate(recording.frames(fps=fps), start=1):
+            image_u8 = session.draw(request, is_still=True).image_u8
+            # One picture size for the whole video, also where it goes on to a scene of another one.
+            size = size or image_u8.shape[:2]
+            yield image_u8 if image_u8.shape[:2] == size else _resized(image_u8, size)
+            on_frame(number, total)
 
-def _first_free(out: Path, name: str) -> Path:
-    number = 0
-    while (path := out / f"{name}-{number:03d}.mp4").exists():
-        number += 1
+    first = next(recording.frames(fps=fps))
+    name = sub(r"[^\w.-]+", "-", session.scene(first.scene).name)
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".recording-", dir=out) as folder:
+        drawn = write_mp4_frames(Path(folder) / "video.mp4", draw(), fps=fps)
+        path = _claim_free(out, name)
+        drawn.replace(path)
     return path
+
+
+def _resized(image_u8: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    height, width = size
+    return np.asarray(Image.fromarray(image_u8).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _claim_free(out: Path, name: str) -> Path:
+    """The first name that nobody has, taken by an empty file: of two who look at once each gets another one."""
+    for number in count():
+        path = out / f"{name}-{number:03d}.mp4"
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
