@@ -182,6 +182,16 @@ def test_a_copy_keeps_the_card_and_the_licence_of_its_source(command: Run, tmp_p
     assert "unknown" not in out
 
 
+def test_a_folder_called_as_shipped_weights_has_a_card_of_its_own(command: Run, tmp_path: Path) -> None:
+    model = KoNet(**TINY)
+    model.save_pretrained(tmp_path / "konet_tiny")
+    code, out, err = command("weights=konet_tiny", "out=copy")
+    assert code == 0, err
+    assert "licence is unknown" in out
+    assert "whose own card" not in (tmp_path / "copy" / "README.md").read_text()
+    assert KoNet.from_pretrained(tmp_path / "copy").config == model.config
+
+
 def test_an_unknown_licence_is_pointed_out(command: Run, run_folder: Path, tmp_path: Path) -> None:
     code, out, _ = command("weights=runs/mine/last.ckpt", "out=out")
     assert (code, "the card says that the licence is unknown: set license=" in out) == (0, True)

@@ -18,7 +18,7 @@ from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, check_repo_id, 
 from wnv.models.konet import KoNet
 from wnv.models.lvsm import convert_lvsm
 from wnv.models.model_card import ModelCard, strip_header
-from wnv.models.pretrained import SHIPPED, shipped_weights
+from wnv.models.pretrained import folder_here
 from wnv.models.prope import convert_prope
 from wnv.scenes.atomic import atomic_folder
 from wnv.training.checkpoint import read_checkpoint
@@ -156,7 +156,7 @@ def _facts_of_run(weights: str, run: Path) -> dict[str, Any]:
 
 def _facts_of_copy(weights: str) -> dict[str, Any]:
     """What the card beside the weights says, if there is one."""
-    folder = SHIPPED / weights if weights in shipped_weights() else Path(weights)
+    folder = folder_here(weights) or Path(weights)
     header, card = strip_header((folder / CARD_FILE).read_text()) if (folder / CARD_FILE).is_file() else ({}, "")
     license = header.get("license")
     name = folder.name if folder.is_dir() else weights

@@ -159,15 +159,24 @@ def shipped_weights() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
-def _resolve(source: str | os.PathLike) -> Path:
+def folder_here(source: str | os.PathLike) -> Path | None:
+    """The folder on this machine that a name of weights means, a folder before shipped weights of that name.
+
+    None for a hub id, and for what is not there.
+    """
     folder = Path(source)
     if folder.is_dir():
+        return folder
+    return SHIPPED / str(source) if str(source) in shipped_weights() else None
+
+
+def _resolve(source: str | os.PathLike) -> Path:
+    folder = folder_here(source)
+    if folder is not None:
         missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{folder} holds no {' and no '.join(missing)}; give the folder of saved weights")
         return folder
-    if str(source) in shipped_weights():
-        return SHIPPED / str(source)
     if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/")):
         return download_folder(source)
     raise FileNotFoundError(

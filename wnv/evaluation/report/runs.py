@@ -14,7 +14,7 @@ from wnv.evaluation.records import RECORDS_FILE, SETTINGS_FILE, SceneRecord, rea
 from wnv.evaluation.summary import SUMMARY_FILE, Summary, read_summary
 from wnv.models.konet import KoNet
 from wnv.models.pretrained import CONFIG_FILE as MODEL_FILE
-from wnv.models.pretrained import SHIPPED, shipped_weights
+from wnv.models.pretrained import folder_here
 from wnv.training.run_folder import (
     CONFIG_FILE,
     ENDS_FILE,
@@ -318,6 +318,5 @@ def _same_weights(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
 
 def _model_config(weights: str) -> dict[str, Any]:
     """The model's settings of saved weights that belong to no run; empty where they are not at hand."""
-    folder = SHIPPED / weights if weights in shipped_weights() else Path(weights)
-    file = folder / MODEL_FILE
+    file = (folder_here(weights) or Path(weights)) / MODEL_FILE
     return {"model": KoNet.complete_config(_read_object(file))} if file.is_file() else {}
