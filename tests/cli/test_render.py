@@ -119,6 +119,15 @@ def test_a_synthetic_scene_knows_its_truth_along_any_path_and_at_any_size(tmp_pa
     assert " dB PSNR:" in stdout
 
 
+def test_weights_that_know_of_no_time_are_told_where_time_runs(tmp_path, call, caplog, scene_file):
+    weights = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32).save_pretrained(tmp_path / "timeless")
+    shared = [f"weights={weights}", f"scene={scene_file}", "image_size=[16,16]", "num_views=2", "min_side=1"]
+    assert call(*shared, "trajectory=still", "time=0.5", "out=one")[0] == 0
+    assert not caplog.messages
+    assert call(*shared, "trajectory=through_time", "out=two")[0] == 0
+    assert "knows of no time" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,5 +1,6 @@
 """`wnv-render`: draw a camera path through a scene."""
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from wnv.evaluation.sources import open_context
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.types import Views
+
+log = logging.getLogger(__name__)
 
 _KINDS = {
     "context": list[int] | None,
@@ -62,6 +65,10 @@ def run(cfg: DictConfig) -> None:
         title=title,
         **switches,
     )
+    if not (model.config["time_code"] or model.config["adaln_zero"]) and bool((shot.times != shot.times[0]).any()):
+        log.warning(
+            "%s knows of no time (time_code=false): every frame shows the same moment, whatever its time", cfg.weights
+        )
     score = "" if film.psnr_db is None else f", {film.psnr_db:.2f} dB PSNR"
     sys.stdout.write(f"{len(shot.times)} views of {title} along '{cfg.trajectory}'{score}:\n")
     for path in (film.mp4, film.gif, film.sheet, film.frames):
