@@ -13,7 +13,7 @@ from wnv.evaluation.contact_sheet import Cell, contact_sheet, scene_row
 from wnv.evaluation.pictures import to_u8, write_png
 from wnv.evaluation.rendering import SceneModel, draw_path
 from wnv.evaluation.shots import Shot
-from wnv.evaluation.video import write_gif, write_mp4
+from wnv.evaluation.video import check_fps, write_gif, write_mp4
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
 from wnv.scenes.atomic import atomic_folder
@@ -115,8 +115,7 @@ def film_shot(
     for path in paths:
         if path is not None and path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; choose another out= or pass overwrite=true")
-    if fps <= 0:
-        raise ValueError(f"fps must be positive, got {fps}")
+    check_fps(fps)
     if side_by_side and shot.truth is None:
         raise ValueError(
             "side_by_side=true needs the truth, which is known along trajectory=recorded of a scene file, and in the "

@@ -18,6 +18,7 @@ from wnv.scenes.atomic import atomic_file
 GIF_COLOURS = 256
 PALETTE_FRAMES = 16  # frames looked at for the palette: enough to see every part of a camera path
 GIF_STEP_S = 0.01  # a gif counts time in hundredths of a second
+LEAST_FPS = 0.01
 GIF_SHORTEST_S = 0.02  # browsers slow down anything faster
 
 
@@ -149,8 +150,19 @@ def write_gif(
 def _check(path: str | Path, *, num_frames: int, fps: float | int) -> None:
     if num_frames == 0:
         raise ValueError(f"{path}: a video needs at least one frame, got none")
+    check_fps(fps)
+
+
+def check_fps(fps: float | int) -> None:
+    """Refuse a frame rate that a film cannot have: a gif counts no frame longer than eleven minutes.
+
+    Raises:
+        ValueError: If it is not positive, or below 0.01.
+    """
     if fps <= 0:
         raise ValueError(f"fps must be positive, got {fps}")
+    if fps < LEAST_FPS:
+        raise ValueError(f"fps must be at least {LEAST_FPS:g}, got {fps}")
 
 
 def _pad_to_even(frame: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "new_height new_width 3"]:
