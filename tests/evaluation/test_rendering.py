@@ -1,7 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from paint_model import PaintModel
 
 from wnv.evaluation.rendering import draw_path, draw_views
+from wnv.evaluation.shots import resize_cameras
+
+CPU = torch.device("cpu")
 
 
 def test_a_path_is_drawn_in_pieces_with_the_same_pixels(dataset, grey_model):
@@ -31,3 +37,45 @@ def test_each_view_gets_its_own_time(dataset):
 def test_views_per_call_must_be_positive(dataset, grey_model):
     with pytest.raises(ValueError, match="views_per_call must be at least 1, got 0"):
         draw_views(grey_model, None, dataset[0].target.cameras[None], views_per_call=0)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (40, 40), (24, 64), (8, 12), (13, 37), (64, 24)])
+@pytest.mark.parametrize("views_per_call", [1, 8])
+def test_a_frame_of_another_size_is_put_together_from_pictures_of_the_known_one(dataset, size, views_per_call):
+    context = dataset[0].context
+    cameras = resize_cameras(context.cameras, height=size[0], width=size[1])
+    off_centre = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, -2.0], [0.0, 0.0, 0.0]])
+    cameras = replace(cameras, K=cameras.K + off_centre)
+    times = torch.tensor([0.0, 0.3, 1.0])
+    model = PaintModel()
+    drawn_sizes = set()
+    render = model.render
+
+    def watch(scene, cameras, times):
+        drawn_sizes.add((cameras.height, cameras.width))
+        return render(scene, cameras, times)
+
+    model.render = watch
+    composed = draw_path(model, context, cameras, times, device=CPU, draw_size=(16, 24), views_per_call=views_per_call)
+    assert drawn_sizes == {(16, 24)}
+    direct = draw_path(model, context, cameras, times, device=CPU)
+    assert composed.shape == direct.shape == (3, 3, *size)
+    assert (composed - direct).abs().mean() < 0.01
+    shifted = torch.roll(direct, 1, dims=-1)
+    assert (composed - direct)[..., 2:].abs().mean() < 0.6 * (composed - shifted)[..., 2:].abs().mean()
+
+
+def test_a_frame_of_the_known_size_is_drawn_as_it_is(dataset):
+    context = dataset[0].context
+    direct = draw_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU)
+    known = draw_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, draw_size=(16, 24))
+    torch.testing.assert_close(known, direct, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("draw_size", [(16,), (20, 24), (0, 24), (-8, 24)])
+def test_a_picture_size_that_cannot_be_is_refused(dataset, draw_size):
+    context = dataset[0].context
+    with pytest.raises(
+        ValueError, match=r"draw_size must be \[height, width\] in pixels, multiples of the patch size 8"
+    ):
+        draw_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, draw_size=draw_size)

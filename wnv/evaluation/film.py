@@ -79,6 +79,8 @@ def film_shot(
     *,
     out: str | Path,
     device: torch.device,
+    draw_size: Sequence[int] | None = None,
+    patch_size: int = 8,
     there_and_back: bool = False,
     side_by_side: bool = False,
     fps: float | int = 24,
@@ -96,6 +98,9 @@ def film_shot(
         shot: What is drawn.
         out: Folder for the files.
         device: Where to draw.
+        draw_size: Height and width of the pictures that the model draws and a frame is put together from; None draws
+            each frame at its own size.
+        patch_size: Side of the model's patches in pixels.
         there_and_back: Whether the video also goes the way back, so that it has no jump when it repeats.
         side_by_side: Whether the video shows the truth on the left of what is drawn.
         fps: Frames per second.
@@ -121,7 +126,16 @@ def film_shot(
             "side_by_side=true needs the truth, which is known along trajectory=recorded of a scene file, and in the "
             "synthetic world; leave it out for other paths"
         )
-    images = draw_path(model, context, shot.cameras, shot.times, device=device, views_per_call=views_per_call)
+    images = draw_path(
+        model,
+        context,
+        shot.cameras,
+        shot.times,
+        device=device,
+        draw_size=draw_size,
+        patch_size=patch_size,
+        views_per_call=views_per_call,
+    )
     film = Film(*paths, psnr_db=None if shot.truth is None else psnr(images, shot.truth).mean().item())
 
     if film.frames is not None:

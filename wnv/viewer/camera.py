@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from wnv.geometry.poses import make_se3
 from wnv.geometry.quaternions import matrix_from_quaternion
@@ -94,38 +93,6 @@ def frame_window(camera: WindowCamera, *, height: int, width: int) -> Framing:
     return Framing(K=K, rows=rows, columns=columns)
 
 
-def fine_shifts(*, factor: int, patch_size: int) -> list[int]:
-    """By how much the pictures are shifted that make up one finer by `factor`, along an axis, in its pixels.
-
-    They are spread evenly over half a patch, so that the edges of their patches fall on different places.
-    """
-    return [round(patch_size / 2 * (i + 0.5 - factor / 2)) for i in range(factor)]
-
-
-def merge_shifted(
-    pictures: Float[Tensor, "row column 3 height width"], shifts: Sequence[int]
-) -> Float[Tensor, "3 fine_height fine_width"]:
-    """The mean of shifted pictures of one view, finer than they are by the number of shifts.
-
-    Args:
-        pictures: What the view shows, moved down by shifts[row] and right by shifts[column] pixels of the fine picture.
-        shifts: In pixels of the fine picture, as `fine_shifts` gives them.
-    """
-    factor = len(shifts)
-    height, width = (factor * length for length in pictures.shape[-2:])
-    fine = functional.interpolate(
-        pictures.flatten(0, 1), scale_factor=factor, mode="bicubic", align_corners=False
-    ).unflatten(0, (factor, factor))
-    total, count = torch.zeros(3, height, width), torch.zeros(1, height, width)
-    for row, down in enumerate(shifts):
-        for column, right in enumerate(shifts):
-            to_rows, from_rows = _overlap(height, down)
-            to_columns, from_columns = _overlap(width, right)
-            total[:, to_rows, to_columns] += fine[row, column, :, from_rows, from_columns]
-            count[:, to_rows, to_columns] += 1
-    return (total / count).clamp(0, 1)
-
-
 def vertical_fov(cameras: Cameras) -> Float[Tensor, "*batch"]:
     """Field of view of cameras from the top to the bottom of their image, radians."""
     return 2 * torch.atan(cameras.height / (2 * cameras.K[..., 1, 1]))
@@ -135,8 +102,3 @@ def _centred(length: int, wanted: float) -> slice:
     """About `wanted` of `length` pixels, as many missing on both sides."""
     missing = min(round((length - wanted) / 2), (length - 1) // 2)
     return slice(missing, length - missing)
-
-
-def _overlap(length: int, shift: int) -> tuple[slice, slice]:
-    """Where a line that was moved on by `shift` lies on the one it was, and which of its pixels those are."""
-    return slice(max(0, -shift), length - max(0, shift)), slice(max(0, shift), length - max(0, -shift))

@@ -1,7 +1,7 @@
 """What all windows of a viewer share: scenes opened once, contexts encoded once, one model that draws."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from wnv.evaluation.fine_pictures import fine_shifts, merge_shifted, shift_K
 from wnv.evaluation.pictures import to_u8
 from wnv.evaluation.rendering import SceneModel, draw_views
 from wnv.types import Cameras
-from wnv.viewer.camera import WindowCamera, fine_shifts, frame_window, merge_shifted, vertical_fov
+from wnv.viewer.camera import WindowCamera, frame_window, vertical_fov
 from wnv.viewer.scenes import SceneList, ViewerScene
 
 _MAX_OPEN_SCENES = 8
@@ -176,7 +177,7 @@ class SceneSession:
         height, width, factor = self.picture_size(request.scene, is_still=is_still)
         framing = frame_window(request.camera, height=height, width=width)
         shifts = fine_shifts(factor=factor, patch_size=self._patch_size)
-        K = _shift_K(framing.K, [shift / factor for shift in shifts]).float()
+        K = shift_K(framing.K, [shift / factor for shift in shifts]).float()
         camtoworld = scene.to_context_world(request.camera.camtoworld[None], frames).float()
         cameras = Cameras(K=K, camtoworld=camtoworld.expand(factor, factor, 4, 4), width=width, height=height)
         moment = scene.context_time(request.time, frames)
@@ -223,15 +224,6 @@ class SceneSession:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(key)
         return self._encoded[key], perf_counter() - started if is_new else 0.0
-
-
-def _shift_K(K: Float[Tensor, "3 3"], shifts: Sequence[float]) -> Float[Tensor, "row column 3 3"]:
-    """K of cameras whose pictures are moved down by the shift of their row and right by that of their column."""
-    shifted = K.expand(len(shifts), len(shifts), 3, 3).clone()
-    by = torch.tensor(shifts, dtype=K.dtype)
-    shifted[..., 0, 2] += by[None, :]
-    shifted[..., 1, 2] += by[:, None]
-    return shifted
 
 
 def _scaled(part: slice, factor: int) -> slice:
