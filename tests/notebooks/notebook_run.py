@@ -64,7 +64,7 @@ def kernel_environment(folder: Path) -> dict[str, str]:
 
 def execute(notebook: NotebookNode, *, cwd: Path) -> NotebookNode:
     """Execute from top to bottom in a folder; the first cell that fails raises with its traceback."""
-    client = NotebookClient(notebook, kernel_name=_KERNEL, timeout=120, resources={"metadata": {"path": str(cwd)}})
+    client = NotebookClient(notebook, kernel_name=_KERNEL, timeout=600, resources={"metadata": {"path": str(cwd)}})
     return client.execute()
 
 

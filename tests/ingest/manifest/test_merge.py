@@ -61,10 +61,10 @@ def test_merging_again_changes_nothing() -> None:
 
 
 def test_one_video_ten_thousand_times_takes_no_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     (merged,) = merge_lines([line("ep:1", row=row, segments=((float(row), row + 0.5),)) for row in range(10_000)])
     assert len(merged.rows) == 10_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_short_links_with_the_title_of_another_video_are_marked() -> None:
