@@ -170,7 +170,7 @@ def test_merging_any_number() -> None:
 
 
 def test_hostile_cells_cost_nothing() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for cell in ("9" * 130_000, ":" * 130_000, "0" * 31 + "x", "1." + "0" * 130_000, "https://" * 16_000):
         read_segments([(cell, cell)] * 20)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -204,7 +204,7 @@ def test_any_cell_is_read_into_something_sound(cell: str) -> None:
 
 
 def test_hostile_cells_cost_nothing() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for piece in (
         "h",
         "t",
@@ -229,7 +229,7 @@ def test_hostile_cells_cost_nothing() -> None:
             read_address(f"https://www.bilibili.com/{cell}")
             read_address(f"https://{cell}")
             split_title(cell)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_an_av_number_and_its_id_are_one_video() -> None:
