@@ -1,5 +1,6 @@
 """A file read by parts is the file, whatever the connection does."""
 
+import gc
 import io
 import random
 from pathlib import Path
@@ -105,6 +106,12 @@ def test_a_server_that_drips_is_left(site: LoopbackSite) -> None:
         open_ranges(url, num_retries=1, min_rate=1_000_000.0, patience_s=0.1).read()
     assert len(site.requests("/f")) == 1  # and not asked again
     assert site.num_bytes("/f") < 2000  # of 700 000
+
+
+def test_a_server_that_is_left_while_it_answers_keeps_no_connection(site: LoopbackSite) -> None:
+    with pytest.raises(TransportError, match="less than"):
+        open_ranges(site.add("/f", CONTENT), min_rate=1_000_000.0, patience_s=0.0)
+    gc.collect()  # where a connection that nobody closed is told
 
 
 def test_no_parts_to_be_had(site: LoopbackSite) -> None:

@@ -198,9 +198,14 @@ class RangeFile:
     def _connect(self) -> None:
         last = self._position + self._window - 1
         request = Request(self._url, headers={**self._headers, "Range": f"bytes={self._position}-{last}"})
+        response: Response | None = None
         try:
             with self._waiting():
                 response = self._urlopen(request)
+        except TooSlowError:
+            if response is not None:  # it came, and too late
+                response.close()
+            raise
         except HTTPError as error:
             if error.status == 416:
                 error.response.close()
