@@ -30,7 +30,7 @@ def npu_environment() -> dict[str, str]:
 def on_npu(npu_environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python with the given arguments on the simulated NPU, in a folder of the test's own."""
 
-    def run(*arguments: str, timeout: float = 100, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, timeout: float = 250, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,

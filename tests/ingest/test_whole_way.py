@@ -48,7 +48,7 @@ ROWS = {
     "down_twice": Row({"failures": [503, 503]}),
     "storm": Row({"failures": [412, 412, 412]}),
     "breaks_off": Row({"truncate_at": 20_000, "num_truncations": 2}),
-    "stalls": Row({"stall_after": 20_000, "num_stalls": 1}),
+    "stalls": Row({"stall_after": 20_000, "num_stalls": 2}),  # the second one in the middle of the media
     "gone": Row({"failures": [404] * 99}, "fetch refused gone"),
     "down": Row({"failures": [503] * 99}, "fetch failed transient"),
     "cut_off": Row({"truncate_at": 20_000, "has_ranges": False}, "fetch failed transient"),
@@ -102,7 +102,7 @@ def test_from_lists_to_a_training_step(
         "pose.estimator._target_=pipeline.ColmapInTheRoom",
         f"+fetch.ydl={{_target_: loopback.bilibili.LoopbackYoutubeDL, _partial_: true, base: '{site.url}'}}",
         "fetch.hosts=[127.0.0.1,bilibili.com]",
-        "fetch.socket_timeout_s=1.0",
+        "fetch.socket_timeout_s=3.0",
         "gate.wait_s=0.3",
     )
     root = tmp_path / "root"
