@@ -19,6 +19,7 @@ SETTINGS = [
     "device=cpu",
     "trainer.max_steps=6",
     "trainer.val_check_interval=3",
+    "data.num_val_scenes=3",  # of two processes one has two and one has one
     "callbacks=ema",
     "callbacks.checkpoints.every_n_steps=3",
     "callbacks.checkpoints.monitor=null",

@@ -65,6 +65,7 @@ def rows(run_dir: Path, metric: str) -> dict[int, float]:
 @pytest.mark.slow
 def test_runs_end_alike_whatever_shares_them_and_whatever_they_are_resumed_from(runs: Path) -> None:
     straight, norms = rows(runs / "ddp", "train/loss"), rows(runs / "ddp", "train/grad_norm")
+    validated = rows(runs / "one", "val/psnr")
     end = read_checkpoint(runs / "ddp" / "last.ckpt")
     folders = sorted(runs.iterdir())
     assert len(folders) == 19
@@ -73,6 +74,8 @@ def test_runs_end_alike_whatever_shares_them_and_whatever_they_are_resumed_from(
         for step, norm in rows(folder, "train/grad_norm").items():
             assert norm == pytest.approx(norms[step], rel=1e-4), f"{folder.name} step {step}"
         assert len(found) == (3 if "from" in folder.name else 6)
+        for step, decibels in rows(folder, "val/psnr").items():
+            assert decibels == pytest.approx(validated[step], abs=1e-3), f"{folder.name} step {step}"
         if "one" not in folder.name.split("_"):  # of one process the loss is a mean over other scenes
             for step, loss in found.items():
                 assert loss == pytest.approx(straight[step], abs=1e-6), f"{folder.name} step {step}"

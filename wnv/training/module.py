@@ -248,8 +248,9 @@ class ViewSynthesisModule(L.LightningModule):
             metrics["lpips"] = self._lpips(drawn, truth).mean()
         metrics["psnr_copy"] = psnr(copy_nearest(batch).float(), truth).mean()
         for name, value in metrics.items():
-            # Scenes of a batch have equally many targets: batches weighed by scenes give the mean over scenes.
-            self.log(f"val/{name}", value, batch_size=len(batch), on_epoch=True, sync_dist=True)
+            # Scenes of a batch have equally many targets: batches weighed by scenes give the mean over scenes. A weight
+            # is a float because Lightning averages their sums over processes, and rounds an average of integers down.
+            self.log(f"val/{name}", value, batch_size=float(len(batch)), on_epoch=True, sync_dist=True)
         return {"drawn": drawn}
 
     @override
