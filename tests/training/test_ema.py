@@ -4,9 +4,12 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from together import free_ports
 
+from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 from wnv.training.ema import WeightAverage
+from wnv.training.strategies import FullyShardedStrategy
 
 
 class Weights(L.Callback):
@@ -110,3 +113,37 @@ def test_an_error_in_validation_leaves_the_weights_as_they_were(
 def test_decay_out_of_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="decay must lie between 0 and 1"):
         WeightAverage(decay=decay)
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view tensor")
+@pytest.mark.parametrize("strategy", [None, FullyShardedStrategy])
+def test_an_average_that_begins_with_a_resumed_run_begins_with_its_weights(
+    tmp_path: Path,
+    make_batch: Callable,
+    make_module: Callable,
+    make_trainer: Callable,
+    loader: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    strategy: type | None,
+) -> None:
+    """Strategies that shard restore the weights after the average was made, others before."""
+    batches = [make_batch(0)]  # an epoch is a step, so that a run is resumed between epochs
+
+    def run(max_steps: int, *callbacks: L.Callback, resume: Path | None = None) -> dict:
+        monkeypatch.setenv("MASTER_PORT", str(free_ports(1)[0]))
+        sharing = {} if strategy is None else {"strategy": strategy()}
+        folder = tmp_path / str(max_steps)
+        callbacks = [*callbacks, RunCheckpoints(folder=folder, monitor=None)]
+        trainer = make_trainer(max_steps=max_steps, callbacks=callbacks, plugins=[AtomicCheckpointIO()], **sharing)
+        try:
+            trainer.fit(make_module(lr=1e-2), loader(batches), weights_only=True, ckpt_path=resume)
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+        return read_checkpoint(folder)
+
+    before = run(2)["state_dict"]
+    after = run(3, WeightAverage(decay=0.999), resume=tmp_path / "2" / "last.ckpt")
+    for name, value in after["ema_state_dict"].items():
+        expected = before[f"model.{name}"].lerp(after["state_dict"][f"model.{name}"], 1 - 4 / 13)
+        torch.testing.assert_close(value, expected, msg=name)

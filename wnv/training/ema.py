@@ -38,7 +38,7 @@ class WeightAverage(L.Callback):
     @override
     @torch.no_grad()
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._average = {name: value.detach().float().clone() for name, value in _parameters(pl_module).items()}
+        self._begin_with_weights(pl_module)
         if self._loaded is None:  # else the checkpoint has said it; the trainer's own count is restored only later
             self._updated_at_step = trainer.global_step
         self._take_loaded(pl_module)
@@ -88,8 +88,14 @@ class WeightAverage(L.Callback):
         # Strategies that shard restore after fit has started, others before it.
         self._loaded = checkpoint.get(AVERAGE)
         self._updated_at_step = checkpoint["global_step"]
-        if self._average:
+        if self._average and self._loaded is None:  # the run of before kept none: the weights are only now the restored
+            self._begin_with_weights(pl_module)
+        elif self._average:
             self._take_loaded(pl_module)
+
+    @torch.no_grad()
+    def _begin_with_weights(self, pl_module: L.LightningModule) -> None:
+        self._average = {name: value.detach().float().clone() for name, value in _parameters(pl_module).items()}
 
     @torch.no_grad()
     def _take_loaded(self, pl_module: L.LightningModule) -> None:
