@@ -5,14 +5,14 @@ seed and the number of scenes are all that a checkpoint needs to hold; the proce
 """
 
 import logging
-import multiprocessing
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from wnv.data.loader_processes import loader_context
 from wnv.data.order import DrawOrder, EvaluationOrder, StreamOrder
 from wnv.types import Batch, Example, collate
 
@@ -194,7 +194,7 @@ class ExampleDataModule(L.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            multiprocessing_context=_start_method() if self.num_workers > 0 else None,
+            multiprocessing_context=loader_context() if self.num_workers > 0 else None,
             # The loader draws a seed for its workers; from its own generator, it leaves the global one as it is.
             generator=torch.Generator().manual_seed(0),
         )
@@ -227,8 +227,3 @@ class ExampleDataModule(L.LightningDataModule):
             raise ValueError(
                 "trainer.use_distributed_sampler must be false: the data module shares the scenes out itself, got true"
             )
-
-
-def _start_method() -> Literal["forkserver", "spawn"]:
-    """Workers start from a fresh process: a forked copy of one that runs threads or a device may hang."""
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
