@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from wnv.training.callbacks import ImageGrid, RunCheckpoints, StepProgressBar, Throughput, make_grid
-from wnv.training.checkpoint import AtomicCheckpointIO
+from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 
 
 def test_last_is_kept_at_its_interval_and_at_the_end(
@@ -47,6 +48,30 @@ def test_best_is_kept_by_its_metric(tmp_path: Path, fake: Callable, mode: str, e
         resumed.load_state_dict(callback.state_dict())
         callback = resumed
     assert saved == [(step, tmp_path / "best.ckpt") for step in expected]
+
+
+def test_a_resumed_run_knows_the_best_of_the_validation_after_its_last_checkpoint(
+    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+) -> None:
+    batch = make_batch()  # an epoch is a step, so that a run is resumed between epochs
+
+    def best_step(folder: str, max_steps: int, resume: Path | None = None) -> int:
+        # The copy's score is the same each time, so the first is the best.
+        callback = RunCheckpoints(folder=tmp_path / folder, every_n_steps=1, monitor="val/psnr_copy")
+        options = {"callbacks": [callback], "plugins": [AtomicCheckpointIO()], "check_val_every_n_epoch": 1}
+        trainer = make_trainer(max_steps=max_steps, **options)
+        trainer.fit(make_module(), loader([batch]), loader([batch]), ckpt_path=resume, weights_only=True)
+        return read_checkpoint(tmp_path / folder / "best.ckpt")["global_step"]
+
+    assert best_step("run", 1) == 1
+    last = tmp_path / "run" / "last.ckpt"
+    shutil.copy(last, tmp_path / "early.ckpt")
+    assert read_checkpoint(last)["callbacks"]["RunCheckpoints"]["best"] is None, "nothing is missing"
+    assert best_step("run", 3, resume=last) == 1
+    (tmp_path / "run" / "best.ckpt").write_bytes(last.read_bytes())  # of a later step than the run goes on from
+    assert best_step("run", 3, resume=tmp_path / "early.ckpt") == 2
+    (tmp_path / "run" / "best.ckpt").write_bytes(b"cut short")
+    assert best_step("run", 3, resume=tmp_path / "early.ckpt") == 2
 
 
 def test_an_unknown_metric_is_refused_with_those_that_there_are(

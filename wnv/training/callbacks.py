@@ -19,6 +19,7 @@ from tqdm import tqdm
 from typing_extensions import override
 
 from wnv.scenes.atomic import atomic_file
+from wnv.training.checkpoint import read_checkpoint
 from wnv.training.checkpoint_layout import BEST, LAST
 from wnv.types import Batch
 
@@ -74,6 +75,8 @@ class RunCheckpoints(Checkpoint):
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_at_step = trainer.global_step
+        if trainer.global_step > 0:
+            self.best = trainer.strategy.broadcast(self._find_best(trainer.global_step))
 
     @override
     def on_train_batch_end(
@@ -110,6 +113,21 @@ class RunCheckpoints(Checkpoint):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+    def _find_best(self, step: int) -> float | None:
+        """The best value until a step from which the run goes on.
+
+        The last checkpoint may not know it: it is written before the validation that follows the same step.
+        """
+        if not (self.folder / BEST).exists():
+            return self.best
+        try:
+            checkpoint = read_checkpoint(self.folder / BEST, trees=())
+        except ValueError as error:
+            log.warning("the next validation is the best, as the one so far cannot be read: %s", error)
+            return None
+        is_later = checkpoint["global_step"] > step  # of a continuation that was given up
+        return self.best if is_later else checkpoint["callbacks"][self.state_key]["best"]
 
     def _save_last(self, trainer: L.Trainer) -> None:
         if trainer.global_step == self._saved_at_step:  # also while gradients are being accumulated
