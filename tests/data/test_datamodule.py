@@ -193,6 +193,7 @@ class Process:
 
     def __init__(self, rank, world_size):
         self.strategy = self
+        self.root_device = torch.device("cpu")
         self.distributed_sampler_kwargs = {"rank": rank, "num_replicas": world_size}
         self.max_steps, self.max_epochs, self.limit_train_batches, self.val_check_interval = 10, -1, 1.0, 5
         self.limit_val_batches = 1.0
@@ -213,6 +214,14 @@ def test_processes_share_the_stream_and_the_validation_scenes(make_scenes):
 
     scenes = [s for r in range(3) for b in on_process(make_scenes(), r, 3).val_dataloader() for s in b.scenes]
     assert sorted(scenes) == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_of_a_gpu_is_left_alone_where_another_device_trains(make_scenes, monkeypatch, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    datamodule = on_process(make_scenes(), 0, 1)
+    datamodule.trainer.root_device = torch.device(device)
+    assert datamodule.train_dataloader().pin_memory == datamodule.val_dataloader().pin_memory == (device == "cuda")
 
 
 def test_uneven_validation_is_refused(make_scenes):

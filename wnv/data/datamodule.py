@@ -192,7 +192,7 @@ class ExampleDataModule(L.LightningDataModule):
             sampler=order,
             num_workers=self.num_workers,
             collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._feeds_cuda(),
             persistent_workers=self.num_workers > 0,
             multiprocessing_context=loader_context() if self.num_workers > 0 else None,
             # The loader draws a seed for its workers; from its own generator, it leaves the global one as it is.
@@ -206,6 +206,12 @@ class ExampleDataModule(L.LightningDataModule):
         # Absent on one device; with model-parallel strategies it names data-parallel groups, not processes.
         shard = getattr(self.trainer.strategy, "distributed_sampler_kwargs", None)
         return (0, 1) if shard is None else (shard["rank"], shard["num_replicas"])
+
+    def _feeds_cuda(self) -> bool:
+        if self.trainer is None:
+            return torch.cuda.is_available()
+        # Page-locked memory is the GPU's business: asking for it takes memory of a GPU that the training may not use.
+        return self.trainer.strategy.root_device.type == "cuda"
 
     def _check_trainer(self, world_size: int) -> None:
         trainer = self.trainer
