@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch.amp.grad_scaler import _MultiDeviceReplicator
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
@@ -108,9 +109,18 @@ class Record(L.Callback):
         self.seen["scale"] = None if scaler is None else scaler.get_scale()
 
 
+class AwaitedCopies(_MultiDeviceReplicator):
+    """torch's, which waits for no copy: one to a CPU may be read before it is there, as the simulated never is."""
+
+    def get(self, device: torch.device) -> torch.Tensor:
+        assert device.type != "cpu" or self.master.device.type == "cpu", "a CPU reads what has not arrived"
+        return super().get(device)
+
+
 def main(device_name: str, folder: str, *cases: str) -> None:
     device, rank = resolve_device(device_name), int(os.environ["LOCAL_RANK"])
     warnings.filterwarnings("ignore")
+    torch.amp.grad_scaler._MultiDeviceReplicator = AwaitedCopies
     for case in cases:
         strategy, precision, os.environ["MASTER_PORT"] = case.split(":")
         torch.manual_seed(1)

@@ -93,10 +93,17 @@ class AgreedGradScaler(GradScaler):
         state = self._per_optimizer_states[id(optimizer)]
         if state["stage"] is not OptState.READY:
             raise RuntimeError("unscale_() is called once a step, after the backward pass and before step()")
-        found_inf = torch.zeros((), dtype=torch.float32, device=self._scale.device)
-        found = self._unscale_grads_(optimizer, self._scale.reciprocal(), found_inf, False)
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        # torch hands its two factors on to other devices without waiting, so that a CPU would read what is not there
+        # yet: where it holds gradients (cpu_offload) they begin there.
+        is_offloaded = any(gradient.device.type == "cpu" for gradient in gradients)
+        device = torch.device("cpu") if is_offloaded else self._scale.device
+        found_inf = torch.zeros((), dtype=torch.float32, device=device)
+        found = self._unscale_grads_(optimizer, self._scale.reciprocal().to(device), found_inf, False)
         # Gradients may be on several devices, and a process may have none.
-        found_inf = torch.stack([found_inf, *(part.to(found_inf.device) for part in found.values())]).amax()
+        found_inf = torch.stack([found_inf, *(part.to(device) for part in found.values())]).amax()
+        found_inf = found_inf.to(self._scale.device)
         if dist.is_initialized():
             dist.all_reduce(found_inf, op=dist.ReduceOp.MAX)
         state["found_inf_per_device"] = {found_inf.device: found_inf}
