@@ -68,3 +68,14 @@ def test_validation_in_the_middle_of_a_step_is_refused(
     batches = loader([make_batch()] * 8)
     with pytest.raises(ValueError, match=r"multiple of trainer\.accumulate_grad_batches=2.* got 3; set it to 4"):
         trainer.fit(make_module(), batches, batches)
+
+
+@pytest.mark.parametrize("name", ["val_check_interval", "accumulate_grad_batches"])
+def test_counts_of_batches_that_are_not_positive_are_refused(
+    make_module: Callable, make_trainer: Callable, name: str
+) -> None:
+    module = make_module()
+    module.trainer = make_trainer()
+    setattr(module.trainer, name, 0)
+    with pytest.raises(ValueError, match=rf"trainer\.{name} must be at least 1, got 0"):
+        module.on_fit_start()

@@ -77,8 +77,8 @@ def test_devices_are_counted(devices: int | str | list[int], number: int) -> Non
     assert count_devices(devices, torch.device("cpu")) == number
 
 
-@pytest.mark.parametrize("devices", [0, -2, "all", ""])
-def test_what_is_no_number_of_devices_is_refused(devices: int | str) -> None:
+@pytest.mark.parametrize("devices", [0, -2, "all", "", None])
+def test_what_is_no_number_of_devices_is_refused(devices: int | str | None) -> None:
     with pytest.raises(
         ValueError, match=r"trainer\.devices must be a number of devices, indices of them, or auto, got"
     ):

@@ -102,9 +102,13 @@ class ViewSynthesisModule(L.LightningModule):
         """See that nothing is saved in the middle of a step, because a checkpoint holds no gradient.
 
         Raises:
-            ValueError: If validation, after which the best is saved, comes between the batches of a step.
+            ValueError: If validation, after which the best is saved, comes between the batches of a step, or a count of
+                batches is not positive.
         """
         interval, num_batches = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
+        for name, value in (("val_check_interval", interval), ("accumulate_grad_batches", num_batches)):
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"trainer.{name} must be at least 1, got {value}")
         if isinstance(interval, int) and self.trainer.limit_val_batches and interval % num_batches:
             raise ValueError(
                 "trainer.val_check_interval counts batches and must be a multiple of trainer.accumulate_grad_batches="

@@ -86,7 +86,7 @@ def cluster_environment(launch: Launch | None) -> ClusterEnvironment | None:
     return SlurmTasks() if launch.launcher == "Slurm" else TorchElasticEnvironment()
 
 
-def count_devices(devices: int | str | Sequence[int], device: torch.device) -> int:
+def count_devices(devices: int | str | Sequence[int] | None, device: torch.device) -> int:
     """How many devices of this machine `trainer.devices` means: a number, indices, or `auto` and -1 for all.
 
     Raises:
@@ -100,7 +100,7 @@ def count_devices(devices: int | str | Sequence[int], device: torch.device) -> i
         return 1 if device.type == "cpu" else device_module(device).device_count()
     try:
         number = int(devices)
-    except ValueError:
+    except (ValueError, TypeError):
         number = 0
     if number < 1:
         raise ValueError(f"trainer.devices must be a number of devices, indices of them, or auto, got {devices!r}")
