@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from wnv.evaluation.records import SceneRecord
-from wnv.evaluation.summary import Listing, read_summary, summarize
+from wnv.evaluation.summary import Listing, read_summary, student_t_95, summarize
 
 
 def record(index: int, model_db: list[float], copy_db: list[float], variant: str = "") -> SceneRecord:
@@ -32,15 +33,20 @@ def test_each_scene_counts_the_same_and_the_interval_is_over_scenes():
     scenes = np.array([25.0, 12.0, 28.0])
     copies = np.array([11.0, 15.0, 10.0])
     assert summary.model["psnr"].mean == pytest.approx(scenes.mean())
-    assert summary.model["psnr"].half_width == pytest.approx(1.959964 * scenes.std(ddof=1) / math.sqrt(3))
+    assert summary.model["psnr"].half_width == pytest.approx(stats.t.ppf(0.975, 2) * scenes.std(ddof=1) / math.sqrt(3))
     assert summary.difference["psnr"].mean == pytest.approx((scenes - copies).mean())
     assert summary.difference["psnr"].half_width == pytest.approx(
-        1.959964 * (scenes - copies).std(ddof=1) / math.sqrt(3)
+        stats.t.ppf(0.975, 2) * (scenes - copies).std(ddof=1) / math.sqrt(3)
     )
     assert (summary.num_scenes, summary.num_views, summary.num_ahead) == (3, 4, 2)
     assert summary.encode_ms == 10.0
     assert summary.views_per_s == pytest.approx(1000 * 4 / (2 * 2.0 + 3.0 + 4.0))
     assert (summary.num_listed, summary.num_null, summary.missing, summary.is_partial) == (3, 0, [], False)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 31, 6473])
+def test_few_scenes_make_a_wide_interval(freedom):
+    assert student_t_95(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1.5e-3 if freedom < 5 else 1e-4)
 
 
 def test_variants_are_compared_with_the_reference_on_the_examples_that_both_have():
@@ -51,7 +57,9 @@ def test_variants_are_compared_with_the_reference_on_the_examples_that_both_have
     assert summary.main is one
     assert one.change is None
     assert three.change["psnr"].mean == pytest.approx((-1 - 4) / 2)
-    assert three.change["psnr"].half_width == pytest.approx(1.959964 * np.std([-1, -4], ddof=1) / math.sqrt(2))
+    assert three.change["psnr"].half_width == pytest.approx(
+        stats.t.ppf(0.975, 1) * np.std([-1, -4], ddof=1) / math.sqrt(2)
+    )
     assert three.num_examples == 3
 
 
@@ -86,7 +94,7 @@ def test_a_summary_comes_back_from_its_folder(tmp_path):
     )
     summary.write(tmp_path)
     assert read_summary(tmp_path) == summary
-    assert "normal approximation" in (tmp_path / "summary.json").read_text()
+    assert "Student's t over examples" in (tmp_path / "summary.json").read_text()
 
 
 def test_a_folder_without_a_summary_or_with_another_file_is_named(tmp_path):

@@ -12,8 +12,8 @@ from wnv.evaluation.records import SceneRecord
 from wnv.scenes.atomic import atomic_file
 
 SUMMARY_FILE = "summary.json"
-NORMAL_95 = 1.959964  # 97.5 % quantile of the normal distribution
-INTERVAL_METHOD = "95 %, normal approximation over examples: mean +- 1.96 standard errors"
+INTERVAL_METHOD = "95 %, Student's t over examples: mean +- t standard errors"
+_NORMAL_95 = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,32 @@ def summarize(
 
 def mean_of(scores: Sequence[float]) -> Mean:
     """The mean of scores, at least one, with its confidence interval."""
-    half_width = NORMAL_95 * statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else None
+    half_width = None
+    if len(scores) > 1:
+        half_width = student_t_95(len(scores) - 1) * statistics.stdev(scores) / math.sqrt(len(scores))
     return Mean(mean=statistics.fmean(scores), half_width=half_width)
+
+
+def student_t_95(freedom: int) -> float:
+    """97.5 % quantile of Student's t distribution, within 0.15 %.
+
+    Args:
+        freedom: Its degrees of freedom, at least 1. From 3 up it is a series in their inverse (Abramowitz and Stegun,
+            Handbook of Mathematical Functions, 26.7.5).
+    """
+    if freedom == 1:
+        return math.tan(0.475 * math.pi)
+    if freedom == 2:
+        return 0.95 * math.sqrt(2 / (4 * 0.975 * 0.025))
+    z = _NORMAL_95
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))
 
 
 def _summarize_variant(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from wnv.evaluation.report.pairs import compare
 from wnv.evaluation.report.runs import find_runs
@@ -21,7 +22,7 @@ def test_the_difference_is_that_of_pairs(folders):
     )
     gap = other - one
     assert found.difference.mean == pytest.approx(gap.mean())
-    assert found.difference.half_width == pytest.approx(1.959964 * gap.std(ddof=1) / np.sqrt(30))
+    assert found.difference.half_width == pytest.approx(stats.t.ppf(0.975, 29) * gap.std(ddof=1) / np.sqrt(30))
     assert found.num_higher == (gap > 0).sum()
     assert [pair.scene for pair in found.pairs] == scenes
 

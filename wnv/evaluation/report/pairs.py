@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the second model is better beyond doubt: of few examples the normal interval promises too much."""
+        """Whether the second model is better beyond doubt; never by a few examples, whose scores need not be normal."""
         half = self.difference.half_width
         return len(self.pairs) >= _MIN_PAIRS and half is not None and self.difference.mean > half
 
