@@ -111,6 +111,16 @@ def test_target_size_may_differ_from_the_contexts(make_model, make_views, make_c
     assert drawn.shape == (1, 1, 3, 32, 8)
 
 
+@pytest.mark.parametrize("size", [(24, 16), (32, 24)])  # as many patches as the context's, and more
+def test_joint_attention_refuses_targets_of_another_size(make_model, make_views, make_cameras, size):
+    model = make_model(attention="joint")
+    context, targets = make_views(1, 2, height=16, width=24), make_cameras(1, 1, height=size[0], width=size[1])
+    message = rf"attention=joint draws .* 16 x 24 pixels \(height x width\), got {size[0]} x {size[1]}; ask for that"
+    for draw in (model, lambda *given: model.render(model.encode(given[0]), given[1])):
+        with pytest.raises(ValueError, match=message):
+            draw(context, targets)
+
+
 def test_activation_checkpointing_changes_no_gradient(make_model, make_views, make_cameras):
     plain = make_model()
     saving = copy.deepcopy(plain)

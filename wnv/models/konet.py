@@ -179,7 +179,8 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
             target_times: Time of each target on the context's scale; zeros when left out.
 
         Raises:
-            ValueError: If an image size is not a multiple of the patch size.
+            ValueError: If an image size is not a multiple of the patch size, or with `joint` attention the targets' is
+                not the context's.
         """
         if self.attention == "joint":
             return self._draw_jointly(context, target_cameras, target_times)
@@ -207,7 +208,11 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
     ) -> Float[Tensor, "batch target 3 height width"]:
         """Draw views of an encoded scene; the same pixels as `forward`, whether drawn together or one by one.
 
-        The image size may differ from the context's.
+        The image size may differ from the context's with `cached` attention.
+
+        Raises:
+            ValueError: If an image size is not a multiple of the patch size, or with `joint` attention not that of the
+                context.
         """
         if self.attention == "joint":
             return self._draw_jointly(scene.context, cameras, times)
@@ -217,6 +222,12 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
 
     def _draw_jointly(self, context: Views, cameras: Cameras, times: Tensor | None) -> Tensor:
         """Full attention over the context and one target, for each target in a batch entry of its own."""
+        given, wanted = ((c.height, c.width) for c in (context.cameras, cameras))
+        if given != wanted:  # as many patches in another grid would be drawn, with the places of the context's
+            raise ValueError(
+                f"attention=joint draws views of the size of the given ones alone, {given[0]} x {given[1]} pixels "
+                f"(height x width), got {wanted[0]} x {wanted[1]}; ask for that size, or resize the given views"
+            )
         num_targets = cameras.batch_shape[1]
         context_tokens, context_options = self._embed_context(context)
         target_tokens, target_options = self._embed_target(cameras, times)
