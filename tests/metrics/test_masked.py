@@ -72,6 +72,18 @@ def test_masked_ssim_equals_the_written_out_formula() -> None:
     assert masked_ssim(drawn, truth, mask).item() == pytest.approx(expected, abs=1e-4)
 
 
+def test_autocast_around_them_changes_no_masked_metric() -> None:
+    """Smooth pictures, whose variances are small differences of the windows' means."""
+    generator = torch.Generator().manual_seed(6)
+    truth = torch.nn.functional.interpolate(torch.rand(2, 3, 4, 5, generator=generator), size=(24, 32), mode="bilinear")
+    drawn = (truth + 0.03 * torch.randn(truth.shape, generator=generator)).clamp(0, 1)
+    mask = torch.rand(2, 24, 32, generator=generator) < 0.6
+    for metric in (masked_psnr, masked_ssim):
+        expected = metric(drawn, truth, mask)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(metric(drawn, truth, mask), expected, rtol=0, atol=0)
+
+
 def test_an_empty_mask_has_no_score() -> None:
     drawn, truth = images(4)
     mask = torch.zeros(2, 3, 18, 24, dtype=torch.bool)
