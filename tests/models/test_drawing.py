@@ -55,6 +55,16 @@ def test_any_world_any_split_any_form_of_the_same_input(make_model, images, pose
     assert np.abs(other.astype(int) - one).max() > 5
 
 
+@pytest.mark.parametrize(("dtype", "levels"), [(torch.float16, 2), (torch.bfloat16, 12), (torch.float64, 1)])
+def test_weights_of_another_precision_draw_the_same(make_model, images, poses, dtype, levels):
+    options = dict(time_code=True, adaln_zero=True, ray_code="fixed", ray_size=[16, 24])
+    times = dict(times_s=[0.0, 1.0, 2.0], target_times_s=[0.5, 1.5])
+    model = make_model(**options)
+    drawn = model.draw(images, K, poses[:3], poses[3:], **times)
+    cast = model.to(dtype).draw(images, K, poses[:3], poses[3:], **times)
+    assert np.abs(cast.astype(int) - drawn).max() <= levels
+
+
 def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
     model = make_model(time_code=True)
     early = model.draw(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[10.0])

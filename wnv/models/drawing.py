@@ -62,19 +62,23 @@ class DrawingMixin:
 
         frame = fit_world_frame(context_poses, method=self.pose_normalization)
         size = {"height": height, "width": width}
-        device = next(self.parameters()).device
+        weight = next(self.parameters())
+        # Cameras are not rounded to the half precision that weights may have; and they are cast before they are moved,
+        # because the device may know no float64.
+        dtype = torch.promote_types(weight.dtype, torch.float32)
         context = Views(
             images=stacked.movedim(-1, -3),
-            cameras=Cameras(K=context_K.float(), camtoworld=frame.apply(context_poses).float(), **size),
+            cameras=Cameras(K=context_K, camtoworld=frame.apply(context_poses), **size),
             times=context_times,
-        ).to(device)
-        targets = Cameras(K=targets_K.float(), camtoworld=frame.apply(target_poses).float(), **size).to(device)
+        )
+        targets = Cameras(K=targets_K, camtoworld=frame.apply(target_poses), **size)
+        context, targets, times = (part.to(dtype).to(weight.device) for part in (context, targets, target_times))
         drawn = []
         with torch.inference_mode():
             scene = self.encode(context[None])
             for start in range(0, len(target_poses), VIEWS_AT_ONCE):
                 piece = slice(start, start + VIEWS_AT_ONCE)
-                drawn.append(self.render(scene, targets[None, piece], target_times[None, piece].to(device)))
+                drawn.append(self.render(scene, targets[None, piece], times[None, piece]))
         drawn = torch.cat(drawn, dim=1)[0]
         if not bool(torch.isfinite(drawn).all()):
             raise ValueError("the model drew values that are not finite: it has diverged in training")

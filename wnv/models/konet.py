@@ -45,7 +45,7 @@ class ViewCondition(nn.Module):
 
     def forward(self, times: Float[Tensor, "batch view"], *, is_target: bool) -> Float[Tensor, "batch view dim"]:
         """One vector a view."""
-        return self.role.weight[int(is_target)] + self.time(times[..., None])
+        return self.role.weight[int(is_target)] + self.time(times[..., None].to(self.role.weight.dtype))
 
 
 class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
@@ -54,6 +54,9 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
     Two attentions use the same weights. `cached`: context tokens see the context, a target's tokens see the context and
     themselves; so the context is computed once, whatever is drawn from it. `joint`: all tokens of the context and of
     one target see each other, and the context is computed anew for each target.
+
+    The weights may be cast (`model.half()`, `model.bfloat16()`): views and cameras stay in float32, in which rays and
+    camera maps are computed, and the images drawn are float32.
 
     Args:
         dim: Features a token.

@@ -76,11 +76,12 @@ class Tokenizer(nn.Module):
         if self.colour_range == "signed":
             images = images * 2 - 1
         colour = patchify(images, patch_size=self.patch_size)
-        return self.norm(self.context(torch.cat([colour, code], dim=-1)))
+        return self.norm(self.context(torch.cat([colour, code], dim=-1).to(self.context.weight.dtype)))
 
     def embed_target(self, code: Float[Tensor, "batch view token code"]) -> Float[Tensor, "batch view token dim"]:
         """Tokens of views to draw, from their code alone."""
-        return self.norm(self.target(code if code.shape[-1] else code.new_ones(*code.shape[:-1], 1)))
+        code = code if code.shape[-1] else code.new_ones(*code.shape[:-1], 1)
+        return self.norm(self.target(code.to(self.target.weight.dtype)))
 
     def encode_views(
         self, cameras: Cameras, times: Float[Tensor, "batch view"]
