@@ -19,6 +19,18 @@ def test_outputs_undo_what_values_were_given(make_cameras, patch_encoding, head_
     torch.testing.assert_close(maps.map_output(maps.map_key_value(x)), x, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("camera_encoding", ["gta", "geope"])
+def test_camera_maps_are_not_rounded_where_matrix_products_are(make_cameras, camera_encoding):
+    """Autocast stands here for TF32 too, which rounds the products of torch alike and needs a GPU."""
+    options = dict(camera_encoding=camera_encoding, patch_encoding="rope2d", patch_size=8, head_dim=16)
+    cameras = make_cameras()
+    exact = encode_cameras(cameras.to(torch.float64), **options)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = encode_cameras(cameras, **options)
+    for name in ("query", "key_value", "output"):
+        torch.testing.assert_close(getattr(maps, name).double(), getattr(exact, name), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("patch_encoding", ["rope2d", "quaternion"])
 def test_patch_rotations_keep_lengths_and_leave_the_first_patch(make_cameras, patch_encoding):
     maps = encode_cameras(

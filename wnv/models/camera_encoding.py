@@ -24,6 +24,7 @@ from torch import Tensor
 
 from wnv.geometry.cameras import invert_K, normalize_K
 from wnv.geometry.poses import invert_se3
+from wnv.geometry.products import matmul
 from wnv.types import Cameras
 
 CAMERA_ENCODINGS = ("none", "gta", "geope")
@@ -205,7 +206,7 @@ def _projective_maps(
     offset = torch.zeros_like(K)
     offset[..., :2, 2] = 0.5
     K = K - offset
-    return _lift(K) @ viewmat, cameras.camtoworld @ _lift(invert_K(K))
+    return matmul(_lift(K), viewmat), matmul(cameras.camtoworld, _lift(invert_K(K)))
 
 
 def _lift(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4 4"]:
