@@ -45,6 +45,18 @@ def test_double_precision_is_not_rounded() -> None:
     assert float(loss) == pytest.approx(2e-12 * float((drawn - truth).mean()), rel=1e-3)
 
 
+def test_the_feature_network_takes_images_of_any_precision() -> None:
+    loss = ImageLoss(perceptual_weight=0.5, perceptual=PerceptualLoss(blocks=tiny_blocks()))
+    drawn, truth = images().double(), images().double()
+    expected = loss(drawn.float(), truth.float())["perceptual"]
+    terms = loss(drawn, truth)
+    assert (terms["loss"].dtype, terms["mse"].dtype) == (torch.float64, torch.float64)
+    torch.testing.assert_close(terms["perceptual"], expected)
+    wide = loss.double()(drawn, truth)["perceptual"]
+    assert wide.dtype == torch.float64
+    torch.testing.assert_close(wide.float(), expected)
+
+
 def test_negative_weight_is_refused() -> None:
     with pytest.raises(ValueError, match="perceptual_weight must not be negative, got -1"):
         ImageLoss(perceptual_weight=-1)

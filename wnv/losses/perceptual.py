@@ -44,14 +44,14 @@ class PerceptualLoss(nn.Module):
     def forward(
         self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> Float[Tensor, ""]:
-        """Mean distance over all images.
+        """Mean distance over all images, in the precision of this module.
 
         Args:
             drawn: In 0..1; gradients flow into it.
             truth: In 0..1.
         """
-        network = self._network[0].to(self.mean.device)
-        one, other = ((images.flatten(0, -4) - self.mean) / self.std for images in (drawn, truth))
+        network = self._network[0].to(self.mean)
+        one, other = ((images.flatten(0, -4).to(self.mean.dtype) - self.mean) / self.std for images in (drawn, truth))
         distance = (one - other).abs().mean()
         for block, divisor in zip(network, _BLOCK_DIVISORS, strict=True):
             one = block(one)
