@@ -25,18 +25,12 @@ def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
     for i, (found_psnr, found_ssim) in enumerate(zip(psnr(drawn, truth), ssim(drawn, truth), strict=True)):
         one, other = (images[i].permute(1, 2, 0).double().numpy() for images in (drawn, truth))
         assert found_psnr.item() == pytest.approx(peak_signal_noise_ratio(other, one, data_range=1.0), abs=1e-4)
-        expected = structural_similarity(
-            other,
-            one,
-            data_range=1.0,
-            channel_axis=2,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
+        options = dict(data_range=1.0, channel_axis=2, gaussian_weights=True, sigma=1.5)
+        expected = structural_similarity(other, one, use_sample_covariance=False, **options)
         # scikit-image leaves out a border of the window's radius, as we do.
         assert found_ssim.item() == pytest.approx(expected, abs=1e-5)
         assert np.isfinite(expected)
+        assert 0 <= expected - structural_similarity(other, one, **options) < 1e-3
 
 
 @pytest.mark.parametrize("backbone", ["vgg", "alex"])

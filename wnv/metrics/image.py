@@ -39,9 +39,9 @@ def ssim(
     """Structural similarity of each image (Gaussian window of 11 px, sigma 1.5); computed in float32.
 
     The mean is over windows that lie in the image, as in scikit-image and so in the field's tables. (Newer torchmetrics
-    average over mirrored borders too, which differs by hundredths on small images.) Variances are those of the window,
-    as in Wang et al. 2004; scikit-image's default, which pixelSplat's and LVSM's code leaves as it is, takes 121/120 of
-    them (`use_sample_covariance`) and comes out lower by up to 0.001.
+    average over mirrored borders too, which differs by hundredths on small images.) Variances are the window's own, as
+    in Wang et al. 2004. scikit-image's default, which code of pixelSplat's line leaves as it is, takes 121/120 of them
+    (`use_sample_covariance`) and comes out some ten-thousandths lower.
 
     Raises:
         ValueError: If an image has values outside 0..1 or is smaller than the window.
