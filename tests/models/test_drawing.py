@@ -55,6 +55,13 @@ def test_any_world_any_split_any_form_of_the_same_input(make_model, images, pose
     assert np.abs(other.astype(int) - one).max() > 5
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64, np.longdouble])
+def test_floats_of_any_precision_are_images(make_model, images, poses, dtype):
+    model = make_model()
+    drawn = model.draw((images / 255).astype(dtype), K, poses[:3], poses[3:])
+    assert np.abs(drawn.astype(int) - model.draw(images, K, poses[:3], poses[3:])).max() <= 1
+
+
 @pytest.mark.parametrize(("dtype", "levels"), [(torch.float16, 2), (torch.bfloat16, 12), (torch.float64, 1)])
 def test_weights_of_another_precision_draw_the_same(make_model, images, poses, dtype, levels):
     options = dict(time_code=True, adaln_zero=True, ray_code="fixed", ray_size=[16, 24])
@@ -80,6 +87,8 @@ def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
         (dict(images=[]), "images must be at least one and all of one size, got none"),
         (dict(images=[np.zeros((16, 24, 3)), np.zeros((24, 16, 3))]), r"of one size, got \(16, 24, 3\), \(24, 16, 3\)"),
         (dict(images=np.zeros((3, 3, 16, 24))), r"shape \(view, height, width, 3\), got \(3, 3, 16, 24\)"),
+        (dict(images=np.zeros((3, 0, 24, 3))), r"shape \(view, height, width, 3\), got \(3, 0, 24, 3\)"),
+        (dict(images=np.zeros((3, 16, 0, 3), np.uint8)), r"shape \(view, height, width, 3\), got \(3, 16, 0, 3\)"),
         (dict(images=np.full((3, 16, 24, 3), 255.0)), r"floats in 0\.\.1, got float64 in 255\.0\.\.255\.0"),
         (dict(images=np.full((3, 16, 24, 3), np.nan)), "floats in 0..1, got float64 in nan"),
         (dict(images=np.ones((3, 16, 24, 3), int)), "images must be bytes"),

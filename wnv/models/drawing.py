@@ -95,7 +95,7 @@ def _stack_images(images: np.ndarray | Sequence[np.ndarray]) -> Tensor:
             f"images must be at least one and all of one size, got {found}; resize or crop them, and their K"
         )
     stacked = np.stack([np.asarray(image) for image in images])
-    if stacked.ndim != 4 or stacked.shape[-1] != 3:
+    if stacked.ndim != 4 or stacked.shape[-1] != 3 or stacked.size == 0:
         raise ValueError(f"images must have shape (view, height, width, 3), got {stacked.shape}")
     if stacked.dtype == np.uint8:
         return torch.from_numpy(stacked).float() / 255
@@ -103,7 +103,7 @@ def _stack_images(images: np.ndarray | Sequence[np.ndarray]) -> Tensor:
         raise ValueError(
             f"images must be bytes (uint8) or floats in 0..1, got {stacked.dtype} in {stacked.min()}..{stacked.max()}"
         )
-    return torch.from_numpy(stacked).float()
+    return torch.from_numpy(stacked.astype(np.float32))  # torch knows no long double
 
 
 def _check_poses(name: str, poses: Any, *, num: int | None = None) -> Tensor:
