@@ -244,3 +244,14 @@ def test_cameras_are_changed_before_they_are_normalised(folder):
     SceneDataset(root=folder, sampler=BOUNDED, image_size=(16, 24), change_cameras=lambda c, _: seen.append(c) or c)[1]
     pick = plain.pick(1)
     torch.testing.assert_close(seen[0], pick.frames.camtoworld[list(pick.choice.context + pick.choice.target)])
+
+
+def test_scenes_too_short_to_hold_frames_out_are_told_before_training(folder, caplog):
+    settings = {"root": folder, "image_size": (16, 24)}
+    sampler = HoldoutSampler(split="train", num_context=4, num_target=4, num_neighbours=9, every=8)
+    message = "1 of 3 scenes .* for HoldoutSampler, which needs 10 frames: scene 'b' has 8 frames; lower num_context"
+    with pytest.raises(ValueError, match=message):
+        SceneDataset(**settings, sampler=sampler)
+    dataset = SceneDataset(**settings, sampler=sampler, skip_short=True)
+    assert dataset.scene_ids == ("a", "c")
+    assert {dataset[index].scene for index in range(len(dataset))} == {"a", "c"}

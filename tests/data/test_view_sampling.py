@@ -178,6 +178,17 @@ def test_holdout_takes_the_nearest_cameras():
         assert max(away) <= 3
 
 
+@pytest.mark.parametrize("every", [2, 3, 8])
+@pytest.mark.parametrize("num_views", [1, 2, 3, 7, 8, 9])
+def test_holdout_tells_the_shortest_scene_it_can_do_with(every, num_views):
+    train = HoldoutSampler(split="train", num_context=1, num_target=num_views, every=every, num_neighbours=9)
+    val = HoldoutSampler(split="val", num_context=num_views + 1, every=every)
+    for sampler in (train, val):
+        sampler.sample(circle_scene(sampler.min_frames), generator())
+        with pytest.raises(ValueError, match=f"has {num_views} training frames"):
+            sampler.sample(circle_scene(sampler.min_frames - 1), generator())
+
+
 def test_holdout_works_where_all_cameras_share_a_place():
     scene = circle_scene(10)
     still = dataclasses.replace(scene, camtoworld=torch.eye(4, dtype=torch.float64).repeat(10, 1, 1))

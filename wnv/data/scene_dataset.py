@@ -289,7 +289,8 @@ def _list_draws(
             f"needs {sampler.min_frames} frames: scene {first!r} has {scenes[first].num_frames} frames"
         )
         if not skip_short or len(short) == len(selected):
-            raise ValueError(f"{found}; lower min_gap, or leave short scenes out with skip_short=true")
+            setting = "min_gap" if hasattr(sampler, "min_gap") else "num_context"
+            raise ValueError(f"{found}; lower {setting}, or leave short scenes out with skip_short=true")
         log.warning("%s; they are left out", found)
     selected = tuple(scene for scene in selected if scene not in short)
     draws = [

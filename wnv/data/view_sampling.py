@@ -228,6 +228,17 @@ class HoldoutSampler(ViewSampler):
                 f"{self.num_context + self.num_target - 1}, got {self.num_neighbours}"
             )
 
+    @property
+    def min_frames(self) -> int:
+        """Room for the training frames that one choice needs, and the held-out frames among them."""
+        groups, rest = divmod(self._needed - 1, self.every - 1)
+        return groups * self.every + rest + 2
+
+    @property
+    def _needed(self) -> int:
+        """Training frames of one choice."""
+        return self.num_context + (self.num_target if self.split == "train" else 0)
+
     def num_draws(self, num_frames: int) -> int:
         """Number of the split's frames: each is the first target once."""
         held_out = len(range(0, num_frames, self.every))
@@ -236,11 +247,10 @@ class HoldoutSampler(ViewSampler):
     def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
         """One target group around a training frame, or one held-out frame."""
         train = [frame for frame in range(frames.num_frames) if frame % self.every]
-        needed = self.num_context + (self.num_target if self.split == "train" else 0)
-        if len(train) < needed:
+        if len(train) < self._needed:
             raise ValueError(
                 f"scene {frames.scene_id!r} has {len(train)} training frames (of {frames.num_frames}, every="
-                f"{self.every} held out), fewer than the {needed} asked for; lower num_context or num_target"
+                f"{self.every} held out), fewer than the {self._needed} asked for; lower num_context or num_target"
             )
         if not 0 <= draw < self.num_draws(frames.num_frames):
             raise ValueError(
