@@ -248,6 +248,14 @@ def test_validation_that_would_never_run_is_warned_about(tmp_path, make_scenes, 
     assert "validation will not run" in caplog.text
 
 
+def test_every_batch_is_not_taken_for_every_epoch(tmp_path, make_scenes, caplog):
+    module, _ = fit(tmp_path, make_scenes(), max_steps=2, val_check_interval=1)
+    assert len(module.validated) == 2 * 3
+    assert "validation will not run" not in caplog.text
+    module, _ = fit(tmp_path, make_scenes(), max_steps=-1, max_epochs=2, limit_train_batches=1, limit_val_batches=0)
+    assert len(module.trained) == 2 * 2
+
+
 def test_overlap_of_training_and_validation_is_warned_about(make_scenes, roots, caplog):
     make_scenes().val_dataloader()
     assert not caplog.text

@@ -217,13 +217,13 @@ class ExampleDataModule(L.LightningDataModule):
         trainer = self.trainer
         if trainer is None:
             return
-        endless_epoch = trainer.limit_train_batches == 1.0
+        endless_epoch = _is_whole_epoch(trainer.limit_train_batches)
         if endless_epoch and trainer.max_steps == -1 and trainer.max_epochs != -1:
             raise ValueError(
                 "trainer.max_steps must be set, because an epoch of the training stream has no end, got -1 with "
                 f"max_epochs={trainer.max_epochs}; to stop by time instead, set trainer.max_time and max_epochs=-1"
             )
-        if endless_epoch and trainer.val_check_interval == 1.0 and trainer.limit_val_batches > 0:
+        if endless_epoch and _is_whole_epoch(trainer.val_check_interval) and trainer.limit_val_batches > 0:
             log.warning(
                 "validation will not run: trainer.val_check_interval counts epochs, and an epoch of the training "
                 "stream has no end; set it to a number of steps, or limit_val_batches=0 to train without validation"
@@ -233,3 +233,8 @@ class ExampleDataModule(L.LightningDataModule):
             raise ValueError(
                 "trainer.use_distributed_sampler must be false: the data module shares the scenes out itself, got true"
             )
+
+
+def _is_whole_epoch(setting: int | float) -> bool:
+    """Whether a limit or interval of Lightning's is a whole epoch (1.0) rather than one batch (1)."""
+    return isinstance(setting, float) and setting == 1.0
