@@ -6,8 +6,10 @@ from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError
+from torch._utils import ExceptionWrapper
 
 from wnv.cli.app import USER_ERRORS, _answer_user_errors, as_text, describe_error
+from wnv.scenes.schema import SceneError
 
 
 def raised(call: Callable[[], object]) -> Exception:
@@ -66,6 +68,22 @@ def test_the_cause_of_a_composition_error_is_told() -> None:
     error = ConfigCompositionException("Could not override 'foo'.")
     error.__cause__ = cause
     assert describe_error(error)[1] == "Could not override 'foo'. (Key 'foo' is not in struct)"
+
+
+def test_an_error_of_a_loader_process_is_told_without_its_traceback() -> None:
+    def load() -> None:
+        try:
+            raise SceneError("the first")
+        except SceneError as error:
+            raise SceneError("scene 'a': two are refused:\n  b: of 3 frames\n  c") from error
+
+    try:
+        load()
+    except SceneError:
+        wrapped = ExceptionWrapper(where="in DataLoader worker process 3")
+    error, message = describe_error(raised(wrapped.reraise))
+    assert isinstance(error, SceneError)
+    assert message == "scene 'a': two are refused: b: of 3 frames c"
 
 
 def test_an_error_without_words_is_told_by_its_type() -> None:

@@ -200,10 +200,20 @@ def describe_error(error: Exception) -> tuple[Exception, str]:
     if isinstance(error, MissingMandatoryValue):
         missing = error.full_key or _one_line(str(error))
         return error, f"{missing} has no default; set {missing}=..."
-    message = _one_line(_system_message(error) or str(error)) or type(error).__name__
+    message = _one_line(_system_message(error) or _without_traceback(str(error))) or type(error).__name__
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         message = f"{message} ({_one_line(str(error.__cause__))})"
     return error, f"{message} (config key {key})" if key and f"full_key: {key}" not in message else message
+
+
+def _without_traceback(text: str) -> str:
+    """The message of an error that torch hands on from a loader process, where it puts the traceback into the text."""
+    if re.match(r"Caught \w+ in DataLoader worker process \d+\.\n", text) is None:
+        return text
+    # Of several errors, one the cause of the next, the last; its frames are indented, its message is not.
+    last = text.rpartition("Traceback (most recent call last):")[2]
+    found = re.search(r"^[\w.]+: (.*)", last, re.DOTALL | re.MULTILINE)
+    return text if found is None else found.group(1)
 
 
 def _system_message(error: Exception) -> str | None:
