@@ -11,13 +11,17 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from typing_extensions import override
 
+from wnv.cli.app import describe_error
 from wnv.evaluation.provenance import provenance
 from wnv.training.run_folder import CONFIG_FILE, FAILED, STOPPED, flatten_config, note_end, note_start
 
 log = logging.getLogger(__name__)
 
 # Settings in which a resumed run may differ from what it was without being another run.
-_FREE_SETTINGS = ("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.")
+_FREE_SETTINGS = (
+    *("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths."),
+    *("data.num_workers", "data.cache_frames"),  # how fast examples come, never which
+)
 
 
 class RunRecord(L.Callback):
@@ -72,8 +76,9 @@ class RunRecord(L.Callback):
         if isinstance(exception, KeyboardInterrupt):
             self.note_end(STOPPED, step=trainer.global_step, message="SIGINT")
         else:
-            message = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
-            self.note_end(FAILED, step=trainer.global_step, message=message)
+            is_error = isinstance(exception, Exception)
+            text = describe_error(exception)[1] if is_error else " ".join(str(exception).split())
+            self.note_end(FAILED, step=trainer.global_step, message=f"{type(exception).__name__}: {text}")
 
 
 def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:

@@ -1,0 +1,34 @@
+"""What a run writes down of itself: how it ended, and what a resumed one was started with."""
+
+import json
+from pathlib import Path
+
+import lightning as L
+import pytest
+from omegaconf import OmegaConf
+from torch._utils import ExceptionWrapper
+
+from wnv.cli.run_record import RunRecord, _warn_of_changes
+
+
+def test_the_end_by_an_error_of_a_loader_process_has_no_traceback(tmp_path: Path) -> None:
+    try:
+        raise FileNotFoundError("scenes/a.zip: no such scene file")
+    except FileNotFoundError:
+        wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(FileNotFoundError) as caught:
+        wrapped.reraise()
+    record = RunRecord(OmegaConf.create(), run_dir=tmp_path, checkpoint=None, overrides=[])
+    record.start = "abc"
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    record.on_exception(trainer, L.LightningModule(), caught.value)
+    (end,) = map(json.loads, (tmp_path / "ends.jsonl").read_text().splitlines())
+    assert end["message"] == "FileNotFoundError: scenes/a.zip: no such scene file"
+
+
+def test_only_settings_that_change_the_run_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    before = OmegaConf.create({"data": {"num_workers": 0, "cache_frames": 0, "batch_size": 2}})
+    _warn_of_changes(before, OmegaConf.create({"data": {"num_workers": 4, "cache_frames": 9, "batch_size": 2}}))
+    assert not caplog.text
+    _warn_of_changes(before, OmegaConf.create({"data": {"num_workers": 4, "cache_frames": 0, "batch_size": 3}}))
+    assert "run that it would have been: data.batch_size: 2 -> 3\n" in caplog.text
