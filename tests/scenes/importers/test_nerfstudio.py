@@ -313,6 +313,15 @@ def test_sixteen_bits_a_channel_are_refused(folder: Path, out: Path) -> None:
         import_nerfstudio(folder, out)
 
 
+def test_colours_of_sixteen_bits_become_eight_where_png_is_asked_for_too(folder: Path, out: Path, capture: Any) -> None:
+    deep = np.full((capture.height, capture.width, 3), (0x12FF, 0x3400, 0x56AB), dtype=np.uint16)
+    (folder / "images" / "1.jpg").write_bytes(cv2.imencode(".png", deep[..., ::-1])[1].tobytes())
+    (path,) = import_nerfstudio(folder, out, image_format="png")
+    scene = open_scene(path)
+    assert cv2.imdecode(np.frombuffer(scene.image_bytes(1), np.uint8), cv2.IMREAD_UNCHANGED).dtype == np.uint8
+    assert scene.image_u8(1)[0, 0].tolist() == [0x12, 0x34, 0x56]
+
+
 def test_a_picture_lying_on_its_side_is_refused_with_the_cause(folder: Path, out: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -12,6 +12,8 @@ from wnv.scenes.images import ImageFormat
 from wnv.scenes.schema import MAX_IMAGE_PIXELS
 
 _ORIENTATION = 0x0112
+# Where a PNG says how many bits a channel has: in its first chunk, which is always the same one.
+_PNG_BIT_DEPTH = 24
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA")
 _OPAQUE_MODES = ("RGB", "L", "P", "1", "CMYK", "YCbCr")
 
@@ -40,14 +42,17 @@ def is_copyable(data: bytes, *, image_format: ImageFormat, where: str) -> bool:
     with _open(data, where=where) as picture:
         is_png = picture.format == "PNG"
         plain = picture.mode in {"RGB", "L"} and "transparency" not in picture.info
-    return plain and (image_format == "png" or not is_png)
+    # Pillow calls a colour PNG of 16 bits a channel RGB like any other, and gives the upper 8 of them.
+    return plain and (not is_png or (image_format == "png" and data[_PNG_BIT_DEPTH] <= 8))
 
 
 def decode_rgb(data: bytes, *, where: str) -> UInt8[np.ndarray, "height width 3"]:
     """RGB pixels as stored (an EXIF orientation is not applied); what is transparent becomes white.
 
+    Of colours with 16 bits a channel the upper 8 are kept.
+
     Raises:
-        ValueError: If the picture is damaged or cut short, or has more than 8 bits a channel.
+        ValueError: If the picture is damaged or cut short, or is grey with more than 8 bits.
     """
     with _open(data, where=where) as picture:
         if picture.mode not in _OPAQUE_MODES + _TRANSPARENT_MODES:
