@@ -39,6 +39,12 @@ def test_index_gives_its_frames_and_order(tmp_path, caplog):
     assert sampler.sample(scene_of(5, "a"), torch.Generator()).target == (3, 2, 1)
 
 
+def test_an_index_may_begin_with_the_mark_that_windows_writes(tmp_path):
+    path = write_index(tmp_path, {"a": {"context": [0], "target": [1]}})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert list(IndexSampler(path=path).choices) == ["a"]
+
+
 def test_index_reports_missing_scenes(tmp_path, caplog):
     entry = {"context": [0, 2], "target": [1]}
     path = write_index(tmp_path, {"a": entry, "b": entry, "c": entry})

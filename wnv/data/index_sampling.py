@@ -45,7 +45,7 @@ class IndexSampler(ViewSampler):
         if not path.is_file():
             raise FileNotFoundError(f"evaluation index not found: {path}; give the path of a JSON file")
         try:
-            index = json.loads(path.read_text(encoding="utf-8"))
+            index = json.loads(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"evaluation index {path} is not JSON: {error}") from error
         if not isinstance(index, dict):

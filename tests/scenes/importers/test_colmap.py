@@ -56,6 +56,12 @@ def test_cameras_and_bytes_are_those_of_the_model(project: Path, out: Path, capt
     assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
 
 
+def test_the_mark_that_windows_writes_is_no_part_of_the_model(project: Path, out: Path) -> None:
+    for file in ("cameras.txt", "images.txt"):
+        _rewrite(project, file, lambda text: f"\ufeff{text}")
+    assert len(open_scene(import_colmap(project, out)[0])) == 4
+
+
 def test_the_folder_of_images_can_be_named(project: Path, out: Path) -> None:
     (project / "images" / "walk").rename(project / "photos")
     _rewrite(project, "images.txt", lambda text: text.replace("walk/", ""))

@@ -50,6 +50,12 @@ def test_cameras_and_bytes_are_those_of_the_metadata(root: Path, out: Path, capt
     assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
 
 
+def test_the_mark_that_windows_writes_is_no_part_of_the_list(root: Path, out: Path) -> None:
+    path = root / "full_list.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(import_lvsm(path, out)) == 2
+
+
 @pytest.mark.parametrize(
     ("source", "names"),
     [

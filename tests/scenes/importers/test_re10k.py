@@ -47,6 +47,14 @@ def test_cameras_times_and_bytes(tmp_path: Path, out: Path, capture: Any, url: b
     assert scene.info.source["first_timestamp_us"] == 50_050_000
 
 
+@pytest.mark.parametrize("url", [True, False])
+def test_the_mark_that_windows_writes_is_no_text(tmp_path: Path, out: Path, capture: Any, url: bool) -> None:
+    file = _write_scene(tmp_path, "0c1f", capture, url=url)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    (path,) = import_re10k(file, out)
+    assert open_scene(path).info.source["url"] == ("https://www.youtube.com/watch?v=abc" if url else None)
+
+
 def test_a_folder_of_scenes_with_frames_elsewhere(tmp_path: Path, out: Path, capture: Any) -> None:
     for name in ("b", "a"):
         _write_scene(tmp_path / "train", name, capture)

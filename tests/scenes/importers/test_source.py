@@ -32,6 +32,11 @@ def test_whatever_the_name_it_stays_inside(name: str) -> None:
     assert ".." not in path.parts
 
 
+def test_json_may_begin_with_the_mark_that_windows_writes(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"frames": []}')
+    assert read_json(tmp_path / "a.json") == {"frames": []}
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a\0b", None, 3])
 def test_what_is_no_name_is_refused(tmp_path: Path, name: Any) -> None:
     with pytest.raises(ValueError, match="non-empty text"):

@@ -99,7 +99,7 @@ def _metadata_files(source: Path, root: Path | None) -> list[tuple[Path, Path]]:
 
 def _listed(path: Path, base: Path) -> list[tuple[Path, Path]]:
     files = []
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not text.strip():
             continue
         file = path_inside(base, text.strip(), where=f"{path}:{line}")

@@ -98,7 +98,7 @@ def _frames_folder(file: Path, frames: Path | None, *, is_only: bool) -> Path:
 
 def _read_clip(file: Path, folder: Path) -> _Clip:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     # Some copies of the data set lack the line with the URL; a line of a frame has 19 words.
