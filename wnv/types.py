@@ -147,7 +147,10 @@ def collate(examples: Sequence[Example]) -> Batch:
     for part in ("context", "target"):
         counts = {len(getattr(example, part).times) for example in examples}
         if len(counts) != 1:
-            raise ValueError(f"examples of one batch must have the same number of {part} views, got {sorted(counts)}")
+            raise ValueError(
+                f"examples of one batch must have the same number of {part} views, got {sorted(counts)}; "
+                "examples that differ go one a batch: batch_size=1, and val_batch_size=1 for validation"
+            )
     return Batch(
         scenes=tuple(example.scene for example in examples),
         context=stack_views([example.context for example in examples]),

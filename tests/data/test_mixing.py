@@ -144,7 +144,7 @@ def test_what_does_not_fit_together_is_refused(make_mix):
     with pytest.raises(ValueError, match="must name at least one data module"):
         MixedDataModule(sources={}, batch_size=1)
     mix = make_mix(two={"sampler": BoundedSampler(num_context=2, num_target=2, min_gap=3, max_gap=9)})
-    with pytest.raises(ValueError, match="must have the same number of target views"):
+    with pytest.raises(ValueError, match=r"must have the same number of target views, got .*; .* val_batch_size=1"):
         scenes_of(mix, 3)
 
 
