@@ -56,6 +56,13 @@ def test_the_mark_that_windows_writes_is_no_part_of_the_list(root: Path, out: Pa
     assert len(import_lvsm(path, out)) == 2
 
 
+def test_two_scenes_of_one_name_do_not_replace_each_other(root: Path, out: Path) -> None:
+    _change(root, lambda content: content.update(scene_name="attic"))
+    with pytest.raises(ValueError, match=r"kitchen\.json: its name 'attic' is also that of .*attic\.json"):
+        import_lvsm(root / "metadata", out, root=root, overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["attic.zip"]
+
+
 @pytest.mark.parametrize(
     ("source", "names"),
     [

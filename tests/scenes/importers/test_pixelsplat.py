@@ -54,6 +54,13 @@ def test_a_folder_of_chunks(tmp_path: Path, out: Path, content: dict[str, Any]) 
     assert open_scene(paths[2]).info.source["key"] == "../c"
 
 
+def test_two_scenes_of_one_key_do_not_replace_each_other(tmp_path: Path, out: Path, content: dict[str, Any]) -> None:
+    for chunk in ("000000", "000001"):
+        torch.save([content], tmp_path / f"{chunk}.torch")
+    with pytest.raises(ValueError, match=r"000001\.torch, scene 0 .*: its name .* is also that of .*000000\.torch"):
+        import_pixelsplat(tmp_path, out, overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

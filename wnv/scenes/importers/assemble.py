@@ -73,6 +73,26 @@ def frame_time(index: int, *, fps: float | int | None) -> float:
     return index / fps
 
 
+def claim_id(scene_id: str, taken: dict[str, str], *, where: str) -> str:
+    """The id of a scene, noted as taken: of one import no scene may replace another.
+
+    Args:
+        scene_id: The id.
+        taken: Ids of the scenes before it, and where each came from; this one is added.
+        where: Where the scene comes from.
+
+    Raises:
+        ValueError: If it is taken.
+    """
+    if scene_id in taken:
+        raise ValueError(
+            f"{where}: its name {scene_id!r} is also that of {taken[scene_id]}, and one scene file would replace the "
+            "other; rename one of them, or import them into two folders"
+        )
+    taken[scene_id] = where
+    return scene_id
+
+
 def assemble_scene(
     out: Path,
     images: Sequence[PosedImage],

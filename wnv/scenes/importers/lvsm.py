@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wnv.scenes.images import ImageFormat
-from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
+from wnv.scenes.importers.assemble import PosedImage, assemble_scene, claim_id, frame_time
 from wnv.scenes.importers.images import image_size
 from wnv.scenes.importers.source import (
     find_image,
@@ -53,9 +53,11 @@ def import_lvsm(
     Raises:
         FileNotFoundError: If a file or an image is missing.
         FileExistsError: If a scene file exists and `overwrite` is not set.
-        ValueError: If a file is malformed, or a frame breaks a rule of scenes; the message names file and frame.
+        ValueError: If a file is malformed, two scenes have one name, or a frame breaks a rule of scenes; the message
+            names file and frame.
     """
-    scenes = []
+    scenes: list[Path] = []
+    taken: dict[str, str] = {}
     for file, base in _metadata_files(source, root):
         content = read_json(file)
         if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
@@ -67,7 +69,7 @@ def import_lvsm(
                     _posed_image(entry, base, where=f"{file}, frame {index}", index=index, fps=fps)
                     for index, entry in enumerate(content["frames"])
                 ],
-                scene_id=safe_id(str(content.get("scene_name", file.stem))),
+                scene_id=claim_id(safe_id(str(content.get("scene_name", file.stem))), taken, where=str(file)),
                 source={"format": "lvsm", "file": file.name},
                 kind=kind,
                 max_side=max_side,

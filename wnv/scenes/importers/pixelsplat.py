@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from wnv.scenes.images import ImageFormat
-from wnv.scenes.importers.assemble import PosedImage, assemble_scene
+from wnv.scenes.importers.assemble import PosedImage, assemble_scene, claim_id
 from wnv.scenes.importers.images import image_size
 from wnv.scenes.importers.source import normalized_camera
 from wnv.scenes.schema import safe_id
@@ -39,7 +39,8 @@ def import_pixelsplat(
     Raises:
         FileNotFoundError: If there is no chunk.
         FileExistsError: If a scene file exists and `overwrite` is not set.
-        ValueError: If a chunk is malformed or a frame breaks a rule of scenes; the message names chunk and frame.
+        ValueError: If a chunk is malformed, two scenes have one key, or a frame breaks a rule of scenes; the message
+            names chunk and frame.
     """
     if source.is_dir():
         files = sorted(source.glob("*.torch"))
@@ -49,7 +50,8 @@ def import_pixelsplat(
         files = [source]
     else:
         raise FileNotFoundError(f"{source}: no such file or folder")
-    scenes = []
+    scenes: list[Path] = []
+    taken: dict[str, str] = {}
     for file in files:
         for index, content in enumerate(_load_chunk(file)):
             where = f"{file}, scene {index}"
@@ -64,7 +66,7 @@ def import_pixelsplat(
                 assemble_scene(
                     out,
                     _posed_images(content, timestamps, where=where),
-                    scene_id=safe_id(str(content["key"])),
+                    scene_id=claim_id(safe_id(str(content["key"])), taken, where=where),
                     source={"format": "pixelsplat", "file": file.name, "key": str(content["key"]), **notes},
                     max_side=max_side,
                     overwrite=overwrite,
