@@ -59,7 +59,7 @@ def test_the_mark_that_windows_writes_is_no_part_of_the_list(root: Path, out: Pa
 def test_two_scenes_of_one_name_do_not_replace_each_other(root: Path, out: Path) -> None:
     _change(root, lambda content: content.update(scene_name="attic"))
     with pytest.raises(ValueError, match=r"kitchen\.json: its name 'attic' is also that of .*attic\.json"):
-        import_lvsm(root / "metadata", out, root=root, overwrite=True)
+        import_lvsm(root / "metadata", out, overwrite=True)
     assert [path.name for path in out.iterdir()] == ["attic.zip"]
 
 
@@ -72,8 +72,7 @@ def test_two_scenes_of_one_name_do_not_replace_each_other(root: Path, out: Path)
     ],
 )
 def test_lists_and_folders(root: Path, out: Path, source: str, names: list[str]) -> None:
-    options = {"root": root} if source == "metadata" else {}
-    assert [path.name for path in import_lvsm(root / source, out, **options)] == names
+    assert [path.name for path in import_lvsm(root / source, out)] == names
 
 
 def test_a_folder_without_a_list(root: Path, out: Path) -> None:

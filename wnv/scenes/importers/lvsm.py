@@ -89,14 +89,19 @@ def _metadata_files(source: Path, root: Path | None) -> list[tuple[Path, Path]]:
         for folder in (source / "metadata", source):
             files = sorted(folder.glob("*.json"))
             if files:
-                return [(file, root or source) for file in files]
+                return [(file, root or _base(folder)) for file in files]
         raise FileNotFoundError(f"{source}: neither full_list.txt nor metadata/*.json nor *.json in this folder")
     if not source.is_file():
         raise FileNotFoundError(f"{source}: no such file or folder")
     if source.suffix == ".txt":
         return _listed(source, root or source.parent)
-    folder = source.resolve().parent
-    return [(source, root or (folder.parent if folder.name == "metadata" else folder))]
+    return [(source, root or _base(source.resolve().parent))]
+
+
+def _base(folder: Path) -> Path:
+    """The folder that the paths in the metadata files of a folder start from."""
+    folder = folder.absolute()
+    return folder.parent if folder.name == "metadata" else folder
 
 
 def _listed(path: Path, base: Path) -> list[tuple[Path, Path]]:
