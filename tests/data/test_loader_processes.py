@@ -1,10 +1,21 @@
 import os
 import signal
+import subprocess
+import sys
+import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from wnv.data.loader_processes import loader_context
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def serve(pipe: Connection) -> None:
@@ -44,3 +55,29 @@ def test_the_training_is_sent_what_came_while_it_started_loaders() -> None:
         signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIGTERM]
     assert process.exitcode == 0
+
+
+@pytest.mark.slow  # processes that start afresh import torch
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell who is alive by files")
+def test_loaders_end_with_a_training_that_is_killed() -> None:
+    script = """
+import multiprocessing
+from wnv.data.synthetic_datamodule import SyntheticDataModule
+if __name__ == "__main__":
+    data = SyntheticDataModule(image_size=(8, 12), num_context=1, num_target=1, batch_size=1, num_workers=1)
+    batches = iter(data.train_dataloader())
+    next(batches)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        loaders = [int(pid) for pid in run.stdout.readline().split()]
+        assert len(loaders) == 1
+        run.kill()
+    deadline = time.monotonic() + 60
+    while (left := [pid for pid in loaders if is_alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
