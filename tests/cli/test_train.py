@@ -143,6 +143,8 @@ def test_a_start_that_failed_does_not_make_its_folder_a_run(tmp_path: Path, fit:
     for _ in range(2):  # the second time it would be an existing run
         with pytest.raises(ValueError, match="warmup_steps must be at least 0, got -1"):
             fit(tmp_path / "run", "trainer.max_steps=2", "optim.warmup_steps=-1")
+        with pytest.raises(ValueError, match="image width must be a multiple of patch_size=8, got 23"):
+            fit(tmp_path / "run", "trainer.max_steps=2", "data.image_size=[16,23]")
 
 
 def test_changed_settings_are_told_when_a_run_is_resumed(

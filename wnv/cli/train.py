@@ -153,6 +153,7 @@ def train(
 
     data = instantiate(cfg.data, _convert_="all")
     model = instantiate(cfg.model, _convert_="all")
+    model.check_image_size(height=data.image_size[0], width=data.image_size[1])
     if checkpoint is not None:
         _check_same_model(model, read_checkpoint(checkpoint, trees=())["model_config"], source=checkpoint)
     elif cfg.init_from is not None:

@@ -269,7 +269,7 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
 
     def _encode_cameras(self, cameras: Cameras, times: Tensor) -> tuple[Tensor, TokenMaps]:
         """Ray codes and camera maps, in the cameras' own precision also under autocast."""
-        self._check_size(cameras)
+        self.check_image_size(height=cameras.height, width=cameras.width)
         with torch.autocast(cameras.K.device.type, enabled=False):
             maps = encode_cameras(
                 cameras,
@@ -288,9 +288,13 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
         pixels = functional.sigmoid(pixels.to(torch.promote_types(pixels.dtype, torch.float32)))
         return unpatchify(pixels, height=cameras.height, width=cameras.width, patch_size=self.patch_size)
 
-    def _check_size(self, cameras: Cameras) -> None:
-        for name in ("height", "width"):
-            value = getattr(cameras, name)
+    def check_image_size(self, *, height: int, width: int) -> None:
+        """Refuse images that cannot be cut into patches.
+
+        Raises:
+            ValueError: If a side is no multiple of the patch.
+        """
+        for name, value in (("height", height), ("width", width)):
             if value % self.patch_size:
                 raise ValueError(
                     f"image {name} must be a multiple of patch_size={self.patch_size}, got {value}; resize the views, "
