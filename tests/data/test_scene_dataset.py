@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wnv.data.index_sampling import IndexSampler
-from wnv.data.scene_dataset import SceneDataset
+from wnv.data.scene_dataset import SceneDataset, _checked_zoom_range
 from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, TrajectorySampler
 from wnv.geometry.poses import fit_world_frame, is_rigid
 from wnv.scenes.index import build_index
@@ -255,3 +255,9 @@ def test_scenes_too_short_to_hold_frames_out_are_told_before_training(folder, ca
     dataset = SceneDataset(**settings, sampler=sampler, skip_short=True)
     assert dataset.scene_ids == ("a", "c")
     assert {dataset[index].scene for index in range(len(dataset))} == {"a", "c"}
+
+
+@pytest.mark.parametrize("zoom_range", [2, "12", None, [1], [1, "x"], [3, 1], [0.5, 1]])
+def test_a_zoom_range_that_is_none_is_refused_with_the_rule(zoom_range):
+    with pytest.raises(ValueError, match=r"zoom_range must be \[smallest, largest\] with 1 <= smallest, got"):
+        _checked_zoom_range(zoom_range)

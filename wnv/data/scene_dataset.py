@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -161,8 +161,7 @@ class SceneDataset(Dataset[Example]):
         decoder: Decoder = "auto",
         change_cameras: CameraChange | None = None,
     ) -> None:
-        if len(zoom_range) != 2 or not 1 <= zoom_range[0] <= zoom_range[1]:
-            raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest, got {list(zoom_range)}")
+        self.zoom_range = _checked_zoom_range(zoom_range)
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")
         if cache_frames < 0:
@@ -174,7 +173,6 @@ class SceneDataset(Dataset[Example]):
             )
         self.sampler = sampler
         self.height, self.width = checked_image_size(image_size)
-        self.zoom_range = tuple(zoom_range)
         self.pose_normalization = pose_normalization
         self.seed = seed
         self.cache_frames = cache_frames
@@ -274,6 +272,15 @@ class SceneDataset(Dataset[Example]):
                 if len(self._cache) < self.cache_frames:
                     self._cache[scene.path, frame] = fitted.clone()
         return images
+
+
+def _checked_zoom_range(zoom_range: Any) -> tuple[float | int, float | int]:
+    is_pair = isinstance(zoom_range, Sequence) and not isinstance(zoom_range, str) and len(zoom_range) == 2
+    is_numeric = is_pair and all(isinstance(zoom, (float, int)) for zoom in zoom_range)
+    if not (is_numeric and 1 <= zoom_range[0] <= zoom_range[1]):
+        shown = list(zoom_range) if isinstance(zoom_range, tuple) else zoom_range
+        raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest, got {shown}")
+    return zoom_range[0], zoom_range[1]
 
 
 def _list_draws(
