@@ -38,6 +38,14 @@ def test_a_path_becomes_video_gif_sheet_and_frames(tmp_path, dataset, copy_model
     assert files.psnr_db is None
 
 
+def test_frames_of_an_earlier_film_are_told(tmp_path, dataset, copy_model, caplog):
+    film(copy_model, dataset[0].context, out=tmp_path, write_frames=True)
+    assert caplog.text == ""
+    film(copy_model, dataset[0].context, out=tmp_path, num_views=2, overwrite=True)
+    assert "frames is of an earlier film" in caplog.text
+    assert len(list((tmp_path / "frames").iterdir())) == 5
+
+
 def test_frames_of_a_longer_path_do_not_stay_behind(tmp_path, dataset, copy_model):
     options = {"out": tmp_path, "write_frames": True, "overwrite": True}
     film(copy_model, dataset[0].context, **options)

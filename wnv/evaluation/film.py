@@ -1,5 +1,6 @@
 """What a person looks at: sheets of drawn targets, and camera paths as video."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
 from wnv.scenes.atomic import atomic_folder
 from wnv.types import Example, Views, collate
+
+log = logging.getLogger(__name__)
 
 NUM_STILLS = 4  # frames of a path that are shown below its context
 
@@ -144,6 +147,8 @@ def film_shot(
         with atomic_folder(film.frames, entries=earlier, overwrite=overwrite) as folder:
             for i, frame in enumerate(to_u8(images)):
                 write_png(folder / f"{i:06d}.png", frame)
+    elif (out / "frames").exists():
+        log.warning("%s is of an earlier film: this one is written without frames (write_frames=true)", out / "frames")
     write_png(film.sheet, path_sheet(context, images, truth=shot.truth, title=title), overwrite=overwrite)
     shown = torch.cat([shot.truth, images], dim=-1) if side_by_side else images
     if there_and_back:
