@@ -153,6 +153,7 @@ def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypat
     assert resumed.keys() == metrics.keys()
 
 
+@pytest.mark.slow
 def test_a_search_by_optuna(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -73,6 +73,7 @@ def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path, fit: Callable) 
         fit(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path: Path, fit: Callable) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         fit(tmp_path / name, *TWO_STEPS, f"seed={seed}", "trainer.limit_val_batches=0")
@@ -195,6 +196,7 @@ def test_one_command_begins_a_run_and_goes_on_with_it(tmp_path: Path, fit: Calla
     assert [start["resumed_from"] for start in starts] == [None, str(tmp_path / "run" / "last.ckpt")]
 
 
+@pytest.mark.slow
 def test_a_run_from_before_an_argument_was_there_is_resumed(tmp_path: Path, fit: Callable) -> None:
     fit(tmp_path / "run", *TWO_STEPS)
     last = tmp_path / "run" / "last.ckpt"
@@ -296,6 +298,7 @@ def test_a_note_of_the_end_that_cannot_be_written_does_not_change_the_end(
     assert "how the training ended could not be noted" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_stopped_run_says_how_to_go_on_and_ends_with_its_own_code(
     tmp_path: Path,
     fit: Callable,

@@ -46,7 +46,7 @@ def fit(make_module: Callable, make_trainer: Callable) -> Callable[..., ViewSynt
 
 
 @pytest.mark.parametrize(
-    "batch", [3, pytest.param(4, marks=pytest.mark.slow), 5]
+    "batch", [3, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (4, 5))]
 )  # the first, second and last of the second step
 def test_a_run_that_is_to_stop_within_a_step_ends_after_it_and_goes_on_exactly(
     fit: Callable, tmp_path: Path, batch: int
