@@ -37,6 +37,12 @@ class _LoaderProcess(SpawnProcess):
         threading.Thread(target=_end_when_told, daemon=True).start()
         super().run()
 
+    @override
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        # Ends at once when all is done, as forked processes do: torch's threads, or the one that waits for a signal,
+        # now and then aborted an interpreter that was being taken down.
+        os._exit(super()._bootstrap(parent_sentinel=parent_sentinel))
+
 
 class _LoaderContext(SpawnContext):
     Process = _LoaderProcess
