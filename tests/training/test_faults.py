@@ -32,8 +32,6 @@ SETTINGS = [
 SHARDED = ["strategy=fsdp", "callbacks.checkpoints.sharded=true"]
 # How often each kind of checkpoint is killed in the middle; `WNV_FAULT_KILLS=20 pytest -k kill_while_saving -s`.
 NUM_KILLS = int(os.environ.get("WNV_FAULT_KILLS", "2"))
-# Two to ten on a quiet machine; who waits for a process that is gone waits for half an hour.
-SOON_S = 90
 LIGHTNING = [sys.executable, "-m", "wnv.cli.train"]
 TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2", "-m", "wnv.cli.train"]
 
@@ -62,7 +60,7 @@ def start(
         try:
             code = process.wait(timeout=400)
             while left := processes_of(run_dir):
-                assert time.time() - float(stamp.read_text()) < SOON_S, f"left behind: {left}"
+                assert time.time() - float(stamp.read_text()) < 60, f"left behind: {left}"
                 time.sleep(0.05)
         finally:
             for pid in processes_of(run_dir):
@@ -178,7 +176,7 @@ def test_a_signal_stops_all_after_the_step(tmp_path: Path, fault: dict, name: st
     ended = start(run_dir, *(SHARDED if is_sharded else []), at_step=5, **fault)
     assert ended.code == 75, ended.text
     assert ended.text.count(f"wnv-train: stopped by {name} at step 6; continue with run_dir={run_dir} resume=last") == 1
-    assert ended.seconds < SOON_S
+    assert ended.seconds < 15
     assert read_checkpoint(run_dir / "last.ckpt")["global_step"] == 6
     previous = "step-00000004" if is_sharded else "last-previous.ckpt"
     assert read_checkpoint(run_dir / previous)["global_step"] == 4
@@ -196,7 +194,7 @@ def test_a_signal_to_torchrun_stops_all_after_the_step(tmp_path: Path, resumes_t
     ended = start(run_dir, launcher=TORCHRUN, what="parent", at_step=5, rank=0)
     assert ended.code == 1, ended.text  # torchrun's own, whatever its processes end with
     assert ended.text.count("wnv-train: stopped by SIGTERM at step ") == 1
-    assert ended.seconds < SOON_S
+    assert ended.seconds < 15
     step = read_checkpoint(run_dir / "last.ckpt")["global_step"]
     report("SIGTERM to torchrun", ended, f"last.ckpt, step {step}")
     assert step > 5  # how many steps pass before torchrun hands the signal on is its business
@@ -207,7 +205,7 @@ def test_a_killed_process_takes_the_other_with_it(tmp_path: Path, resumes_to: Ca
     run_dir = tmp_path / "run"
     ended = start(run_dir, what="SIGKILL", at_step=5, rank=1)
     assert ended.code in (1, -signal.SIGKILL), ended.text
-    assert ended.seconds < SOON_S
+    assert ended.seconds < 20
     report("SIGKILL of rank 1", ended, "last.ckpt, step 4")
     resumes_to(run_dir, 4)
 
@@ -230,7 +228,7 @@ def test_a_kill_while_saving_leaves_a_complete_checkpoint(
     every_two = "callbacks.checkpoints.every_n_steps=2"
     ended = start(run_dir, *settings, every_two, what="kill_saving", at_step=8, save_steps=2, rank=rank, share=share)
     assert ended.code in (1, -signal.SIGKILL), ended.text
-    assert ended.seconds < SOON_S
+    assert ended.seconds < 20
     names = sorted(os.listdir(run_dir))
     left = [name for name in names if name.endswith(".tmp")]
     left += [name for name in names if name.startswith("step-") and not (run_dir / name / "complete").exists()]
@@ -261,7 +259,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_leaves_the_one_of_
     # Without rows of metrics, which would find no room either.
     ended = start(run_dir, "trainer.log_every_n_steps=100", *settings, notes=tmp_path, what=what, at_step=5, rank=0)
     assert ended.code not in (0, 75), ended.text
-    assert ended.seconds < SOON_S
+    assert ended.seconds < 20
     assert "the checkpoint could not be written" in ended.text
     assert any(text in ended.text for text in reason.split("|"))
     report(f"disk {what} at a {kind} save", ended, f"{resolve_checkpoint(run_dir).name}, step 4")
@@ -273,7 +271,7 @@ def test_an_error_in_one_ranks_dataset_ends_all_with_its_traceback(tmp_path: Pat
     run_dir = tmp_path / "run"
     ended = start(run_dir, what="error", at_step=5, rank=1)
     assert ended.code in (1, -signal.SIGKILL), ended.text
-    assert ended.seconds < SOON_S
+    assert ended.seconds < 20
     assert "RuntimeError: this scene is damaged" in ended.text
     assert "raised on rank 1 of 2 at step 6" in ended.text
     assert "in _raise_damaged" in ended.text

@@ -206,7 +206,7 @@ def test_a_process_that_cannot_write_its_share_is_told_on_all(tmp_path: Path) ->
         assert is_same, "a share was not read as it was written"
         assert error.startswith(f"OSError {errno.EFBIG}: "), error
         assert "could not be written (on rank 1: File too large); earlier ones are as they were" in error
-        assert seconds < 60  # not the half hour for which a process that is gone is waited for
+        assert seconds < 5
     assert names(run_dir) == ["last.ckpt", "step-00000001", "step-00000002"]
     shares = [(run_dir / "step-00000002" / f"__{rank}_0.distcp").stat().st_size for rank in (0, 1)]
     assert shares[0] == pytest.approx(2 * shares[1], rel=0.1)  # each its own rows

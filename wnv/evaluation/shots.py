@@ -56,7 +56,7 @@ def plan_shot(
         options: Options of the camera path by keyword; of `through_time` those of `still`, of `bullet_time` none.
         time: Of a dynamic scene, on the context's scale: one moment for all frames, or `[first, last]` to move through.
             None moves from 0 to 1 where the context's times differ.
-        output_size: Height and width in pixels of what is drawn; None for the context's. Other proportions show a
+        output_size: Height and width of a frame in pixels; None for the context's. Other proportions show a
             part of the context's field of view, about its middle.
 
     Raises:
