@@ -5,10 +5,10 @@ import sys
 
 import torch
 
-from wnv.data.synthetic import SyntheticDataset
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.ranks import joined_ranks
 from wnv.models.konet import KoNet
+from wnv.synthetic.dataset import SyntheticDataset
 
 
 def model() -> KoNet:

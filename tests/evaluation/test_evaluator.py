@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from wnv.data.scene_dataset import SceneDataset
-from wnv.data.synthetic import SyntheticDataset
 from wnv.data.view_sampling import TrajectorySampler
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.protocols.case import Case, Cases, ExampleCases, Variant
@@ -20,6 +19,7 @@ from wnv.metrics.image import LPIPS
 from wnv.models.konet import KoNet
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.scenes.write import write_scene
+from wnv.synthetic.dataset import SyntheticDataset
 
 CPU = torch.device("cpu")
 

@@ -17,14 +17,14 @@ import torchmetrics.functional.image.lpips
 import torchmetrics.image.lpip
 from torch import Tensor, nn
 
-from wnv.data.synthetic import SyntheticDataset
-from wnv.device import device_module, resolve_device
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.film import target_sheet
 from wnv.losses.image_loss import ImageLoss
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
+from wnv.runtime.device import device_module, resolve_device
+from wnv.synthetic.dataset import SyntheticDataset
 from wnv.types import Batch, collate
 
 HEIGHT, WIDTH = 16, 24

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.fake_npu, pytest.mark.timeout(300)]  # the first of th
 MANNERS = """
 import json
 import torch
-from wnv.device import device_module, device_title, memory_stats, resolve_device
+from wnv.runtime.device import device_module, device_title, memory_stats, resolve_device
 
 device = resolve_device("npu")
 auto = resolve_device("auto").type
@@ -48,7 +48,7 @@ ACCELERATOR = """
 import json
 import lightning as L
 import torch
-from wnv.device import resolve_device
+from wnv.runtime.device import resolve_device
 from wnv.training.accelerator import NPUAccelerator
 from wnv.training.strategies import settle_strategy
 
@@ -107,6 +107,6 @@ def test_devices_and_strategies_are_those_of_the_npu(on_npu: Callable) -> None:
 
 
 def test_no_npu_is_visible_where_none_is_shown(on_npu: Callable) -> None:
-    done = on_npu("-c", "from wnv.device import resolve_device; resolve_device('npu')", FAKE_NPU_DEVICES="0")
+    done = on_npu("-c", "from wnv.runtime.device import resolve_device; resolve_device('npu')", FAKE_NPU_DEVICES="0")
     assert "torch_npu finds no Ascend NPU here (check npu-smi info, and ASCEND_RT_VISIBLE_DEVICES)" in done.stderr
     assert "set device=cpu, or device=auto" in done.stderr

@@ -17,9 +17,9 @@ from torch.amp.grad_scaler import _MultiDeviceReplicator
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
-from wnv.device import device_module, resolve_device
 from wnv.losses.image_loss import ImageLoss
 from wnv.models.konet import KoNet
+from wnv.runtime.device import device_module, resolve_device
 from wnv.training.fsdp1 import FlatShardedStrategy, gather_slices, plain_parameters
 from wnv.training.module import ViewSynthesisModule
 from wnv.training.precision import PRECISIONS, make_precision

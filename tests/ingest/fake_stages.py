@@ -12,7 +12,7 @@ from pathlib import Path
 from wnv.ingest.layout import clip_file, clip_id, scene_folder, video_file
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.tasks import Outcome, Stage, StageError, StageName, Task
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 
 @dataclass(kw_only=True)

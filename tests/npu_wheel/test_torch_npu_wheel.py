@@ -48,7 +48,7 @@ print(json.dumps({
 
 DEVICES = """
 import json, logging
-from wnv.device import resolve_device
+from wnv.runtime.device import resolve_device
 
 warned = []
 handler = logging.Handler()

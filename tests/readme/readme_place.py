@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 from posed_room import film_room
 
-from wnv.data.synthetic import SyntheticDataset
-from wnv.data.synthetic_render import render_images
 from wnv.evaluation.pictures import to_u8
 from wnv.ingest.manifest.manifest import make_manifest
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.scenes.write import write_scene
+from wnv.synthetic.dataset import SyntheticDataset
+from wnv.synthetic.render import render_images
 
 
 def photograph_room(

@@ -11,7 +11,7 @@ from pathlib import Path
 import lightning as L
 from typing_extensions import override
 
-from wnv.data.synthetic import SyntheticDataset
+from wnv.synthetic.dataset import SyntheticDataset
 from wnv.types import Batch
 
 

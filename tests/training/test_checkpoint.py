@@ -164,7 +164,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
         return open("/dev/full", "wb")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wnv.scenes.atomic.open", open_full, raising=False)
+        patch.setattr("wnv.runtime.atomic.open", open_full, raising=False)
         with pytest.raises(OSError, match=r"could not be written \(No space left on device\); earlier ones") as caught:
             io.save_checkpoint({"x": torch.zeros(100_000)}, path)
     assert caught.value.errno == errno.ENOSPC

@@ -2,9 +2,9 @@
 
 import torch
 
-from wnv.data.synthetic import SyntheticDataset
 from wnv.evaluation.rendering import SceneModel
 from wnv.geometry.rays import camera_rays
+from wnv.synthetic.dataset import SyntheticDataset
 from wnv.types import Cameras, Views
 from wnv.viewer.scenes import ExampleScenes
 from wnv.viewer.session import SceneSession

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from wnv.benchmarks.tables import Table
-from wnv.device import resolve_device
 from wnv.geometry.cameras import K_from_fov
 from wnv.geometry.poses import random_se3
 from wnv.models.konet import KoNet
+from wnv.runtime.device import resolve_device
 from wnv.types import Cameras, Views
 
 

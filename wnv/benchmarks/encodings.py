@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional
 
 from wnv.benchmarks.tables import Table
-from wnv.data.synthetic import SyntheticDataset
-from wnv.device import resolve_device
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
 from wnv.models.konet import KoNet
+from wnv.runtime.device import resolve_device
+from wnv.synthetic.dataset import SyntheticDataset
 from wnv.training.optim import make_optimizer, warmup_cosine
 from wnv.types import Batch, Example, collate
 

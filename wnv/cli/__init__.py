@@ -1,4 +1,4 @@
-"""The commands. Of torch's libraries for other devices `wnv.device` loads the one that is wanted, and torch none.
+"""The commands. torch loads none of its device libraries by itself; `wnv.runtime.device` loads the one that is wanted.
 
 torch loads all that are installed, and is not to be imported where one of them lacks what it needs.
 """

@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from wnv.cli.commands import demo as main
 from wnv.cli.eval import evaluate_with_progress, shorten, weights_origin
 from wnv.cli.train import train
-from wnv.device import resolve_device
 from wnv.evaluation.exhibits import pick_spread
 from wnv.evaluation.film import film_shot, target_sheet
 from wnv.evaluation.layout import SHEET_FILE
@@ -23,6 +22,7 @@ from wnv.evaluation.shots import plan_shot
 from wnv.evaluation.summary import SUMMARY_FILE
 from wnv.evaluation.table import summary_table
 from wnv.evaluation.weights import open_weights
+from wnv.runtime.device import resolve_device
 
 RULE = "-" * 100
 

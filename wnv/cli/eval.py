@@ -22,7 +22,6 @@ from wnv.cli.app import CONFIG_PATH, as_text, remove_log
 from wnv.cli.commands import evaluate as main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.data.datamodule import ExampleDataModule
-from wnv.device import resolve_device
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.exhibits import write_exhibits
 from wnv.evaluation.layout import TABLE_FILE
@@ -37,7 +36,8 @@ from wnv.evaluation.summary import SUMMARY_FILE, Summary
 from wnv.evaluation.table import summary_table
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
+from wnv.runtime.device import resolve_device
 from wnv.types import Example
 
 log = logging.getLogger(__name__)

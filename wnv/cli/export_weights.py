@@ -20,7 +20,7 @@ from wnv.models.lvsm import convert_lvsm
 from wnv.models.model_card import ModelCard, strip_header
 from wnv.models.pretrained import folder_here
 from wnv.models.prope import convert_prope
-from wnv.scenes.atomic import atomic_folder
+from wnv.runtime.atomic import atomic_folder
 from wnv.training.checkpoint import read_checkpoint
 from wnv.training.sharded_checkpoint import AVERAGE
 

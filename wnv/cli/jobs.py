@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wnv.cli.app import EXIT_STOPPED, JobFailed, Stopped
-from wnv.parent import die_with_parent
+from wnv.runtime.lifetime import die_with_parent
 from wnv.training.run_folder import METRICS_FILE, last_metrics
 
 # What a process learns from the one that started it, and hands on to those that it starts.

@@ -12,12 +12,12 @@ from wnv.cli.commands import render as main
 from wnv.cli.eval import shorten, warn_of_another_world
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
-from wnv.device import resolve_device
 from wnv.evaluation.film import film_shot
 from wnv.evaluation.shots import RECORDED, SHOTS, Shot, plan_shot
 from wnv.evaluation.sources import open_context
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
+from wnv.runtime.device import resolve_device
 from wnv.types import Views
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from wnv.data.synthetic import SyntheticDataset
+from wnv.synthetic.dataset import SyntheticDataset
 
 SYNTHETIC = "synthetic:"
 

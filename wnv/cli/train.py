@@ -28,10 +28,10 @@ from wnv.cli.commands import train as main
 from wnv.cli.jobs import follow_parent, run_job
 from wnv.cli.run_record import RunRecord
 from wnv.cli.settings import plain
-from wnv.device import resolve_device
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
-from wnv.parent import die_with_parent
+from wnv.runtime.device import resolve_device
+from wnv.runtime.lifetime import die_with_parent
 from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
 from wnv.training.checkpoint_layout import holds_checkpoint
 from wnv.training.precision import make_precision

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from wnv.cli.commands import view as main
 from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
-from wnv.device import resolve_device
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
+from wnv.runtime.device import resolve_device
 from wnv.viewer.scenes import ExampleScenes, FileScenes, SceneList
 from wnv.viewer.session import SceneSession
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader, Dataset
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.image_size import checked_image_size
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import HoldoutSampler, ViewSampler
+from wnv.geometry.image_size import checked_image_size
 from wnv.scenes.video import Decoder
 from wnv.types import Batch, Example
 

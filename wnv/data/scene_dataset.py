@@ -14,9 +14,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wnv.data.image_size import checked_image_size
 from wnv.data.order import DrawKey, seeded_generator
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
+from wnv.geometry.image_size import checked_image_size
 from wnv.geometry.poses import fit_world_frame
 from wnv.geometry.resample import Window, cover_window
 from wnv.scenes.frame_source import FrameSource

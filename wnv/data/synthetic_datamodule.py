@@ -6,8 +6,8 @@ from typing import Any, Literal
 from torch.utils.data import Dataset
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.image_size import checked_image_size
-from wnv.data.synthetic import SyntheticDataset
+from wnv.geometry.image_size import checked_image_size
+from wnv.synthetic.dataset import SyntheticDataset
 from wnv.types import Example
 
 

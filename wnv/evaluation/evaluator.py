@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wnv.device import memory_stats
 from wnv.evaluation.layout import remove_outcome
 from wnv.evaluation.loading import CaseBatch, load_batches, plan_batches
 from wnv.evaluation.protocols.case import ExampleCases, Variant
@@ -23,6 +22,7 @@ from wnv.evaluation.scores import score_views
 from wnv.evaluation.summary import Summary, read_summary, summarize
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS
+from wnv.runtime.device import memory_stats
 from wnv.types import Example
 
 

@@ -14,7 +14,7 @@ from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.rendering import SceneModel, draw_path
 from wnv.evaluation.video import write_mp4
-from wnv.scenes.atomic import atomic_folder
+from wnv.runtime.atomic import atomic_folder
 from wnv.types import Example
 
 

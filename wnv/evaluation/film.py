@@ -17,7 +17,7 @@ from wnv.evaluation.shots import Shot
 from wnv.evaluation.video import check_fps, write_gif, write_mp4
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
-from wnv.scenes.atomic import atomic_folder
+from wnv.runtime.atomic import atomic_folder
 from wnv.types import Example, Views, collate
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 
 def to_u8(images: Float[Tensor, "*batch 3 height width"]) -> UInt8[np.ndarray, "*batch height width 3"]:

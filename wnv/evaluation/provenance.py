@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import wnv
-from wnv.device import device_title
+from wnv.runtime.device import device_title
 
 
 def provenance(device: torch.device) -> dict[str, str | None]:

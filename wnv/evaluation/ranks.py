@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from wnv.device import device_module
+from wnv.runtime.device import device_module
 
 # What one process may be ahead of another at the end: a share of a long evaluation, on a slower machine.
 _PATIENCE = datetime.timedelta(days=1)

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 RECORDS_FILE = "records.jsonl"
 SETTINGS_FILE = "evaluation.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wnv.evaluation.records import SceneRecord
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 SUMMARY_FILE = "summary.json"
 INTERVAL_METHOD = "95 %, Student's t over examples: mean +- t standard errors"

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from wnv.evaluation.pictures import enlarge, to_u8
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 GIF_COLOURS = 256
 PALETTE_FRAMES = 16  # frames looked at for the palette: enough to see every part of a camera path

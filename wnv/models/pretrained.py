@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, download_folder, upload_folder
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 Model = TypeVar("Model", bound="PretrainedMixin")
 

@@ -9,8 +9,8 @@ from typing import get_args, get_type_hints
 
 import fsspec
 
+from wnv.runtime.atomic import atomic_file
 from wnv.scenes.archive import is_url
-from wnv.scenes.atomic import atomic_file
 from wnv.scenes.read import open_scene
 from wnv.scenes.schema import INDEX_FILE, SceneError, SceneInfo, SceneKind, check_member_name
 

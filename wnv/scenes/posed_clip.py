@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 from wnv.scenes.json_fields import read_field, read_matrix, to_float
 from wnv.scenes.schema import (
     MAX_FRAMES,

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
 from typing_extensions import override
 
-from wnv.device import VISIBLE_DEVICES, memory_stats, resolve_device
+from wnv.runtime.device import VISIBLE_DEVICES, memory_stats, resolve_device
 
 
 class NPUAccelerator(Accelerator):

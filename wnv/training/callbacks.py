@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import override
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 from wnv.training.checkpoint import read_checkpoint
 from wnv.training.checkpoint_layout import BEST, LAST
 from wnv.types import Batch

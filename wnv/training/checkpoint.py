@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from wnv.models.konet import KoNet
 from wnv.models.pretrained import describe_misfit
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 from wnv.training.checkpoint_layout import (
     BEST,
     LAST,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from wnv.scenes.atomic import atomic_file, sync_folder
+from wnv.runtime.atomic import atomic_file, sync_folder
 
 LAST = "last.ckpt"
 PREVIOUS = "last-previous.ckpt"

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments import (
 from torch.distributed import TCPStore
 from typing_extensions import override
 
-from wnv.device import device_module
+from wnv.runtime.device import device_module
 
 _STAMP_KEY = "wnv/run_stamp"
 

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.futures import Future
 from typing_extensions import override
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 from wnv.training.checkpoint_layout import (
     META,
     begin_sharded,

@@ -31,8 +31,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from wnv.device import device_module
 from wnv.models.konet import KoNet
+from wnv.runtime.device import device_module
 from wnv.training.accelerator import NPUAccelerator
 from wnv.training.sharded_checkpoint import (
     AVERAGE,

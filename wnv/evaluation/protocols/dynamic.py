@@ -12,12 +12,12 @@ from torch import Tensor
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_sampling import SparseSampler
 from wnv.data.scene_dataset import Pick
-from wnv.data.synthetic_covisibility import count_views_that_see
 from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.protocols.protocol import Protocol, index_or, scene_variant
 from wnv.evaluation.protocols.scenes import open_scenes
+from wnv.synthetic.covisibility import count_views_that_see
 
 
 class Dynamic(Protocol):

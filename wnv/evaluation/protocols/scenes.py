@@ -11,11 +11,11 @@ from wnv.data.evaluation_sampling import NestedSampler
 from wnv.data.index_sampling import IndexSampler
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.data.scene_dataset import CameraChange, Pick, SceneDataset
-from wnv.data.synthetic_clips import SyntheticClips
 from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler, ViewSampler
 from wnv.evaluation.protocols.case import Case, Cases
 from wnv.evaluation.summary import Listing
+from wnv.synthetic.clips import SyntheticClips
 from wnv.types import Example
 
 SYNTHETIC_FRAMES = 49

@@ -7,7 +7,7 @@ from pathlib import Path
 from wnv.evaluation.report.contents import Contents
 from wnv.evaluation.report.page import page
 from wnv.evaluation.report.runs import find_runs
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 
 def write_report(

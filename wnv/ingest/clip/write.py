@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import UInt8
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 Images = Iterable[UInt8[np.ndarray, "height width 3"]]
 

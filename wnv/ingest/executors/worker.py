@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from wnv.ingest.tasks import Stage, run_task
-from wnv.parent import die_with_parent
+from wnv.runtime.lifetime import die_with_parent
 
 
 def main(descriptor: int) -> None:

@@ -41,7 +41,7 @@ from wnv.ingest.layout import VIDEOS_FOLDER, video_file
 from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.times import settle_segments
 from wnv.ingest.tasks import TOOL, Outcome, StageError, StageName, Task
-from wnv.scenes.atomic import atomic_folder
+from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.schema import safe_id
 
 DEFAULT_FORMAT = "bv*[dynamic_range=SDR]/b[dynamic_range=SDR]"

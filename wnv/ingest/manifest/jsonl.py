@@ -9,7 +9,7 @@ from typing import Any, get_args
 from wnv.ingest.manifest.bilibili_pages import SHORT_CODE
 from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.urls import read_address
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 from wnv.scenes.schema import SceneKind
 
 MAX_S = 1e9

@@ -14,7 +14,7 @@ from wnv.ingest.manifest.metadata import published_metadata
 from wnv.ingest.manifest.short_links import Opener, resolve_short_links
 from wnv.ingest.manifest.table import guess_kind, read_table
 from wnv.ingest.manifest.videos import read_videos
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 from wnv.scenes.schema import SceneKind
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 from wnv.scenes.schema import SceneKind
 
 MAX_BYTES = 2**26

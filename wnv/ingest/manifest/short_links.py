@@ -15,7 +15,7 @@ from wnv.ingest.manifest.jsonl import encode_json
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.merge import merge_lines
 from wnv.ingest.manifest.urls import read_address
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wnv.ingest.tasks import StageError
-from wnv.parent import die_with_parent
+from wnv.runtime.lifetime import die_with_parent
 
 Result = TypeVar("Result")
 

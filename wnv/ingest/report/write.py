@@ -11,7 +11,7 @@ from wnv.ingest.report.facts import Facts, gather
 from wnv.ingest.report.gallery import Exhibit, choose, exhibit
 from wnv.pages.document import document
 from wnv.pages.markup import Markup, element
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 NUM_SCENES = 24
 MAX_ITEMS = 600

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.atomic import atomic_folder
+from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.exporters.images import copy_images
 from wnv.scenes.exporters.viewmats import viewmats
 from wnv.scenes.read import open_scene

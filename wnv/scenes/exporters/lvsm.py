@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from wnv.scenes.atomic import atomic_folder
+from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.exporters.images import copy_images
 from wnv.scenes.exporters.viewmats import viewmats
 from wnv.scenes.read import open_scene

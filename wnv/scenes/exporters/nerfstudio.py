@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wnv.scenes.atomic import atomic_folder
+from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.exporters.images import copy_images
 from wnv.scenes.read import open_scene
 

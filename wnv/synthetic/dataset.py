@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wnv.data.image_size import checked_image_size
-from wnv.data.synthetic_cameras import Shots, sample_shots
-from wnv.data.synthetic_places import check_kind, sample_worlds
-from wnv.data.synthetic_render import render_images
-from wnv.data.synthetic_world import World
+from wnv.geometry.image_size import checked_image_size
 from wnv.geometry.poses import WorldFrame, fit_world_frame
+from wnv.synthetic.cameras import Shots, sample_shots
+from wnv.synthetic.places import check_kind, sample_worlds
+from wnv.synthetic.render import render_images
+from wnv.synthetic.world import World
 from wnv.types import Cameras, Example, Views
 
 

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from wnv.data.synthetic_cameras import sample_shots
-from wnv.data.synthetic_places import sample_worlds
-from wnv.data.synthetic_render import render_images
-from wnv.data.synthetic_world import World
 from wnv.geometry.cameras import crop_K
 from wnv.scenes.frame_source import FrameSource
 from wnv.scenes.listing import ListedScene
 from wnv.scenes.schema import Frame, SceneInfo
+from wnv.synthetic.cameras import sample_shots
+from wnv.synthetic.places import sample_worlds
+from wnv.synthetic.render import render_images
+from wnv.synthetic.world import World
 from wnv.types import Cameras
 
 

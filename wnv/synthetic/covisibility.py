@@ -7,12 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from wnv.data.synthetic_clips import SyntheticClip
-from wnv.data.synthetic_render import render_geometry
-from wnv.data.synthetic_world import move_points
 from wnv.geometry.cameras import project
 from wnv.geometry.poses import invert_se3
 from wnv.geometry.resample import Window
+from wnv.synthetic.clips import SyntheticClip
+from wnv.synthetic.render import render_geometry
+from wnv.synthetic.world import move_points
 from wnv.types import Cameras
 
 # By how much the depth of a point may exceed what the other view's depth map says there: between two pixels the map

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from wnv.data.synthetic_draws import axis_angle_rotation
-from wnv.data.synthetic_textures import Textures
 from wnv.geometry.products import matmul, transform
+from wnv.synthetic.random import axis_angle_rotation
+from wnv.synthetic.textures import Textures
 
 NUM_PANELS, NUM_BOXES, NUM_SPHERES, NUM_CYLINDERS = 3, 6, 3, 3
 # Bodies, also the object ids of a rendering: the room, panels, boxes, spheres, cylinders.

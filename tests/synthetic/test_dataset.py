@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 
-from wnv.data.synthetic import SyntheticDataset
-from wnv.data.synthetic_cameras import sample_shots
-from wnv.data.synthetic_draws import Draws, hsv_to_rgb
-from wnv.data.synthetic_places import sample_worlds
-from wnv.data.synthetic_world import OBJECTS, clearance, top
 from wnv.geometry.poses import is_rigid, nearest_pose
+from wnv.synthetic.cameras import sample_shots
+from wnv.synthetic.dataset import SyntheticDataset
+from wnv.synthetic.places import sample_worlds
+from wnv.synthetic.random import Draws, hsv_to_rgb
+from wnv.synthetic.world import OBJECTS, clearance, top
 from wnv.types import Example, collate
 
 

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wnv.data.synthetic_draws import Draws
-from wnv.data.synthetic_world import World, clearance, top
 from wnv.geometry.cameras import K_from_fov, zoom_K
 from wnv.geometry.poses import look_at
+from wnv.synthetic.random import Draws
+from wnv.synthetic.world import World, clearance, top
 from wnv.types import Cameras
 
 _NUM_DRAWS = 512

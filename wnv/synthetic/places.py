@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from wnv.data.synthetic_draws import Draws, axis_angle_rotation
-from wnv.data.synthetic_paint import paint
-from wnv.data.synthetic_world import (
+from wnv.synthetic.paint import paint
+from wnv.synthetic.random import Draws, axis_angle_rotation
+from wnv.synthetic.world import (
     NUM_BODIES,
     NUM_BOXES,
     NUM_CYLINDERS,

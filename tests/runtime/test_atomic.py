@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are told apart in /proc")
@@ -17,7 +17,7 @@ def test_a_dead_writer_that_nobody_has_asked_for_is_dead(tmp_path: Path) -> None
 import os, signal, sys
 sys.path[:] = {sys.path!r}
 from pathlib import Path
-from wnv.scenes.atomic import atomic_file
+from wnv.runtime.atomic import atomic_file
 with atomic_file(Path({str(tmp_path / "scene.zip")!r})):
     os.kill(os.getpid(), signal.SIGKILL)
 """

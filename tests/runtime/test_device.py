@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from wnv.device import device_title, memory_stats, resolve_device
+from wnv.runtime.device import device_title, memory_stats, resolve_device
 
 
 def test_the_cpu_is_always_there():

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from wnv.data.synthetic_draws import Draws, axis_angle_rotation
+from wnv.synthetic.random import Draws, axis_angle_rotation
 
 SOLID, CHECKER, STRIPES, GRADIENT, NOISE, DOTS = range(6)
 

@@ -9,14 +9,14 @@ import torch
 
 from wnv.data.index_sampling import IndexSampler
 from wnv.data.scene_dataset import SceneDataset
-from wnv.data.synthetic_clips import SyntheticClips
-from wnv.data.synthetic_covisibility import count_views_that_see
-from wnv.data.synthetic_render import render_geometry, render_images
-from wnv.data.synthetic_world import move_points
 from wnv.data.view_sampling import BoundedSampler
 from wnv.geometry.cameras import crop_K, project
 from wnv.geometry.poses import invert_se3
 from wnv.geometry.resample import cover_window
+from wnv.synthetic.clips import SyntheticClips
+from wnv.synthetic.covisibility import count_views_that_see
+from wnv.synthetic.render import render_geometry, render_images
+from wnv.synthetic.world import move_points
 from wnv.types import Cameras
 
 CLIPS = SyntheticClips(num_scenes=3, num_frames=9, seed=5, image_size=(24, 40), kind="dynamic", zoom_range=(1.0, 2.0))

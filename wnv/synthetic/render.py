@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from wnv.data.synthetic_world import (
+from wnv.geometry.cameras import scale_K
+from wnv.geometry.products import matmul, transform
+from wnv.synthetic.world import (
     BOX_SURFACES,
     BOXES,
     CYLINDER_SURFACES,
@@ -31,8 +33,6 @@ from wnv.data.synthetic_world import (
     World,
     body_poses,
 )
-from wnv.geometry.cameras import scale_K
-from wnv.geometry.products import matmul, transform
 from wnv.types import Cameras
 
 # Larger than any depth: multiplies by how far a ray misses.

@@ -4,13 +4,13 @@ import math
 import pytest
 import torch
 
-from wnv.data.synthetic_cameras import sample_shots
-from wnv.data.synthetic_places import sample_worlds
-from wnv.data.synthetic_render import render_images, render_worlds
-from wnv.data.synthetic_world import BOXES, CYLINDERS, OBJECTS, PANELS, ROOM, SPHERES, World, body_poses, move_points
 from wnv.geometry.cameras import K_from_fov, project
 from wnv.geometry.poses import invert_se3, look_at
 from wnv.geometry.rays import raymap
+from wnv.synthetic.cameras import sample_shots
+from wnv.synthetic.places import sample_worlds
+from wnv.synthetic.render import render_images, render_worlds
+from wnv.synthetic.world import BOXES, CYLINDERS, OBJECTS, PANELS, ROOM, SPHERES, World, body_poses, move_points
 from wnv.types import Cameras
 
 HEIGHT, WIDTH = 40, 56

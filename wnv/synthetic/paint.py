@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from wnv.data.synthetic_draws import Draws, hsv_to_rgb
-from wnv.data.synthetic_textures import Textures, sample_textures
-from wnv.data.synthetic_world import (
+from wnv.synthetic.random import Draws, hsv_to_rgb
+from wnv.synthetic.textures import Textures, sample_textures
+from wnv.synthetic.world import (
     BOX_SURFACES,
     CEILING,
     CYLINDER_SURFACES,

@@ -1,0 +1,1 @@
+"""What every room stands on: devices, atomic files and the lifetime of processes."""
