@@ -20,10 +20,10 @@ def images(num: int = 2) -> torch.Tensor:
 
 
 def test_mse_alone_needs_no_feature_network() -> None:
-    drawn, truth = images(), images()
-    terms = ImageLoss()(drawn, truth)
+    rendered, truth = images(), images()
+    terms = ImageLoss()(rendered, truth)
     assert terms.keys() == {"loss", "mse"}
-    torch.testing.assert_close(terms["loss"], ((drawn - truth) ** 2).mean())
+    torch.testing.assert_close(terms["loss"], ((rendered - truth) ** 2).mean())
 
 
 def test_loss_is_the_weighted_sum_of_its_parts() -> None:
@@ -34,25 +34,25 @@ def test_loss_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_half_precision_is_computed_in_float32() -> None:
-    drawn, truth = images().bfloat16(), images()
-    assert ImageLoss()(drawn, truth)["loss"].dtype == torch.float32
+    rendered, truth = images().bfloat16(), images()
+    assert ImageLoss()(rendered, truth)["loss"].dtype == torch.float32
 
 
 def test_double_precision_is_not_rounded() -> None:
-    drawn, truth = images().double(), images().double()
-    loss = ImageLoss()(drawn + 1e-12, truth)["loss"] - ImageLoss()(drawn, truth)["loss"]
+    rendered, truth = images().double(), images().double()
+    loss = ImageLoss()(rendered + 1e-12, truth)["loss"] - ImageLoss()(rendered, truth)["loss"]
     assert loss.dtype == torch.float64
-    assert float(loss) == pytest.approx(2e-12 * float((drawn - truth).mean()), rel=1e-3)
+    assert float(loss) == pytest.approx(2e-12 * float((rendered - truth).mean()), rel=1e-3)
 
 
 def test_the_feature_network_takes_images_of_any_precision() -> None:
     loss = ImageLoss(perceptual_weight=0.5, perceptual=PerceptualLoss(blocks=tiny_blocks()))
-    drawn, truth = images().double(), images().double()
-    expected = loss(drawn.float(), truth.float())["perceptual"]
-    terms = loss(drawn, truth)
+    rendered, truth = images().double(), images().double()
+    expected = loss(rendered.float(), truth.float())["perceptual"]
+    terms = loss(rendered, truth)
     assert (terms["loss"].dtype, terms["mse"].dtype) == (torch.float64, torch.float64)
     torch.testing.assert_close(terms["perceptual"], expected)
-    wide = loss.double()(drawn, truth)["perceptual"]
+    wide = loss.double()(rendered, truth)["perceptual"]
     assert wide.dtype == torch.float64
     torch.testing.assert_close(wide.float(), expected)
 
@@ -65,15 +65,15 @@ def test_negative_weight_is_refused() -> None:
 def test_perceptual_distance_equals_the_written_out_formula() -> None:
     blocks = tiny_blocks()
     loss = PerceptualLoss(blocks=blocks)
-    drawn, truth = torch.rand(2, 3, 8, 12), torch.rand(2, 3, 8, 12)
+    rendered, truth = torch.rand(2, 3, 8, 12), torch.rand(2, 3, 8, 12)
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    one, other = (drawn - mean) / std, (truth - mean) / std
+    one, other = (rendered - mean) / std, (truth - mean) / std
     expected = (one - other).abs().mean()
     for block, weight in zip(blocks, (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5), strict=True):
         one, other = block(one), block(other)
         expected = expected + weight * (one - other).abs().mean()
-    torch.testing.assert_close(loss(drawn, truth), expected * std.mean())
+    torch.testing.assert_close(loss(rendered, truth), expected * std.mean())
 
 
 def test_perceptual_distance_of_equal_images_is_zero_and_pixels_weigh_as_in_l1() -> None:
@@ -88,10 +88,10 @@ def test_perceptual_distance_of_equal_images_is_zero_and_pixels_weigh_as_in_l1()
 
 def test_gradients_reach_the_drawing_and_nothing_else() -> None:
     loss = PerceptualLoss(blocks=tiny_blocks())
-    drawn = images().requires_grad_()
-    loss(drawn, images()).backward()
-    assert drawn.grad is not None
-    assert drawn.grad.abs().sum() > 0
+    rendered = images().requires_grad_()
+    loss(rendered, images()).backward()
+    assert rendered.grad is not None
+    assert rendered.grad.abs().sum() > 0
     assert not list(loss.parameters()), "the frozen network would be handed to the optimiser"
     assert not loss.state_dict(), "the frozen network would be written into every checkpoint"
 
@@ -158,9 +158,9 @@ def test_vgg_is_cut_after_its_relus_and_pools_by_averaging(monkeypatch: pytest.M
     kinds = [type(layer) for block in blocks for layer in block]
     assert kinds.count(nn.AvgPool2d) == 4
     assert nn.MaxPool2d not in kinds
-    drawn = torch.rand(1, 3, 32, 48, requires_grad=True)
-    loss(drawn, torch.rand(1, 3, 32, 48)).backward()
-    assert drawn.grad is not None
+    rendered = torch.rand(1, 3, 32, 48, requires_grad=True)
+    loss(rendered, torch.rand(1, 3, 32, 48)).backward()
+    assert rendered.grad is not None
 
 
 def test_absent_vgg_weights_are_named_with_their_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ def test_psnr_of_a_known_error() -> None:
 
 def test_psnr_is_of_each_image_and_not_of_their_pool() -> None:
     truth = torch.zeros(2, 3, 16, 24)
-    drawn = torch.stack([truth[0] + 0.1, truth[1] + 0.01])
-    torch.testing.assert_close(psnr(drawn, truth), torch.tensor([20.0, 40.0]), rtol=1e-5, atol=0)
+    rendered = torch.stack([truth[0] + 0.1, truth[1] + 0.01])
+    torch.testing.assert_close(psnr(rendered, truth), torch.tensor([20.0, 40.0]), rtol=1e-5, atol=0)
 
 
 def slow_ssim(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -41,9 +41,9 @@ def slow_ssim(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def test_ssim_equals_the_written_out_formula() -> None:
     truth = torch.rand(1, 3, 18, 15)
-    drawn = (truth + 0.2 * torch.randn(truth.shape)).clamp(0, 1)
-    expected = sum(slow_ssim(drawn[0, i].double(), truth[0, i].double()) for i in range(3)) / 3
-    assert float(ssim(drawn, truth)) == pytest.approx(expected, abs=1e-5)
+    rendered = (truth + 0.2 * torch.randn(truth.shape)).clamp(0, 1)
+    expected = sum(slow_ssim(rendered[0, i].double(), truth[0, i].double()) for i in range(3)) / 3
+    assert float(ssim(rendered, truth)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_ssim_keeps_the_batch_axes_and_is_one_for_equal_images() -> None:
@@ -54,11 +54,11 @@ def test_ssim_keeps_the_batch_axes_and_is_one_for_equal_images() -> None:
 @pytest.mark.parametrize("metric", [psnr, ssim])
 def test_other_ranges_are_refused(metric: object) -> None:
     truth = torch.rand(1, 3, 16, 24)
-    with pytest.raises(ValueError, match=r"drawn must lie in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"rendered must lie in 0\.\.1"):
         metric(truth * 2 - 1, truth)
     with pytest.raises(ValueError, match=r"truth must lie in 0\.\.1"):
         metric(truth, truth * 255)
-    with pytest.raises(ValueError, match="drawn must be finite"):
+    with pytest.raises(ValueError, match="rendered must be finite"):
         metric(truth * math.nan, truth)
 
 
@@ -78,11 +78,11 @@ def test_autocast_around_them_changes_no_metric(monkeypatch: pytest.MonkeyPatch)
     network = SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_Correlation)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", network)
     truth = torch.nn.functional.interpolate(torch.rand(2, 3, 4, 5), size=(24, 32), mode="bilinear")
-    drawn = (truth + 0.03 * torch.randn(truth.shape)).clamp(0, 1)
+    rendered = (truth + 0.03 * torch.randn(truth.shape)).clamp(0, 1)
     for metric in (psnr, ssim, LPIPS()):
-        expected = metric(drawn, truth)
+        expected = metric(rendered, truth)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            torch.testing.assert_close(metric(drawn, truth), expected, rtol=0, atol=0)
+            torch.testing.assert_close(metric(rendered, truth), expected, rtol=0, atol=0)
 
 
 def test_lpips_names_the_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,9 +128,9 @@ def test_lpips_is_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", fake)
     metric = image.LPIPS(backbone="vgg")
     truth = torch.zeros(1, 2, 3, 16, 24)
-    drawn = truth.clone()
-    drawn[0, 1] = 0.5
-    torch.testing.assert_close(metric(drawn, truth), torch.tensor([[0.0, 0.5]]))
+    rendered = truth.clone()
+    rendered[0, 1] = 0.5
+    torch.testing.assert_close(metric(rendered, truth), torch.tensor([[0.0, 0.5]]))
     assert metric.backbone == "vgg"
     assert metric._metric.calls == 0
 

@@ -16,14 +16,14 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
     coarse = torch.rand(4, 3, 5, 7, generator=generator)
     truth = torch.nn.functional.interpolate(coarse, size=(40, 56), mode="bicubic").clamp(0, 1)
     noise = torch.tensor([0.01, 0.05, 0.2, 0.5])[:, None, None, None]
-    drawn = (truth + noise * torch.randn(truth.shape, generator=generator)).clamp(0, 1)
-    return drawn, truth
+    rendered = (truth + noise * torch.randn(truth.shape, generator=generator)).clamp(0, 1)
+    return rendered, truth
 
 
 def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
-    drawn, truth = pictures()
-    for i, (found_psnr, found_ssim) in enumerate(zip(psnr(drawn, truth), ssim(drawn, truth), strict=True)):
-        one, other = (images[i].permute(1, 2, 0).double().numpy() for images in (drawn, truth))
+    rendered, truth = pictures()
+    for i, (found_psnr, found_ssim) in enumerate(zip(psnr(rendered, truth), ssim(rendered, truth), strict=True)):
+        one, other = (images[i].permute(1, 2, 0).double().numpy() for images in (rendered, truth))
         assert found_psnr.item() == pytest.approx(peak_signal_noise_ratio(other, one, data_range=1.0), abs=1e-4)
         options = dict(data_range=1.0, channel_axis=2, gaussian_weights=True, sigma=1.5)
         expected = structural_similarity(other, one, use_sample_covariance=False, **options)
@@ -52,6 +52,6 @@ def test_lpips_is_that_of_its_authors(backbone: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torchvision.models, name, make_random)
     reference = lpips.LPIPS(net=backbone, verbose=False)
-    drawn, truth = pictures()
-    expected = reference(drawn * 2 - 1, truth * 2 - 1).flatten()
-    torch.testing.assert_close(LPIPS(backbone=backbone)(drawn, truth), expected, rtol=1e-4, atol=1e-6)
+    rendered, truth = pictures()
+    expected = reference(rendered * 2 - 1, truth * 2 - 1).flatten()
+    torch.testing.assert_close(LPIPS(backbone=backbone)(rendered, truth), expected, rtol=1e-4, atol=1e-6)

@@ -151,7 +151,7 @@ def test_attend_views_equals_attend_all_on_context_and_one_view(make_cameras):
     context_cameras = make_cameras(2, 3, dtype=torch.float64)
     target_cameras = make_cameras(2, 4, seed=9, dtype=torch.float64)
     cache = attention.project_key_value(context, encode_cameras(context_cameras, **options))
-    drawn = attention.attend_views(target, encode_cameras(target_cameras, **options), cache)
+    rendered = attention.attend_views(target, encode_cameras(target_cameras, **options), cache)
     for view in range(4):
         cameras = Cameras(
             K=torch.cat([context_cameras.K, target_cameras.K[:, view : view + 1]], dim=1),
@@ -162,7 +162,7 @@ def test_attend_views_equals_attend_all_on_context_and_one_view(make_cameras):
         tokens = torch.cat([context, target[:, view : view + 1]], dim=1)
         maps = encode_cameras(cameras, **options)
         whole = attention.attend_all(tokens, maps, attention.project_key_value(tokens, maps))
-        torch.testing.assert_close(drawn[:, view], whole[:, -1], rtol=0, atol=1e-12)
+        torch.testing.assert_close(rendered[:, view], whole[:, -1], rtol=0, atol=1e-12)
 
 
 def test_head_norm_is_rms_norm_in_float32():

@@ -87,9 +87,9 @@ def test_every_call_is_one_that_fuses(make_model, make_views, make_cameras, call
         check(call)
     layers = model.config["num_layers"]
     # The context goes through all layers but the last, targets through all; jointly, both at once and anew in render.
-    drawn, rendered = (layers, layers) if model.attention == "joint" else (2 * layers - 1, 2 * layers - 1)
-    recomputed = drawn if options.get("activation_checkpointing") else 0
-    assert len(calls) == drawn + recomputed + rendered
+    once = layers if model.attention == "joint" else 2 * layers - 1
+    recomputed = once if options.get("activation_checkpointing") else 0
+    assert len(calls) == 2 * once + recomputed
     assert {dtype for _, dtype in kernels.seen} == {precision}
     forward = {name: count for (name, _), count in kernels.seen.items() if "backward" not in name}
     assert forward == {"_scaled_dot_product_flash_attention_for_cpu": len(calls)}, "a softmax by itself"

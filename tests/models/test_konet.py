@@ -107,8 +107,8 @@ def test_time_moves_the_picture_only_with_a_time_code(make_model, make_views, ma
 
 def test_target_size_may_differ_from_the_contexts(make_model, make_views, make_cameras):
     model = make_model()
-    drawn = model(make_views(1, 2, height=16, width=24), make_cameras(1, 1, height=32, width=8))
-    assert drawn.shape == (1, 1, 3, 32, 8)
+    rendered = model(make_views(1, 2, height=16, width=24), make_cameras(1, 1, height=32, width=8))
+    assert rendered.shape == (1, 1, 3, 32, 8)
 
 
 @pytest.mark.parametrize("size", [(24, 16), (32, 24)])  # as many patches as the context's, and more

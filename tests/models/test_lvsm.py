@@ -112,11 +112,11 @@ def attend(x: Tensor, w: dict[str, Tensor], *, head_dim: int) -> Tensor:
 
 def assert_same_images(model: KoNet, state: dict[str, Tensor], context: Views, targets: Cameras, head_dim: int) -> None:
     with torch.inference_mode():
-        drawn = model(context, targets)
+        rendered = model(context, targets)
     for i in range(targets.batch_shape[1]):
         expected = lvsm_image(state, context[0], targets[0, i], head_dim=head_dim)
         assert expected.std() > 0.1
-        torch.testing.assert_close(drawn[0, i].double(), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(rendered[0, i].double(), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("options", "num_context"), [(dict(), 2), (dict(patch=4), 1), (dict(qk_norm=False), 3)])

@@ -175,11 +175,11 @@ def test_a_converted_checkpoint_draws_the_same_images(
     assert converted.model.pose_normalization == "first"
     context, targets = make_views(1, 2, height=HEIGHT, width=WIDTH), make_cameras(1, 2, seed=5)
     with torch.inference_mode():
-        drawn = converted.model(context, targets)
+        rendered = converted.model(context, targets)
     for i in range(2):
         expected = prope_image(state, context[0], targets[0, i], camera_encoding=camera_encoding, ray_code=ray_code)
         assert expected.std() > 0.1
-        torch.testing.assert_close(drawn[0, i].double(), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(rendered[0, i].double(), expected, rtol=0, atol=1e-4)
     again = KoNet.from_pretrained(converted.model.save_pretrained(tmp_path / "weights"))
     assert torch.equal(again(context, targets), converted.model(context, targets))
 

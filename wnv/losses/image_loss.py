@@ -31,17 +31,17 @@ class ImageLoss(nn.Module):
             self.perceptual = PerceptualLoss() if perceptual is None else perceptual
 
     def forward(
-        self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+        self, rendered: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Loss of a batch, in float32, or in float64 if the images drawn are (feature networks follow autocast).
+        """Loss of a batch, in float32, or in float64 if the rendered images are (feature networks follow autocast).
 
         Returns:
             `loss`, to be minimised, and its parts: `mse`, and `perceptual` (unweighted) where the weight is positive.
         """
-        dtype = torch.promote_types(drawn.dtype, torch.float32)
-        drawn, truth = drawn.to(dtype), truth.to(dtype)
-        mse = (drawn - truth).square().mean()
+        dtype = torch.promote_types(rendered.dtype, torch.float32)
+        rendered, truth = rendered.to(dtype), truth.to(dtype)
+        mse = (rendered - truth).square().mean()
         if self.perceptual is None:
             return {"loss": mse, "mse": mse}
-        perceptual = self.perceptual(drawn, truth)
+        perceptual = self.perceptual(rendered, truth)
         return {"loss": mse + self.perceptual_weight * perceptual, "mse": mse, "perceptual": perceptual}

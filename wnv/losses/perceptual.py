@@ -42,16 +42,18 @@ class PerceptualLoss(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
     def forward(
-        self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+        self, rendered: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> Float[Tensor, ""]:
         """Mean distance over all images, in the precision of this module.
 
         Args:
-            drawn: In 0..1; gradients flow into it.
+            rendered: In 0..1; gradients flow into it.
             truth: In 0..1.
         """
         network = self._network[0].to(self.mean)
-        one, other = ((images.flatten(0, -4).to(self.mean.dtype) - self.mean) / self.std for images in (drawn, truth))
+        one, other = (
+            (images.flatten(0, -4).to(self.mean.dtype) - self.mean) / self.std for images in (rendered, truth)
+        )
         distance = (one - other).abs().mean()
         for block, divisor in zip(network, _BLOCK_DIVISORS, strict=True):
             one = block(one)

@@ -21,20 +21,20 @@ LEAST_MSE = 1e-10  # PSNR of identical images is 100 dB rather than infinite, so
 
 
 def psnr(
-    drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+    rendered: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
 ) -> Float[Tensor, "*batch"]:
     """Peak signal-to-noise ratio of each image in dB, peak 1, at most 100; computed in float32.
 
     Raises:
         ValueError: If an image has values outside 0..1.
     """
-    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
-    mse = (drawn - truth).square().flatten(-3).mean(-1)
+    rendered, truth = check_images(rendered, "rendered"), check_images(truth, "truth")
+    mse = (rendered - truth).square().flatten(-3).mean(-1)
     return -10.0 * mse.clamp_min(LEAST_MSE).log10()
 
 
 def ssim(
-    drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+    rendered: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
 ) -> Float[Tensor, "*batch"]:
     """Structural similarity of each image (Gaussian window of 11 px, sigma 1.5); computed in float32.
 
@@ -48,13 +48,13 @@ def ssim(
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
-    check_ssim_size(drawn)
-    height, width = drawn.shape[-2:]
-    batch_shape = drawn.shape[:-3]
-    with torch.autocast(drawn.device.type, enabled=False):  # variances are small differences of the window's means
+    rendered, truth = check_images(rendered, "rendered"), check_images(truth, "truth")
+    check_ssim_size(rendered)
+    height, width = rendered.shape[-2:]
+    batch_shape = rendered.shape[:-3]
+    with torch.autocast(rendered.device.type, enabled=False):  # variances are small differences of the window's means
         _, values = structural_similarity_index_measure(
-            drawn.reshape(-1, 3, height, width),
+            rendered.reshape(-1, 3, height, width),
             truth.reshape(-1, 3, height, width),
             data_range=1.0,
             reduction="none",
@@ -103,24 +103,24 @@ class LPIPS:
 
     @torch.no_grad()
     def __call__(
-        self, drawn: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
+        self, rendered: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> Float[Tensor, "*batch"]:
         """Distance of each image, 0 when equal; computed in float32.
 
         Raises:
             ValueError: If an image has values outside 0..1, or is too small for the backbone.
         """
-        height, width = drawn.shape[-2:]
+        height, width = rendered.shape[-2:]
         if min(height, width) < _LPIPS_LEAST_PX[self.backbone]:
             raise ValueError(
                 f"LPIPS ({self.backbone}) needs images of at least {_LPIPS_LEAST_PX[self.backbone]} px a side, got "
                 f"{height} x {width}; choose another image_size, or leave LPIPS out"
             )
-        batch_shape = drawn.shape[:-3]
-        drawn, truth = check_images(drawn, "drawn").clamp(0, 1), check_images(truth, "truth").clamp(0, 1)
-        metric = self._metric.to(drawn.device)
-        images = zip(drawn.flatten(0, -4), truth.flatten(0, -4), strict=True)
-        with torch.autocast(drawn.device.type, enabled=False):
+        batch_shape = rendered.shape[:-3]
+        rendered, truth = check_images(rendered, "rendered").clamp(0, 1), check_images(truth, "truth").clamp(0, 1)
+        metric = self._metric.to(rendered.device)
+        images = zip(rendered.flatten(0, -4), truth.flatten(0, -4), strict=True)
+        with torch.autocast(rendered.device.type, enabled=False):
             values = [metric(one[None], other[None]) for one, other in images]  # torchmetrics averages over a call
         metric.reset()
         return torch.stack(values).reshape(batch_shape)

@@ -11,7 +11,7 @@ _C1, _C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 of Wang et al. 2004, at a r
 
 
 def masked_psnr(
-    drawn: Float[Tensor, "*batch 3 height width"],
+    rendered: Float[Tensor, "*batch 3 height width"],
     truth: Float[Tensor, "*batch 3 height width"],
     mask: Bool[Tensor, "*batch height width"],
 ) -> Float[Tensor, "*batch"]:
@@ -20,15 +20,15 @@ def masked_psnr(
     Raises:
         ValueError: If an image has values outside 0..1.
     """
-    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
+    rendered, truth = check_images(rendered, "rendered"), check_images(truth, "truth")
     weight = mask.float()
-    squared = (drawn - truth).square().mean(-3)
+    squared = (rendered - truth).square().mean(-3)
     mse = (squared * weight).sum((-1, -2)) / weight.sum((-1, -2))
     return -10.0 * mse.clamp_min(LEAST_MSE).log10()
 
 
 def masked_ssim(
-    drawn: Float[Tensor, "*batch 3 height width"],
+    rendered: Float[Tensor, "*batch 3 height width"],
     truth: Float[Tensor, "*batch 3 height width"],
     mask: Bool[Tensor, "*batch height width"],
 ) -> Float[Tensor, "*batch"]:
@@ -40,10 +40,10 @@ def masked_ssim(
     Raises:
         ValueError: If an image has values outside 0..1 or is smaller than the window.
     """
-    drawn, truth = check_images(drawn, "drawn"), check_images(truth, "truth")
-    check_ssim_size(drawn)
-    height, width = drawn.shape[-2:]
-    x, y = drawn.reshape(-1, 3, height, width), truth.reshape(-1, 3, height, width)
+    rendered, truth = check_images(rendered, "rendered"), check_images(truth, "truth")
+    check_ssim_size(rendered)
+    height, width = rendered.shape[-2:]
+    x, y = rendered.reshape(-1, 3, height, width), truth.reshape(-1, 3, height, width)
     weight = mask.reshape(-1, 1, height, width).float()
     total = _blur(weight)
     x, y, xx, yy, xy = (_blur(values * weight) / total.clamp_min(1e-8) for values in (x, y, x * x, y * y, x * y))
@@ -52,7 +52,7 @@ def masked_ssim(
     border = SSIM_WINDOW_PX // 2
     weight = weight[:, 0, border : height - border, border : width - border]
     values = (luminance * structure).mean(1)
-    return ((values * weight).sum((-1, -2)) / weight.sum((-1, -2))).reshape(drawn.shape[:-3])
+    return ((values * weight).sum((-1, -2)) / weight.sum((-1, -2))).reshape(rendered.shape[:-3])
 
 
 def _blur(images: Float[Tensor, "n channel height width"]) -> Float[Tensor, "n channel new_height new_width"]:

@@ -12,8 +12,8 @@ from torch.nn import functional
 from wnv.geometry.patches import unpatchify
 from wnv.models.attention import KeyValue
 from wnv.models.camera_encoding import TokenMaps, check_head_dim, concat_views, encode_cameras
-from wnv.models.drawing import DrawingMixin
 from wnv.models.pretrained import PretrainedMixin
+from wnv.models.render_images import RenderImagesMixin
 from wnv.models.tokens import Tokenizer
 from wnv.models.transformer import Transformer
 from wnv.types import Cameras, Views
@@ -48,7 +48,7 @@ class ViewCondition(nn.Module):
         return self.role.weight[int(is_target)] + self.time(times[..., None].to(self.role.weight.dtype))
 
 
-class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
+class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
     """A decoder-only transformer over patches of context and target views (after LVSM, arXiv:2410.17242).
 
     Two attentions use the same weights. `cached`: context tokens see the context, a target's tokens see the context and
@@ -77,7 +77,7 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
         colour_range: Colours are -1..1 in a token (`signed`) or 0..1 (`unit`).
         ray_size: Height and width of the one image size that `ray_code=fixed` draws; None with the others.
         pose_normalization: How the worlds of the training were placed (`wnv.geometry.poses.fit_world_frame`), `mean` or
-            `first`; the network does not depend on it, `draw` does.
+            `first`; the network does not depend on it, `render_images` does.
         activation_checkpointing: Trade compute for memory in training.
 
     Raises:
@@ -186,7 +186,7 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
                 not the context's.
         """
         if self.attention == "joint":
-            return self._draw_jointly(context, target_cameras, target_times)
+            return self._render_jointly(context, target_cameras, target_times)
         context_tokens, context_options = self._embed_context(context)
         target_tokens, target_options = self._embed_target(target_cameras, target_times)
         _, target_tokens, _ = self.transformer(context_tokens, target_tokens, **context_options, **target_options)
@@ -218,12 +218,12 @@ class KoNet(PretrainedMixin, DrawingMixin, nn.Module):
                 context.
         """
         if self.attention == "joint":
-            return self._draw_jointly(scene.context, cameras, times)
+            return self._render_jointly(scene.context, cameras, times)
         tokens, options = self._embed_target(cameras, times)
         _, tokens, _ = self.transformer(None, tokens, list(scene.caches), **options)
         return self._read_out(tokens, cameras)
 
-    def _draw_jointly(self, context: Views, cameras: Cameras, times: Tensor | None) -> Tensor:
+    def _render_jointly(self, context: Views, cameras: Cameras, times: Tensor | None) -> Tensor:
         """Full attention over the context and one target, for each target in a batch entry of its own."""
         given, wanted = ((c.height, c.width) for c in (context.cameras, cameras))
         if given != wanted:  # as many patches in another grid would be drawn, with the places of the context's

@@ -115,7 +115,7 @@ class ModelCard:
 from wnv.models.konet import KoNet
 
 model = KoNet.from_pretrained({json.dumps(self.source)})
-image = model.draw(images, K, camtoworld, target_camtoworld)  # arrays of numpy
+image = model.render_images(images, K, camtoworld, target_camtoworld)  # arrays of numpy
 ```
 
 `images` are RGB bytes, `view height width 3`; `K` is in their pixels; `camtoworld` is world<-camera in OpenCV axes, of

@@ -27,8 +27,8 @@ def images() -> np.ndarray:
 @pytest.mark.parametrize("attention", ["cached", "joint"])
 def test_equals_the_tensors(make_model, images, poses, method, attention):
     model = make_model(pose_normalization=method, attention=attention, ray_code="plucker")
-    drawn = model.draw(images, K, poses[:3], poses[3:])
-    assert (drawn.shape, drawn.dtype) == ((2, 16, 24, 3), np.uint8)
+    rendered = model.render_images(images, K, poses[:3], poses[3:])
+    assert (rendered.shape, rendered.dtype) == ((2, 16, 24, 3), np.uint8)
     camtoworld = torch.from_numpy(poses)
     placed = fit_world_frame(camtoworld[:3], method=method).apply(camtoworld).float()
     cameras = Cameras(K=torch.from_numpy(K).float().expand(5, 3, 3), camtoworld=placed, width=24, height=16)
@@ -36,30 +36,30 @@ def test_equals_the_tensors(make_model, images, poses, method, attention):
     context = Views(images=given, cameras=cameras[:3], times=torch.zeros(3))
     with torch.inference_mode():
         expected = model(context[None], cameras[None, 3:])[0].permute(0, 2, 3, 1) * 255
-    assert np.abs(drawn - expected.numpy()).max() < 0.51
-    assert drawn.std() > 5
+    assert np.abs(rendered - expected.numpy()).max() < 0.51
+    assert rendered.std() > 5
 
 
 def test_any_world_any_split_any_form_of_the_same_input(make_model, images, poses):
     model = make_model(ray_code="plucker")
-    drawn = model.draw(images, K, poses[:3], poses[3:])
+    rendered = model.render_images(images, K, poses[:3], poses[3:])
     frame = WorldFrame(newfromold=torch.from_numpy(poses[4]), scale=torch.tensor(37.0, dtype=torch.float64))
     moved = frame.apply(torch.from_numpy(poses)).numpy()
-    assert np.abs(model.draw(images, K, moved[:3], moved[3:]).astype(int) - drawn).max() <= 1
-    one = model.draw(list(images / np.float32(255)), np.stack([K] * 3), poses[:3], poses[4], target_K=K)
+    assert np.abs(model.render_images(images, K, moved[:3], moved[3:]).astype(int) - rendered).max() <= 1
+    one = model.render_images(list(images / np.float32(255)), np.stack([K] * 3), poses[:3], poses[4], target_K=K)
     assert one.shape == (16, 24, 3)
-    assert np.abs(one.astype(int) - drawn[1]).max() <= 1
-    many = model.draw(images, K, poses[:3], np.stack([poses[3]] * 10))
-    assert np.abs(many.astype(int) - drawn[0]).max() <= 1
-    other = model.draw(images, K, poses[:3], poses[4], target_K=K * [[2.0], [2.0], [1.0]])
+    assert np.abs(one.astype(int) - rendered[1]).max() <= 1
+    many = model.render_images(images, K, poses[:3], np.stack([poses[3]] * 10))
+    assert np.abs(many.astype(int) - rendered[0]).max() <= 1
+    other = model.render_images(images, K, poses[:3], poses[4], target_K=K * [[2.0], [2.0], [1.0]])
     assert np.abs(other.astype(int) - one).max() > 5
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64, np.longdouble])
 def test_floats_of_any_precision_are_images(make_model, images, poses, dtype):
     model = make_model()
-    drawn = model.draw((images / 255).astype(dtype), K, poses[:3], poses[3:])
-    assert np.abs(drawn.astype(int) - model.draw(images, K, poses[:3], poses[3:])).max() <= 1
+    rendered = model.render_images((images / 255).astype(dtype), K, poses[:3], poses[3:])
+    assert np.abs(rendered.astype(int) - model.render_images(images, K, poses[:3], poses[3:])).max() <= 1
 
 
 @pytest.mark.parametrize(("dtype", "levels"), [(torch.float16, 2), (torch.bfloat16, 12), (torch.float64, 1)])
@@ -67,16 +67,16 @@ def test_weights_of_another_precision_draw_the_same(make_model, images, poses, d
     options = dict(time_code=True, adaln_zero=True, ray_code="fixed", ray_size=[16, 24])
     times = dict(times_s=[0.0, 1.0, 2.0], target_times_s=[0.5, 1.5])
     model = make_model(**options)
-    drawn = model.draw(images, K, poses[:3], poses[3:], **times)
-    cast = model.to(dtype).draw(images, K, poses[:3], poses[3:], **times)
-    assert np.abs(cast.astype(int) - drawn).max() <= levels
+    rendered = model.render_images(images, K, poses[:3], poses[3:], **times)
+    cast = model.to(dtype).render_images(images, K, poses[:3], poses[3:], **times)
+    assert np.abs(cast.astype(int) - rendered).max() <= levels
 
 
 def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
     model = make_model(time_code=True)
-    early = model.draw(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[10.0])
-    again = model.draw(images, K, poses[:3], poses[3], times_s=[0.0, 0.5, 2.0], target_times_s=[0.0])
-    late = model.draw(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[14.0])
+    early = model.render_images(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[10.0])
+    again = model.render_images(images, K, poses[:3], poses[3], times_s=[0.0, 0.5, 2.0], target_times_s=[0.0])
+    late = model.render_images(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[14.0])
     assert np.abs(early.astype(int) - again).max() <= 1
     assert np.abs(early.astype(int) - late).max() > 2
 
@@ -120,14 +120,14 @@ def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
 def test_refuses_what_cannot_be_what_it_stands_for(make_model, images, poses, change, message):
     given = dict(images=images, K=K, camtoworld=poses[:3], target_camtoworld=poses[4]) | change
     with pytest.raises(ValueError, match=message):
-        make_model().draw(**given)
+        make_model().render_images(**given)
 
 
 def test_a_diverged_model_is_told(make_model, images, poses):
     model = make_model()
     torch.nn.init.constant_(model.head.weight, float("nan"))
     with pytest.raises(ValueError, match="not finite"):
-        model.draw(images, K, poses[:3], poses[4])
+        model.render_images(images, K, poses[:3], poses[4])
 
 
 WITHOUT_LIGHTNING_AND_HYDRA = """
@@ -148,7 +148,7 @@ images = np.zeros((3, 64, 96, 3), np.uint8)
 K = np.array([[80.0, 0, 48], [0, 80, 32], [0, 0, 1]])
 camtoworld = np.tile(np.eye(4), (3, 1, 1))
 camtoworld[:, 0, 3] = [0, 1, 2]
-image = model.draw(images, K, camtoworld, camtoworld[1])
+image = model.render_images(images, K, camtoworld, camtoworld[1])
 print(image.shape, image.dtype)
 """
 

@@ -13,10 +13,10 @@ from wnv.types import Cameras, Views
 VIEWS_AT_ONCE = 8  # bounds the memory
 
 
-class DrawingMixin:
-    """`draw` for a module with `encode`, `render` and `pose_normalization`."""
+class RenderImagesMixin:
+    """`render_images` for a module with `encode`, `render` and `pose_normalization`."""
 
-    def draw(
+    def render_images(
         self,
         images: np.ndarray | Sequence[np.ndarray],
         K: np.ndarray,
@@ -73,16 +73,16 @@ class DrawingMixin:
         )
         targets = Cameras(K=targets_K, camtoworld=frame.apply(target_poses), **size)
         context, targets, times = (part.to(dtype).to(weight.device) for part in (context, targets, target_times))
-        drawn = []
+        rendered = []
         with torch.inference_mode():
             scene = self.encode(context[None])
             for start in range(0, len(target_poses), VIEWS_AT_ONCE):
                 piece = slice(start, start + VIEWS_AT_ONCE)
-                drawn.append(self.render(scene, targets[None, piece], times[None, piece]))
-        drawn = torch.cat(drawn, dim=1)[0]
-        if not bool(torch.isfinite(drawn).all()):
+                rendered.append(self.render(scene, targets[None, piece], times[None, piece]))
+        rendered = torch.cat(rendered, dim=1)[0]
+        if not bool(torch.isfinite(rendered).all()):
             raise ValueError("the model drew values that are not finite: it has diverged in training")
-        pixels = drawn.movedim(-3, -1).mul(255).round().to(torch.uint8).cpu().numpy()
+        pixels = rendered.movedim(-3, -1).mul(255).round().to(torch.uint8).cpu().numpy()
         return pixels[0] if is_single else pixels
 
 
