@@ -23,10 +23,10 @@ from wnv.ingest.manifest.short_links import LocationOpener
 from wnv.ingest.manifest.videos import SUFFIXES
 from wnv.ingest.pack import index_scenes
 from wnv.ingest.progress import Progress
-from wnv.ingest.report.write import write_report
 from wnv.ingest.selection import Selection
 from wnv.ingest.status import status_text
 from wnv.ingest.tasks import STAGES, StageName
+from wnv.pages.ingest.write import write_ingest_report
 from wnv.scenes.schema import SceneError, SceneKind
 
 _log = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ def report(cfg: DictConfig) -> None:
     if cfg.out is not None and out.exists():
         raise FileExistsError(f"{out} exists; choose another out=")
     check_setting("num_scenes", cfg.num_scenes, int)
-    print(write_report(root, out, num_scenes=cfg.num_scenes))
+    print(write_ingest_report(root, out, num_scenes=cfg.num_scenes))
 
 
 def run_all(cfg: DictConfig) -> None:

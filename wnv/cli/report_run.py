@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from wnv.cli.settings import check_setting, path_setting, plain, switch
-from wnv.evaluation.report.write import write_report
+from wnv.pages.runs.write import write_run_report
 
 
 def run(cfg: DictConfig) -> None:
@@ -18,4 +18,4 @@ def run(cfg: DictConfig) -> None:
     check_setting("title", cfg.title, str | None)
     folders = [os.path.expanduser(str(folder)) for folder in runs]
     overwrite = switch(cfg, "overwrite")
-    print(write_report(folders, Path(path_setting(cfg, "out")), title=cfg.title, overwrite=overwrite))
+    print(write_run_report(folders, Path(path_setting(cfg, "out")), title=cfg.title, overwrite=overwrite))

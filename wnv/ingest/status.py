@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.lock import is_locked
+from wnv.ingest.reasons import explain
 from wnv.ingest.records import Row
-from wnv.ingest.report.reasons import explain
 from wnv.ingest.tasks import STAGES, STATES, StageName, State
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from PIL import Image
 
 from wnv.ingest.layout import absolute
-from wnv.ingest.report.facts import SceneEntry
 from wnv.pages.document import data_address
+from wnv.pages.ingest.facts import SceneEntry
 from wnv.scenes.archive import Archive
 from wnv.scenes.images import image_header
 from wnv.scenes.scene_json import info_from_json

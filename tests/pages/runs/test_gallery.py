@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from wnv.evaluation.pictures import write_png
-from wnv.evaluation.report.gallery import embed_picture, extremes, shared_cases
-from wnv.evaluation.report.runs import find_runs
+from wnv.pages.runs.gallery import embed_picture, extremes, shared_cases
+from wnv.pages.runs.runs import find_runs
 
 SCORES = {"a": 20.0, "b": 25.0, "c": 15.0, "d": 30.0, "e": 21.0}
 

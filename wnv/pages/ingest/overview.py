@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wnv.ingest.report.charts import histogram, share_bar, stacked_bar, summary
-from wnv.ingest.report.facts import Facts, StageFacts
-from wnv.ingest.report.reasons import explain
-from wnv.ingest.report.words import CODE_LENGTH, KEY_LENGTH, STATE_WORDS, badge, settings
+from wnv.ingest.reasons import explain
 from wnv.ingest.tasks import StageName
+from wnv.pages.ingest.charts import histogram, share_bar, stacked_bar, summary
+from wnv.pages.ingest.facts import Facts, StageFacts
+from wnv.pages.ingest.words import CODE_LENGTH, KEY_LENGTH, STATE_WORDS, badge, settings
 from wnv.pages.markup import Markup, element, foreign, join
 from wnv.pages.words import duration, note, pairs, section, size, when
 

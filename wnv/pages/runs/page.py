@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import wnv
-from wnv.evaluation.report.contents import Contents
-from wnv.evaluation.report.curves import curves
-from wnv.evaluation.report.failures import failures
-from wnv.evaluation.report.rivals import rivals
-from wnv.evaluation.report.runs import Run
-from wnv.evaluation.report.scenes import scenes
-from wnv.evaluation.report.tables import NAME_LENGTH, run_key, runs_table, scores
 from wnv.pages.document import document
 from wnv.pages.markup import Markup, element, foreign
+from wnv.pages.runs.contents import Contents
+from wnv.pages.runs.curves import curves
+from wnv.pages.runs.failures import failures
+from wnv.pages.runs.pair_charts import pair_charts
+from wnv.pages.runs.runs import Run
+from wnv.pages.runs.scenes import scenes
+from wnv.pages.runs.tables import NAME_LENGTH, run_key, runs_table, scores
 from wnv.pages.words import counted, note, pairs, section, when
 from wnv.training.run_folder import flatten_config
 
@@ -31,7 +31,7 @@ def page(contents: Contents, *, title: str, now: datetime) -> Markup:
         "scores": scores(contents),
         "curves": curves(contents),
         "scenes": scenes(contents),
-        "pairs": rivals(contents),
+        "pairs": pair_charts(contents),
         "failures": _failures(contents),
         "made": _made_with(contents),
     }
@@ -43,7 +43,7 @@ def page(contents: Contents, *, title: str, now: datetime) -> Markup:
         *shown.values(),
         element("footer", "Written by wnv-report."),
         title=f"{title} · wnv-report",
-        style=files("wnv.evaluation.report").joinpath("report.css").read_text(encoding="utf-8"),
+        style=files("wnv.pages.runs").joinpath("report.css").read_text(encoding="utf-8"),
     )
 
 

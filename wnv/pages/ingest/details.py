@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from wnv.ingest.report.camera_path import draw_path, path_length
-from wnv.ingest.report.facts import Facts, Trouble
-from wnv.ingest.report.gallery import Exhibit
-from wnv.ingest.report.words import CODE_LENGTH, KEY_LENGTH, MESSAGE_LENGTH, STATE_WORDS, TITLE_LENGTH, badge
 from wnv.ingest.tasks import STAGES, STATES
+from wnv.pages.ingest.camera_path import draw_path, path_length
+from wnv.pages.ingest.facts import Facts, Trouble
+from wnv.pages.ingest.gallery import Exhibit
+from wnv.pages.ingest.words import CODE_LENGTH, KEY_LENGTH, MESSAGE_LENGTH, STATE_WORDS, TITLE_LENGTH, badge
 from wnv.pages.markup import Markup, element, foreign, link
 from wnv.pages.words import note, pairs, section
 

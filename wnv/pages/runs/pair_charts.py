@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-from wnv.evaluation.report.contents import MAX_RUNS, Contents, Task
-from wnv.evaluation.report.pairs import Comparison, Pair, compare
-from wnv.evaluation.report.tables import NAME_LENGTH
 from wnv.pages.charts import Dot, scatter_chart
 from wnv.pages.markup import Markup, element, foreign
+from wnv.pages.runs.contents import MAX_RUNS, Contents, Task
+from wnv.pages.runs.pairs import Comparison, Pair, compare
+from wnv.pages.runs.tables import NAME_LENGTH
 from wnv.pages.words import note, section
 
 _NUM_EXTREMES = 3
 _MAX_LISTED = 200
 
 
-def rivals(contents: Contents) -> Markup | None:
+def pair_charts(contents: Contents) -> Markup | None:
     """For every task of several runs a scatter chart a run, against the first one; None where there is no such task."""
     pairs = [(task, task.numbers[0], other) for task in contents.tasks for other in task.numbers[1:]]
     compared = ((pair, _compare(contents, *pair)) for pair in pairs[:MAX_RUNS])

@@ -9,8 +9,8 @@ from PIL import Image
 
 from wnv.evaluation.layout import PICTURES_FOLDER, picture_stem
 from wnv.evaluation.records import RecordKey, SceneRecord
-from wnv.evaluation.report.runs import Evaluation
 from wnv.pages.document import data_address
+from wnv.pages.runs.runs import Evaluation
 
 # Wider pictures are made smaller: a row of five at 256 pixels, and two dots a pixel on a telephone.
 _MAX_WIDTH = 1440

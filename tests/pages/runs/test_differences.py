@@ -2,9 +2,9 @@
 
 import pytest
 
-from wnv.evaluation.report.differences import ABSENT, config_differences, labels, short_names
-from wnv.evaluation.report.runs import Run, find_runs
 from wnv.models.konet import KoNet
+from wnv.pages.runs.differences import ABSENT, config_differences, labels, short_names
+from wnv.pages.runs.runs import Run, find_runs
 
 
 def test_only_what_differs_and_nothing_of_the_place(folders):

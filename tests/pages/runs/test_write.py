@@ -8,8 +8,8 @@ import torch
 from browser import CHROMIUM, start_browser, wait_for
 from page_checks import read_page
 
-from wnv.evaluation.report.write import write_report
 from wnv.evaluation.video import write_mp4
+from wnv.pages.runs.write import write_run_report
 
 HOSTILE = [
     "<script>document.title='taken'</script>",
@@ -33,7 +33,7 @@ def text_of(page, name: str) -> str:
 
 
 def test_a_sweep_is_compared(folders, sweep) -> None:
-    assert write_report(["sweep", "evals"], "report.html") == Path("report.html")
+    assert write_run_report(["sweep", "evals"], "report.html") == Path("report.html")
     page = read_page(Path("report.html").read_text(encoding="utf-8"))
     assert page.texts["h1"] == ["sweep and evals"]
     assert "3 runs, 3 evaluations" in " ".join(page.texts["header"])
@@ -68,7 +68,7 @@ def test_a_sweep_is_compared(folders, sweep) -> None:
 
 def test_one_run_without_an_evaluation_shows_its_validation(folders) -> None:
     folder = folders.run("mine")
-    page = read_page(write_report(["mine"], "a.html", title="My run").read_text(encoding="utf-8"))
+    page = read_page(write_run_report(["mine"], "a.html", title="My run").read_text(encoding="utf-8"))
     assert page.texts["h1"] == ["My run"]
     assert "20.00" in text_of(page, "runs")
     assert "wnv-eval scores on scenes of your choice" in text_of(page, "runs")
@@ -79,7 +79,7 @@ def test_one_run_without_an_evaluation_shows_its_validation(folders) -> None:
     folders.evaluation("eval", {"a": 20.0}, pictures=[0])
     (folder / "images").mkdir()
     (Path("eval") / "pictures" / "000000-all.png").rename(folder / "images" / "step_00000040.png")
-    page = read_page(write_report(["mine"], "b.html").read_text(encoding="utf-8"))
+    page = read_page(write_run_report(["mine"], "b.html").read_text(encoding="utf-8"))
     assert "validation, step_00000040" in text_of(page, "scenes")
     assert "A row shows the given views, the target as it is, what was drawn, the error." in text_of(page, "scenes")
     assert [image["alt"] for image in page.all("img")] == ["contact sheet of mine"]
@@ -92,7 +92,7 @@ def test_tasks_and_variants_are_told_apart(folders) -> None:
     for name, size in (("small", [16, 24]), ("large", [32, 48])):
         data = {"_target_": "wnv.data.scene_datamodule.SceneDataModule", "root": "scenes", "image_size": size}
         folders.evaluation(name, {"a": 20.0}, weights="mine", data=data, lpips_note="LPIPS needs torchvision")
-    page = read_page(write_report(["mine", "zoom", "small", "large"], "a.html").read_text(encoding="utf-8"))
+    page = read_page(write_run_report(["mine", "zoom", "small", "large"], "a.html").read_text(encoding="utf-8"))
     scores = text_of(page, "scores")
     assert "zoom synthetic scenes, 24 × 16 px" in scores
     assert "views of validation · image_size=[16, 24] scenes, 24 × 16 px" in scores
@@ -108,7 +108,7 @@ def test_tasks_and_variants_are_told_apart(folders) -> None:
 def test_of_very_many_runs_some_pictures_and_pairs_are_left_out_and_it_says_so(folders) -> None:
     for number in range(26):
         folders.evaluation(f"e/{number}", {"a": 20.0 + number, "b": 21.0}, weights=f"w{number}", pictures=[0])
-    page = read_page(write_report(["e"], "a.html").read_text(encoding="utf-8"))
+    page = read_page(write_run_report(["e"], "a.html").read_text(encoding="utf-8"))
     assert "Pictures of the first 24 runs are shown, of 26." in text_of(page, "scenes")
     assert len(page.all("img")) == 24
     assert "The first 24 pairs are shown, of 25." in text_of(page, "pairs")
@@ -121,11 +121,11 @@ def test_jobs_that_left_nothing_are_failures(folders) -> None:
     Path("sweep/multirun.yaml").write_text("")
     Path("sweep/1").mkdir()
     Path("sweep/1/train.log").write_text("")
-    page = read_page(write_report(["sweep"], "a.html").read_text(encoding="utf-8"))
+    page = read_page(write_run_report(["sweep"], "a.html").read_text(encoding="utf-8"))
     assert "sweep/1 A job of a sweep that left neither a run nor an evaluation" in text_of(page, "failures")
     assert "train.log may say why" in text_of(page, "failures")
     Path("sweep/0").rename("elsewhere")
-    page = read_page(write_report(["sweep"], "b.html").read_text(encoding="utf-8"))
+    page = read_page(write_run_report(["sweep"], "b.html").read_text(encoding="utf-8"))
     assert "There is none." in text_of(page, "runs")
 
 
@@ -134,9 +134,9 @@ def test_text_from_folders_stays_text_and_nothing_is_loaded(folders) -> None:
         name = text.replace("/", "_")
         folders.run(name, name=text, end=("failed", text))
         folders.evaluation(f"eval{number}", {text: 20.0, f"b{text}": 18.0}, weights=name, pictures=[0])
-    text = write_report([*(t.replace("/", "_") for t in HOSTILE), *(f"eval{i}" for i in range(4))], "a.html").read_text(
-        encoding="utf-8"
-    )
+    text = write_run_report(
+        [*(t.replace("/", "_") for t in HOSTILE), *(f"eval{i}" for i in range(4))], "a.html"
+    ).read_text(encoding="utf-8")
     page = read_page(text)
     assert page.all("script") == []
     assert len(page.all("style")) == 1
@@ -153,14 +153,14 @@ def test_text_from_folders_stays_text_and_nothing_is_loaded(folders) -> None:
 
 def test_a_page_is_replaced_only_when_asked(folders) -> None:
     folders.run("mine")
-    path = write_report(["mine"], "below/page.html")
+    path = write_run_report(["mine"], "below/page.html")
     path.write_text("mine")
     with pytest.raises(FileExistsError, match=r"below/page.html exists; choose another out= or pass overwrite=true"):
-        write_report(["nowhere"], path)
+        write_run_report(["nowhere"], path)
     with pytest.raises(FileNotFoundError):
-        write_report(["nowhere"], path, overwrite=True)
+        write_run_report(["nowhere"], path, overwrite=True)
     assert path.read_text() == "mine"
-    write_report(["mine"], path, overwrite=True)
+    write_run_report(["mine"], path, overwrite=True)
     assert "<!doctype html>" in path.read_text()
     assert [entry.name for entry in path.parent.iterdir()] == ["page.html"]
 
@@ -177,7 +177,7 @@ def browser(tmp_path_factory) -> Iterator:
 @pytest.mark.parametrize("width", [360, 1280])
 def test_in_a_browser_it_fits_and_all_pictures_are_seen(folders, sweep, browser, width: int) -> None:
     write_mp4(Path("evals/2/pictures/000000-all.mp4"), torch.rand(5, 3, 16, 24), fps=5)
-    path = write_report(["sweep", "evals"], "report.html").absolute()
+    path = write_run_report(["sweep", "evals"], "report.html").absolute()
     page = browser.open(path.as_uri(), width=width, height=800)
     # An empty tab is complete too.
     there = "document.readyState === 'complete' && location.protocol === 'file:'"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wnv.evaluation.report.pairs import compare
-from wnv.evaluation.report.runs import find_runs
+from wnv.pages.runs.pairs import compare
+from wnv.pages.runs.runs import find_runs
 
 
 def records(folders, name, scores, **options):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wnv.evaluation.report.runs import find_runs
+from wnv.pages.runs.runs import find_runs
 
 SCORES = {"a": 20.0, "b": 21.0}
 

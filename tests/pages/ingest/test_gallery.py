@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wnv.ingest.report.facts import SceneEntry
-from wnv.ingest.report.gallery import choose, exhibit
+from wnv.pages.ingest.facts import SceneEntry
+from wnv.pages.ingest.gallery import choose, exhibit
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.scenes.write import write_scene
 

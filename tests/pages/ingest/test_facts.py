@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from wnv.ingest.reasons import explain
 from wnv.ingest.records import Row
-from wnv.ingest.report.details import items
-from wnv.ingest.report.facts import gather
-from wnv.ingest.report.reasons import explain
 from wnv.ingest.tasks import STAGES
+from wnv.pages.ingest.details import items
+from wnv.pages.ingest.facts import gather
 
 CONF = Path(__file__).parents[3] / "conf" / "ingest"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from wnv.evaluation.report.failures import failures
-from wnv.evaluation.report.runs import find_runs
+from wnv.pages.runs.failures import failures
+from wnv.pages.runs.runs import find_runs
 from wnv.training.run_folder import FINISHED, note_end, note_start
 
 

@@ -8,7 +8,7 @@ import pytest
 from page_checks import browse, read_page
 
 from wnv.ingest.layout import REPORT_FILE
-from wnv.ingest.report.write import write_report
+from wnv.pages.ingest.write import write_ingest_report
 
 HOSTILE = [
     "<script>document.title='taken'</script>",
@@ -30,7 +30,7 @@ def test_counts_reasons_measures_and_scenes(root: Any) -> None:
     root.add("bv:3")
     root.finish("fetch", "bv:3", "failed", "transient", message="503")
     root.finish("fetch", "bv:3", "failed", "transient", message="503 again")
-    path = write_report(root.path)
+    path = write_ingest_report(root.path)
     assert path == root.path / REPORT_FILE
     page = read_page(path.read_text(encoding="utf-8"))
 
@@ -74,7 +74,7 @@ def test_text_from_outside_stays_text(root: Any) -> None:
         )
         root.add(f"{key}#", title=storable, url="javascript:document.title='taken'")
         root.finish("fetch", f"{key}#", "failed", storable[:40], message=text)
-    text = write_report(root.path).read_text(encoding="utf-8")
+    text = write_ingest_report(root.path).read_text(encoding="utf-8")
     page = read_page(text)
     assert len(page.all("script")) == 1
     assert len(page.all("style")) == 1
@@ -101,7 +101,7 @@ def test_nothing_is_loaded_and_only_web_addresses_can_be_followed(root: Any) -> 
     ):
         root.add(f"url:{number}", url=url)
         root.finish("fetch", f"url:{number}", "refused", "forbidden_address")
-    text = write_report(root.path).read_text(encoding="utf-8")
+    text = write_ingest_report(root.path).read_text(encoding="utf-8")
     page = read_page(text)
     for tag, attributes in page.elements:
         assert not re.match(PAGES, attributes.get("src") or ""), (tag, attributes)
@@ -116,7 +116,7 @@ def test_nothing_is_loaded_and_only_web_addresses_can_be_followed(root: Any) -> 
 
 
 def test_an_empty_root(root: Any) -> None:
-    page = read_page(write_report(root.path).read_text(encoding="utf-8"))
+    page = read_page(write_ingest_report(root.path).read_text(encoding="utf-8"))
     assert "Nothing is here yet" in "".join(page.texts["header"])
     assert "No scene has been packed yet" in page.section("scenes")
     assert "No item failed" in page.section("items")
@@ -124,14 +124,14 @@ def test_an_empty_root(root: Any) -> None:
 
 def test_a_root_without_ledger(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"ledger\.sqlite"):
-        write_report(tmp_path)
+        write_ingest_report(tmp_path)
 
 
 def test_a_run_that_goes_on(root: Any) -> None:
     for number in range(3):
         root.add(f"bv:{number}")
     root.ledger.start("fetch", "bv:0")
-    page = read_page(write_report(root.path).read_text(encoding="utf-8"))
+    page = read_page(write_ingest_report(root.path).read_text(encoding="utf-8"))
     assert "1 in hand and 2 waiting" in "".join(page.texts["header"])
     assert "No item failed" in page.section("items")
 
@@ -142,7 +142,7 @@ def test_scene_files_that_are_gone_or_damaged_are_named(root: Any) -> None:
     file = root.path / "scenes/static/train" / f"{damaged}.zip"
     file.write_bytes(file.read_bytes()[:900])
     whole = root.scene("bv:3")
-    page = read_page(write_report(root.path).read_text(encoding="utf-8"))
+    page = read_page(write_ingest_report(root.path).read_text(encoding="utf-8"))
     scenes = page.section("scenes")
     assert f"{gone}.zip is gone" in scenes
     assert f"{damaged}.zip cannot be read" in scenes
@@ -152,10 +152,10 @@ def test_scene_files_that_are_gone_or_damaged_are_named(root: Any) -> None:
 
 def test_the_page_is_replaced_and_goes_where_it_is_told(root: Any, tmp_path: Path) -> None:
     out = tmp_path / "elsewhere" / "page.html"
-    write_report(root.path, out)
+    write_ingest_report(root.path, out)
     before = out.read_bytes()
     root.scene("bv:1")
-    assert write_report(root.path, str(out)) == out
+    assert write_ingest_report(root.path, str(out)) == out
     assert out.read_bytes() != before
     assert sorted(entry.name for entry in out.parent.iterdir()) == ["page.html"]
     assert not (root.path / REPORT_FILE).exists()
@@ -163,10 +163,10 @@ def test_the_page_is_replaced_and_goes_where_it_is_told(root: Any, tmp_path: Pat
 
 def test_no_scenes_are_shown_if_none_are_wanted(root: Any) -> None:
     root.scene("bv:1")
-    page = read_page(write_report(root.path, num_scenes=0).read_text(encoding="utf-8"))
+    page = read_page(write_ingest_report(root.path, num_scenes=0).read_text(encoding="utf-8"))
     assert page.all("img") == []
     with pytest.raises(ValueError, match="num_scenes must be 0 or more, got -1"):
-        write_report(root.path, num_scenes=-1)
+        write_ingest_report(root.path, num_scenes=-1)
 
 
 PROBE = """<script>
@@ -186,7 +186,7 @@ def test_a_browser_runs_its_script_and_no_other(root: Any, tmp_path: Path) -> No
     for number, text in enumerate(HOSTILE[:4]):
         root.add(f"url:{number}", title=text)
         root.finish("fetch", f"url:{number}", "failed", "error", message=text)
-    path = write_report(root.path)
+    path = write_ingest_report(root.path)
     seen = browse(path, profile=tmp_path / "profile")
     assert "<title>kokoni · wnv-data report</title>" in seen
     assert '<form id="filter">' in seen  # shown by the script, so the page's own policy lets it run
@@ -200,7 +200,7 @@ def test_the_items_can_be_narrowed_down(root: Any, tmp_path: Path) -> None:
     for number, reason in enumerate(["login", "login", "gone", "geo"]):
         root.add(f"url:{number}", title=f"Video {number}")
         root.finish("fetch", f"url:{number}", "refused", reason)
-    path = write_report(root.path)
+    path = write_ingest_report(root.path)
     text = path.read_text(encoding="utf-8").replace("</body>", PROBE)
     path.write_text(re.sub("<meta http-equiv[^>]*>", "", text), encoding="utf-8")
     assert "<title>4|2|2 of the 4 items|1|0|4</title>" in browse(path, profile=tmp_path / "profile")

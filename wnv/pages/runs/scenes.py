@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from wnv.evaluation.records import RecordKey
-from wnv.evaluation.report.contents import MAX_RUNS, Contents, Task
-from wnv.evaluation.report.gallery import Exhibit, embed_picture, extremes, shared_cases
-from wnv.evaluation.report.tables import NAME_LENGTH, run_key
 from wnv.pages.markup import Content, Markup, element, foreign, join
+from wnv.pages.runs.contents import MAX_RUNS, Contents, Task
+from wnv.pages.runs.gallery import Exhibit, embed_picture, extremes, shared_cases
+from wnv.pages.runs.tables import NAME_LENGTH, run_key
 from wnv.pages.words import counted, note, section
 
 _NUM_SHARED = 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from page_checks import read_page
 
-from wnv.ingest.report.charts import histogram, stacked_bar, summary
+from wnv.pages.ingest.charts import histogram, stacked_bar, summary
 
 
 def bars(svg: str) -> list[int]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from wnv.evaluation.report.contents import Contents, Task
-from wnv.evaluation.report.differences import short_names
-from wnv.evaluation.report.pairs import compare
 from wnv.evaluation.summary import Mean, Summary, VariantSummary
 from wnv.evaluation.table import decimals, heading
 from wnv.pages.charts import colour_class
 from wnv.pages.markup import Content, Markup, element, foreign, join
+from wnv.pages.runs.contents import Contents, Task
+from wnv.pages.runs.differences import short_names
+from wnv.pages.runs.pairs import compare
 from wnv.pages.words import note, section
 
 _MAX_COLUMNS = 6  # settings in the table of runs; the others stand below

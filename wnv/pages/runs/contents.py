@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from wnv.evaluation.report.differences import config_differences, labels, short_names
-from wnv.evaluation.report.runs import Evaluation, Findings, Run
 from wnv.evaluation.summary import Summary
 from wnv.evaluation.table import heading
+from wnv.pages.runs.differences import config_differences, labels, short_names
+from wnv.pages.runs.runs import Evaluation, Findings, Run
 from wnv.training.run_folder import flatten_config
 
 MAX_RUNS = 24

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from wnv.evaluation.layout import PICTURES_FOLDER
 from wnv.evaluation.records import SceneRecord
-from wnv.evaluation.report.runs import Evaluation, Run, Training
 from wnv.evaluation.table import caveats
+from wnv.pages.runs.runs import Evaluation, Run, Training
 from wnv.pages.words import counted
 from wnv.training.run_folder import FAILED, STOPPED
 

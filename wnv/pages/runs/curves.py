@@ -2,9 +2,9 @@
 
 import math
 
-from wnv.evaluation.report.contents import Contents
 from wnv.pages.charts import Line, legend, line_chart
 from wnv.pages.markup import Markup, element, foreign
+from wnv.pages.runs.contents import Contents
 from wnv.pages.words import note, section
 
 # Metric, title, whether on a logarithmic scale; the ones that others know come behind.

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wnv.evaluation.report.contents import Contents
-from wnv.evaluation.report.page import page
-from wnv.evaluation.report.runs import find_runs
+from wnv.pages.runs.contents import Contents
+from wnv.pages.runs.page import page
+from wnv.pages.runs.runs import find_runs
 from wnv.runtime.atomic import atomic_file
 
 
-def write_report(
+def write_run_report(
     runs: Sequence[str | Path], out: str | Path, *, title: str | None = None, overwrite: bool = False
 ) -> Path:
     """Write a page that compares runs, and return its path.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from wnv.ingest.report.camera_path import draw_path, path_length
+from wnv.pages.ingest.camera_path import draw_path, path_length
 
 
 def drawn(svg: str) -> np.ndarray:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from wnv.ingest.layout import REPORT_FILE
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.report import details, overview
-from wnv.ingest.report.facts import Facts, gather
-from wnv.ingest.report.gallery import Exhibit, choose, exhibit
 from wnv.pages.document import document
+from wnv.pages.ingest import details, overview
+from wnv.pages.ingest.facts import Facts, gather
+from wnv.pages.ingest.gallery import Exhibit, choose, exhibit
 from wnv.pages.markup import Markup, element
 from wnv.runtime.atomic import atomic_file
 
@@ -17,7 +17,7 @@ NUM_SCENES = 24
 MAX_ITEMS = 600
 
 
-def write_report(
+def write_ingest_report(
     root: str | Path, out: str | Path | None = None, *, num_scenes: int = NUM_SCENES, seed: int = 0
 ) -> Path:
     """Write a page about everything a ledger knows, and return its path. An earlier page is replaced.
@@ -49,7 +49,7 @@ def write_report(
 
 
 def _html(root: Path, facts: Facts, exhibits: list[Exhibit], *, now: datetime) -> Markup:
-    folder = files("wnv.ingest.report")
+    folder = files("wnv.pages.ingest")
     return document(
         overview.header(root, facts, now=now),
         overview.contents(),
