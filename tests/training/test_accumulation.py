@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from wnv.data.synthetic_datamodule import SyntheticDataModule
-from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import LAST, read_checkpoint
 from wnv.training.module import ViewSynthesisModule
+from wnv.training.run_checkpoints import RunCheckpoints
 
 NUM_BATCHES = 3  # a step
 SETTINGS = {

@@ -11,8 +11,11 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
-from wnv.training.callbacks import ImageGrid, RunCheckpoints, StepProgressBar, Throughput, make_grid
 from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+from wnv.training.image_grid import ImageGrid, make_grid
+from wnv.training.progress import StepProgressBar
+from wnv.training.run_checkpoints import RunCheckpoints
+from wnv.training.throughput import Throughput
 
 
 def test_last_is_kept_at_its_interval_and_at_the_end(
@@ -89,7 +92,7 @@ def test_throughput_counts_all_views_of_all_scenes(
     make_batch: Callable, fake: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 2.0, 100.0, 102.0])
-    monkeypatch.setattr("wnv.training.callbacks.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("wnv.training.throughput.time.perf_counter", lambda: next(clock))
     logged = {}
     module = fake(L.LightningModule, log_dict=lambda self, values, batch_size: logged.update(values))
     trainer = fake(L.Trainer, world_size=4)

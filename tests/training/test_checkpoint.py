@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint, resolve_checkpoint
 from wnv.training.ema import WeightAverage
+from wnv.training.run_checkpoints import RunCheckpoints
 
 
 @pytest.fixture

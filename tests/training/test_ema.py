@@ -6,9 +6,9 @@ import pytest
 import torch
 from together import free_ports
 
-from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 from wnv.training.ema import WeightAverage
+from wnv.training.run_checkpoints import RunCheckpoints
 from wnv.training.strategies import FullyShardedStrategy
 
 

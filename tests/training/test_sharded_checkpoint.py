@@ -10,10 +10,10 @@ import pytest
 import torch
 from together import free_ports, run_together
 
-from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint, resolve_checkpoint
 from wnv.training.checkpoint_layout import holds_checkpoint
 from wnv.training.ema import WeightAverage
+from wnv.training.run_checkpoints import RunCheckpoints
 from wnv.training.sharded_checkpoint import TREES, read_sharded, save_sharded
 
 

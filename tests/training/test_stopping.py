@@ -11,8 +11,8 @@ import lightning as L
 import pytest
 import torch
 
-from wnv.training.callbacks import RunCheckpoints
 from wnv.training.checkpoint import AtomicCheckpointIO
+from wnv.training.run_checkpoints import RunCheckpoints
 from wnv.training.stopping import LeaveOnError, StopOnSignal
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)

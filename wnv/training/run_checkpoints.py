@@ -1,0 +1,126 @@
+"""When a run saves its checkpoints."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from typing_extensions import override
+
+from wnv.training.checkpoint import read_checkpoint
+from wnv.training.checkpoint_layout import BEST, LAST
+
+log = logging.getLogger(__name__)
+
+
+class RunCheckpoints(Checkpoint):
+    """Keeps `last.ckpt`, from which a run continues, the one of before, and `best.ckpt` by a validation metric.
+
+    Sharded ones are folders that every process writes its share of (`step-00001234`, `best-00001234`), to which
+    `last.ckpt` and `best.ckpt` are links.
+
+    Args:
+        folder: Where to write.
+        every_n_steps: Optimiser steps between two writings of the last; it is written at the end too.
+        monitor: Metric of validation that decides what is best; None keeps no best.
+        mode: Whether the metric should be large (`max`) or small (`min`).
+        sharded: Write sharded checkpoints, where the strategy can.
+
+    Raises:
+        ValueError: If `every_n_steps` is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        every_n_steps: int = 1000,
+        monitor: str | None = "val/psnr",
+        mode: Literal["max", "min"] = "max",
+        sharded: bool = False,
+    ) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
+        self.monitor = monitor
+        self.mode = mode
+        self.sharded = sharded
+        self.best: float | None = None
+        self._saved_at_step = -1
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if hasattr(trainer.strategy, "save_sharded"):
+            trainer.strategy.save_sharded = self.sharded
+        elif self.sharded:
+            rank_zero_warn(
+                f"callbacks.checkpoints.sharded is ignored under {type(trainer.strategy).__name__}, which writes whole "
+                "files; set strategy=fsdp"
+            )
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved_at_step = trainer.global_step
+        if trainer.global_step > 0:
+            self.best = trainer.strategy.broadcast(self._find_best(trainer.global_step))
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # a step begun: what it has of a gradient is in no file
+            return
+        # At the end of the run here already: a checkpoint made after Lightning has closed its books of the last step
+        # would number the steps that follow wrongly when the run is made longer.
+        is_last = trainer.global_step == trainer.max_steps or trainer.should_stop
+        if trainer.global_step % self.every_n_steps == 0 or is_last:
+            self._save_last(trainer)
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save_last(trainer)
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self.monitor is None:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics)) or "none"
+            raise ValueError(f"monitor must name a metric of validation ({known}), got {self.monitor!r}")
+        value = float(trainer.callback_metrics[self.monitor])
+        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+            self.best = value
+            trainer.save_checkpoint(self.folder / BEST, weights_only=False)  # with the optimiser state
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def _find_best(self, step: int) -> float | None:
+        """The best value until a step from which the run goes on.
+
+        The last checkpoint may not know it: it is written before the validation that follows the same step.
+        """
+        if not (self.folder / BEST).exists():
+            return self.best
+        try:
+            checkpoint = read_checkpoint(self.folder / BEST, trees=())
+        except ValueError as error:
+            log.warning("the next validation is the best, as the one so far cannot be read: %s", error)
+            return None
+        is_later = checkpoint["global_step"] > step  # of a continuation that was given up
+        return self.best if is_later else checkpoint["callbacks"][self.state_key]["best"]
+
+    def _save_last(self, trainer: L.Trainer) -> None:
+        if trainer.global_step == self._saved_at_step:  # also while gradients are being accumulated
+            return
+        self._saved_at_step = trainer.global_step
+        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
