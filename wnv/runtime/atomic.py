@@ -1,5 +1,6 @@
-"""Files and folders that appear whole or not at all, also when the writer is killed."""
+"""Write files and folders completely or not at all, even if the writer is killed."""
 
+import functools
 import os
 import re
 import secrets
@@ -10,25 +11,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_TEMPORARY = re.compile(r"\..+\.(?P<host>\w+)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+
 
 @contextmanager
 def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """Open a temporary file that replaces `path` on success and is removed on failure.
 
-    The content is on the disk before it gets its name. Parent folders are made. What an earlier, killed writer of
-    the same file left behind is removed.
+    The content is flushed to the disk before it gets its name. Missing parent folders are created. The first write of
+    a process to a folder also removes what killed writers left there (`sweep_temporary_files`).
 
     Raises:
         FileExistsError: If `path` exists and `overwrite` is not set.
     """
-    _refuse_existing(path, overwrite)
+    _check_file(path, overwrite)
     temporary = _temporary_name(path)
     try:
         with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _refuse_existing(path, overwrite)
+        _check_file(path, overwrite)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -38,24 +41,24 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: Path, *, entries: Collection[str], overwrite: bool = False) -> Iterator[Path]:
-    """A new folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """Create a temporary folder that replaces `path` on success and is removed on failure.
 
     Args:
-        path: The folder; an empty one that exists is filled.
-        entries: Names that the block will make in it. Only a folder that holds nothing else is ever replaced.
-        overwrite: Replace a folder that holds such entries.
+        path: The folder; may exist if empty.
+        entries: Names that the block creates. A folder with any other entry is never replaced.
+        overwrite: Replace a folder that holds only such entries.
 
     Raises:
-        FileExistsError: If `path` is a file, holds anything and `overwrite` is not set, or holds other things.
+        FileExistsError: If `path` is a file, is not empty and `overwrite` is not set, or holds other entries.
     """
-    _refuse_folder(path, entries, overwrite)
+    _check_folder(path, entries, overwrite)
     temporary = _temporary_name(path)
     try:
         temporary.mkdir()
         yield temporary
-        _refuse_folder(path, entries, overwrite)
+        _check_folder(path, entries, overwrite)
         if path.exists():
-            # A folder with content cannot be replaced in one step; for an instant there is none, never half of one.
+            # A non-empty folder cannot be replaced atomically: it is missing for an instant, but never incomplete.
             retired = _temporary_name(path)
             os.replace(path, retired)
             try:
@@ -72,14 +75,14 @@ def atomic_folder(path: Path, *, entries: Collection[str], overwrite: bool = Fal
     sync_folder(path.parent)
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
+def _check_file(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder; choose another name")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; set overwrite=true to replace it, or write to another folder")
 
 
-def _refuse_folder(path: Path, entries: Collection[str], overwrite: bool) -> None:
+def _check_folder(path: Path, entries: Collection[str], overwrite: bool) -> None:
     if not path.exists():
         return
     if not path.is_dir():
@@ -95,19 +98,39 @@ def _refuse_folder(path: Path, entries: Collection[str], overwrite: bool) -> Non
         )
 
 
-def _temporary_name(path: Path) -> Path:
-    """A hidden name beside `path`, on the same file system; what dead writers of this machine left is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
-    leftover = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(host)}-(\d+)-[0-9a-f]{{8}}\.tmp")
-    for entry in path.parent.iterdir():
-        match = leftover.fullmatch(entry.name)
-        if match and not _is_alive(int(match[1])):
+def sweep_temporary_files(folder: Path, *, other_hosts: bool = False) -> list[Path]:
+    """Remove the temporary files and folders that killed writers left in `folder`; return their paths.
+
+    Args:
+        folder: Searched without its subfolders.
+        other_hosts: Also remove those of writers on other hosts. Only safe while no other host writes to `folder`.
+    """
+    removed = []
+    for entry in folder.iterdir():
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match and (not _is_alive(int(match["pid"])) if match["host"] == _host() else other_hosts):
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{host}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+            removed.append(entry)
+    return removed
+
+
+def _temporary_name(path: Path) -> Path:
+    """Return a hidden name beside `path`, on the same file system."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(path.parent)
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+@functools.cache  # listing the folder for every file would be quadratic in the number of files
+def _sweep_once(folder: Path) -> None:
+    sweep_temporary_files(folder)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
 
 
 def _is_alive(pid: int) -> bool:
@@ -121,12 +144,12 @@ def _is_alive(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:  # a system without /proc
         return True
-    # A dead process is listed until its parent asks how it ended: in a container perhaps for ever.
+    # A dead process stays listed until its parent waits for it, which in a container may be never.
     return state != "Z"
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
+    """Flush a folder's entries to the disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
