@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from torch import nn
 
-from wnv.data.index_sampling import IndexSampler
+from wnv.data.evaluation_index import IndexSampler
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler, HoldoutSampler

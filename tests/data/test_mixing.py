@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wnv.data.mixing import MixedDataModule, MixedOrder
-from wnv.data.order import DrawOrder
+from wnv.data.sample_order import SampleOrder
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler
@@ -16,7 +16,7 @@ SAMPLER = BoundedSampler(num_context=2, num_target=1, min_gap=3, max_gap=9)
 
 
 def make_order(*, counts=(3, 5, 2), sizes=(4, 7, None), **settings):
-    sources = [DrawOrder(size, seed=11 + index) for index, size in enumerate(sizes)]
+    sources = [SampleOrder(size, seed=11 + index) for index, size in enumerate(sizes)]
     return MixedOrder(sources, counts=counts, seed=3, **settings)
 
 
@@ -38,7 +38,7 @@ def test_each_source_goes_through_its_own_order():
     keys = take(make_order(), 700)
     for source, size in enumerate((4, 7, None)):
         own = [key for number, key in keys if number == source]
-        assert own == take(DrawOrder(size, seed=11 + source), len(own))
+        assert own == take(SampleOrder(size, seed=11 + source), len(own))
         if size is not None:
             for epoch in range(len(own) // size):
                 assert sorted(own[epoch * size : (epoch + 1) * size]) == [(epoch, index) for index in range(size)]

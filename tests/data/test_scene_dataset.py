@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wnv.data.index_sampling import IndexSampler
+from wnv.data.evaluation_index import IndexSampler
 from wnv.data.scene_dataset import SceneDataset, _checked_zoom_range
 from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, TrajectorySampler
 from wnv.geometry.poses import fit_world_frame, is_rigid

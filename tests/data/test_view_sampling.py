@@ -148,11 +148,11 @@ def test_holdout_never_shows_a_held_out_frame(num_frames, every, num_context, nu
     held_out = set(range(0, num_frames, every))
     assume(num_frames - len(held_out) >= num_context + num_target)
     train = HoldoutSampler(split="train", num_context=num_context, num_target=num_target, every=every)
-    assert train.num_draws(num_frames) == num_frames - len(held_out)
+    assert train.num_samples(num_frames) == num_frames - len(held_out)
     first_targets = []
-    for draw in range(train.num_draws(num_frames)):
-        choice = train.sample(scene, generator(seed), draw=draw)
-        assert choice == train.sample(scene, generator(seed), draw=draw)
+    for index in range(train.num_samples(num_frames)):
+        choice = train.sample(scene, generator(seed), index=index)
+        assert choice == train.sample(scene, generator(seed), index=index)
         frames = choice.context + choice.target
         assert len(set(frames)) == len(frames) == num_context + num_target
         assert not set(frames) & held_out
@@ -160,7 +160,7 @@ def test_holdout_never_shows_a_held_out_frame(num_frames, every, num_context, nu
     assert set(first_targets) == set(range(num_frames)) - held_out
 
     val = HoldoutSampler(split="val", num_context=num_context, every=every)
-    choices = [val.sample(scene, generator(seed), draw=draw) for draw in range(val.num_draws(num_frames))]
+    choices = [val.sample(scene, generator(seed), index=index) for index in range(val.num_samples(num_frames))]
     assert [choice.target for choice in choices] == [(frame,) for frame in sorted(held_out)]
     assert not held_out & {frame for choice in choices for frame in choice.context}
 
@@ -168,11 +168,15 @@ def test_holdout_never_shows_a_held_out_frame(num_frames, every, num_context, nu
 def test_holdout_takes_the_nearest_cameras():
     scene = circle_scene(24)
     val = HoldoutSampler(split="val", num_context=2, every=8)
-    assert [set(val.sample(scene, generator(), draw=draw).context) for draw in range(3)] == [{23, 1}, {7, 9}, {15, 17}]
+    assert [set(val.sample(scene, generator(), index=index).context) for index in range(3)] == [
+        {23, 1},
+        {7, 9},
+        {15, 17},
+    ]
     train = HoldoutSampler(split="train", num_context=2, num_target=2, every=8, num_neighbours=4)
     source = generator()
-    for draw in range(train.num_draws(24)):
-        choice = train.sample(scene, source, draw=draw)
+    for index in range(train.num_samples(24)):
+        choice = train.sample(scene, source, index=index)
         first = choice.target[0]
         away = [min((frame - first) % 24, (first - frame) % 24) for frame in choice.context + choice.target[1:]]
         assert max(away) <= 3
@@ -192,7 +196,7 @@ def test_holdout_tells_the_shortest_scene_it_can_do_with(every, num_views):
 def test_holdout_works_where_all_cameras_share_a_place():
     scene = circle_scene(10)
     still = dataclasses.replace(scene, camtoworld=torch.eye(4, dtype=torch.float64).repeat(10, 1, 1))
-    choice = HoldoutSampler(split="val", num_context=2, every=5).sample(still, generator(), draw=1)
+    choice = HoldoutSampler(split="val", num_context=2, every=5).sample(still, generator(), index=1)
     assert choice.context == (1, 2)
 
 
@@ -206,5 +210,5 @@ def test_holdout_refuses_what_cannot_work():
     sampler = HoldoutSampler(split="train", num_context=2, num_target=2, every=2)
     with pytest.raises(ValueError, match=r"'few' has 3 training frames \(of 6, every=2 held out\), fewer than the 4"):
         sampler.sample(circle_scene(6, "few"), generator())
-    with pytest.raises(ValueError, match=r"draw must be in 0\.\.7, got 8"):
-        sampler.sample(circle_scene(16), generator(), draw=8)
+    with pytest.raises(ValueError, match=r"index must be in 0\.\.7, got 8"):
+        sampler.sample(circle_scene(16), generator(), index=8)

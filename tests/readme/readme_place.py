@@ -23,9 +23,9 @@ def photograph_room(
     dataset = SyntheticDataset(
         num_scenes=1, seed=seed, image_size=(height, width), num_context=1, num_target=num_frames
     )
-    draw = dataset.draw([0])
-    images = render_images(draw.world, draw.shots.target, draw.shots.target_times)[0]
-    cameras = draw.shots.target[0]
+    sample = dataset.sample([0])
+    images = render_images(sample.world, sample.cameras.target, sample.cameras.target_times)[0]
+    cameras = sample.cameras.target[0]
     return to_u8(images), cameras.K.double().numpy(), cameras.camtoworld.double().numpy()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wnv.data.index_sampling import IndexSampler
+from wnv.data.evaluation_index import IndexSampler
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import BoundedSampler
 from wnv.geometry.cameras import crop_K, project

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from wnv.geometry.poses import is_rigid, nearest_pose
-from wnv.synthetic.cameras import sample_shots
+from wnv.synthetic.cameras import sample_cameras
 from wnv.synthetic.dataset import SyntheticDataset
 from wnv.synthetic.places import sample_worlds
-from wnv.synthetic.random import Draws, hsv_to_rgb
+from wnv.synthetic.random import UniformStream, hsv_to_rgb
 from wnv.synthetic.world import OBJECTS, clearance, top
 from wnv.types import Example, collate
 
@@ -36,10 +36,10 @@ def test_an_example_depends_on_its_key_alone(kind: str) -> None:
 
 def test_another_epoch_is_another_walk_through_the_same_place() -> None:
     data = SyntheticDataset(num_scenes=3, image_size=(16, 24))
-    first, second = data.draw([(0, 1)]), data.draw([(1, 1)])
+    first, second = data.sample([(0, 1)]), data.sample([(1, 1)])
     assert torch.equal(first.world.centre, second.world.centre)
     assert torch.equal(first.world.textures.colours, second.world.textures.colours)
-    assert not torch.equal(first.shots.context.camtoworld, second.shots.context.camtoworld)
+    assert not torch.equal(first.cameras.context.camtoworld, second.cameras.context.camtoworld)
     assert data[(0, 1)].scene == data[(1, 1)].scene
 
 
@@ -83,8 +83,8 @@ def test_focal_lengths_follow_the_zoom() -> None:
     expected = torch.tensor([[focal, 0, 16], [0, focal, 16], [0, 0, 1]])
     torch.testing.assert_close(plain, expected.expand(2, 3, 3))
 
-    draws = SyntheticDataset(**settings, zoom_range=(1.0, 3.0)).draw(list(range(64)))
-    zoom = torch.cat([draws.shots.context.K[..., 0, 0], draws.shots.target.K[..., 0, 0]], dim=1) / focal
+    sampled = SyntheticDataset(**settings, zoom_range=(1.0, 3.0)).sample(list(range(64)))
+    zoom = torch.cat([sampled.cameras.context.K[..., 0, 0], sampled.cameras.target.K[..., 0, 0]], dim=1) / focal
     assert torch.equal(zoom[:, :1].expand_as(zoom), zoom), "one focal length a scene"
     assert 0.999 <= zoom.min() < 1.2
     assert 2.5 < zoom.max() <= 3.001
@@ -100,11 +100,11 @@ def test_focal_lengths_follow_the_zoom() -> None:
 
 def test_cameras_are_normalised_by_the_context_and_the_raw_world_is_there() -> None:
     data = SyntheticDataset(num_scenes=None, image_size=(16, 24), num_context=3)
-    example, draw = data[7], data.draw([7])
+    example, sample = data[7], data.sample([7])
     centers = example.context.cameras.camtoworld[:, :3, 3]
     assert centers.abs().max().item() == pytest.approx(1 / 1.35, rel=1e-4)
-    raw = draw.frame.undo(example.target.cameras.camtoworld[None])
-    torch.testing.assert_close(raw, draw.shots.target.camtoworld, atol=1e-4, rtol=0)
+    raw = sample.frame.undo(example.target.cameras.camtoworld[None])
+    torch.testing.assert_close(raw, sample.cameras.target.camtoworld, atol=1e-4, rtol=0)
     first = SyntheticDataset(num_scenes=None, image_size=(16, 24), pose_normalization="first")[7]
     torch.testing.assert_close(first.context.cameras.camtoworld[0], torch.eye(4), atol=1e-5, rtol=0)
 
@@ -120,18 +120,18 @@ def test_the_truth_can_be_had_from_any_camera() -> None:
 
 def test_free_time_parts_the_clock_from_the_walk() -> None:
     settings = {"num_scenes": None, "image_size": (16, 24), "kind": "dynamic"}
-    bound, free = SyntheticDataset(**settings).draw([2]), SyntheticDataset(**settings, free_time=True).draw([2])
-    assert torch.equal(bound.shots.context_times, free.shots.context_times)
-    assert not torch.equal(bound.shots.target_times, free.shots.target_times)
-    assert free.shots.target_times.min() >= 0
-    assert free.shots.target_times.max() <= 1
+    bound, free = SyntheticDataset(**settings).sample([2]), SyntheticDataset(**settings, free_time=True).sample([2])
+    assert torch.equal(bound.cameras.context_times, free.cameras.context_times)
+    assert not torch.equal(bound.cameras.target_times, free.cameras.target_times)
+    assert free.cameras.target_times.min() >= 0
+    assert free.cameras.target_times.max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_no_camera_is_inside_anything(kind: str) -> None:
     indices = list(range(150))
     world = sample_worlds(seed=2, indices=indices, kind=kind)
-    shots = sample_shots(
+    sampled = sample_cameras(
         world,
         seed=2,
         indices=indices,
@@ -141,7 +141,7 @@ def test_no_camera_is_inside_anything(kind: str) -> None:
         num_target=6,
         extrapolate=0.3,
     )
-    for cameras, times in ((shots.context, shots.context_times), (shots.target, shots.target_times)):
+    for cameras, times in ((sampled.context, sampled.context_times), (sampled.target, sampled.target_times)):
         free = clearance(world, cameras.camtoworld[..., None, :3, 3], times)
         assert free.min() > 0.1
         assert free.median() > 0.3
@@ -208,14 +208,14 @@ def test_wrong_keys_are_refused() -> None:
 
 
 def test_draws_run_out_loudly_and_cover_their_range() -> None:
-    draws = Draws(seed=0, stream="place", keys=[(i,) for i in range(50)], count=100)
-    numbers = draws.uniform(2, 5, 8)
+    random = UniformStream(seed=0, stream="place", keys=[(i,) for i in range(50)], count=100)
+    numbers = random.uniform(2, 5, 8)
     assert 2 <= numbers.min() < 2.2
     assert 4.8 < numbers.max() < 5
-    assert torch.equal(draws.choice(torch.tensor([0.0, 1.0, 0.0])), torch.ones(50, dtype=torch.long))
-    torch.testing.assert_close(torch.linalg.vector_norm(draws.direction(4), dim=-1), torch.ones(50, 4))
+    assert torch.equal(random.choice(torch.tensor([0.0, 1.0, 0.0])), torch.ones(50, dtype=torch.long))
+    torch.testing.assert_close(torch.linalg.vector_norm(random.direction(4), dim=-1), torch.ones(50, 4))
     with pytest.raises(RuntimeError, match="draws a scene were asked for"):
-        draws.unit(100)
+        random.unit(100)
 
 
 def test_hsv_to_rgb_of_known_colours() -> None:

@@ -7,7 +7,7 @@ import torch
 from wnv.geometry.cameras import K_from_fov, project
 from wnv.geometry.poses import invert_se3, look_at
 from wnv.geometry.rays import raymap
-from wnv.synthetic.cameras import sample_shots
+from wnv.synthetic.cameras import sample_cameras
 from wnv.synthetic.places import sample_worlds
 from wnv.synthetic.render import render_images, render_worlds
 from wnv.synthetic.world import BOXES, CYLINDERS, OBJECTS, PANELS, ROOM, SPHERES, World, body_poses, move_points
@@ -16,9 +16,9 @@ from wnv.types import Cameras
 HEIGHT, WIDTH = 40, 56
 
 
-def shots(world: World, indices: list[int], **settings):
+def sample_views(world: World, indices: list[int], **settings):
     settings = {"image_size": (HEIGHT, WIDTH), "num_context": 2, "num_target": 2, **settings}
-    return sample_shots(world, seed=0, indices=indices, epochs=[0] * len(indices), **settings)
+    return sample_cameras(world, seed=0, indices=indices, epochs=[0] * len(indices), **settings)
 
 
 def empty_world() -> World:
@@ -51,7 +51,7 @@ def test_depth_of_a_sphere_is_the_analytic_one() -> None:
     body, centre, radius = SPHERES.start, [0.3, 0.4, 1.2], 0.7
     world = put(empty_world(), body, centre, [radius] * 3)
     view = camera([-2.5, -1.0, 1.7], [0.2, 0.3, 1.0])
-    drawn = render_worlds(world, view, NOW)
+    rendered = render_worlds(world, view, NOW)
 
     rays = raymap(view.K[0, 0].double(), view.camtoworld[0, 0].double(), height=HEIGHT, width=WIDTH)
     origin, direction = rays[..., :3], rays[..., 3:]
@@ -61,22 +61,22 @@ def test_depth_of_a_sphere_is_the_analytic_one() -> None:
     # Silhouette rays aside, where a rounding decides.
     hit, miss = discriminant > 1e-4, discriminant < -1e-4
     assert hit.sum() > 100
-    seen = drawn.object_ids[0, 0] == body
+    seen = rendered.object_ids[0, 0] == body
     assert seen[hit].all()
     assert not seen[miss].any()
     distance = -b - discriminant.clamp_min(0).sqrt()
     depth = distance * (direction @ view.camtoworld[0, 0, :3, 2].double())
-    torch.testing.assert_close(drawn.depth[0, 0].double()[hit], depth[hit], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rendered.depth[0, 0].double()[hit], depth[hit], rtol=1e-4, atol=1e-4)
 
 
 def test_every_seen_point_lies_on_the_surface_of_the_body_it_is_said_to_be() -> None:
     indices = list(range(12))
     world = sample_worlds(seed=3, indices=indices, kind="dynamic")
-    shot = shots(world, indices)
-    drawn = render_worlds(world, shot.target, shot.target_times)
-    rotation, centre = body_poses(world, shot.target_times)
-    ids = drawn.object_ids.flatten(2)
-    points = drawn.points.flatten(2, 3)
+    views = sample_views(world, indices)
+    rendered = render_worlds(world, views.target, views.target_times)
+    rotation, centre = body_poses(world, views.target_times)
+    ids = rendered.object_ids.flatten(2)
+    points = rendered.points.flatten(2, 3)
     index = ids[..., None].expand(-1, -1, -1, 3)
     to_body = (
         rotation.transpose(-1, -2).flatten(-2).gather(2, ids[..., None].expand(-1, -1, -1, 9)).unflatten(-1, (3, 3))
@@ -98,14 +98,14 @@ def test_every_seen_point_lies_on_the_surface_of_the_body_it_is_said_to_be() -> 
 def test_points_project_to_the_pixel_centres_they_were_seen_at() -> None:
     indices = [0, 1, 2]
     world = sample_worlds(seed=0, indices=indices)
-    shot = shots(world, indices, zoom_range=(1.0, 3.0))
-    drawn = render_worlds(world, shot.target, shot.target_times)
-    viewmat = invert_se3(shot.target.camtoworld)
-    pixels, depth = project(drawn.points.flatten(2, 3), shot.target.K, viewmat)
+    views = sample_views(world, indices, zoom_range=(1.0, 3.0))
+    rendered = render_worlds(world, views.target, views.target_times)
+    viewmat = invert_se3(views.target.camtoworld)
+    pixels, depth = project(rendered.points.flatten(2, 3), views.target.K, viewmat)
     rows, columns = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
     expected = torch.stack([columns, rows], dim=-1).flatten(0, 1).expand_as(pixels)
     torch.testing.assert_close(pixels, expected, rtol=0, atol=2e-3)
-    torch.testing.assert_close(depth, drawn.depth.flatten(2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(depth, rendered.depth.flatten(2), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
@@ -116,16 +116,16 @@ def test_a_point_looks_the_same_from_elsewhere(kind: str) -> None:
     textures = dataclasses.replace(world.textures, specular=torch.zeros_like(world.textures.specular))
     world = dataclasses.replace(world, textures=textures)
     # Moving things turn in a fixed light: their colour changes, so only static scenes are compared in colour.
-    shot = shots(world, indices, image_size=(96, 128))
-    first = render_worlds(world, shot.context[:, :1], shot.context_times[:, :1])
-    other, times = shot.target[:, :1], shot.target_times[:, :1]
+    views = sample_views(world, indices, image_size=(96, 128))
+    first = render_worlds(world, views.context[:, :1], views.context_times[:, :1])
+    other, times = views.target[:, :1], views.target_times[:, :1]
     second = render_worlds(world, other, times)
 
     moved = move_points(
         world,
         first.points.flatten(1, 3),
         first.object_ids.flatten(1),
-        times_from=shot.context_times[:, 0],
+        times_from=views.context_times[:, 0],
         times_to=times[:, 0],
     )
     pixels, depth = project(moved, other.K[:, 0], invert_se3(other.camtoworld[:, 0]))
@@ -153,12 +153,12 @@ def test_the_nearer_of_two_hides_the_farther() -> None:
     middle = (0, 0, HEIGHT // 2, WIDTH // 2)
     assert render_worlds(world, view, NOW).object_ids[middle] == far
     world = put(world, near, [-0.5, 0.0, 1.0], [0.2, 0.3, 0.3])
-    drawn = render_worlds(world, view, NOW)
-    assert drawn.object_ids[middle] == near
-    assert drawn.depth[middle].item() == pytest.approx(2.3, abs=1e-4)
+    rendered = render_worlds(world, view, NOW)
+    assert rendered.object_ids[middle] == near
+    assert rendered.depth[middle].item() == pytest.approx(2.3, abs=1e-4)
     world = put(world, near, [2.0, 0.0, 1.0], [0.2, 0.3, 0.3])
-    drawn = render_worlds(world, view, NOW)
-    assert drawn.object_ids[middle] == far
+    rendered = render_worlds(world, view, NOW)
+    assert rendered.object_ids[middle] == far
     world = put(world, near, [-4.5, 0.0, 1.0], [0.2, 0.3, 0.3])
     assert render_worlds(world, view, NOW).object_ids[middle] == far, "what lies behind the camera is not seen"
 
@@ -168,17 +168,17 @@ def test_rays_along_an_axis_give_no_nan() -> None:
     world = put(empty_world(), BOXES.start, [1.0, 0.0, 1.0], [0.5, 0.5, 0.5])
     world = put(world, CYLINDERS.start, [2.5, 0.0, 1.0], [0.4, 0.4, 0.9])
     view = camera([-2.0, 0.0, 1.0], [1.0, 0.0, 1.0], width=31, height=17)
-    drawn = render_worlds(world, view, NOW)
-    assert drawn.images.isfinite().all()
-    assert drawn.depth.isfinite().all()
-    assert drawn.depth[0, 0, 8, 15].item() == pytest.approx(2.5, abs=1e-4)
+    rendered = render_worlds(world, view, NOW)
+    assert rendered.images.isfinite().all()
+    assert rendered.depth.isfinite().all()
+    assert rendered.depth[0, 0, 8, 15].item() == pytest.approx(2.5, abs=1e-4)
 
 
 def test_supersampling_averages_and_leaves_the_geometry_alone() -> None:
     world = sample_worlds(seed=0, indices=[2])
-    shot = shots(world, [2])
-    plain = render_worlds(world, shot.target, shot.target_times)
-    fine = render_worlds(world, shot.target, shot.target_times, supersample=3)
+    views = sample_views(world, [2])
+    plain = render_worlds(world, views.target, views.target_times)
+    fine = render_worlds(world, views.target, views.target_times, supersample=3)
     assert torch.equal(plain.depth, fine.depth)
     assert plain.images.shape == fine.images.shape
     assert 0 < (plain.images - fine.images).abs().mean() < 0.05
@@ -223,13 +223,13 @@ def test_moved_points_keep_their_place_on_the_body() -> None:
 
 def test_a_static_scene_does_not_know_the_time() -> None:
     world = sample_worlds(seed=0, indices=[0, 1])
-    shot = shots(world, [0, 1])
-    early = render_images(world, shot.target, torch.zeros(2, 2))
-    late = render_images(world, shot.target, torch.ones(2, 2))
+    views = sample_views(world, [0, 1])
+    early = render_images(world, views.target, torch.zeros(2, 2))
+    late = render_images(world, views.target, torch.ones(2, 2))
     assert torch.equal(early, late)
     moving = sample_worlds(seed=0, indices=[0, 1], kind="dynamic")
-    assert torch.equal(render_images(moving, shot.target, torch.zeros(2, 2)), early), "at rest they are the same place"
-    assert not torch.equal(render_images(moving, shot.target, torch.ones(2, 2)), early)
+    assert torch.equal(render_images(moving, views.target, torch.zeros(2, 2)), early), "at rest they are the same place"
+    assert not torch.equal(render_images(moving, views.target, torch.ones(2, 2)), early)
 
 
 def test_wrong_input_is_refused() -> None:

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from wnv.benchmarks.tables import Table
-from wnv.data.order import DrawOrder
+from wnv.data.sample_order import SampleOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import BoundedSampler
 from wnv.ingest.clip.write import write_clip
@@ -218,7 +218,7 @@ def _sample(make: Callable[[], SceneDataset], num_examples: int, num_views: int,
     dataset = make()
 
     def draw(data: SceneDataset, count: int) -> None:
-        order = iter(DrawOrder(len(data), seed=0))
+        order = iter(SampleOrder(len(data), seed=0))
         for _ in range(count):
             data[next(order)]
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wnv.data.loader_processes import loader_context
-from wnv.data.order import DrawOrder, EvaluationOrder, StreamOrder
+from wnv.data.sample_order import EvaluationOrder, SampleOrder, StreamOrder
 from wnv.types import Batch, Example, collate
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class ExampleDataModule(L.LightningDataModule):
         return {"seed": self.seed, "num_scenes": self.num_train_scenes}
 
     def _make_order(self, *, rank: int, world_size: int) -> StreamOrder:
-        return DrawOrder(self.num_train_scenes, seed=self.seed, rank=rank, world_size=world_size)
+        return SampleOrder(self.num_train_scenes, seed=self.seed, rank=rank, world_size=world_size)
 
     def _loader(self, dataset: Dataset[Example], order: Sampler, *, batch_size: int) -> DataLoader[Batch]:
         return DataLoader(

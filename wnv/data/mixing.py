@@ -11,11 +11,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.order import DrawKey, DrawOrder, StreamOrder, seeded_generator
+from wnv.data.sample_order import SampleKey, SampleOrder, StreamOrder, seeded_generator
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.types import Batch, Example
 
-MixedKey = tuple[int, DrawKey]
+MixedKey = tuple[int, SampleKey]
 """(source, key in that source)."""
 
 # Sets the shuffling of blocks apart from that of scenes, which depends on the same seed.
@@ -40,7 +40,7 @@ class MixedOrder(StreamOrder):
 
     def __init__(
         self,
-        sources: Sequence[DrawOrder],
+        sources: Sequence[SampleOrder],
         *,
         counts: Sequence[int],
         seed: int,
@@ -101,7 +101,7 @@ class JoinedDataset(Dataset[Example]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, key: DrawKey | int) -> Example:
+    def __getitem__(self, key: SampleKey | int) -> Example:
         """The example of a key `(epoch, index)`; an index alone means epoch 0."""
         epoch, index = (0, key) if isinstance(key, int) else key
         if not 0 <= index < len(self):
@@ -210,7 +210,7 @@ class MixedDataModule(ExampleDataModule):
 
     def _make_order(self, *, rank: int, world_size: int) -> StreamOrder:
         names = self._trained()
-        orders = [DrawOrder(self.sources[name].num_train_scenes, seed=self.sources[name].seed) for name in names]
+        orders = [SampleOrder(self.sources[name].num_train_scenes, seed=self.sources[name].seed) for name in names]
         counts = [self.counts[name] for name in names]
         return MixedOrder(orders, counts=counts, seed=self.seed, rank=rank, world_size=world_size)
 

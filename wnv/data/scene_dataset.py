@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wnv.data.order import DrawKey, seeded_generator
+from wnv.data.sample_order import SampleKey, seeded_generator
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
 from wnv.geometry.image_size import checked_image_size
 from wnv.geometry.poses import fit_world_frame
@@ -89,12 +89,12 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class _Draw:
+class _Sample:
     """One example of an epoch: a scene and which of its draws."""
 
     scene: str
     path: str
-    draw: int
+    index: int
 
 
 class _OpenScene:
@@ -182,32 +182,32 @@ class SceneDataset(Dataset[Example]):
         self._open: OrderedDict[str, _OpenScene] = OrderedDict()
         scenes = self._scenes.list_scenes()
         self.num_frames = {name: scene.num_frames for name, scene in scenes.items()}
-        self.scene_ids, draws = _list_draws(scenes, sampler, place=str(self._scenes), skip_short=skip_short)
+        self.scene_ids, samples = _list_samples(scenes, sampler, place=str(self._scenes), skip_short=skip_short)
         sampler.check_frames({scene: self.num_frames[scene] for scene in self.scene_ids})
-        self._draws = [draw for draw in draws for _ in range(repeat)]
+        self._samples = [sample for sample in samples for _ in range(repeat)]
 
     def __len__(self) -> int:
-        return len(self._draws)
+        return len(self._samples)
 
-    def __getitem__(self, key: DrawKey | int) -> Example:
+    def __getitem__(self, key: SampleKey | int) -> Example:
         """The example of a key `(epoch, index)`; an index alone means epoch 0."""
         return self.load(self.pick(key))
 
     def scene_of(self, index: int) -> str:
         """The id of an example's scene; nothing is opened."""
-        return self._draws[index].scene
+        return self._samples[index].scene
 
-    def pick(self, key: DrawKey | int) -> Pick:
+    def pick(self, key: SampleKey | int) -> Pick:
         """What the example of a key is cut from."""
         epoch, index = (0, key) if isinstance(key, int) else key
         if not 0 <= index < len(self):
             raise IndexError(f"example index must be in 0..{len(self) - 1}, got {index}")
         generator = seeded_generator(self.seed, epoch, index)
-        draw = self._draws[index]
-        scene = self._open_scene(draw.path)
+        sample = self._samples[index]
+        scene = self._open_scene(sample.path)
         info = scene.source.info
-        choice = self.sampler.sample(scene.frames, generator, draw=draw.draw)
-        zoom = self._draw_zoom(generator)
+        choice = self.sampler.sample(scene.frames, generator, index=sample.index)
+        zoom = self._sample_zoom(generator)
         window = cover_window(info.height, info.width, height=self.height, width=self.width, zoom=zoom)
         return Pick(source=scene.source, frames=scene.frames, choice=choice, window=window)
 
@@ -234,7 +234,7 @@ class SceneDataset(Dataset[Example]):
         )
         return Example(scene=source.info.id, context=views[context], target=views[target])
 
-    def _draw_zoom(self, generator: torch.Generator) -> float:
+    def _sample_zoom(self, generator: torch.Generator) -> float:
         smallest, largest = (math.log(zoom) for zoom in self.zoom_range)
         uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
         return max(1.0, math.exp(smallest + (largest - smallest) * uniform))
@@ -283,9 +283,9 @@ def _checked_zoom_range(zoom_range: Any) -> tuple[float | int, float | int]:
     return zoom_range[0], zoom_range[1]
 
 
-def _list_draws(
+def _list_samples(
     scenes: Mapping[str, ListedScene], sampler: ViewSampler, *, place: str, skip_short: bool
-) -> tuple[tuple[str, ...], list[_Draw]]:
+) -> tuple[tuple[str, ...], list[_Sample]]:
     """The scenes to visit, in the sampler's order, and every draw of an epoch."""
     selected = sampler.select_scenes(list(scenes))
     short = {scene for scene in selected if scenes[scene].num_frames < sampler.min_frames}
@@ -300,12 +300,12 @@ def _list_draws(
             raise ValueError(f"{found}; lower {setting}, or leave short scenes out with skip_short=true")
         log.warning("%s; they are left out", found)
     selected = tuple(scene for scene in selected if scene not in short)
-    draws = [
-        _Draw(scene=scene, path=scenes[scene].path, draw=draw)
+    samples = [
+        _Sample(scene=scene, path=scenes[scene].path, index=index)
         for scene in selected
-        for draw in range(sampler.num_draws(scenes[scene].num_frames))
+        for index in range(sampler.num_samples(scenes[scene].num_frames))
     ]
-    return selected, draws
+    return selected, samples
 
 
 def _rows(chosen: Sequence[int], part: Sequence[int]) -> slice | list[int]:

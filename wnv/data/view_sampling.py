@@ -63,18 +63,18 @@ class ViewSampler(ABC):
             ValueError: If there are such.
         """
 
-    def num_draws(self, num_frames: int) -> int:
+    def num_samples(self, num_frames: int) -> int:
         """How many different draws one epoch makes of a scene of so many frames."""
         return 1
 
     @abstractmethod
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """Choose frames.
 
         Args:
             frames: The scene.
             generator: Where all randomness comes from.
-            draw: Which of the epoch's draws of this scene, below `num_draws`.
+            index: Which of the samples of this scene per epoch, below `num_samples`.
 
         Raises:
             ValueError: If the scene does not allow a choice under these rules; names the scene and the setting.
@@ -131,7 +131,7 @@ class BoundedSampler(ViewSampler):
         """Room for the smallest gap."""
         return self.min_gap + 1
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """Draw a gap, a place and the targets."""
         last = frames.num_frames - 1
         if last < self.min_gap:
@@ -139,10 +139,10 @@ class BoundedSampler(ViewSampler):
                 f"scene {frames.scene_id!r} has {frames.num_frames} frames, too few for min_gap={self.min_gap}; "
                 f"lower min_gap to at most {last}, or leave the scene out"
             )
-        gap = draw_number(self.min_gap, min(self.max_gap, last), generator)
-        first = draw_number(0, last - gap, generator)
+        gap = sample_integer(self.min_gap, min(self.max_gap, last), generator)
+        first = sample_integer(0, last - gap, generator)
         if self.num_context == 1:
-            context = (first + gap * draw_number(0, 1, generator),)
+            context = (first + gap * sample_integer(0, 1, generator),)
         else:
             context = tuple(first + index for index in spread_evenly(gap + 1, self.num_context))
         beyond = int(self.extrapolate * gap)
@@ -151,7 +151,9 @@ class BoundedSampler(ViewSampler):
             for frame in range(max(0, first - beyond), min(last, first + gap + beyond) + 1)
             if self.allow_context_as_target or frame not in context
         ]
-        return ViewChoice(context=context, target=tuple(sorted(draw_some(candidates, self.num_target, generator))))
+        return ViewChoice(
+            context=context, target=tuple(sorted(sample_distinct(candidates, self.num_target, generator)))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,7 @@ class TrajectorySampler(ViewSampler):
         """Room for the context."""
         return self.num_context
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """All frames; nothing is random."""
         if frames.num_frames < self.num_context:
             raise ValueError(
@@ -239,12 +241,12 @@ class HoldoutSampler(ViewSampler):
         """Training frames of one choice."""
         return self.num_context + (self.num_target if self.split == "train" else 0)
 
-    def num_draws(self, num_frames: int) -> int:
+    def num_samples(self, num_frames: int) -> int:
         """Number of the split's frames: each is the first target once."""
         held_out = len(range(0, num_frames, self.every))
         return held_out if self.split == "val" else num_frames - held_out
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """One target group around a training frame, or one held-out frame."""
         train = [frame for frame in range(frames.num_frames) if frame % self.every]
         if len(train) < self._needed:
@@ -252,16 +254,16 @@ class HoldoutSampler(ViewSampler):
                 f"scene {frames.scene_id!r} has {len(train)} training frames (of {frames.num_frames}, every="
                 f"{self.every} held out), fewer than the {self._needed} asked for; lower num_context or num_target"
             )
-        if not 0 <= draw < self.num_draws(frames.num_frames):
+        if not 0 <= index < self.num_samples(frames.num_frames):
             raise ValueError(
-                f"scene {frames.scene_id!r}: draw must be in 0..{self.num_draws(frames.num_frames) - 1}, got {draw}"
+                f"scene {frames.scene_id!r}: index must be in 0..{self.num_samples(frames.num_frames) - 1}, got {index}"
             )
         if self.split == "val":
-            target = draw * self.every
+            target = index * self.every
             return ViewChoice(context=tuple(_by_nearness(frames, target, train)[: self.num_context]), target=(target,))
-        first = train[draw]
+        first = train[index]
         around = _by_nearness(frames, first, [frame for frame in train if frame != first])[: self.num_neighbours]
-        others = draw_some(around, self.num_context + self.num_target - 1, generator)
+        others = sample_distinct(around, self.num_context + self.num_target - 1, generator)
         return ViewChoice(context=tuple(others[: self.num_context]), target=(first, *others[self.num_context :]))
 
 
@@ -284,12 +286,12 @@ def check_counts(num_context: int, num_target: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def draw_number(low: int, high: int, generator: torch.Generator) -> int:
+def sample_integer(low: int, high: int, generator: torch.Generator) -> int:
     """One integer of low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def draw_some(candidates: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
+def sample_distinct(candidates: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
     """So many different candidates, in random order."""
     return [candidates[index] for index in torch.randperm(len(candidates), generator=generator)[:count].tolist()]
 

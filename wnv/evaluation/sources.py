@@ -33,7 +33,7 @@ class GivenFrames(ViewSampler):
         if not self.frames or len(set(self.frames)) != len(self.frames):
             raise ValueError(f"context must name at least one frame, and each once, got {list(self.frames)}")
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """The given frames; nothing is random."""
         outside = [frame for frame in self.frames if not 0 <= frame < frames.num_frames]
         if outside:

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from wnv.geometry.cameras import K_from_fov, zoom_K
 from wnv.geometry.poses import look_at
-from wnv.synthetic.random import Draws
+from wnv.synthetic.random import UniformStream
 from wnv.synthetic.world import World, clearance, top
 from wnv.types import Cameras
 
-_NUM_DRAWS = 512
+_NUM_RANDOM = 512
 _NUM_WALKS = 12
 # Closer than this to a thing a walk is given up for another, metres.
 _WANTED_CLEARANCE = 0.45
 
 
 @dataclass(frozen=True)
-class Shots:
+class SampledCameras:
     """Where and when each scene is looked at.
 
     Attributes:
@@ -36,7 +36,7 @@ class Shots:
     target_times: Float[Tensor, "scene target"]
 
 
-def sample_shots(
+def sample_cameras(
     world: World,
     *,
     seed: int,
@@ -50,7 +50,7 @@ def sample_shots(
     extrapolate: float | int = 0.1,
     fov_deg: float | int = 60.0,
     free_time: bool = False,
-) -> Shots:
+) -> SampledCameras:
     """Cameras for each scene: contexts spread over a short walk, targets anywhere on it, in the order of the walk.
 
     No camera is inside anything. Where things move, the walk's clock is the scene's.
@@ -71,18 +71,18 @@ def sample_shots(
     """
     height, width = image_size
     keys = list(zip(indices, epochs, strict=True))
-    draws = Draws(seed=seed, stream="cameras", keys=keys, count=_NUM_DRAWS + 3 * (num_context + num_target))
+    random = UniformStream(seed=seed, stream="cameras", keys=keys, count=_NUM_RANDOM + 3 * (num_context + num_target))
     low, high = zoom_range
-    zoom_scene = draws.log_uniform(low, high)
-    walks = _draw_walks(draws, world, zoom_scene)
+    zoom_scene = random.log_uniform(low, high)
+    walks = _sample_walks(random, world, zoom_scene)
 
     margin = extrapolate / (1 + 2 * extrapolate)
-    context_along = _spread(draws, num_context) * (1 - 2 * margin) + margin
-    target_along = draws.unit(num_target).sort(dim=1).values
+    context_along = _spread(random, num_context) * (1 - 2 * margin) + margin
+    target_along = random.unit(num_target).sort(dim=1).values
     along = torch.cat([context_along, target_along], dim=1)
-    zoom_view = draws.log_uniform(low, high, num_context + num_target)
+    zoom_view = random.log_uniform(low, high, num_context + num_target)
     zoom = zoom_view if zoom_per_view else zoom_scene[:, None].expand_as(zoom_view)
-    free_times = draws.unit(num_target).sort(dim=1).values
+    free_times = random.unit(num_target).sort(dim=1).values
     clock = torch.cat([context_along, free_times], dim=1) if free_time else along
     times = torch.where(world.is_dynamic[:, None], clock, 0.0)
 
@@ -100,7 +100,7 @@ def sample_shots(
     fov_y = 2 * math.degrees(math.atan(math.tan(math.radians(fov_deg) / 2) * math.sqrt(height / width)))
     K = zoom_K(K_from_fov(fov_y_deg=fov_y, width=width, height=height), zoom=zoom, width=width, height=height)
     cameras = Cameras(K=K, camtoworld=look_at(eye, target, up), width=width, height=height)
-    return Shots(
+    return SampledCameras(
         context=cameras[:, :num_context],
         target=cameras[:, num_context:],
         context_times=times[:, :num_context],
@@ -108,9 +108,9 @@ def sample_shots(
     )
 
 
-def _spread(draws: Draws, num_views: int) -> Float[Tensor, "scene view"]:
+def _spread(random: UniformStream, num_views: int) -> Float[Tensor, "scene view"]:
     """Numbers in 0..1 in rising order that cover it evenly: the ends, and one near each step between."""
-    jitter = draws.uniform(-0.2, 0.2, num_views)
+    jitter = random.uniform(-0.2, 0.2, num_views)
     if num_views == 1:
         return 0.5 + jitter
     steps = torch.arange(num_views) + jitter
@@ -118,7 +118,7 @@ def _spread(draws: Draws, num_views: int) -> Float[Tensor, "scene view"]:
     return steps / (num_views - 1)
 
 
-def _draw_walks(draws: Draws, world: World, zoom: Float[Tensor, " scene"]) -> dict[str, Tensor]:
+def _sample_walks(random: UniformStream, world: World, zoom: Float[Tensor, " scene"]) -> dict[str, Tensor]:
     """Several walks a scene: arcs around the content with a change of distance and height, and an unsteady hand.
 
     The last one is above everything there is, so at least one is always free.
@@ -126,36 +126,36 @@ def _draw_walks(draws: Draws, world: World, zoom: Float[Tensor, " scene"]) -> di
     n = _NUM_WALKS
     table = world.is_table[:, None]
     room = world.half[:, 0]
-    angle = draws.uniform(0, 2 * math.pi, n)
-    sweep = draws.uniform(1.0, 1.8, n) * torch.where(draws.chance(0.5, n), 1.0, -1.0)
+    angle = random.uniform(0, 2 * math.pi, n)
+    sweep = random.uniform(1.0, 1.8, n) * torch.where(random.chance(0.5, n), 1.0, -1.0)
     inset = room[:, None, :2] - 0.4
-    distance = draws.unit(n)
+    distance = random.unit(n)
     around_table = torch.minimum(1.25 + 0.75 * distance[..., None], inset)
     radius = torch.where(table[..., None], around_table, inset * (0.7 + 0.28 * distance[..., None]))
     floor_height = torch.where(world.is_table, world.focus[:, 2] + 0.3, 1.05)[:, None]
     high = 2 * room[:, 2:] - 0.3
-    height = torch.minimum(floor_height + draws.uniform(0, 0.9, n), high)
+    height = torch.minimum(floor_height + random.uniform(0, 0.9, n), high)
     height[:, -1] = torch.minimum(torch.maximum(height[:, -1], top(world) + 0.3), high[:, 0])
-    climb = draws.uniform(-0.2, 0.2, n)
+    climb = random.uniform(-0.2, 0.2, n)
     climb[:, -1] = 0
     look = (
         world.focus[:, None]
-        + draws.uniform(-1, 1, n, 3)
+        + random.uniform(-1, 1, n, 3)
         * torch.cat([0.45 * world.support, torch.where(world.is_table, 0.08, 0.25)[:, None]], dim=-1)[:, None]
     )
-    drift = draws.uniform(-0.7, 0.7, n, 3) * torch.where(table, 0.5, 1.0)[..., None]
+    drift = random.uniform(-0.7, 0.7, n, 3) * torch.where(table, 0.5, 1.0)[..., None]
     return {
         "angle": angle,
         "sweep": sweep,
         "radius": radius,
-        "approach": draws.uniform(-0.25, 0.0, n),
+        "approach": random.uniform(-0.25, 0.0, n),
         "height": height,
         "climb": climb,
-        "shake": draws.uniform(0.0, 0.03, n, 3),
-        "shake_phase": draws.uniform(0, 2 * math.pi, n, 3),
+        "shake": random.uniform(0.0, 0.03, n, 3),
+        "shake_phase": random.uniform(0, 2 * math.pi, n, 3),
         "look": look,
         "look_drift": drift / zoom[:, None, None],
-        "tilt": 0.04 * draws.normal(n, 3),
+        "tilt": 0.04 * random.normal(n, 3),
     }
 
 

@@ -12,7 +12,7 @@ from wnv.geometry.cameras import crop_K
 from wnv.scenes.frame_source import FrameSource
 from wnv.scenes.listing import ListedScene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.synthetic.cameras import sample_shots
+from wnv.synthetic.cameras import sample_cameras
 from wnv.synthetic.places import sample_worlds
 from wnv.synthetic.render import render_images
 from wnv.synthetic.world import World
@@ -124,7 +124,7 @@ class SyntheticClips:
         index, (height, width) = int(path), self.image_size
         world = sample_worlds(seed=self.seed, indices=[index], kind=self.kind)
         # The contexts of a walk are spread evenly over it: taken as the frames of a film, one a context.
-        shots = sample_shots(
+        walk = sample_cameras(
             world,
             seed=self.seed,
             indices=[index],
@@ -138,8 +138,8 @@ class SyntheticClips:
             fov_deg=self.fov_deg,
         )
         is_dynamic = bool(world.is_dynamic[0])
-        times = shots.context_times[0] if is_dynamic else torch.linspace(0, 1, self.num_frames)
-        K, camtoworld = (matrix[0].double().numpy() for matrix in (shots.context.K, shots.context.camtoworld))
+        times = walk.context_times[0] if is_dynamic else torch.linspace(0, 1, self.num_frames)
+        K, camtoworld = (matrix[0].double().numpy() for matrix in (walk.context.K, walk.context.camtoworld))
         frames = tuple(
             Frame(time_s=float(times[i]), K=K[i], camtoworld=camtoworld[i], file=f"frames/{i:06d}.png")
             for i in range(self.num_frames)
@@ -156,7 +156,7 @@ class SyntheticClips:
             f"synthetic:{self.seed}:{index}",
             info,
             world=world,
-            world_times=shots.context_times[0],
+            world_times=walk.context_times[0],
             supersample=self.supersample,
             device=self.device,
         )

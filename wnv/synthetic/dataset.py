@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from wnv.geometry.image_size import checked_image_size
 from wnv.geometry.poses import WorldFrame, fit_world_frame
-from wnv.synthetic.cameras import Shots, sample_shots
+from wnv.synthetic.cameras import SampledCameras, sample_cameras
 from wnv.synthetic.places import check_kind, sample_worlds
 from wnv.synthetic.render import render_images
 from wnv.synthetic.world import World
@@ -19,17 +19,17 @@ from wnv.types import Cameras, Example, Views
 
 
 @dataclass(frozen=True)
-class SyntheticDraw:
+class SyntheticSample:
     """Everything behind a batch of examples, in the world's own frame (metres, +z up).
 
     Attributes:
         world: The places.
-        shots: Cameras and times, not normalised.
+        cameras: Cameras and times, not normalised.
         frame: The frame the examples' cameras are normalised into.
     """
 
     world: World
-    shots: Shots
+    cameras: SampledCameras
     frame: WorldFrame
 
 
@@ -98,7 +98,7 @@ class SyntheticDataset(Dataset[Example]):
         self.supersample = supersample
         self.pose_normalization = pose_normalization
         self.device = device
-        self._shots_settings = {
+        self._camera_settings = {
             "image_size": checked_image_size(image_size),
             "num_context": num_context,
             "num_target": num_target,
@@ -123,20 +123,20 @@ class SyntheticDataset(Dataset[Example]):
         Raises:
             IndexError: If an index is beyond `num_scenes`, or negative.
         """
-        draw = self.draw(keys)
-        shots, num_context = draw.shots, draw.shots.context_times.shape[1]
+        sample = self.sample(keys)
+        sampled, num_context = sample.cameras, sample.cameras.context_times.shape[1]
         cameras = Cameras(
-            K=torch.cat([shots.context.K, shots.target.K], dim=1),
-            camtoworld=torch.cat([shots.context.camtoworld, shots.target.camtoworld], dim=1),
-            width=shots.context.width,
-            height=shots.context.height,
+            K=torch.cat([sampled.context.K, sampled.target.K], dim=1),
+            camtoworld=torch.cat([sampled.context.camtoworld, sampled.target.camtoworld], dim=1),
+            width=sampled.context.width,
+            height=sampled.context.height,
         )
-        times = torch.cat([shots.context_times, shots.target_times], dim=1)
+        times = torch.cat([sampled.context_times, sampled.target_times], dim=1)
         images = render_images(
-            draw.world.to(self.device), cameras.to(self.device), times.to(self.device), supersample=self.supersample
+            sample.world.to(self.device), cameras.to(self.device), times.to(self.device), supersample=self.supersample
         )
         normalized = Cameras(
-            K=cameras.K, camtoworld=draw.frame.apply(cameras.camtoworld), width=cameras.width, height=cameras.height
+            K=cameras.K, camtoworld=sample.frame.apply(cameras.camtoworld), width=cameras.width, height=cameras.height
         )
         views = Views(images=images.cpu(), cameras=normalized, times=times)
         return [
@@ -148,7 +148,7 @@ class SyntheticDataset(Dataset[Example]):
             for i, key in enumerate(keys)
         ]
 
-    def draw(self, keys: Sequence[tuple[int, int] | int]) -> SyntheticDraw:
+    def sample(self, keys: Sequence[tuple[int, int] | int]) -> SyntheticSample:
         """The places, cameras and times behind the examples of these keys, for whoever needs more than images.
 
         Raises:
@@ -156,9 +156,11 @@ class SyntheticDataset(Dataset[Example]):
         """
         epochs, indices = zip(*(self._split(key) for key in keys), strict=True)
         world = sample_worlds(seed=self.seed, indices=list(indices), kind=self.kind)
-        shots = sample_shots(world, seed=self.seed, indices=list(indices), epochs=list(epochs), **self._shots_settings)
-        frame = fit_world_frame(shots.context.camtoworld, method=self.pose_normalization)
-        return SyntheticDraw(world=world, shots=shots, frame=frame)
+        sampled = sample_cameras(
+            world, seed=self.seed, indices=list(indices), epochs=list(epochs), **self._camera_settings
+        )
+        frame = fit_world_frame(sampled.context.camtoworld, method=self.pose_normalization)
+        return SyntheticSample(world=world, cameras=sampled, frame=frame)
 
     def render(
         self, key: tuple[int, int] | int, cameras: Cameras, times: Float[Tensor, " view"] | None = None
@@ -170,16 +172,16 @@ class SyntheticDataset(Dataset[Example]):
             cameras: One camera a view, normalised as the example's own are; of any image size.
             times: When each view sees the place, 0..1; None is time 0.
         """
-        draw = self.draw([key])
+        sample = self.sample([key])
         raw = Cameras(
             K=cameras.K[None],
-            camtoworld=draw.frame.undo(cameras.camtoworld[None]),
+            camtoworld=sample.frame.undo(cameras.camtoworld[None]),
             width=cameras.width,
             height=cameras.height,
         )
         times = torch.zeros(cameras.batch_shape) if times is None else times
         images = render_images(
-            draw.world.to(self.device),
+            sample.world.to(self.device),
             raw.to(self.device),
             times[None].to(self.device),
             supersample=self.supersample,

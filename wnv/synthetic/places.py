@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wnv.synthetic.paint import paint
-from wnv.synthetic.random import Draws, axis_angle_rotation
+from wnv.synthetic.random import UniformStream, axis_angle_rotation
 from wnv.synthetic.world import (
     NUM_BODIES,
     NUM_BOXES,
@@ -24,7 +24,7 @@ _NUM_OBJECTS = NUM_BOXES + NUM_SPHERES + NUM_CYLINDERS
 _FIRST_SPHERE = NUM_BOXES
 _FIRST_CYLINDER = NUM_BOXES + NUM_SPHERES
 # More than any place takes, so that adding a detail does not change the length of the row.
-_NUM_DRAWS = 4096
+_NUM_RANDOM = 4096
 _NUM_SPOTS = 12
 # Things on a table are this much smaller than things on the floor of a room.
 _TABLE_SCALE = 0.42
@@ -60,18 +60,18 @@ def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device
     check_kind(kind)
     if any(index < 0 for index in indices):
         raise ValueError(f"indices of synthetic places must be at least 0, got {min(indices)}")
-    draws = Draws(seed=seed, stream="place", keys=[(index,) for index in indices], count=_NUM_DRAWS)
+    random = UniformStream(seed=seed, stream="place", keys=[(index,) for index in indices], count=_NUM_RANDOM)
     num_scenes = len(indices)
-    is_table, coin = draws.chance(0.4), draws.chance(0.5)
+    is_table, coin = random.chance(0.4), random.chance(0.5)
     is_dynamic = {"static": torch.zeros_like(coin), "dynamic": torch.ones_like(coin), "mixed": coin}[kind]
 
-    room_half = torch.stack([draws.uniform(2.2, 3.3), draws.uniform(2.2, 3.3), draws.uniform(1.25, 1.6)], dim=-1)
-    panel_centre, panel_rotation, panel_half = _hang_panels(draws, room_half)
-    object_half, object_rotation = _shape_objects(draws, is_table)
-    motion = _sample_motion(draws, is_table)
+    room_half = torch.stack([random.uniform(2.2, 3.3), random.uniform(2.2, 3.3), random.uniform(1.25, 1.6)], dim=-1)
+    panel_centre, panel_rotation, panel_half = _hang_panels(random, room_half)
+    object_half, object_rotation = _shape_objects(random, is_table)
+    motion = _sample_motion(random, is_table)
     base, support = _choose_support(room_half, object_half, is_table)
     object_centre, placed, motion["hop"] = _place_objects(
-        draws, object_half, object_rotation, motion, base=base, support=support, room_half=room_half, is_table=is_table
+        random, object_half, object_rotation, motion, base=base, support=support, room_half=room_half, is_table=is_table
     )
 
     room_centre = room_half * torch.tensor([0.0, 0.0, 1.0])
@@ -79,7 +79,7 @@ def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device
     rotation = torch.cat([torch.eye(3).expand(num_scenes, 1, 3, 3), panel_rotation, object_rotation], dim=1)
     half = torch.cat([room_half[:, None], panel_half, object_half], dim=1)
     has_room = torch.ones(num_scenes, 1, dtype=torch.bool)
-    present = torch.cat([has_room, draws.chance(0.8, NUM_PANELS), placed], dim=1)
+    present = torch.cat([has_room, random.chance(0.8, NUM_PANELS), placed], dim=1)
     centre = torch.where(present[..., None], centre, torch.tensor([0.0, 0.0, _BURIED]))
 
     moves = torch.zeros(num_scenes, NUM_BODIES, dtype=torch.bool)
@@ -90,9 +90,9 @@ def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device
         padded = torch.cat([torch.zeros_like(values[:, :1]).expand(-1, OBJECTS.start, *values.shape[2:]), values], 1)
         return torch.where(moves.reshape(*moves.shape, *[1] * (values.ndim - 2)), padded, 0.0)
 
-    azimuth, elevation = draws.uniform(0, 2 * math.pi), draws.uniform(0.65, 1.2)
+    azimuth, elevation = random.uniform(0, 2 * math.pi), random.uniform(0.65, 1.2)
     light = torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1)
-    lamp = torch.stack([draws.uniform(-0.6, 0.6), draws.uniform(-0.6, 0.6), draws.uniform(1.2, 1.8)], dim=-1)
+    lamp = torch.stack([random.uniform(-0.6, 0.6), random.uniform(-0.6, 0.6), random.uniform(1.2, 1.8)], dim=-1)
     zero = torch.zeros(num_scenes)
     return World(
         centre=centre,
@@ -106,10 +106,10 @@ def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device
         hop_pace=per_body("hop_pace"),
         spin_axis=torch.cat([torch.eye(3)[2].expand(num_scenes, OBJECTS.start, 3), motion["spin_axis"]], dim=1),
         spin=per_body("spin"),
-        textures=paint(draws, half, is_table),
+        textures=paint(random, half, is_table),
         light=light,
-        key=draws.uniform(0.42, 0.62),
-        ambient=draws.uniform(0.6, 0.76),
+        key=random.uniform(0.42, 0.62),
+        ambient=random.uniform(0.6, 0.76),
         lamp=room_half * lamp,
         focus=torch.stack([zero, zero, torch.where(is_table, base + 0.1, 0.55 * room_half[:, 2])], dim=-1),
         support=support,
@@ -119,10 +119,10 @@ def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device
 
 
 def _hang_panels(
-    draws: Draws, room_half: Float[Tensor, "scene 3"]
+    random: UniformStream, room_half: Float[Tensor, "scene 3"]
 ) -> tuple[Float[Tensor, "scene panel 3"], Float[Tensor, "scene panel 3 3"], Float[Tensor, "scene panel 3"]]:
     """Pictures and windows: at most one a wall, a little in front of it, upright."""
-    wall = (draws.choice(torch.ones(4))[:, None] + torch.arange(NUM_PANELS)) % 4
+    wall = (random.choice(torch.ones(4))[:, None] + torch.arange(NUM_PANELS)) % 4
     x_wall, sign = wall % 2 == 0, torch.where(wall < 2, 1.0, -1.0)
     zero, one = torch.zeros_like(sign), torch.ones_like(sign)
     # Inward normal of each panel; with z up, its width runs along up x normal.
@@ -133,72 +133,74 @@ def _hang_panels(
     depth = torch.where(x_wall, room_half[:, 0:1], room_half[:, 1:2])
     half = torch.stack(
         [
-            draws.uniform(0.2, 0.5, NUM_PANELS) * wall_half,
-            draws.uniform(0.22, 0.42, NUM_PANELS) * room_half[:, 2:],
+            random.uniform(0.2, 0.5, NUM_PANELS) * wall_half,
+            random.uniform(0.22, 0.42, NUM_PANELS) * room_half[:, 2:],
             zero,
         ],
         dim=-1,
     )
-    along = draws.uniform(-1, 1, NUM_PANELS) * (0.9 * wall_half - half[..., 0])
-    height = room_half[:, 2:] * draws.uniform(1.05, 1.3, NUM_PANELS)
+    along = random.uniform(-1, 1, NUM_PANELS) * (0.9 * wall_half - half[..., 0])
+    height = room_half[:, 2:] * random.uniform(1.05, 1.3, NUM_PANELS)
     centre = rotation[..., 0] * along[..., None] + up * height[..., None] - normal * (depth - 0.015)[..., None]
     return centre, rotation, half
 
 
 def _shape_objects(
-    draws: Draws, is_table: Bool[Tensor, " scene"]
+    random: UniformStream, is_table: Bool[Tensor, " scene"]
 ) -> tuple[Float[Tensor, "scene object 3"], Float[Tensor, "scene object 3 3"]]:
     """Half sizes and rotations.
 
     The first box is the table's top or a large piece of furniture, the first cylinder of a table scene the table's leg.
     """
-    boxes = draws.uniform(0.18, 0.52, NUM_BOXES, 3)
-    radii = draws.uniform(0.2, 0.46, NUM_SPHERES)
-    columns = torch.stack([draws.uniform(0.12, 0.34, NUM_CYLINDERS)] * 2 + [draws.uniform(0.2, 0.6, NUM_CYLINDERS)], -1)
+    boxes = random.uniform(0.18, 0.52, NUM_BOXES, 3)
+    radii = random.uniform(0.2, 0.46, NUM_SPHERES)
+    columns = torch.stack(
+        [random.uniform(0.12, 0.34, NUM_CYLINDERS)] * 2 + [random.uniform(0.2, 0.6, NUM_CYLINDERS)], -1
+    )
     half = torch.cat([boxes, radii[..., None].expand(-1, -1, 3), columns], dim=1)
     half = half * torch.where(is_table, _TABLE_SCALE, 1.0)[:, None, None]
-    slab = torch.stack([draws.uniform(0.75, 1.15), draws.uniform(0.6, 0.95), draws.uniform(0.03, 0.07)], dim=-1)
-    sofa = torch.stack([draws.uniform(0.5, 0.9), draws.uniform(0.3, 0.5), draws.uniform(0.2, 0.4)], dim=-1)
+    slab = torch.stack([random.uniform(0.75, 1.15), random.uniform(0.6, 0.95), random.uniform(0.03, 0.07)], dim=-1)
+    sofa = torch.stack([random.uniform(0.5, 0.9), random.uniform(0.3, 0.5), random.uniform(0.2, 0.4)], dim=-1)
     half[:, 0] = torch.where(is_table[:, None], slab, sofa)
-    leg = torch.stack([draws.uniform(0.1, 0.3)] * 2 + [draws.uniform(0.3, 0.36)], dim=-1)
+    leg = torch.stack([random.uniform(0.1, 0.3)] * 2 + [random.uniform(0.3, 0.36)], dim=-1)
     half[:, _FIRST_CYLINDER] = torch.where(is_table[:, None], leg, half[:, _FIRST_CYLINDER])
 
     yaw = axis_angle_rotation(
-        torch.eye(3)[2].expand(draws.num_scenes, _NUM_OBJECTS, 3), draws.uniform(0, 2 * math.pi, _NUM_OBJECTS)
+        torch.eye(3)[2].expand(random.num_scenes, _NUM_OBJECTS, 3), random.uniform(0, 2 * math.pi, _NUM_OBJECTS)
     )
-    tumbled = axis_angle_rotation(draws.direction(_NUM_OBJECTS), draws.uniform(0, 2 * math.pi, _NUM_OBJECTS))
-    is_tumbled = draws.chance(0.3, _NUM_OBJECTS)
+    tumbled = axis_angle_rotation(random.direction(_NUM_OBJECTS), random.uniform(0, 2 * math.pi, _NUM_OBJECTS))
+    is_tumbled = random.chance(0.3, _NUM_OBJECTS)
     is_tumbled[:, 0] = False
     is_tumbled[:, _FIRST_SPHERE:_FIRST_CYLINDER] = True
     is_tumbled[:, _FIRST_CYLINDER] &= ~is_table
     return half, torch.where(is_tumbled[..., None, None], tumbled, yaw)
 
 
-def _sample_motion(draws: Draws, is_table: Bool[Tensor, " scene"]) -> dict[str, Tensor]:
+def _sample_motion(random: UniformStream, is_table: Bool[Tensor, " scene"]) -> dict[str, Tensor]:
     """Which objects would move and how; one entry a field of `World`, and `moves`, `tumbles`."""
-    moves = draws.chance(0.55, _NUM_OBJECTS)
+    moves = random.chance(0.55, _NUM_OBJECTS)
     moves[:, 1] = True
     moves[:, 0] = False
     moves[:, _FIRST_CYLINDER] &= ~is_table
     scale = torch.where(is_table, _TABLE_SCALE, 1.0)[:, None]
-    heading = draws.uniform(0, 2 * math.pi, _NUM_OBJECTS)
+    heading = random.uniform(0, 2 * math.pi, _NUM_OBJECTS)
     # The arc reaches at most twice its amplitude from where it starts.
-    amplitude = draws.uniform(0.1, 0.45, _NUM_OBJECTS) * scale
+    amplitude = random.uniform(0.1, 0.45, _NUM_OBJECTS) * scale
     along = torch.stack([heading.cos(), heading.sin(), torch.zeros_like(heading)], dim=-1)
     across = torch.stack([-heading.sin(), heading.cos(), torch.zeros_like(heading)], dim=-1)
-    tumbles = draws.chance(0.35, _NUM_OBJECTS)
-    hops = draws.chance(0.4, _NUM_OBJECTS)
+    tumbles = random.chance(0.35, _NUM_OBJECTS)
+    hops = random.chance(0.4, _NUM_OBJECTS)
     up = torch.eye(3)[2]
     return {
         "moves": moves,
         "tumbles": tumbles,
         "sway": along * amplitude[..., None],
-        "swing": across * (amplitude * draws.uniform(-0.8, 0.8, _NUM_OBJECTS))[..., None],
-        "pace": draws.uniform(1.5, 4.0, _NUM_OBJECTS),
-        "hop": torch.where(hops, draws.uniform(0.15, 0.6, _NUM_OBJECTS) * scale, 0.0),
-        "hop_pace": draws.uniform(3.0, 7.0, _NUM_OBJECTS),
-        "spin_axis": torch.where(tumbles[..., None], draws.direction(_NUM_OBJECTS), up),
-        "spin": draws.uniform(-2.5, 2.5, _NUM_OBJECTS),
+        "swing": across * (amplitude * random.uniform(-0.8, 0.8, _NUM_OBJECTS))[..., None],
+        "pace": random.uniform(1.5, 4.0, _NUM_OBJECTS),
+        "hop": torch.where(hops, random.uniform(0.15, 0.6, _NUM_OBJECTS) * scale, 0.0),
+        "hop_pace": random.uniform(3.0, 7.0, _NUM_OBJECTS),
+        "spin_axis": torch.where(tumbles[..., None], random.direction(_NUM_OBJECTS), up),
+        "spin": random.uniform(-2.5, 2.5, _NUM_OBJECTS),
     }
 
 
@@ -212,7 +214,7 @@ def _choose_support(
 
 
 def _place_objects(
-    draws: Draws,
+    random: UniformStream,
     half: Float[Tensor, "scene object 3"],
     rotation: Float[Tensor, "scene object 3 3"],
     motion: dict[str, Tensor],
@@ -244,9 +246,9 @@ def _place_objects(
     arc = 2 * torch.linalg.vector_norm(motion["sway"], dim=-1) * motion["moves"]
     reserve = reach_side + 0.5 * arc
 
-    spots = draws.uniform(-1, 1, _NUM_OBJECTS, _NUM_SPOTS, 2)
-    wanted = draws.chance(0.85, _NUM_OBJECTS)
-    lift = torch.where(draws.chance(0.15, _NUM_OBJECTS), draws.uniform(0.1, 0.6, _NUM_OBJECTS), 0.0)
+    spots = random.uniform(-1, 1, _NUM_OBJECTS, _NUM_SPOTS, 2)
+    wanted = random.chance(0.85, _NUM_OBJECTS)
+    lift = torch.where(random.chance(0.15, _NUM_OBJECTS), random.uniform(0.1, 0.6, _NUM_OBJECTS), 0.0)
     lift = lift * torch.where(is_table, _TABLE_SCALE, 1.0)[:, None]
     xy = torch.zeros(num_scenes, _NUM_OBJECTS, 2)
     placed = torch.zeros(num_scenes, _NUM_OBJECTS, dtype=torch.bool)

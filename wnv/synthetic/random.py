@@ -10,7 +10,7 @@ from torch import Tensor
 _STREAMS = ("place", "cameras", "kind")
 
 
-class Draws:
+class UniformStream:
     """Uniform numbers of several scenes, handed out from left to right.
 
     Row `i` depends on the seed, the stream and key `i` alone, so a scene is the same whether it is drawn by itself

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from wnv.synthetic.random import Draws, axis_angle_rotation
+from wnv.synthetic.random import UniformStream, axis_angle_rotation
 
 SOLID, CHECKER, STRIPES, GRADIENT, NOISE, DOTS = range(6)
 
@@ -50,7 +50,7 @@ class Textures:
 
 
 def sample_textures(
-    draws: Draws,
+    random: UniformStream,
     *,
     patterns: Int[Tensor, "scene surface"],
     wavelength: Float[Tensor, "scene surface"],
@@ -64,7 +64,7 @@ def sample_textures(
     """Texture parameters of the given patterns.
 
     Args:
-        draws: Where the random numbers come from.
+        random: Where the random numbers come from.
         patterns: Which pattern each surface shows (`SOLID` ... `DOTS`).
         wavelength: Length of one period; gradients take a multiple of it.
         colours: The two colours, RGB in 0..1.
@@ -78,14 +78,14 @@ def sample_textures(
     axes = torch.eye(3)
     normals = torch.cat([axes, torch.zeros(1, 3)])[flat_axis]
 
-    turn = axis_angle_rotation(draws.direction(num_surfaces), draws.uniform(0, 2 * math.pi, num_surfaces))
-    stretch = draws.uniform(0.75, 1.25, num_surfaces, 3)
-    phase = draws.uniform(0, 2 * math.pi, num_surfaces, 3)
-    along_axis = axes[draws.choice(torch.tensor([1.0, 1.0, 2.0]).expand(num_surfaces, 3))]
-    oblique = draws.direction(num_surfaces)
-    bias = draws.uniform(-0.4, 0.4, num_surfaces)
-    crisp = draws.log_uniform(0.08, 0.3, num_surfaces)
-    is_oblique = draws.chance(0.35, num_surfaces)
+    turn = axis_angle_rotation(random.direction(num_surfaces), random.uniform(0, 2 * math.pi, num_surfaces))
+    stretch = random.uniform(0.75, 1.25, num_surfaces, 3)
+    phase = random.uniform(0, 2 * math.pi, num_surfaces, 3)
+    along_axis = axes[random.choice(torch.tensor([1.0, 1.0, 2.0]).expand(num_surfaces, 3))]
+    oblique = random.direction(num_surfaces)
+    bias = random.uniform(-0.4, 0.4, num_surfaces)
+    crisp = random.log_uniform(0.08, 0.3, num_surfaces)
+    is_oblique = random.chance(0.35, num_surfaces)
 
     def kind(*which: int) -> Bool[Tensor, "scene surface"]:
         return torch.stack([patterns == k for k in which]).any(0)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.evaluation_sampling import SparseSampler
+from wnv.data.protocol_sampling import SparseSampler
 from wnv.data.scene_dataset import Pick
 from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import ViewSampler

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.index_sampling import IndexSampler
+from wnv.data.evaluation_index import IndexSampler
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import ExampleCases, Variant

@@ -7,8 +7,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.evaluation_sampling import NestedSampler
-from wnv.data.index_sampling import IndexSampler
+from wnv.data.evaluation_index import IndexSampler
+from wnv.data.protocol_sampling import NestedSampler
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.data.scene_dataset import CameraChange, Pick, SceneDataset
 from wnv.data.synthetic_datamodule import SyntheticDataModule

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.evaluation_sampling import BetweenSampler, NestedSampler, OutsideSampler, WithinSampler
-from wnv.data.index_sampling import IndexSampler
+from wnv.data.evaluation_index import IndexSampler
+from wnv.data.protocol_sampling import BetweenSampler, NestedSampler, OutsideSampler, WithinSampler
 from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.protocols.protocol import Protocol, check_numbers, index_or, join_numbers, scene_variant

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from wnv.data.order import DrawOrder, EvaluationOrder, seeded_generator
+from wnv.data.sample_order import EvaluationOrder, SampleOrder, seeded_generator
 
 
 def stream(count, num_scenes, **options):
-    return list(itertools.islice(DrawOrder(num_scenes, **options), count))
+    return list(itertools.islice(SampleOrder(num_scenes, **options), count))
 
 
 class KeyDataset(Dataset):
@@ -77,7 +77,7 @@ def test_endless_data_never_repeats_a_key():
 
 
 def test_start_may_be_set_between_iterations():
-    order = DrawOrder(6, seed=2)
+    order = SampleOrder(6, seed=2)
     whole = list(itertools.islice(order, 20))
     order.start = 9
     assert list(itertools.islice(order, 11)) == whole[9:]
@@ -98,7 +98,7 @@ def test_worker_count_does_not_change_the_batches(num_workers):
         loader = DataLoader(
             KeyDataset(7),
             batch_size=3,
-            sampler=DrawOrder(7, seed=4, start=5),
+            sampler=SampleOrder(7, seed=4, start=5),
             num_workers=workers,
             multiprocessing_context="fork" if workers else None,
         )
@@ -114,7 +114,7 @@ def test_order_has_no_length_and_leaves_the_global_generator_alone():
     stream(50, 10, seed=0)
     assert torch.equal(before, torch.random.get_rng_state())
     with pytest.raises(TypeError):
-        len(DrawOrder(3, seed=0))
+        len(SampleOrder(3, seed=0))
 
 
 def test_seeded_generator_depends_on_every_number():
@@ -128,11 +128,11 @@ def test_seeded_generator_depends_on_every_number():
 
 def test_numbers_out_of_range_are_refused():
     with pytest.raises(ValueError, match="num_scenes must be at least 1"):
-        DrawOrder(0, seed=0)
+        SampleOrder(0, seed=0)
     with pytest.raises(ValueError, match="rank must be in"):
-        DrawOrder(3, seed=0, rank=2, world_size=2)
+        SampleOrder(3, seed=0, rank=2, world_size=2)
     with pytest.raises(ValueError, match="start must be"):
-        DrawOrder(3, seed=0, start=-1)
+        SampleOrder(3, seed=0, start=-1)
     with pytest.raises(ValueError, match="num_scenes must be at least 0"):
         EvaluationOrder(-1)
     with pytest.raises(ValueError, match="rank must be in"):

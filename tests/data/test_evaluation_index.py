@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 
-from wnv.data.index_sampling import IndexSampler
+from wnv.data.evaluation_index import IndexSampler
 from wnv.data.view_sampling import SceneFrames
 
 

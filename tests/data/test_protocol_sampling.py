@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from wnv.data.evaluation_sampling import (
+from wnv.data.protocol_sampling import (
     BetweenSampler,
     NestedSampler,
     OutsideSampler,
@@ -13,7 +13,7 @@ from wnv.data.evaluation_sampling import (
     WithinSampler,
     nesting_order,
 )
-from wnv.data.order import seeded_generator
+from wnv.data.sample_order import seeded_generator
 from wnv.data.view_sampling import SceneFrames
 
 

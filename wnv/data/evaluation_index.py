@@ -103,7 +103,7 @@ class IndexSampler(ViewSampler):
                 "the index belongs to another cut of the scenes, make one with wnv-eval make_index=..."
             )
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """The index's own frames; nothing is random."""
         choice = self.choices.get(frames.scene_id)
         if choice is None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
-DrawKey = tuple[int, int]
+SampleKey = tuple[int, int]
 """(epoch, scene index): what a dataset is asked for. The same scene is drawn differently in different epochs."""
 
 
@@ -60,7 +60,7 @@ class StreamOrder(Sampler, ABC):
             position += self.world_size
 
 
-class DrawOrder(StreamOrder):
+class SampleOrder(StreamOrder):
     """The endless stream of keys that training draws from; an epoch visits every scene once.
 
     Global position p holds the key `(p // num_scenes, permutation[p % num_scenes])`, with a new permutation every
@@ -97,7 +97,7 @@ class DrawOrder(StreamOrder):
         # That of the epoch last asked for: (epoch, permutation).
         self._permutation: tuple[int, list[int]] | None = None
 
-    def key_at(self, position: int) -> DrawKey:
+    def key_at(self, position: int) -> SampleKey:
         """The key at a global position, whoever reads it."""
         if self.num_scenes is None:
             return (0, position)
@@ -112,7 +112,7 @@ class DrawOrder(StreamOrder):
         return torch.randperm(self.num_scenes, generator=seeded_generator(self.seed, epoch)).tolist()
 
 
-class EvaluationOrder(Sampler[DrawKey]):
+class EvaluationOrder(Sampler[SampleKey]):
     """Every scene once, in order and as in epoch 0; of several processes each reads its own share.
 
     Nothing is padded and nothing is read twice, so shares may differ by one scene.
@@ -131,7 +131,7 @@ class EvaluationOrder(Sampler[DrawKey]):
         self.rank = rank
         self.world_size = world_size
 
-    def __iter__(self) -> Iterator[DrawKey]:
+    def __iter__(self) -> Iterator[SampleKey]:
         for index in range(self.rank, self.num_scenes, self.world_size):
             yield (0, index)
 

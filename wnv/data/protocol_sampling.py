@@ -10,8 +10,8 @@ from wnv.data.view_sampling import (
     ViewChoice,
     ViewSampler,
     check_counts,
-    draw_number,
-    draw_some,
+    sample_distinct,
+    sample_integer,
     spread_evenly,
 )
 
@@ -51,7 +51,7 @@ class SpanSampler(ViewSampler):
     def _room_outside(self) -> int:
         return 0
 
-    def _draw_span(self, frames: SceneFrames, generator: torch.Generator) -> tuple[int, int]:
+    def _sample_span(self, frames: SceneFrames, generator: torch.Generator) -> tuple[int, int]:
         """First frame and length of the span."""
         last = frames.num_frames - 1 - self._room_outside
         if last < self.min_gap:
@@ -59,8 +59,8 @@ class SpanSampler(ViewSampler):
                 f"scene {frames.scene_id!r} has {frames.num_frames} frames, fewer than the {self.min_frames} that "
                 f"min_gap={self.min_gap} needs; lower min_gap, or leave the scene out"
             )
-        gap = draw_number(self.min_gap, min(self.max_gap, last), generator)
-        return draw_number(0, frames.num_frames - 1 - gap, generator), gap
+        gap = sample_integer(self.min_gap, min(self.max_gap, last), generator)
+        return sample_integer(0, frames.num_frames - 1 - gap, generator), gap
 
     def _context(self, first: int, gap: int) -> tuple[int, ...]:
         return tuple(first + index for index in spread_evenly(gap + 1, self.num_context))
@@ -97,13 +97,13 @@ class OutsideSampler(SpanSampler):
     def _room_outside(self) -> int:
         return self.num_target
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """Draw a span and targets before and after it."""
-        first, gap = self._draw_span(frames, generator)
+        first, gap = self._sample_span(frames, generator)
         beyond, end = int(self.reach * gap), first + gap
         before = range(max(0, first - beyond), first)
         after = range(end + 1, min(frames.num_frames - 1, end + beyond) + 1)
-        target = draw_some([*before, *after], self.num_target, generator)
+        target = sample_distinct([*before, *after], self.num_target, generator)
         return ViewChoice(context=self._context(first, gap), target=tuple(sorted(target)))
 
 
@@ -128,9 +128,9 @@ class BetweenSampler(SpanSampler):
                 f"got {self.min_gap}"
             )
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """Draw a span; the rest follows."""
-        first, gap = self._draw_span(frames, generator)
+        first, gap = self._sample_span(frames, generator)
         context = self._context(first, gap)
         return ViewChoice(context=context, target=tuple(f for f in range(first, first + gap) if f not in context))
 
@@ -160,10 +160,10 @@ class WithinSampler(BetweenSampler):
                 f"{self.num_context} contexts, fewer than num_target={self.num_target}; raise min_gap"
             )
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """Draw a span and targets in it."""
-        choice = super().sample(frames, generator, draw=draw)
-        return replace(choice, target=tuple(sorted(draw_some(choice.target, self.num_target, generator))))
+        choice = super().sample(frames, generator, index=index)
+        return replace(choice, target=tuple(sorted(sample_distinct(choice.target, self.num_target, generator))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ class SparseSampler(ViewSampler):
         """Room for the smallest gaps."""
         return (self.num_context - 1) * self.min_gap + 1
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """Draw gaps, a place and targets."""
         spare = frames.num_frames - self.min_frames
         if spare < 0:
@@ -221,12 +221,12 @@ class SparseSampler(ViewSampler):
             )
         gaps = []
         for _ in range(self.num_context - 1):
-            gap = draw_number(self.min_gap, min(self.max_gap, self.min_gap + spare), generator)
+            gap = sample_integer(self.min_gap, min(self.max_gap, self.min_gap + spare), generator)
             spare -= gap - self.min_gap
             gaps.append(gap)
         # What was left for the last gaps is little where the first ones were long; none is favoured by its place.
-        gaps = draw_some(gaps, len(gaps), generator)
-        context = [draw_number(0, frames.num_frames - 1 - sum(gaps), generator)]
+        gaps = sample_distinct(gaps, len(gaps), generator)
+        context = [sample_integer(0, frames.num_frames - 1 - sum(gaps), generator)]
         for gap in gaps:
             context.append(context[-1] + gap)
         candidates = [
@@ -234,7 +234,7 @@ class SparseSampler(ViewSampler):
             for frame in range(context[0], context[-1])
             if min(abs(frame - given) for given in context) >= self.min_distance
         ]
-        target = draw_some(candidates, self.num_target, generator)
+        target = sample_distinct(candidates, self.num_target, generator)
         return ViewChoice(context=tuple(context), target=tuple(sorted(target)))
 
 
@@ -271,13 +271,13 @@ class NestedSampler(ViewSampler):
         """As the whole does."""
         self.whole.check_frames(num_frames)
 
-    def num_draws(self, num_frames: int) -> int:
+    def num_samples(self, num_frames: int) -> int:
         """As many as the whole's."""
-        return self.whole.num_draws(num_frames)
+        return self.whole.num_samples(num_frames)
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, draw: int = 0) -> ViewChoice:
+    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """The whole's choice, with part of its context in the order of the frames."""
-        choice = self.whole.sample(frames, generator, draw=draw)
+        choice = self.whole.sample(frames, generator, index=index)
         if len(choice.context) < self.num_context:
             raise ValueError(
                 f"scene {frames.scene_id!r} has {len(choice.context)} context frames to choose from, fewer than "
