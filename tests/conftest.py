@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from wnv.ingest.clip.write import write_clip
-from wnv.scenes.posed_clip import ClipPoses, PosedFrame, write_poses
+from wnv.scenes.clip_poses import ClipPoses, PosedFrame, write_poses
 from wnv.scenes.undistort import Distortion
 
 SLOW_TIMEOUT_S = 900

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from wnv.models.konet import KoNet
-from wnv.scenes.images import encode_image
+from wnv.scenes.image_codec import encode_image
 from wnv.scenes.index import build_index
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 HEIGHT, WIDTH, NUM_FRAMES = 24, 40, 8
 INDICES = {"absent": ("x", [0, 7], [2, 3]), "beyond": ("a", [0, 7], [2, 8])}

@@ -11,8 +11,8 @@ from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
 from wnv.scenes.index import build_index
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none", "device=cpu"]
 SMALL = ["data.image_size=[16,24]", "data.num_val_scenes=3", "data.num_target=2", "num_sheet_scenes=2"]

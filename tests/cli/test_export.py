@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from wnv.cli import export
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from PIL import Image
 
 from wnv.cli.render import main
 from wnv.models.konet import KoNet
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none", "device=cpu"]
 

@@ -10,8 +10,8 @@ from raw_client import RawClient
 
 from wnv.cli.view import main
 from wnv.models.konet import KoNet
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none", "device=cpu"]
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from wnv.cli import train as train_command
 from wnv.models.konet import KoNet
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 CONF = Path(wnv.conf.__path__[0])
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 
 def camera_on_arc(index, offset):

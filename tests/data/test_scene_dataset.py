@@ -13,7 +13,8 @@ from wnv.data.scene_dataset import SceneDataset, _checked_zoom_range
 from wnv.data.view_sampling import BoundedSampler, HoldoutSampler, TrajectorySampler
 from wnv.geometry.poses import fit_world_frame, is_rigid
 from wnv.scenes.index import build_index
-from wnv.scenes.read import Scene, open_scene
+from wnv.scenes.listing import open_scene
+from wnv.scenes.scene_file import SceneFile
 from wnv.types import collate
 
 BOUNDED = BoundedSampler(num_context=2, num_target=3, min_gap=5, max_gap=9)
@@ -168,7 +169,7 @@ def test_cached_frames_are_decoded_once_and_are_the_same(folder, monkeypatch):
     expected = [plain[key] for key in keys]
     for key, example in zip(keys, expected, strict=True):
         assert_same_views(cached[key].target, example.target)
-    monkeypatch.setattr(Scene, "images_u8", None)
+    monkeypatch.setattr(SceneFile, "images_u8", None)
     for key, example in zip(keys, expected, strict=True):
         assert_same_views(cached[key].context, example.context)
 

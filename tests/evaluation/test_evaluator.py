@@ -17,8 +17,8 @@ from wnv.evaluation.summary import Listing, read_summary
 from wnv.evaluation.table import summary_table
 from wnv.metrics.image import LPIPS
 from wnv.models.konet import KoNet
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 from wnv.synthetic.dataset import SyntheticDataset
 
 CPU = torch.device("cpu")

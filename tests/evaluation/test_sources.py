@@ -4,8 +4,8 @@ import torch
 
 from wnv.evaluation.sources import fit_size, open_context
 from wnv.geometry.poses import fit_world_frame
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 
 @pytest.fixture

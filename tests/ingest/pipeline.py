@@ -17,8 +17,8 @@ from wnv.ingest.ledger import Ledger
 from wnv.ingest.pose.colmap import ColmapEstimator
 from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
 from wnv.ingest.tasks import StageName
+from wnv.scenes.scene_file import validate_scene
 from wnv.scenes.undistort import Distortion
-from wnv.scenes.validate import validate_scene
 
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("wnv-data")

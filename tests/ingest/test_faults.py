@@ -44,7 +44,7 @@ from pipeline import (
 )
 
 from wnv.ingest.ledger import Ledger
-from wnv.scenes.validate import validate_scene
+from wnv.scenes.scene_file import validate_scene
 
 # One worker of each kind: what takes longest here is that they start.
 SETTINGS = (*QUICK, *ANY_PICTURE, *NO_COLMAP, "executor.num_workers=1", "executor.num_fetchers=1")

@@ -10,10 +10,9 @@ from wnv.ingest.layout import clip_file
 from wnv.ingest.pack import PackStage, index_scenes
 from wnv.ingest.tasks import Task, run_task
 from wnv.scenes.index import read_index
-from wnv.scenes.read import open_scene
-from wnv.scenes.read_clip import open_clip
+from wnv.scenes.listing import open_scene
+from wnv.scenes.scene_file import validate_scene
 from wnv.scenes.undistort import Distortion
-from wnv.scenes.validate import validate_scene
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_a_clip_becomes_a_scene_file(tmp_path: Path, make_task: Callable) -> Non
     assert outcome.result == {"file": file, "num_frames": 20, "width": 64, "height": 32}
     assert outcome.num_bytes == (tmp_path / file).stat().st_size
     info = validate_scene(tmp_path / file)
-    scene, clip = open_scene(tmp_path / file), open_clip(tmp_path / task.payload["file"])
+    scene, clip = open_scene(tmp_path / file), open_scene(tmp_path / task.payload["file"])
     assert info.kind == "dynamic"
     assert [frame.source_index for frame in info.frames] == list(range(0, 40, 2))
     for name in ("K", "camtoworld", "times_s"):
@@ -74,7 +73,7 @@ def test_the_size_is_as_asked_and_never_larger(
     task = make_task(images=[picture] * 4, distortion=Distortion(k1=-0.05))
     result = run_task(PackStage(image_format="png", **settings), task).result
     assert (result["width"], result["height"]) == size
-    scene, clip = open_scene(tmp_path / result["file"]), open_clip(tmp_path / task.payload["file"])
+    scene, clip = open_scene(tmp_path / result["file"]), open_scene(tmp_path / task.payload["file"])
     assert scene.info.source["undistorted"]
     scale = size[0] / 64
     np.testing.assert_allclose(scene.info.K[0][:2], scale * clip.info.K[0][:2])

@@ -27,7 +27,7 @@ from posed_room import PosedFilm
 
 from wnv.cli import data
 from wnv.ingest.ledger import Ledger
-from wnv.scenes.validate import validate_scene
+from wnv.scenes.scene_file import validate_scene
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from posed_room import film_room
 
 from wnv.evaluation.pictures import to_u8
 from wnv.ingest.manifest.manifest import make_manifest
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 from wnv.synthetic.dataset import SyntheticDataset
 from wnv.synthetic.render import render_images
 

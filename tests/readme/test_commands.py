@@ -21,7 +21,7 @@ from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
 from wnv.models.pretrained import shipped_weights
 from wnv.scenes.index import build_index
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 
 TINY = ["model.dim=32", "model.num_layers=2", "model.num_heads=2", "model.mlp_dim=64"]
 STEPS = ["trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1", "optim.warmup_steps=1"]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 WIDTH, HEIGHT = 24, 16
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wnv.scenes.archive import is_url
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 from wnv.scenes.exporters.formats import EXPORTERS
 from wnv.scenes.importers.formats import IMPORTERS
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import SceneError
-from wnv.scenes.write import write_scene
 
 FORMATS = sorted(EXPORTERS)
 

@@ -9,8 +9,8 @@ import fsspec
 import pytest
 
 from wnv.scenes.index import SceneRecord, build_index, find_scenes, read_index
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import SceneError
-from wnv.scenes.write import write_scene
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from wnv.scenes.listing import list_scenes, open_source
-from wnv.scenes.read import Scene
-from wnv.scenes.read_clip import PosedClip
+from wnv.scenes.listing import list_scenes, open_scene
+from wnv.scenes.posed_clip import PosedClip
+from wnv.scenes.scene_file import SceneFile
 from wnv.scenes.schema import SceneError
 
 
@@ -21,7 +21,7 @@ def test_clips_with_poses_are_found(tmp_path: Path, write_posed_clip: Callable) 
     scenes = list_scenes(tmp_path)
     assert {name: scene.num_frames for name, scene in scenes.items()} == {"b": 3, "a": 4}
     for scene in scenes.values():
-        source = open_source(scene.path)
+        source = open_scene(scene.path)
         assert isinstance(source, PosedClip)
         assert len(source) == scene.num_frames
     for path in (first, first.with_suffix(".json")):
@@ -39,10 +39,10 @@ def test_broken_poses_are_named(tmp_path: Path, write_posed_clip: Callable) -> N
 
 
 def test_a_folder_holds_clips_or_scene_files(tmp_path: Path, write_posed_clip: Callable, scene_file: Path) -> None:
-    assert isinstance(open_source(str(scene_file)), Scene)
+    assert isinstance(open_scene(str(scene_file)), SceneFile)
     assert list(list_scenes(tmp_path)) == list(list_scenes(scene_file)) == ["room"]
     write_posed_clip(tmp_path, "b", num_frames=6)
-    with pytest.raises(ValueError, match="holds clips with poses and scene files"):
+    with pytest.raises(ValueError, match="clips and scene files"):
         list_scenes(tmp_path)
 
 

@@ -1,130 +1,89 @@
-"""Poses beside a clip: what is written is read, and nothing that breaks a rule is."""
+"""Posed clips read like scene files: the right frames, undistorted, from either decoder."""
 
-import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from wnv.scenes.posed_clip import ClipPoses, PosedFrame, read_poses, write_poses
+from wnv.scenes.clip_poses import read_poses, write_poses
+from wnv.scenes.listing import open_scene
 from wnv.scenes.schema import SceneError
 from wnv.scenes.undistort import Distortion
 
-
-@pytest.fixture
-def poses() -> ClipPoses:
-    frames = []
-    for index in (0, 3, 7):
-        camtoworld = np.eye(4)
-        camtoworld[:3, 3] = [index / 7, 0.1, -1e-17]
-        frames.append(PosedFrame(index=index, time_s=index * 1001 / 30000, camtoworld=camtoworld))
-    return ClipPoses(
-        id="bv_BV1xx_p1_000012000",
-        kind="dynamic",
-        width=64,
-        height=36,
-        fps=Fraction(30000, 1001),
-        K=np.array([[50.1, 0, 31.5], [0, 50.3, 18.25], [0, 0, 1]]),
-        distortion=Distortion(k1=-0.1, p2=1e-3),
-        frames=tuple(frames),
-        scale=None,
-        source={"title": "走路 🚶", "statistics": {"reprojection_px": 0.4}},
-    )
+LENS = Distortion(k1=-0.3, k2=0.05, p1=0.002, p2=-0.001)
 
 
-def test_what_is_written_is_read(tmp_path: Path, poses: ClipPoses) -> None:
-    path = write_poses(tmp_path / "clip.json", poses)
-    again = read_poses(path)
-    for name in ("id", "kind", "width", "height", "fps", "distortion", "scale", "source"):
-        assert getattr(again, name) == getattr(poses, name)
-    np.testing.assert_array_equal(again.K, poses.K)
-    for one, other in zip(again.frames, poses.frames, strict=True):
-        assert (one.index, one.time_s) == (other.index, other.time_s)
-        np.testing.assert_array_equal(one.camtoworld, other.camtoworld)
-    write_poses(path, again)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["clip.json"]
-    assert read_poses(write_poses(path, replace(poses, scale=2))).scale == 2
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_frames_are_those_of_their_numbers(tmp_path: Path, write_posed_clip: Callable, decoder: str) -> None:
+    path = write_posed_clip(tmp_path, "walk", num_frames=40, posed=[1, 4, 5, 17, 39], kind="dynamic")
+    clip = open_scene(path, decoder=decoder)
+    assert len(clip) == 5
+    assert clip.info.kind == "dynamic"
+    assert [frame.source_index for frame in clip.info.frames] == [1, 4, 5, 17, 39]
+    views = clip.views([3, 0, 4])
+    assert views.images.shape == (3, 3, 32, 64)
+    np.testing.assert_allclose(255 * views.images.mean(dim=(1, 2, 3)), [85, 5, 195], atol=1.5)
+    torch.testing.assert_close(views.times, torch.tensor([17, 1, 39]) * 1001 / 30000)
+    torch.testing.assert_close(views.cameras.camtoworld[0, :3, 3], torch.tensor([1.7, 0.17, 0]))
+    assert clip.image_u8(1).mean() == pytest.approx(20, abs=1.5)
+    assert clip.image_u8(1).flags.writeable
+    again = pickle.loads(pickle.dumps(clip))
+    assert torch.equal(again.views([2]).images, clip.views([2]).images)
+    for index in (-1, 5):
+        with pytest.raises(IndexError, match=f"scene 'walk' has frames 0 to 4, got {index}"):
+            clip.image_u8(index)
 
 
-REFUSED_HERE = {
-    "id": ({"id": "../up"}, "scene id '../up' must be"),
-    "fps": ({"fps": Fraction(0)}, "fps must be positive, got 0"),
-    "lens": ({"distortion": Distortion(k1=float("nan"))}, "distortion must be finite"),
-    "focal": ({"K": np.diag([-50.0, 50, 1])}, "focal length fx must be positive"),
-    "skew": ({"K": np.array([[50.0, 1, 0], [0, 50, 0], [0, 0, 1]])}, "K must be"),
-    "none": ({"frames": ()}, "a scene has 1 to 100000 frames, got 0"),
-}
+def light(rays: np.ndarray) -> np.ndarray:
+    """A smooth colour of each ray direction (x, y, 1)."""
+    frequencies = np.array([[3.0, -2.0], [1.0, 4.0], [-3.0, 2.5]])
+    return np.round(127 + 90 * np.sin(rays @ frequencies.T)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("case", REFUSED_HERE)
-def test_poses_that_break_a_rule_cannot_be_made(poses: ClipPoses, case: str) -> None:
-    change, message = REFUSED_HERE[case]
-    with pytest.raises(SceneError, match=message):
-        replace(poses, **change)
+def test_a_clip_is_undistorted_to_the_pinhole_it_tells(tmp_path: Path, write_posed_clip: Callable) -> None:
+    height, width, focal = 96, 128, 110.0
+    grid = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+    K = np.array([[focal, 0, width / 2 + 1], [0, focal + 1, height / 2 - 1], [0, 0, 1]])
+    rays = cv2.undistortPoints(grid.reshape(-1, 1, 2), K, LENS.coefficients).reshape(height, width, 2)
+    path = write_posed_clip(tmp_path, "lens", images=[light(rays)] * 3, focal=focal, distortion=LENS)
+    clip = open_scene(path.with_suffix(".json"))
+    pinhole = clip.info.K[0]
+    assert abs(pinhole[0, 0] - focal) > 0.02 * focal
+    expected = light((grid - pinhole[:2, 2]) / pinhole[[0, 1], [0, 1]]).astype(float)
+    error = np.abs(clip.image_u8(0) - expected)
+    assert error.mean() < 2
+    assert np.abs(light(rays) - expected).max() > 5 * error.max()  # the lens matters here
+    # A part is that part of the whole.
+    np.testing.assert_array_equal(clip.images_u8([1], box=(10, 20, 70, 90))[0], clip.image_u8(1)[20:90, 10:70])
 
 
-def put(*path: str | int, value: object) -> Callable[[dict], None]:
-    def change(data: dict) -> None:
-        for key in path[:-1]:
-            data = data[key]
-        data[path[-1]] = value
-
-    return change
-
-
-REFUSED_WHEN_READ = {
-    "version": (put("schema_version", value=2), "schema_version must be 1, got 2"),
-    "version true": (put("schema_version", value=True), "schema_version must be 1, got True"),
-    "no lens": (lambda data: data.pop("distortion"), "lacks the field 'distortion'"),
-    "no term": (lambda data: data["distortion"].pop("k3"), "lacks the field 'k3'"),
-    "term text": (put("distortion", "k1", value="0"), "field 'k1' must be float or int, got str"),
-    "K text": (put("K", value="50"), "field 'K' must be list"),
-    "fps number": (put("fps", value=29.97), "field 'fps' must be str"),
-    "fps zero": (put("fps", value="30/0"), "fps must be a fraction"),
-    "fps huge": (put("fps", value="1e999999999"), "fps must be a fraction"),
-    "frame text": (put("frames", 1, value="x"), "frame 1: an entry of frames must be an object"),
-    "index fraction": (put("frames", 1, "index", value=3.0), "frame 1: field 'index' must be int"),
-    "index again": (
-        put("frames", 1, "index", value=0),
-        "frame 1: indices must .* increase, got 0 after 0",
-    ),
-    "index negative": (put("frames", 0, "index", value=-1), "frame 0: source_index must be 0 or more"),
-    "time": (put("frames", 2, "time_s", value=7.0), "frame 2: time_s must be index / fps = 0.233567 s, got 7"),
-    "time nan": (put("frames", 2, "time_s", value=float("nan")), "frame 2: time_s must be finite"),
-    "pose": (put("frames", 2, "camtoworld", 0, 0, value=2.0), "frame 2: camtoworld is not rigid"),
-    "pose nan": (put("frames", 2, "camtoworld", 0, 3, value=float("inf")), "frame 2: camtoworld holds NaN"),
-    "kind": (put("kind", value="moving"), "kind must be 'static' or 'dynamic'"),
-    "scale": (put("scale", value=10**400), "scale must be a finite number"),
-}
+def test_poses_of_another_video_are_refused(tmp_path: Path, write_posed_clip: Callable) -> None:
+    path = write_posed_clip(tmp_path, "one", num_frames=10)
+    poses = read_poses(path.with_suffix(".json"))
+    longer = write_posed_clip(tmp_path, "two", num_frames=30)
+    write_poses(path.with_suffix(".json"), read_poses(longer.with_suffix(".json")))
+    with pytest.raises(SceneError, match=r"up to frame 28, .*one\.mp4 has 64 x 32, 30000/1001 and frames up to 9"):
+        open_scene(path)
+    times = tuple(replace(frame, time_s=frame.index / 25) for frame in poses.frames)
+    for change in ({"width": 40}, {"fps": Fraction(25), "frames": times}):
+        write_poses(path.with_suffix(".json"), replace(poses, **change))
+        with pytest.raises(SceneError, match="pose the clip again"):
+            open_scene(path)
 
 
-@pytest.mark.parametrize("case", REFUSED_WHEN_READ)
-def test_poses_that_break_a_rule_are_not_read(tmp_path: Path, poses: ClipPoses, case: str) -> None:
-    change, message = REFUSED_WHEN_READ[case]
-    path = write_poses(tmp_path / "clip.json", poses)
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-    with pytest.raises(SceneError, match=message):
-        read_poses(path)
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"[" * 100_000, b"\xff\xfe"])
-def test_what_is_no_object_is_refused(tmp_path: Path, text: bytes) -> None:
-    path = tmp_path / "clip.json"
-    path.write_bytes(text)
-    with pytest.raises(SceneError, match=r"clip\.json"):
-        read_poses(path)
-
-
-def test_names_and_sources_are_checked(tmp_path: Path, poses: ClipPoses) -> None:
-    with pytest.raises(FileNotFoundError, match="no such file of poses"):
-        read_poses(tmp_path / "none.json")
-    with pytest.raises(ValueError, match=r"\.json file beside the clip"):
-        write_poses(tmp_path / "clip.mp4", poses)
-    with pytest.raises(SceneError, match="source must be plain JSON"):
-        write_poses(tmp_path / "clip.json", replace(poses, source={"x": float("nan")}))
-    assert list(tmp_path.iterdir()) == []
+def test_what_is_missing_is_named(tmp_path: Path, write_posed_clip: Callable) -> None:
+    path = write_posed_clip(tmp_path, "one", num_frames=3)
+    with pytest.raises(ValueError, match=r"a clip is a \.mp4 file with a \.json file beside it"):
+        open_scene(path.with_suffix(".mkv"))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"one\.mp4"):
+        open_scene(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"one\.json"):
+        open_scene(path)

@@ -12,13 +12,13 @@ from wnv.scenes.exporters.nerfstudio import export_nerfstudio
 from wnv.scenes.importers.colmap import import_colmap
 from wnv.scenes.importers.lvsm import import_lvsm
 from wnv.scenes.importers.nerfstudio import import_nerfstudio
-from wnv.scenes.read import Scene, open_scene
+from wnv.scenes.listing import open_scene
+from wnv.scenes.scene_file import SceneFile, validate_scene
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import SceneInfo
-from wnv.scenes.validate import validate_scene
-from wnv.scenes.write import write_scene
 
 
-def _assert_same(found: Scene, expected: Scene, *, times: bool) -> None:
+def _assert_same(found: SceneFile, expected: SceneFile, *, times: bool) -> None:
     assert (found.info.width, found.info.height) == (expected.info.width, expected.info.height)
     assert len(found) == len(expected)
     np.testing.assert_allclose(found.info.K, expected.info.K, rtol=0, atol=1e-12)

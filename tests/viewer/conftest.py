@@ -10,8 +10,8 @@ import torch
 from paint_model import PaintModel, open_synthetic
 
 from wnv.models.konet import KoNet
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 from wnv.viewer.scenes import FileScenes
 from wnv.viewer.session import SceneSession
 

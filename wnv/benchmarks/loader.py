@@ -21,12 +21,12 @@ from wnv.data.sample_order import SampleOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import BoundedSampler
 from wnv.ingest.clip.write import write_clip
+from wnv.scenes.clip_poses import ClipPoses, PosedFrame, write_poses
 from wnv.scenes.index import build_index
-from wnv.scenes.posed_clip import ClipPoses, PosedFrame, write_poses
-from wnv.scenes.read import open_scene
+from wnv.scenes.scene_file import SceneFile
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.undistort import Distortion
 from wnv.scenes.video import Decoder
-from wnv.scenes.write import write_scene
 
 _FPS = Fraction(30)
 _STEP = 5  # frames of the clip from one pose to the next
@@ -157,7 +157,7 @@ def _make_scenes(
         path = write_scene(
             folder / "scenes", poses.scene_info(K), (image for image, posed in video if posed), quality=quality
         )
-        scene = open_scene(path)
+        scene = SceneFile(path)
         for index in range(num_frames):
             jpegs.append(folder / "jpegs" / f"{poses.id}_{index:03d}.jpg")
             jpegs[-1].parent.mkdir(exist_ok=True)

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.scenes.importers.formats import IMPORTERS
 from wnv.scenes.index import build_index, find_scenes, read_index, refusal_message
+from wnv.scenes.scene_file import validate_scene
 from wnv.scenes.schema import INDEX_FILE, SceneError
-from wnv.scenes.validate import validate_scene
 
 PATH_OPTIONS = ("images", "frames", "root")
 

@@ -19,8 +19,8 @@ from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
 from wnv.geometry.image_size import checked_image_size
 from wnv.geometry.poses import fit_world_frame
 from wnv.geometry.resample import Window, cover_window
-from wnv.scenes.frame_source import FrameSource
-from wnv.scenes.listing import ListedScene, list_scenes, open_source
+from wnv.scenes.listing import ListedScene, list_scenes, open_scene
+from wnv.scenes.scene import Scene
 from wnv.scenes.video import Decoder
 from wnv.types import Cameras, Example, Views
 
@@ -43,7 +43,7 @@ class SceneCollection(Protocol):
     def list_scenes(self) -> Mapping[str, ListedScene]:
         """The scenes by their ids, in order."""
 
-    def open_scene(self, path: str) -> FrameSource:
+    def open_scene(self, path: str) -> Scene:
         """The scene that was listed with that path."""
 
 
@@ -63,9 +63,9 @@ class StoredScenes:
         """The scenes by their ids, in the order of their files."""
         return list_scenes(self.root)
 
-    def open_scene(self, path: str) -> FrameSource:
+    def open_scene(self, path: str) -> Scene:
         """The scene that was listed with that path."""
-        return open_source(path, decoder=self.decoder)
+        return open_scene(path, decoder=self.decoder)
 
     def __str__(self) -> str:
         return str(self.root)
@@ -82,7 +82,7 @@ class Pick:
         window: The part of the stored images that is shown, and at what size.
     """
 
-    source: FrameSource
+    source: Scene
     frames: SceneFrames
     choice: ViewChoice
     window: Window
@@ -100,7 +100,7 @@ class _Sample:
 class _OpenScene:
     """A scene that has been opened, and what a sampler may know of it."""
 
-    def __init__(self, source: FrameSource) -> None:
+    def __init__(self, source: Scene) -> None:
         info = source.info
         self.source = source
         self.frames = SceneFrames(
@@ -248,9 +248,7 @@ class SceneDataset(Dataset[Example]):
                 self._open.popitem(last=False)
         return self._open[path]
 
-    def _read_images(
-        self, scene: FrameSource, frames: Sequence[int], window: Window
-    ) -> Float[Tensor, "view 3 height width"]:
+    def _read_images(self, scene: Scene, frames: Sequence[int], window: Window) -> Float[Tensor, "view 3 height width"]:
         images = torch.empty(len(frames), 3, self.height, self.width)
 
         def show(row: int, fitted: UInt8[Tensor, "3 height width"]) -> None:

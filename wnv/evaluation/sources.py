@@ -10,7 +10,7 @@ import torch
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
 from wnv.scenes.archive import is_url
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 from wnv.types import Example
 
 

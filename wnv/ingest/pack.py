@@ -15,11 +15,11 @@ from wnv import __version__
 from wnv.ingest.layout import SPLITS, absolute, scene_folder
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 from wnv.scenes.clip_images import ClipImages
-from wnv.scenes.images import ImageFormat
-from wnv.scenes.importers.images import fit_size, shrink_image
+from wnv.scenes.image_codec import ImageFormat
+from wnv.scenes.resize import fit_size, shrink_image
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import INDEX_FILE, SceneError, SceneInfo, SceneKind
 from wnv.scenes.video import Decoder
-from wnv.scenes.write import write_scene
 
 # Decoded at once: enough that key frames are not decoded again and again, little enough for the memory.
 _FRAMES_AT_ONCE = 16

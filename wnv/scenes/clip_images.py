@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from wnv.scenes.posed_clip import POSES_SUFFIX, VIDEO_SUFFIX, read_poses
+from wnv.scenes.clip_poses import POSES_SUFFIX, VIDEO_SUFFIX, read_poses
 from wnv.scenes.schema import SceneError
 from wnv.scenes.undistort import (
     Distortion,

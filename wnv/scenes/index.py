@@ -11,7 +11,7 @@ import fsspec
 
 from wnv.runtime.atomic import atomic_file
 from wnv.scenes.archive import is_url
-from wnv.scenes.read import open_scene
+from wnv.scenes.scene_file import SceneFile
 from wnv.scenes.schema import INDEX_FILE, SceneError, SceneInfo, SceneKind, check_member_name
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def build_index(folder: str | Path) -> list[SceneRecord]:
     for path in find_scenes(root):
         file = path.relative_to(root).as_posix()
         try:
-            info = open_scene(path).info
+            info = SceneFile(path).info
             check_member_name(file, "scene file")
         except SceneError as error:
             refusals.append(f"{file}: {error}")

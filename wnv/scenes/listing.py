@@ -1,53 +1,61 @@
-"""The scenes at a place, whatever they are stored as: scene files, or clips with poses beside them."""
+"""Scenes at a path: scene files, or clips with poses beside them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from wnv.scenes.archive import is_url
-from wnv.scenes.frame_source import FrameSource
+from wnv.scenes.clip_poses import POSES_SUFFIX, VIDEO_SUFFIX, read_poses
 from wnv.scenes.index import find_scenes, read_index
-from wnv.scenes.posed_clip import POSES_SUFFIX, VIDEO_SUFFIX, read_poses
-from wnv.scenes.read import open_scene
-from wnv.scenes.read_clip import open_clip
+from wnv.scenes.posed_clip import PosedClip
+from wnv.scenes.scene import Scene
+from wnv.scenes.scene_file import SceneFile
 from wnv.scenes.schema import INDEX_FILE
 from wnv.scenes.video import Decoder
 
 
 @dataclass(frozen=True)
 class ListedScene:
-    """Where a scene lies and how long it is."""
+    """The path of a scene and its number of frames."""
 
     path: str
     num_frames: int
 
 
-def open_source(path: str, *, decoder: Decoder = "auto") -> FrameSource:
-    """Open a scene file, or a clip with poses.
+def open_scene(path: str | Path, *, decoder: Decoder = "auto") -> Scene:
+    """Open a scene file, or a clip with poses beside it, for reading.
+
+    Everything but the pixels is checked here; images are read and checked on request.
 
     Args:
-        path: As `list_scenes` gives it; scene files may be URLs that fsspec understands.
-        decoder: What reads clips: `decord`, `pyav`, or `auto`.
+        path: A scene file (`.zip`), local or any URL that fsspec understands; or a local clip (`.mp4`, or its `.json`).
+        decoder: Decoder for clips: `decord`, `pyav`, or `auto` (decord if it is installed).
 
     Raises:
         FileNotFoundError: If there is no such file.
-        SceneError: If it breaks a rule.
+        SceneError: If the scene is invalid; the message names scene, frame, value and fix.
+
+    Example:
+        >>> scene = open_scene("scenes/fox.zip")
+        >>> scene.id, scene.kind, len(scene)
+        ('fox', 'static', 50)
+        >>> views = scene.views([0, 4])  # images, cameras and times as tensors
     """
-    if _is_clip(path):
-        return open_clip(path, decoder=decoder)
-    return open_scene(path)
+    if _is_clip(str(path)):
+        return PosedClip(path, decoder=decoder)
+    return SceneFile(path)
 
 
 def list_scenes(root: str | Path) -> dict[str, ListedScene]:
-    """The scenes at a place, by their ids, in the order of their files.
+    """List the scenes at a path by id, in the order of their files.
 
     Args:
-        root: One scene file or clip, or a folder of them; with an `index.jsonl` in it, only that is read, else every
-            scene file, or every file of poses, is opened once. Scene files and folders with an index may be URLs.
+        root: A scene file, a clip, or a folder of either. A folder with an `index.jsonl` is listed from it; otherwise
+            each scene file or file of poses is opened once. Scene files and indexed folders may be URLs.
 
     Raises:
-        FileNotFoundError: If there is nothing at `root`, or no scene in it.
-        ValueError: If a scene breaks a rule or two have one id.
+        FileNotFoundError: If `root` does not exist or holds no scene.
+        ValueError: If a scene is invalid or two have one id.
     """
     root = str(root)
     if (is_url(root) and not root.endswith(".zip")) or (Path(root) / INDEX_FILE).is_file():
@@ -70,23 +78,21 @@ def _look_into(root: str) -> Iterator[tuple[str, ListedScene]]:
     if is_url(root) or not folder.is_dir():
         paths = [folder.with_suffix(POSES_SUFFIX)] if _is_clip(root) else [root]
     else:
-        # The second says what is missing where there are none of either.
+        # `find_scenes` reports an empty folder.
         paths = find_clips(folder) or find_scenes(folder)
         if _is_clip(str(paths[0])) and any(folder.rglob("*.zip")):
-            raise ValueError(
-                f"{folder} holds clips with poses and scene files; name the folder of the one or the other"
-            )
+            raise ValueError(f"{folder} holds both clips and scene files; separate them into two folders")
     for path in paths:
         if _is_clip(str(path)):
             poses = read_poses(path)
             yield poses.id, ListedScene(str(path), len(poses.frames))
         else:
-            scene = open_scene(path)
-            yield scene.info.id, ListedScene(str(path), len(scene))
+            scene = SceneFile(path)
+            yield scene.id, ListedScene(str(path), len(scene))
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """The files of poses in a local folder and the folders in it that have a video beside them, sorted."""
+    """Files of poses with a video beside them in a local folder and its subfolders, sorted."""
     return [path for path in sorted(folder.rglob(f"*{POSES_SUFFIX}")) if path.with_suffix(VIDEO_SUFFIX).is_file()]
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from wnv.geometry.cameras import crop_K
-from wnv.scenes.frame_source import FrameSource
 from wnv.scenes.listing import ListedScene
+from wnv.scenes.scene import Scene
 from wnv.scenes.schema import Frame, SceneInfo
 from wnv.synthetic.cameras import sample_cameras
 from wnv.synthetic.places import sample_worlds
@@ -19,7 +19,7 @@ from wnv.synthetic.world import World
 from wnv.types import Cameras
 
 
-class SyntheticClip(FrameSource):
+class SyntheticClip(Scene):
     """A walk through one place of the synthetic world; a frame is rendered when it is asked for.
 
     Args:
@@ -50,7 +50,7 @@ class SyntheticClip(FrameSource):
     def images_u8(
         self, indices: Sequence[int], *, box: tuple[int, int, int, int] | None = None
     ) -> list[UInt8[np.ndarray, "height width 3"]]:
-        """The pixels of frames, RGB; only those of the box are rendered. See `FrameSource.images_u8`."""
+        """The pixels of frames, RGB; only those of the box are rendered. See `Scene.images_u8`."""
         left, top, right, bottom = (0, 0, self.info.width, self.info.height) if box is None else box
         cameras = self.cameras(indices)
         boxed = Cameras(

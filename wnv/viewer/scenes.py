@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 
 from wnv.evaluation.sources import open_context
 from wnv.geometry.poses import WorldFrame, fit_world_frame
-from wnv.scenes.listing import list_scenes
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import list_scenes, open_scene
 from wnv.types import Example, Views
 
 _MAX_PHOTOS = 64  # kept a scene

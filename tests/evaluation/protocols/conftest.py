@@ -14,8 +14,8 @@ from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler
 from wnv.evaluation.protocols.protocol import Protocol
 from wnv.scenes.index import build_index
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 HEIGHT, WIDTH = 16, 24
 

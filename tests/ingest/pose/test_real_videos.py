@@ -11,7 +11,7 @@ from wnv.ingest.pose.colmap import ColmapEstimator
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.stage import PoseStage
 from wnv.ingest.tasks import Outcome, Task, run_task
-from wnv.scenes.posed_clip import read_poses
+from wnv.scenes.clip_poses import read_poses
 
 _DATA = Path(__file__).parents[3].parent / "shared" / "data"
 

@@ -16,7 +16,7 @@ from posed_room import PosedFilm, film_room
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.stage import PoseStage, describe, sample_indices
 from wnv.ingest.tasks import Outcome, Task, run_task
-from wnv.scenes.posed_clip import read_poses
+from wnv.scenes.clip_poses import read_poses
 
 _CLIP = "clips/static/train/room.mp4"
 

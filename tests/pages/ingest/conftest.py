@@ -12,8 +12,8 @@ from wnv.ingest.layout import clip_file, clip_id, scene_folder
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.tasks import Outcome
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 WIDTH, HEIGHT = 48, 32
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from wnv.pages.ingest.facts import SceneEntry
 from wnv.pages.ingest.gallery import choose, exhibit
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.write import write_scene
 
 
 def entry(name: str, *, key: str = "", kind: str = "static", split: str = "train", file: str = "") -> SceneEntry:

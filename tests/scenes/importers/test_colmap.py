@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from wnv.scenes.importers.colmap import _lens, import_colmap
 from wnv.scenes.importers.colmap_model import CAMERA_MODELS, ColmapCamera, read_model
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 from wnv.scenes.undistort import distort
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wnv.scenes.importers.nerfstudio import import_nerfstudio
-from wnv.scenes.read import Scene, open_scene
+from wnv.scenes.scene_file import SceneFile
 
 _FOX = Path(__file__).parents[3].parent / "shared" / "data" / "fox"
 
@@ -21,9 +21,9 @@ _PAIRS = ((0, 5), (10, 14), (15, 18), (20, 23), (24, 26))
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> SceneFile:
     (path,) = import_nerfstudio(_FOX, tmp_path_factory.mktemp("scenes"))
-    return open_scene(path)
+    return SceneFile(path)
 
 
 def _distances(
@@ -48,7 +48,7 @@ def _distances(
     return np.abs((b * lines_b).sum(axis=1)) / np.sqrt(slope)
 
 
-def test_the_scene_is_upright_and_whole(scene: Scene) -> None:
+def test_the_scene_is_upright_and_whole(scene: SceneFile) -> None:
     assert scene.info.id == "fox"
     assert (len(scene), scene.info.width, scene.info.height) == (50, 540, 960)
     assert scene.image_u8(49).shape == (960, 540, 3)
@@ -62,7 +62,7 @@ def test_the_scene_is_upright_and_whole(scene: Scene) -> None:
     assert ((fox - origins) * axes).sum(axis=1).min() > 0
 
 
-def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(scene: Scene) -> None:
+def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(scene: SceneFile) -> None:
     content = json.loads((_FOX / "transforms.json").read_text())
     K = np.array([[content["fl_x"], 0, content["cx"]], [0, content["fl_y"], content["cy"]], [0, 0, 1]])
     files = sorted(frame["file_path"] for frame in content["frames"])
@@ -80,7 +80,7 @@ def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(sc
     assert means[0] < 0.7 * means[1]
 
 
-def test_flipped_axes_would_show(scene: Scene) -> None:
+def test_flipped_axes_would_show(scene: SceneFile) -> None:
     first, second = scene.info.camtoworld[[0, 5]]
     images = (scene.image_u8(0), scene.image_u8(5))
     flip = np.diag([1.0, -1.0, -1.0, 1.0])

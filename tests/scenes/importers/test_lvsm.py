@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wnv.scenes.importers.lvsm import import_lvsm
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 
 
 @pytest.fixture

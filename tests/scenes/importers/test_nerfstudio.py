@@ -11,7 +11,7 @@ from PIL import Image
 
 from wnv.scenes.importers.formats import IMPORTERS
 from wnv.scenes.importers.nerfstudio import import_nerfstudio
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 

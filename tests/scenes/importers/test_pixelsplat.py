@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wnv.scenes.importers.pixelsplat import import_pixelsplat
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wnv.scenes.importers.re10k import import_re10k
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
 
 _TIMESTAMPS = ("050050000", "50083000", "50116500", "50150000")
 

@@ -18,7 +18,7 @@ from wnv.ingest.pose.limits import run_limited
 from wnv.ingest.pose.motion_masks import motion_masks
 from wnv.ingest.pose.workspace import temporary_workspace
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
-from wnv.scenes.posed_clip import POSES_SUFFIX, ClipPoses, PosedFrame, write_poses
+from wnv.scenes.clip_poses import POSES_SUFFIX, ClipPoses, PosedFrame, write_poses
 from wnv.scenes.video import VideoReader, open_video
 
 WORLD_UNIT = "median step between sampled frames"

@@ -15,7 +15,7 @@ from wnv.ingest.layout import absolute
 from wnv.pages.document import data_address
 from wnv.pages.ingest.facts import SceneEntry
 from wnv.scenes.archive import Archive
-from wnv.scenes.images import image_header
+from wnv.scenes.image_codec import image_header
 from wnv.scenes.scene_json import info_from_json
 from wnv.scenes.schema import SCENE_JSON, SceneError, SceneInfo
 

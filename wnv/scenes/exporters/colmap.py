@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.exporters.images import copy_images
 from wnv.scenes.exporters.viewmats import viewmats
-from wnv.scenes.read import open_scene
+from wnv.scenes.scene_file import SceneFile
 
 
 def export_colmap(scene_path: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
@@ -26,7 +26,7 @@ def export_colmap(scene_path: str | Path, out: str | Path, *, overwrite: bool = 
         FileExistsError: If the folder is not empty and `overwrite` is not set, or it holds other things.
         SceneError: If the scene file is not valid.
     """
-    scene = open_scene(scene_path)
+    scene = SceneFile(scene_path)
     info = scene.info
     pinholes, camera_of_frame = np.unique(info.K[:, [0, 1, 0, 1], [0, 1, 2, 2]], axis=0, return_inverse=True)
     camera_of_frame = camera_of_frame.reshape(-1)  # NumPy 2.0 alone gives it a second axis

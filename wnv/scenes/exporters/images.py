@@ -2,12 +2,12 @@
 
 from pathlib import Path, PurePosixPath
 
-from wnv.scenes.images import check_image
-from wnv.scenes.read import Scene
+from wnv.scenes.image_codec import check_image
+from wnv.scenes.scene_file import SceneFile
 from wnv.scenes.schema import frame_label
 
 
-def copy_images(scene: Scene, folder: Path) -> list[str]:
+def copy_images(scene: SceneFile, folder: Path) -> list[str]:
     """Write every image into `folder`, byte for byte, as `000000.jpg`, ...; the names in the order of frames.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.exporters.images import copy_images
 from wnv.scenes.exporters.viewmats import viewmats
-from wnv.scenes.read import open_scene
+from wnv.scenes.scene_file import SceneFile
 
 
 def export_lvsm(scene_path: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
@@ -24,7 +24,7 @@ def export_lvsm(scene_path: str | Path, out: str | Path, *, overwrite: bool = Fa
         FileExistsError: If the folder is not empty and `overwrite` is not set, or it holds other things.
         SceneError: If the scene file is not valid.
     """
-    scene = open_scene(scene_path)
+    scene = SceneFile(scene_path)
     info = scene.info
     metadata = Path("metadata") / f"{info.id}.json"
     fxfycxcy = info.K[:, [0, 1, 0, 1], [0, 1, 2, 2]]

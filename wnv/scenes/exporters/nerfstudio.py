@@ -8,7 +8,7 @@ import numpy as np
 
 from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.exporters.images import copy_images
-from wnv.scenes.read import open_scene
+from wnv.scenes.scene_file import SceneFile
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -28,7 +28,7 @@ def export_nerfstudio(scene_path: str | Path, out: str | Path, *, overwrite: boo
         FileExistsError: If the folder is not empty and `overwrite` is not set, or it holds other things.
         SceneError: If the scene file is not valid.
     """
-    scene = open_scene(scene_path)
+    scene = SceneFile(scene_path)
     info = scene.info
     # Adding zero turns -0.0 into 0.0.
     poses = info.camtoworld @ _OPENCV_FROM_OPENGL + 0.0

@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from wnv import __version__
-from wnv.scenes.images import ImageFormat
-from wnv.scenes.importers.images import (
+from wnv.scenes.image_codec import ImageFormat
+from wnv.scenes.importers.image_content import (
     decode_rgb,
-    fit_size,
     image_size,
     is_copyable,
     read_bytes,
-    shrink_image,
     size_hint,
 )
+from wnv.scenes.resize import fit_size, shrink_image
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo, SceneKind
 from wnv.scenes.undistort import (
     Distortion,
@@ -28,7 +28,6 @@ from wnv.scenes.undistort import (
     undistort_image,
     undistortion_maps,
 )
-from wnv.scenes.write import write_scene
 
 logger = logging.getLogger(__name__)
 

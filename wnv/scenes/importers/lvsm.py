@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from wnv.scenes.images import ImageFormat
+from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene, claim_id, frame_time
-from wnv.scenes.importers.images import image_size
+from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.source import (
     find_image,
     invert_rigid,

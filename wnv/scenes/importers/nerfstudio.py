@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.images import ImageFormat
+from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
-from wnv.scenes.importers.images import image_size
+from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.source import find_image, matrix, natural_order, number, pinhole, read_json, rigid
 from wnv.scenes.schema import SceneKind, safe_id
 from wnv.scenes.undistort import Distortion

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from wnv.scenes.images import ImageFormat
+from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene, claim_id
-from wnv.scenes.importers.images import image_size
+from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.source import normalized_camera
 from wnv.scenes.schema import safe_id
 

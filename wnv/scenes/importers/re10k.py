@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wnv.scenes.images import ImageFormat
+from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.importers.assemble import PosedImage, assemble_scene
-from wnv.scenes.importers.images import image_size
+from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.source import find_image, normalized_camera, numbers
 from wnv.scenes.schema import safe_id
 

@@ -16,10 +16,10 @@ import torch
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from wnv.scenes.read import Scene, open_scene
+from wnv.scenes.listing import open_scene
+from wnv.scenes.scene_file import SceneFile, validate_scene
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import MAX_IMAGE_BYTES, SceneError
-from wnv.scenes.validate import validate_scene
-from wnv.scenes.write import write_scene
 
 
 class CountingFileSystem(MemoryFileSystem):
@@ -138,7 +138,7 @@ def test_a_replaced_file_is_noticed(scene_file: Path, make_info: Callable, make_
         scene.views([0, 2])
 
 
-def read_in_child(scene: Scene) -> float:
+def read_in_child(scene: SceneFile) -> float:
     return float(scene.views([0, 1, 2]).images.sum())
 
 

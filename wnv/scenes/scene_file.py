@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from wnv.scenes.archive import Archive
-from wnv.scenes.frame_source import FrameSource
-from wnv.scenes.images import decode_image
+from wnv.scenes.image_codec import decode_image
+from wnv.scenes.scene import Scene
 from wnv.scenes.scene_json import info_from_json
-from wnv.scenes.schema import FRAMES_FOLDER, SCENE_JSON, SceneError, frame_label
+from wnv.scenes.schema import FRAMES_FOLDER, SCENE_JSON, SceneError, SceneInfo, frame_label
 
 
-class Scene(FrameSource):
+class SceneFile(Scene):
     """An open scene file.
 
     It holds what the file says about its frames and where they lie, and no open file: it may be pickled, forked and
@@ -47,7 +47,7 @@ class Scene(FrameSource):
     def images_u8(
         self, indices: Sequence[int], *, box: tuple[int, int, int, int] | None = None
     ) -> list[UInt8[np.ndarray, "height width 3"]]:
-        """The pixels of frames, RGB; a remote file is asked for all of them at once. See `FrameSource.images_u8`."""
+        """The pixels of frames, RGB; a remote file is asked for all of them at once. See `Scene.images_u8`."""
         return [self._decode(index, data, box) for index, data in zip(indices, self._read(indices), strict=True)]
 
     def _read(self, indices: Sequence[int]) -> list[bytes]:
@@ -81,14 +81,17 @@ class Scene(FrameSource):
             )
 
 
-def open_scene(path: str | Path) -> Scene:
-    """Open a scene file and check all but its pixels, which are checked as they are read.
+def validate_scene(path: str | Path) -> SceneInfo:
+    """Check a scene file, every pixel included, and return its description.
 
     Args:
         path: A local path, or any URL that fsspec understands.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        SceneError: If it is no valid scene; the message says what, where, and what to do.
+        SceneError: At the first broken rule, with scene, frame and value.
     """
-    return Scene(path)
+    scene = SceneFile(path)
+    for index in range(len(scene)):
+        scene.image_u8(index)
+    return scene.info

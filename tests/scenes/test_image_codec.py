@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wnv.scenes.images import decode_image, encode_image, image_header
+from wnv.scenes.image_codec import decode_image, encode_image, image_header
 from wnv.scenes.schema import SceneError
 
 

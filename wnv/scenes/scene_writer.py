@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from wnv.runtime.atomic import atomic_file
-from wnv.scenes.images import SUFFIXES, ImageFormat, decode_image, encode_image, image_header
+from wnv.scenes.image_codec import SUFFIXES, ImageFormat, decode_image, encode_image, image_header
 from wnv.scenes.scene_json import info_to_json
 from wnv.scenes.schema import SCENE_JSON, Frame, SceneError, SceneInfo, frame_file, frame_label
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wnv.scenes.read import open_scene
+from wnv.scenes.listing import open_scene
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import SceneError
-from wnv.scenes.write import write_scene
 
 
 def test_the_file_is_a_plain_uncompressed_zip(scene_file: Path) -> None:
@@ -113,7 +113,7 @@ KILLED_WRITER = """
     import sys, time
     import numpy as np
     from wnv.scenes.schema import Frame, SceneInfo
-    from wnv.scenes.write import write_scene
+    from wnv.scenes.scene_writer import write_scene
 
     K = np.array([[20.0, 0, 12], [0, 20.0, 8], [0, 0, 1]])
     frames = tuple(Frame(time_s=i, K=K, camtoworld=np.eye(4)) for i in range(3))

@@ -3,12 +3,11 @@
 import io
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from wnv.scenes.images import ImageFormat
+from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.schema import MAX_IMAGE_PIXELS
 
 _ORIENTATION = 0x0112
@@ -78,34 +77,6 @@ def size_hint(content: Path | bytes, *, expected: tuple[int, int], where: str) -
     if turned and tagged:
         return "the EXIF orientation turns it: save the images upright, as the cameras expect them"
     return "name the folder of images that the cameras were made from, or scale the images back"
-
-
-def fit_size(width: int, height: int, *, max_side: int | None = None, short_side: int | None = None) -> tuple[int, int]:
-    """The largest size whose longer side is at most `max_side` and whose shorter one is at most `short_side`.
-
-    It is never larger than it was.
-
-    Raises:
-        ValueError: If a limit is not positive.
-    """
-    scale = 1.0
-    for name, limit, side in (
-        ("max_side", max_side, max(width, height)),
-        ("short_side", short_side, min(width, height)),
-    ):
-        if limit is None:
-            continue
-        if limit < 1:
-            raise ValueError(f"{name} must be at least 1 pixel, got {limit}")
-        scale = min(scale, limit / side)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def shrink_image(
-    image: UInt8[np.ndarray, "height width 3"], *, width: int, height: int
-) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """The image at a smaller size; every new pixel is the mean of the area it covers."""
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _open(content: Path | bytes, *, where: str) -> Image.Image:
