@@ -67,7 +67,7 @@ def test_synthetic_scenes_are_scored_recorded_and_shown(tmp_path, call, weights)
     assert (summary.main.num_scenes, summary.main.num_views) == (3, 6)
     assert summary.settings["weights"] == str(weights)
     assert summary.settings["data"]["image_size"] == [16, 24]
-    assert summary.provenance["device"].startswith("cpu")
+    assert summary.environment["device"].startswith("cpu")
     assert f"{summary.main.model['psnr'].mean:.2f}" in stdout
     assert "nearest context view" in stdout
     assert (out / "table.txt").read_text() in stdout

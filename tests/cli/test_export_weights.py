@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from wnv.cli import eval as eval_command
 from wnv.cli import export
-from wnv.evaluation.provenance import fingerprint
+from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 
@@ -104,7 +104,7 @@ def write_evaluation(folder: Path, model: KoNet, **changes: object) -> Path:
         "num_listed": 12,
         "missing": ["a", "b", "c"],
         "settings": {"fingerprint": fingerprint(model), "data": {"root": "/data/re10k/test"}},
-        "provenance": {"device": "cpu: x86_64", "commit": "cccc"},
+        "environment": {"device": "cpu: x86_64", "commit": "cccc"},
     }
     folder.mkdir()
     (folder / "summary.json").write_text(json.dumps(summary | changes))

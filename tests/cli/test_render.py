@@ -151,8 +151,8 @@ def test_weights_that_know_of_no_time_are_told_where_time_runs(tmp_path, call, c
         (["scene=synthetic:0", "trajectory=recorded"], "trajectory=recorded is for scene files"),
         (["scene=synthetic:0", "trajectory=bullet_time"], "needs a scene in which things move"),
         (
-            ["scene=@", "draw_size=[20,24]"],
-            "draw_size must be [height, width] in pixels, multiples of the patch size 8",
+            ["scene=@", "render_size=[20,24]"],
+            "render_size must be [height, width] in pixels, multiples of the patch size 8",
         ),
         (["scene=@", "output_size=[0,24]"], "output_size must be [height, width] in pixels, each at least 1"),
         (["scene=@", "trajectory_options={speed: 2}"], "has no option speed"),

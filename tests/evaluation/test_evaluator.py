@@ -145,7 +145,7 @@ def test_without_a_folder_nothing_is_written(dataset, copy_model, tmp_path, monk
     summary = evaluate(copy_model, dataset, device=CPU, settings={"data": "random"})
     assert list(tmp_path.iterdir()) == []
     assert summary.settings == {"data": "random"}
-    assert summary.provenance["device"].startswith("cpu")
+    assert summary.environment["device"].startswith("cpu")
     assert summary.main.render_ms > 0
 
 

@@ -4,18 +4,16 @@ import pytest
 import torch
 from paint_model import PaintModel
 
-from wnv.evaluation.rendering import draw_path, draw_views
-from wnv.evaluation.shots import resize_cameras
+from wnv.evaluation.camera_path import resize_cameras
+from wnv.evaluation.rendering import render_path, render_views
 
 CPU = torch.device("cpu")
 
 
 def test_a_path_is_drawn_in_pieces_with_the_same_pixels(dataset, grey_model):
     example = dataset[0]
-    together = draw_path(
-        grey_model, example.context, example.target.cameras, device=torch.device("cpu"), views_per_call=8
-    )
-    apart = draw_path(grey_model, example.context, example.target.cameras, device=torch.device("cpu"), views_per_call=1)
+    together = render_path(grey_model, example.context, example.target.cameras, device=CPU, views_per_call=8)
+    apart = render_path(grey_model, example.context, example.target.cameras, device=CPU, views_per_call=1)
     assert together.shape == (2, 3, 16, 24)
     torch.testing.assert_close(together, apart, rtol=0, atol=0)
 
@@ -30,13 +28,13 @@ def test_each_view_gets_its_own_time(dataset):
 
     cameras = dataset[0].context.cameras
     times = torch.tensor([0.0, 0.25, 1.0])
-    drawn = draw_path(Clock(), dataset[0].context, cameras, times, device=torch.device("cpu"), views_per_call=2)
+    drawn = render_path(Clock(), dataset[0].context, cameras, times, device=CPU, views_per_call=2)
     assert drawn[:, 0, 0, 0].tolist() == times.tolist()
 
 
 def test_views_per_call_must_be_positive(dataset, grey_model):
     with pytest.raises(ValueError, match="views_per_call must be at least 1, got 0"):
-        draw_views(grey_model, None, dataset[0].target.cameras[None], views_per_call=0)
+        render_views(grey_model, None, dataset[0].target.cameras[None], views_per_call=0)
 
 
 @pytest.mark.parametrize("size", [(32, 48), (40, 40), (24, 64), (8, 12), (13, 37), (64, 24)])
@@ -56,9 +54,11 @@ def test_a_frame_of_another_size_is_put_together_from_pictures_of_the_known_one(
         return render(scene, cameras, times)
 
     model.render = watch
-    composed = draw_path(model, context, cameras, times, device=CPU, draw_size=(16, 24), views_per_call=views_per_call)
+    composed = render_path(
+        model, context, cameras, times, device=CPU, render_size=(16, 24), views_per_call=views_per_call
+    )
     assert drawn_sizes == {(16, 24)}
-    direct = draw_path(model, context, cameras, times, device=CPU)
+    direct = render_path(model, context, cameras, times, device=CPU)
     assert composed.shape == direct.shape == (3, 3, *size)
     assert (composed - direct).abs().mean() < 0.01
     shifted = torch.roll(direct, 1, dims=-1)
@@ -67,15 +67,15 @@ def test_a_frame_of_another_size_is_put_together_from_pictures_of_the_known_one(
 
 def test_a_frame_of_the_known_size_is_drawn_as_it_is(dataset):
     context = dataset[0].context
-    direct = draw_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU)
-    known = draw_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, draw_size=(16, 24))
+    direct = render_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU)
+    known = render_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, render_size=(16, 24))
     torch.testing.assert_close(known, direct, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("draw_size", [(16,), (20, 24), (0, 24), (-8, 24)])
-def test_a_picture_size_that_cannot_be_is_refused(dataset, draw_size):
+@pytest.mark.parametrize("render_size", [(16,), (20, 24), (0, 24), (-8, 24)])
+def test_a_picture_size_that_cannot_be_is_refused(dataset, render_size):
     context = dataset[0].context
     with pytest.raises(
-        ValueError, match=r"draw_size must be \[height, width\] in pixels, multiples of the patch size 8"
+        ValueError, match=r"render_size must be \[height, width\] in pixels, multiples of the patch size 8"
     ):
-        draw_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, draw_size=draw_size)
+        render_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, render_size=render_size)

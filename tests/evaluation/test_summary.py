@@ -90,7 +90,7 @@ def test_a_summary_comes_back_from_its_folder(tmp_path):
         lpips_backbone="vgg",
         peak_memory={"bytes": 5, "of": "test"},
         settings={"weights": "a"},
-        provenance={"device": "cpu"},
+        environment={"device": "cpu"},
     )
     summary.write(tmp_path)
     assert read_summary(tmp_path) == summary

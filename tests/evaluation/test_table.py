@@ -23,7 +23,7 @@ VARIANT = VariantSummary(
     render_ms=2.0,
     views_per_s=500.0,
 )
-SUMMARY = Summary(protocol="zoom", variants=(VARIANT,), num_listed=3, provenance={"device": "cpu: test"})
+SUMMARY = Summary(protocol="zoom", variants=(VARIANT,), num_listed=3, environment={"device": "cpu: test"})
 
 
 def test_the_table_is_aligned_and_says_everything():

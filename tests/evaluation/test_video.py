@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wnv.evaluation.pictures import to_u8
+from wnv.evaluation.images import to_u8
 from wnv.evaluation.video import write_gif, write_mp4
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from wnv.evaluation.provenance import fingerprint, provenance
+from wnv.evaluation.environment import describe_environment, fingerprint
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 
@@ -41,7 +41,7 @@ def test_the_fingerprint_follows_the_tensors_and_nothing_else(model):
 
 
 def test_provenance_says_when_where_and_with_what():
-    made = provenance(torch.device("cpu"))
+    made = describe_environment(torch.device("cpu"))
     assert made["date"].endswith("+00:00")
     assert made["version"]
     assert made["device"].startswith("cpu")

@@ -75,7 +75,7 @@ def test_evaluation_and_rendering_run_on_an_npu(tmp_path: Path, on_npu: Callable
         done = on_npu("-m", "wnv.cli.eval", *QUIET, f"device={device}", "weights=weights", f"out={device}", *sizes)
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / device / "summary.json").read_text())
-        assert summary["provenance"]["device"].startswith(device)
+        assert summary["environment"]["device"].startswith(device)
         scores[device] = summary["variants"][0]["model"]["psnr"]["mean"]
     assert scores["npu"] == pytest.approx(scores["cpu"], abs=1e-3)
     path = ["scene=synthetic:2", "image_size=[16,24]", "num_views=2", "min_side=32", "out=path"]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from posed_room import film_room
 
-from wnv.evaluation.pictures import to_u8
+from wnv.evaluation.images import to_u8
 from wnv.ingest.manifest.manifest import make_manifest
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from wnv.evaluation.sources import open_context
+from wnv.evaluation.context import open_context
 from wnv.viewer.scenes import ExampleScene, FileScene, FileScenes, spread
 
 SIZE = (40, 24)

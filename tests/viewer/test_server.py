@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from raw_client import RawClient
 
-from wnv.evaluation.pictures import enlarge, to_u8
+from wnv.evaluation.images import enlarge, to_u8
 from wnv.viewer.loop import RenderLoop
 from wnv.viewer.panel import Panel
 from wnv.viewer.server import Viewer

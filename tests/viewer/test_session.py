@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wnv.evaluation.pictures import to_u8
+from wnv.evaluation.images import to_u8
 from wnv.geometry.rays import camera_rays
 from wnv.viewer.camera import vertical_fov
 

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 
 from wnv.benchmarks.tables import Table
-from wnv.evaluation.pictures import enlarge
+from wnv.evaluation.images import enlarge
 
 SENT_SIDE, JPEG_QUALITY = 256, 90  # as the viewer sends its pictures
 

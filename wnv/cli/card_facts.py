@@ -138,7 +138,7 @@ def _scores(summary: Mapping[str, Any], variant: Mapping[str, Any]) -> CardScore
         notes.append(f"{variant['num_capped']} views were equal to the truth or nearly so, counted as 100 dB.")
     if any("lpips" in row for row in rows.values()):
         notes.append(f"LPIPS with the backbone {summary.get('lpips_backbone') or 'unknown'}.")
-    made = summary.get("provenance", {})
+    made = summary.get("environment") or summary.get("provenance", {})
     notes.append(f"Measured in float32 on {made.get('device', 'unknown')}, commit {made.get('commit') or 'unknown'}.")
     return CardScores(title=f"{title} on {_shorten(where)}", rows=rows, notes=notes)
 

@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 from wnv.cli.commands import demo as main
 from wnv.cli.eval import evaluate_with_progress, shorten, weights_origin
 from wnv.cli.train import train
-from wnv.evaluation.exhibits import pick_spread
-from wnv.evaluation.film import film_shot, target_sheet
+from wnv.evaluation.camera_path import plan_path
+from wnv.evaluation.environment import fingerprint
+from wnv.evaluation.examples import spread_by_psnr
+from wnv.evaluation.images import write_png
 from wnv.evaluation.layout import SHEET_FILE
-from wnv.evaluation.pictures import write_png
-from wnv.evaluation.provenance import fingerprint
+from wnv.evaluation.path_video import target_sheet, write_path_video
 from wnv.evaluation.records import read_records
-from wnv.evaluation.shots import plan_shot
 from wnv.evaluation.summary import SUMMARY_FILE
 from wnv.evaluation.table import summary_table
 from wnv.evaluation.weights import open_weights
@@ -64,20 +64,20 @@ def run(cfg: DictConfig) -> None:
     _say(f"\n{summary_table(summary, name='KoNet')}")
 
     records = read_records(evaluation)
-    median = pick_spread(records, count=3)[1] if len(records) > 2 else 0
+    median = spread_by_psnr(records, count=3)[1] if len(records) > 2 else 0
     example = data.val_dataset[median if cfg.scene is None else cfg.scene]
     _say(f"\n[3/3] Drawing {cfg.num_views} views of one of them, {example.scene}, along a path")
-    film = film_shot(
+    film = write_path_video(
         model,
         example.context,
-        plan_shot(example.context, cfg.trajectory, num_views=cfg.num_views),
+        plan_path(example.context, cfg.trajectory, num_views=cfg.num_views),
         out=out,
         device=device,
         there_and_back=True,
         fps=cfg.fps,
         title=example.scene,
     )
-    examples = [data.val_dataset[i] for i in pick_spread(records, count=cfg.num_sheet_scenes)]
+    examples = [data.val_dataset[i] for i in spread_by_psnr(records, count=cfg.num_sheet_scenes)]
     sheet = write_png(out / SHEET_FILE, target_sheet(model, examples, device=device))
 
     psnr, copy = summary.main.model["psnr"].mean, summary.main.copy["psnr"].mean

@@ -22,12 +22,12 @@ from wnv.cli.app import CONFIG_PATH, as_text, remove_log
 from wnv.cli.commands import evaluate as main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.data.datamodule import ExampleDataModule
+from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.evaluator import evaluate
-from wnv.evaluation.exhibits import write_exhibits
+from wnv.evaluation.examples import write_example_images
 from wnv.evaluation.layout import TABLE_FILE
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.protocols.protocol import choose_frames
-from wnv.evaluation.provenance import fingerprint
 from wnv.evaluation.ranks import Ranks, joined_ranks, own_device
 from wnv.evaluation.records import RECORDS_FILE, SceneRecord, read_records
 from wnv.evaluation.rendering import SceneModel
@@ -120,7 +120,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
         _print(f"\n{table}\n")
         files = [RECORDS_FILE, SUMMARY_FILE, TABLE_FILE]
         if cfg.num_sheet_scenes:
-            shown = write_exhibits(
+            shown = write_example_images(
                 model,
                 variants,
                 read_records(out),

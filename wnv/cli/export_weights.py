@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from wnv.cli.card_facts import find_run, read_run, read_scores
 from wnv.cli.settings import check_setting, path_setting, plain, switch
-from wnv.evaluation.provenance import fingerprint
+from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.weights import open_weights
 from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, check_repo_id, upload_folder
 from wnv.models.konet import KoNet

@@ -12,9 +12,9 @@ from wnv.cli.commands import render as main
 from wnv.cli.eval import shorten, warn_of_another_world
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
-from wnv.evaluation.film import film_shot
-from wnv.evaluation.shots import RECORDED, SHOTS, Shot, plan_shot
-from wnv.evaluation.sources import open_context
+from wnv.evaluation.camera_path import CAMERA_PATHS, RECORDED, CameraPath, plan_path
+from wnv.evaluation.context import open_context
+from wnv.evaluation.path_video import write_path_video
 from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
@@ -30,7 +30,7 @@ _KINDS = {
     "trajectory_options": dict | None,
     "num_views": int,
     "output_size": list[int] | None,
-    "draw_size": list[int] | None,
+    "render_size": list[int] | None,
     "time": int | float | list[int | float] | None,
     "fps": int | float,
     "min_side": int,
@@ -45,8 +45,8 @@ def run(cfg: DictConfig) -> None:
     switches = {name: switch(cfg, name) for name in ("there_and_back", "side_by_side", "write_frames", "overwrite")}
     for name, kind in _KINDS.items():
         check_setting(name, plain(cfg, name), kind)
-    if cfg.trajectory not in SHOTS:
-        raise ValueError(f"trajectory must be one of {', '.join(SHOTS)}, got {cfg.trajectory!r}")
+    if cfg.trajectory not in CAMERA_PATHS:
+        raise ValueError(f"trajectory must be one of {', '.join(CAMERA_PATHS)}, got {cfg.trajectory!r}")
     model = open_weights(path_setting(cfg, "weights"))
     scene = path_setting(cfg, "scene")
     if scene.startswith(SYNTHETIC):
@@ -54,13 +54,13 @@ def run(cfg: DictConfig) -> None:
         title, context, shot = _shoot_synthetic(cfg, scene)
     else:
         title, context, shot = _shoot_file(cfg, scene, model=model)
-    film = film_shot(
+    film = write_path_video(
         model,
         context,
         shot,
         out=out,
         device=device,
-        draw_size=plain(cfg, "draw_size") or (context.cameras.height, context.cameras.width),
+        render_size=plain(cfg, "render_size") or (context.cameras.height, context.cameras.width),
         patch_size=model.patch_size,
         fps=cfg.fps,
         min_side=cfg.min_side,
@@ -79,7 +79,7 @@ def run(cfg: DictConfig) -> None:
             sys.stdout.write(f"  {path}\n")
 
 
-def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, Views, Shot]:
+def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, Views, CameraPath]:
     example = open_context(
         scene,
         frames=plain(cfg, "context"),
@@ -98,10 +98,10 @@ def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, View
                 f"{cfg[name]}"
             )
     target = example.target
-    return example.scene, example.context, Shot(target.cameras, target.times, truth=target.images)
+    return example.scene, example.context, CameraPath(target.cameras, target.times, truth=target.images)
 
 
-def _shoot_synthetic(cfg: DictConfig, scene: str) -> tuple[str, Views, Shot]:
+def _shoot_synthetic(cfg: DictConfig, scene: str) -> tuple[str, Views, CameraPath]:
     dataset, index = open_synthetic(cfg, scene)
     if cfg.trajectory == RECORDED:
         raise ValueError(
@@ -113,8 +113,8 @@ def _shoot_synthetic(cfg: DictConfig, scene: str) -> tuple[str, Views, Shot]:
     return example.scene, example.context, replace(shot, truth=dataset.render(index, shot.cameras, shot.times))
 
 
-def _plan(cfg: DictConfig, context: Views) -> Shot:
-    return plan_shot(
+def _plan(cfg: DictConfig, context: Views) -> CameraPath:
+    return plan_path(
         context,
         cfg.trajectory,
         num_views=cfg.num_views,

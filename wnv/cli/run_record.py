@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from typing_extensions import override
 
 from wnv.cli.app import describe_error
-from wnv.evaluation.provenance import provenance
+from wnv.evaluation.environment import describe_environment
 from wnv.training.run_folder import CONFIG_FILE, FAILED, STOPPED, flatten_config, note_end, note_start
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class RunRecord(L.Callback):
         temporary = file.with_name(f".{file.name}.tmp")
         temporary.write_text(OmegaConf.to_yaml(self.cfg, resolve=True))
         os.replace(temporary, file)
-        start = provenance(trainer.strategy.root_device) | {
+        start = describe_environment(trainer.strategy.root_device) | {
             "devices": trainer.world_size,
             "command": sys.argv,
             "overrides": self.overrides,

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from wnv.evaluation.pictures import enlarge, error_map, to_u8
+from wnv.evaluation.images import enlarge, error_map, to_u8
 
 BACKGROUND = (255, 255, 255)
 INK = (32, 32, 32)

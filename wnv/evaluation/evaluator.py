@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from wnv.evaluation.environment import describe_environment
 from wnv.evaluation.layout import remove_outcome
 from wnv.evaluation.loading import CaseBatch, load_batches, plan_batches
 from wnv.evaluation.protocols.case import ExampleCases, Variant
-from wnv.evaluation.provenance import provenance
 from wnv.evaluation.ranks import Ranks
 from wnv.evaluation.records import RecordFile, RecordKey, SceneRecord, is_continued
-from wnv.evaluation.rendering import SceneModel, draw_views
+from wnv.evaluation.rendering import SceneModel, render_views
 from wnv.evaluation.scores import score_views
 from wnv.evaluation.summary import Summary, read_summary, summarize
 from wnv.metrics.baseline import copy_nearest
@@ -70,7 +70,7 @@ def evaluate(
         num_workers: Processes that load examples while others are drawn.
         resume: Go on with the records in `out`.
         overwrite: Replace the evaluation in `out`.
-        origin: Facts for the summary's provenance that no score depends on, as `weights_path`: where the weights lay.
+        origin: Facts for the summary's environment that no score depends on, as `weights_path`: where the weights lay.
         on_record: Called with each new record of this process.
 
     Raises:
@@ -128,7 +128,7 @@ def evaluate(
             num_processes=ranks.world_size,
             peak_memory=max(peaks, key=lambda peak: peak["bytes"]),
             settings=settings,
-            provenance=provenance(device) | dict(origin or {}),
+            environment=describe_environment(device) | dict(origin or {}),
         )
         if out is not None:
             summary.write(out)
@@ -237,7 +237,7 @@ def _timed_draw(
     start = _clock(device)
     scene = model.encode(context)
     encoded = _clock(device)
-    drawn = draw_views(model, scene, target.cameras, target.times, views_per_call=views_per_call)
+    drawn = render_views(model, scene, target.cameras, target.times, views_per_call=views_per_call)
     end = _clock(device)
     num_views = math.prod(target.times.shape)
     return drawn, 1000 * (encoded - start) / len(batch.batch), 1000 * (end - encoded) / num_views

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from wnv.evaluation.fine_pictures import fine_shifts, merge_shifted, shift_K
+from wnv.evaluation.supersampling import merge_shifted_images, shift_K, subpixel_shifts
 from wnv.geometry.cameras import crop_K, scale_K
 from wnv.types import Cameras, Views
 
@@ -31,7 +31,7 @@ class SceneModel(Protocol):
         """The model in evaluation mode, as `nn.Module.eval`."""
 
 
-def draw_views(
+def render_views(
     model: SceneModel,
     scene: Any,
     cameras: Cameras,
@@ -62,39 +62,39 @@ def draw_views(
     return torch.cat(pieces, dim=1)
 
 
-def draw_composed(
+def render_supersampled(
     model: SceneModel,
     scene: Any,
     cameras: Cameras,
     times: Float[Tensor, " view"],
     *,
-    draw_size: Sequence[int],
+    render_size: Sequence[int],
     patch_size: int,
     views_per_call: int = 8,
 ) -> Float[Tensor, "view 3 height width"]:
-    """Draw views of one encoded scene at the size of `cameras`, put together from pictures of `draw_size`.
+    """Draw views of one encoded scene at the size of `cameras`, put together from pictures of `render_size`.
 
-    Several shifted pictures make a larger one (`merge_shifted`), and what sticks out of one of another shape is cut
-    off. The images come back on the CPU.
+    Several shifted images make a larger one (`merge_shifted_images`); a different shape is cropped. The images come
+    back on the CPU.
 
     Args:
         model: The model that encoded `scene`.
         scene: What `model.encode` returned for a batch of one.
         cameras: `view` cameras in the frame of the encoded context, on the model's device.
         times: The time of each view, as the context's times.
-        draw_size: Height and width of what the model draws, in pixels.
-        patch_size: Side of the model's patches in pixels, of which `draw_size` is a multiple.
+        render_size: Height and width of what the model draws, in pixels.
+        patch_size: Side of the model's patches in pixels, of which `render_size` is a multiple.
         views_per_call: How many pictures are drawn together, at most, or those of one view.
 
     Raises:
-        ValueError: If `draw_size` is not two positive multiples of `patch_size`.
+        ValueError: If `render_size` is not two positive multiples of `patch_size`.
     """
-    if len(draw_size) != 2 or any(side < 1 or side % patch_size for side in draw_size):
+    if len(render_size) != 2 or any(side < 1 or side % patch_size for side in render_size):
         raise ValueError(
-            f"draw_size must be [height, width] in pixels, multiples of the patch size {patch_size}, got "
-            f"{list(draw_size)}"
+            f"render_size must be [height, width] in pixels, multiples of the patch size {patch_size}, got "
+            f"{list(render_size)}"
         )
-    height, width = draw_size
+    height, width = render_size
     # As fine as is asked for, or finer, and then made smaller.
     factor = math.ceil(max(cameras.height / height, cameras.width / width))
     scale = min(factor * height / cameras.height, factor * width / cameras.width)
@@ -102,7 +102,7 @@ def draw_composed(
     top, left = (factor * height - rows) // 2, (factor * width - columns) // 2
     shown_K = scale_K(cameras.K, scale_x=columns / cameras.width, scale_y=rows / cameras.height)
     coarse_K = scale_K(crop_K(shown_K, left=-left, top=-top), scale_x=1 / factor, scale_y=1 / factor)
-    shifts = fine_shifts(factor=factor, patch_size=patch_size)
+    shifts = subpixel_shifts(factor=factor, patch_size=patch_size)
     shifted = Cameras(
         K=shift_K(coarse_K, [shift / factor for shift in shifts]),
         camtoworld=cameras.camtoworld[:, None, None].expand(-1, factor, factor, 4, 4),
@@ -115,21 +115,21 @@ def draw_composed(
         piece = shifted[start : start + views_at_once]
         moments = times[start : start + views_at_once].repeat_interleave(factor**2)
         flat = Cameras(K=piece.K.flatten(0, 2), camtoworld=piece.camtoworld.flatten(0, 2), width=width, height=height)
-        drawn = draw_views(model, scene, flat[None], moments[None], views_per_call=views_per_call)[0].cpu()
+        drawn = render_views(model, scene, flat[None], moments[None], views_per_call=views_per_call)[0].cpu()
         for pictures in drawn.unflatten(0, (-1, factor, factor)):
-            whole = pictures[0, 0] if factor == 1 else merge_shifted(pictures, shifts)
+            whole = pictures[0, 0] if factor == 1 else merge_shifted_images(pictures, shifts)
             images.append(whole[:, top : top + rows, left : left + columns])
     return _resize(torch.stack(images), height=cameras.height, width=cameras.width)
 
 
-def draw_path(
+def render_path(
     model: SceneModel,
     context: Views,
     cameras: Cameras,
     times: Float[Tensor, " view"] | None = None,
     *,
     device: torch.device,
-    draw_size: Sequence[int] | None = None,
+    render_size: Sequence[int] | None = None,
     patch_size: int = 8,
     views_per_call: int = 8,
 ) -> Float[Tensor, "view 3 height width"]:
@@ -141,26 +141,26 @@ def draw_path(
         cameras: The path, one camera a frame, in the frame of `context`; their image size is what comes back.
         times: The time of each frame, as the context's times; None is zero everywhere.
         device: Where to draw.
-        draw_size: Height and width of the pictures that the model draws and a frame is put together from
-            (`draw_composed`), where that is another size; None draws each frame as it is.
+        render_size: Height and width of the pictures that the model draws and a frame is put together from
+            (`render_supersampled`), where that is another size; None draws each frame as it is.
         patch_size: Side of the model's patches in pixels.
         views_per_call: How many pictures are drawn together.
     """
     model = model.to(device).eval()
     with torch.inference_mode():
         scene = model.encode(context[None].to(device))
-        if draw_size is not None and tuple(draw_size) != (cameras.height, cameras.width):
+        if render_size is not None and tuple(render_size) != (cameras.height, cameras.width):
             times = torch.zeros(cameras.batch_shape) if times is None else times
-            return draw_composed(
+            return render_supersampled(
                 model,
                 scene,
                 cameras.to(device),
                 times.to(device),
-                draw_size=draw_size,
+                render_size=render_size,
                 patch_size=patch_size,
                 views_per_call=views_per_call,
             )
-        drawn = draw_views(
+        drawn = render_views(
             model,
             scene,
             cameras[None].to(device),

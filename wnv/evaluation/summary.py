@@ -112,7 +112,7 @@ class Summary:
         num_processes: Processes that shared the examples, when the evaluation was finished.
         peak_memory: `bytes`, the most memory that a process needed, and `of`, what was counted.
         settings: What the numbers depend on: weights, data, protocol.
-        provenance: When, where and with which version they were made.
+        environment: When, where and with which version they were made.
     """
 
     protocol: str
@@ -126,7 +126,7 @@ class Summary:
     num_processes: int = 1
     peak_memory: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def main(self) -> VariantSummary:
@@ -158,6 +158,7 @@ def read_summary(folder: str | Path) -> Summary:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         known = {field.name for field in fields(Summary)}
+        values.setdefault("environment", values.get("provenance", {}))  # its old name
         variants = [_variant_from_dict(variant) for variant in values["variants"]]
         return Summary(**{name: value for name, value in values.items() if name in known} | {"variants": variants})
     except (ValueError, TypeError, KeyError, AttributeError) as error:

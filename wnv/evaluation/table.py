@@ -63,7 +63,7 @@ def _notes(summary: Summary, name: str) -> list[str]:
     main = summary.main
     lines.append(
         f"Encoding a scene takes {main.encode_ms:.1f} ms, drawing a view from it {main.render_ms:.1f} ms "
-        f"({main.views_per_s:.1f} views/s; {summary.provenance.get('device', 'unknown device')})."
+        f"({main.views_per_s:.1f} views/s; {summary.environment.get('device', 'unknown device')})."
     )
     if summary.peak_memory:
         lines.append(f"Peak memory: {summary.peak_memory['bytes'] / 2**20:.0f} MiB, {summary.peak_memory['of']}.")

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from wnv.evaluation.pictures import enlarge, to_u8
+from wnv.evaluation.images import enlarge, to_u8
 from wnv.runtime.atomic import atomic_file
 
 GIF_COLOURS = 256

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wnv.evaluation.sources import open_context
+from wnv.evaluation.context import open_context
 from wnv.geometry.poses import WorldFrame, fit_world_frame
 from wnv.scenes.listing import list_scenes, open_scene
 from wnv.types import Example, Views

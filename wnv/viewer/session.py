@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from wnv.evaluation.fine_pictures import fine_shifts, merge_shifted, shift_K
-from wnv.evaluation.pictures import to_u8
-from wnv.evaluation.rendering import SceneModel, draw_views
+from wnv.evaluation.images import to_u8
+from wnv.evaluation.rendering import SceneModel, render_views
+from wnv.evaluation.supersampling import merge_shifted_images, shift_K, subpixel_shifts
 from wnv.types import Cameras
 from wnv.viewer.camera import WindowCamera, frame_window, vertical_fov
 from wnv.viewer.scenes import SceneList, ViewerScene
@@ -176,7 +176,7 @@ class SceneSession:
         frames = scene.check_frames(request.frames)
         height, width, factor = self.picture_size(request.scene, is_still=is_still)
         framing = frame_window(request.camera, height=height, width=width)
-        shifts = fine_shifts(factor=factor, patch_size=self._patch_size)
+        shifts = subpixel_shifts(factor=factor, patch_size=self._patch_size)
         K = shift_K(framing.K, [shift / factor for shift in shifts]).float()
         camtoworld = scene.to_context_world(request.camera.camtoworld[None], frames).float()
         cameras = Cameras(K=K, camtoworld=camtoworld.expand(factor, factor, 4, 4), width=width, height=height)
@@ -190,7 +190,7 @@ class SceneSession:
             drawn, row_s = self._do(lambda row=row: self._draw_row(encoded, cameras[row], moment))
             rows.append(drawn)
             draw_s += row_s
-        whole = rows[0][0] if factor == 1 else self._do(lambda: merge_shifted(torch.stack(rows), shifts))
+        whole = rows[0][0] if factor == 1 else self._do(lambda: merge_shifted_images(torch.stack(rows), shifts))
         shown = whole[:, _scaled(framing.rows, factor), _scaled(framing.columns, factor)]
         return Drawing(image_u8=to_u8(shown), draw_s=draw_s, encode_s=encode_s)
 
@@ -209,7 +209,7 @@ class SceneSession:
         started = perf_counter()
         times = torch.full((1, cameras.batch_shape[0]), moment)
         with torch.inference_mode():
-            drawn = draw_views(self._model, encoded, cameras[None].to(self._device), times.to(self._device))[0].cpu()
+            drawn = render_views(self._model, encoded, cameras[None].to(self._device), times.to(self._device))[0].cpu()
         return drawn, perf_counter() - started
 
     def _encode(self, scene: int, frames: tuple[int, ...]) -> tuple[Any, float]:

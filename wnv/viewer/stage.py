@@ -11,7 +11,7 @@ import viser
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from wnv.evaluation.pictures import to_u8
+from wnv.evaluation.images import to_u8
 from wnv.geometry.poses import pose_spread
 from wnv.geometry.quaternions import quaternion_from_matrix
 from wnv.types import Views

@@ -17,7 +17,7 @@ import viser
 from jaxtyping import Float
 from torch import Tensor
 
-from wnv.evaluation.pictures import enlarge, to_u8
+from wnv.evaluation.images import enlarge, to_u8
 from wnv.geometry.poses import pose_distance
 from wnv.geometry.trajectories import focus_point
 from wnv.viewer.camera import WindowCamera, window_camera

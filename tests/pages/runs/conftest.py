@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from wnv.evaluation.images import write_png
 from wnv.evaluation.layout import PICTURES_FOLDER, picture_stem
-from wnv.evaluation.pictures import write_png
 from wnv.evaluation.records import RecordFile, SceneRecord
 from wnv.evaluation.summary import Listing, summarize
 from wnv.training.run_folder import CONFIG_FILE, FINISHED, METRICS_FILE, note_end, note_start
@@ -111,7 +111,7 @@ class Folders:
         RecordFile(folder, settings=settings).append(records)
         if finish:
             origin = {"weights_path": str(Path(weights).resolve())} if is_noted and Path(weights).exists() else {}
-            facts |= {"settings": settings, "provenance": {"date": "2026-01-03", "device": "cpu: test", **origin}}
+            facts |= {"settings": settings, "environment": {"date": "2026-01-03", "device": "cpu: test", **origin}}
             counts = {variant: len(values) + len(missing) for variant, values in variants.items()}
             listings = {name: Listing(num_listed=count, missing=missing) for name, count in counts.items()}
             summarize(records, protocol=protocol, listings=listings, **facts).write(folder)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wnv.evaluation.pictures import write_png
+from wnv.evaluation.images import write_png
 from wnv.pages.runs.gallery import embed_picture, extremes, shared_cases
 from wnv.pages.runs.runs import find_runs
 

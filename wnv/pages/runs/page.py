@@ -110,7 +110,7 @@ def _origin(run: Run) -> list[tuple[str, str]]:
             lines.append(("command", words))
         lines.append(("started", _facts(start, ("date", "device", "devices", "version", "commit", "torch"))))
     for evaluation in run.evaluations:
-        made = {} if evaluation.summary is None else evaluation.summary.provenance
+        made = {} if evaluation.summary is None else evaluation.summary.environment
         facts = _facts(made, ("date", "device", "version", "commit", "torch"))
         lines.append(("evaluated", ", ".join(filter(None, [str(evaluation.folder), evaluation.weights, facts]))))
     return lines

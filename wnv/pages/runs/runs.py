@@ -285,7 +285,7 @@ def _bring_together(found: Mapping[Path, Training | Evaluation], unreadable: dic
 
 def _run_of(evaluation: Evaluation, trainings: Mapping[Path, Training]) -> Path | None:
     """The folder of the run that the weights of an evaluation are of, if it is there."""
-    noted = None if evaluation.summary is None else evaluation.summary.provenance.get("weights_path")
+    noted = None if evaluation.summary is None else evaluation.summary.environment.get("weights_path")
     if noted is not None:
         for folder in (Path(noted), Path(noted).parent):
             if folder in trainings or is_run(folder):

@@ -7,18 +7,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wnv.evaluation.film import target_sheet
+from wnv.evaluation.images import write_png
 from wnv.evaluation.layout import PICTURES_FOLDER, SHEET_FILE, picture_names, picture_stem
-from wnv.evaluation.pictures import write_png
+from wnv.evaluation.path_video import target_sheet
 from wnv.evaluation.protocols.case import Variant
 from wnv.evaluation.records import SceneRecord
-from wnv.evaluation.rendering import SceneModel, draw_path
+from wnv.evaluation.rendering import SceneModel, render_path
 from wnv.evaluation.video import write_mp4
 from wnv.runtime.atomic import atomic_folder
 from wnv.types import Example
 
 
-def write_exhibits(
+def write_example_images(
     model: SceneModel,
     variants: Sequence[Variant],
     records: Sequence[SceneRecord],
@@ -52,13 +52,13 @@ def write_exhibits(
         The sheet and the folder of pictures.
     """
     out = Path(out)
-    shown = choose_shown(variants, records, count=count)
+    shown = choose_examples(variants, records, count=count)
     folder = out / PICTURES_FOLDER
     with atomic_folder(folder, entries=picture_names(out), overwrite=True) as pictures:
         for number, (variant, indices) in enumerate(zip(variants, shown, strict=True)):
             examples = {index: variant.cases[index].example for index in indices}
             if number == 0:
-                spread = pick_spread([record for record in records if record.variant == variant.name], count=count)
+                spread = spread_by_psnr([record for record in records if record.variant == variant.name], count=count)
                 sheet = target_sheet(model, [examples[index] for index in spread], device=device, with_error=True)
                 write_png(out / SHEET_FILE, sheet, overwrite=True)
             for index, example in examples.items():
@@ -70,7 +70,7 @@ def write_exhibits(
     return [out / SHEET_FILE, folder]
 
 
-def choose_shown(variants: Sequence[Variant], records: Sequence[SceneRecord], *, count: int) -> list[list[int]]:
+def choose_examples(variants: Sequence[Variant], records: Sequence[SceneRecord], *, count: int) -> list[list[int]]:
     """For each variant the cases that are shown: those of the first one where it has the same, else its own."""
     scored = [[record for record in records if record.variant == variant.name] for variant in variants]
     scenes = [{record.index: record.scene for record in group} for group in scored]
@@ -79,18 +79,21 @@ def choose_shown(variants: Sequence[Variant], records: Sequence[SceneRecord], *,
         if shown and found == scenes[0]:
             shown.append(shown[0])
         else:
-            own = [*pick_spread(group, count=count), *pick_spread(group, count=min(count, 3))]  # the median among them
-            shown.append([*dict.fromkeys([*own, *pick_common(group, count=-(-count // 2))])])
+            own = [
+                *spread_by_psnr(group, count=count),
+                *spread_by_psnr(group, count=min(count, 3)),
+            ]  # with the median
+            shown.append([*dict.fromkeys([*own, *spread_by_index(group, count=-(-count // 2))])])
     return shown
 
 
-def pick_spread(records: Sequence[SceneRecord], *, count: int) -> list[int]:
+def spread_by_psnr(records: Sequence[SceneRecord], *, count: int) -> list[int]:
     """Indices of `count` examples evenly spread from the lowest PSNR to the highest: no showing of the best alone."""
     order = sorted(records, key=lambda record: record.mean("model", "psnr"))
     return [order[place].index for place in _places(len(order), count)]
 
 
-def pick_common(records: Sequence[SceneRecord], *, count: int) -> list[int]:
+def spread_by_index(records: Sequence[SceneRecord], *, count: int) -> list[int]:
     """Indices of `count` examples evenly spread over the data: the same for every model, to compare them by."""
     order = sorted(record.index for record in records)
     return [order[place] for place in _places(len(order), count)]
@@ -103,7 +106,7 @@ def _places(length: int, count: int) -> list[int]:
 def _draw(
     model: SceneModel, example: Example, *, device: torch.device, views_per_call: int
 ) -> Float[Tensor, "view 3 height width"]:
-    return draw_path(
+    return render_path(
         model,
         example.context,
         example.target.cameras,

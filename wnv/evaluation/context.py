@@ -15,7 +15,7 @@ from wnv.types import Example
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenFrames(ViewSampler):
+class FixedFrames(ViewSampler):
     """The frames that somebody chose as context, and those to draw.
 
     Args:
@@ -87,7 +87,7 @@ def open_context(
         image_size = fit_size(info.height, info.width, short_side=short_side, multiple=size_multiple)
     dataset = SceneDataset(
         root=path,
-        sampler=GivenFrames(frames=tuple(frames), target=_between(frames, count=num_target)),
+        sampler=FixedFrames(frames=tuple(frames), target=_between(frames, count=num_target)),
         image_size=image_size,
         pose_normalization=pose_normalization,
     )

@@ -13,7 +13,7 @@ import wnv
 from wnv.runtime.device import device_title
 
 
-def provenance(device: torch.device) -> dict[str, str | None]:
+def describe_environment(device: torch.device) -> dict[str, str | None]:
     """Date (UTC), versions, git commit (`-dirty` with uncommitted changes; None outside a checkout) and device."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -15,12 +15,12 @@ from wnv.types import Cameras, Views
 RECORDED = "recorded"
 THROUGH_TIME = "through_time"
 BULLET_TIME = "bullet_time"
-# Of these, `recorded` needs the frames of a scene (`open_recorded`); `plan_shot` makes the others of a context.
-SHOTS = (*TRAJECTORIES, THROUGH_TIME, BULLET_TIME, RECORDED)
+# Of these, `recorded` needs the frames of a scene (`open_recorded`); `plan_path` makes the others of a context.
+CAMERA_PATHS = (*TRAJECTORIES, THROUGH_TIME, BULLET_TIME, RECORDED)
 
 
 @dataclass(frozen=True)
-class Shot:
+class CameraPath:
     """A path through space and time.
 
     Attributes:
@@ -34,7 +34,7 @@ class Shot:
     truth: Float[Tensor, "frame 3 height width"] | None = None
 
 
-def plan_shot(
+def plan_path(
     context: Views,
     trajectory: str,
     *,
@@ -42,7 +42,7 @@ def plan_shot(
     options: Mapping[str, Any] | None = None,
     time: float | int | Sequence[float | int] | None = None,
     output_size: Sequence[int] | None = None,
-) -> Shot:
+) -> CameraPath:
     """A path made from a scene's context.
 
     Besides the camera paths there are two for scenes in which things move. `through_time`: the camera stands still
@@ -63,8 +63,8 @@ def plan_shot(
         ValueError: If there is no such path, or an argument is out of its range.
         TypeError: If the path has no such option.
     """
-    if trajectory not in SHOTS or trajectory == RECORDED:
-        raise ValueError(f"trajectory must be one of {', '.join(SHOTS)}, got {trajectory!r}")
+    if trajectory not in CAMERA_PATHS or trajectory == RECORDED:
+        raise ValueError(f"trajectory must be one of {', '.join(CAMERA_PATHS)}, got {trajectory!r}")
     options = dict(options or {})
     is_dynamic = bool((context.times != context.times[0]).any())
     if trajectory in (THROUGH_TIME, BULLET_TIME) and not is_dynamic:
@@ -78,7 +78,7 @@ def plan_shot(
     else:
         name = "still" if trajectory == THROUGH_TIME else trajectory
         cameras = make_trajectory(name, context.cameras, num_views=num_views, **options)
-        shot = Shot(cameras, torch.linspace(first, last, num_views))
+        shot = CameraPath(cameras, torch.linspace(first, last, num_views))
     if output_size is None:
         return shot
     if len(output_size) != 2:
@@ -112,7 +112,9 @@ def _interval(
     return float(time[0]), float(time[1])
 
 
-def _bullet_time(cameras: Cameras, *, num_views: int, first: float, last: float, options: Mapping[str, Any]) -> Shot:
+def _bullet_time(
+    cameras: Cameras, *, num_views: int, first: float, last: float, options: Mapping[str, Any]
+) -> CameraPath:
     if options:
         raise TypeError(f"trajectory {BULLET_TIME} has no option {', '.join(options)}; it knows no options")
     if num_views < 3:
@@ -123,4 +125,4 @@ def _bullet_time(cameras: Cameras, *, num_views: int, first: float, last: float,
     chosen = torch.cat([torch.zeros(run), torch.arange(swing), torch.full((run,), swing - 1)]).long()
     middle = (first + last) / 2
     before, after = torch.linspace(first, middle, run + 1)[:-1], torch.linspace(middle, last, run + 1)[1:]
-    return Shot(path[chosen], torch.cat([before, torch.full((swing,), middle), after]))
+    return CameraPath(path[chosen], torch.cat([before, torch.full((swing,), middle), after]))

@@ -4,17 +4,17 @@ import pytest
 import torch
 from PIL import Image
 
+from wnv.evaluation.camera_path import CameraPath, plan_path
 from wnv.evaluation.contact_sheet import GAP_PX
-from wnv.evaluation.film import film_shot, target_sheet
-from wnv.evaluation.shots import Shot, plan_shot
+from wnv.evaluation.path_video import target_sheet, write_path_video
 from wnv.types import Views
 
 CPU = torch.device("cpu")
 
 
 def film(model, context: Views, *, num_views: int = 5, **options):
-    shot = plan_shot(context, "interpolate", num_views=num_views)
-    return film_shot(model, context, shot, **{"device": CPU, "min_side": 1, **options})
+    shot = plan_path(context, "interpolate", num_views=num_views)
+    return write_path_video(model, context, shot, **{"device": CPU, "min_side": 1, **options})
 
 
 def num_frames(path) -> int:
@@ -64,8 +64,8 @@ def test_there_and_back_shows_no_end_twice(tmp_path, dataset, copy_model):
 def test_the_truth_is_shown_on_the_left_and_scored(tmp_path, dataset, copy_model):
     context = dataset[0].context
     truth = context.images[[0, 1]] * 0.5 + 0.25
-    shot = Shot(context.cameras[[0, 1]], context.times[[0, 1]], truth=truth)
-    files = film_shot(copy_model, context, shot, out=tmp_path, device=CPU, side_by_side=True, min_side=64)
+    shot = CameraPath(context.cameras[[0, 1]], context.times[[0, 1]], truth=truth)
+    files = write_path_video(copy_model, context, shot, out=tmp_path, device=CPU, side_by_side=True, min_side=64)
     with av.open(str(files.mp4)) as container:
         frame = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float) / 255
     assert frame.shape == (64, 2 * 96, 3)

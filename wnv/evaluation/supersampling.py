@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def fine_shifts(*, factor: int, patch_size: int) -> list[int]:
+def subpixel_shifts(*, factor: int, patch_size: int) -> list[int]:
     """By how much the pictures are shifted that make up one finer by `factor`, along an axis, in its pixels.
 
     They are spread evenly over half a patch, so that the edges of their patches fall on different places.
@@ -20,14 +20,14 @@ def fine_shifts(*, factor: int, patch_size: int) -> list[int]:
     return [round(patch_size / 2 * (i + 0.5 - factor / 2)) for i in range(factor)]
 
 
-def merge_shifted(
+def merge_shifted_images(
     pictures: Float[Tensor, "row column 3 height width"], shifts: Sequence[int]
 ) -> Float[Tensor, "3 fine_height fine_width"]:
     """The mean of shifted pictures of one view, finer than they are by the number of shifts.
 
     Args:
         pictures: What the view shows, moved down by shifts[row] and right by shifts[column] pixels of the fine picture.
-        shifts: In pixels of the fine picture, as `fine_shifts` gives them.
+        shifts: In pixels of the fine picture, as `subpixel_shifts` gives them.
     """
     factor = len(shifts)
     height, width = (factor * length for length in pictures.shape[-2:])

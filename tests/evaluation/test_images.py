@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wnv.evaluation.pictures import enlarge, error_map, to_u8, write_png
+from wnv.evaluation.images import enlarge, error_map, to_u8, write_png
 
 
 def test_bytes_are_rounded_and_clipped_with_channels_last():

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from wnv.evaluation.camera_path import CameraPath
 from wnv.evaluation.contact_sheet import Cell, contact_sheet, scene_row
-from wnv.evaluation.pictures import to_u8, write_png
-from wnv.evaluation.rendering import SceneModel, draw_path
-from wnv.evaluation.shots import Shot
+from wnv.evaluation.images import to_u8, write_png
+from wnv.evaluation.rendering import SceneModel, render_path
 from wnv.evaluation.video import check_fps, write_gif, write_mp4
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
@@ -45,7 +45,7 @@ def target_sheet(
         copies_db = psnr(copies, example.target.images)
         shown = int(copies_db.median(dim=0).indices)
         target = example.target[shown : shown + 1]
-        drawn = draw_path(model, example.context, target.cameras, target.times, device=device)
+        drawn = render_path(model, example.context, target.cameras, target.times, device=device)
         rows.append(
             scene_row(
                 context=example.context.images,
@@ -61,7 +61,7 @@ def target_sheet(
 
 
 @dataclass(frozen=True)
-class Film:
+class PathVideo:
     """The files of a drawn path; None where one was not asked for.
 
     Attributes:
@@ -75,14 +75,14 @@ class Film:
     psnr_db: float | None = None
 
 
-def film_shot(
+def write_path_video(
     model: SceneModel,
     context: Views,
-    shot: Shot,
+    shot: CameraPath,
     *,
     out: str | Path,
     device: torch.device,
-    draw_size: Sequence[int] | None = None,
+    render_size: Sequence[int] | None = None,
     patch_size: int = 8,
     there_and_back: bool = False,
     side_by_side: bool = False,
@@ -92,7 +92,7 @@ def film_shot(
     views_per_call: int = 8,
     title: str = "",
     overwrite: bool = False,
-) -> Film:
+) -> PathVideo:
     """Draw a path through one scene into `path.mp4`, `path.gif`, `path.png` (a sheet) and `frames/`.
 
     Args:
@@ -101,7 +101,7 @@ def film_shot(
         shot: What is drawn.
         out: Folder for the files.
         device: Where to draw.
-        draw_size: Height and width of the pictures that the model draws and a frame is put together from; None draws
+        render_size: Height and width of the pictures that the model draws and a frame is put together from; None draws
             each frame at its own size.
         patch_size: Side of the model's patches in pixels.
         there_and_back: Whether the video also goes the way back, so that it has no jump when it repeats.
@@ -129,17 +129,17 @@ def film_shot(
             "side_by_side=true needs the truth, which is known along trajectory=recorded of a scene file, and in the "
             "synthetic world; leave it out for other paths"
         )
-    images = draw_path(
+    images = render_path(
         model,
         context,
         shot.cameras,
         shot.times,
         device=device,
-        draw_size=draw_size,
+        render_size=render_size,
         patch_size=patch_size,
         views_per_call=views_per_call,
     )
-    film = Film(*paths, psnr_db=None if shot.truth is None else psnr(images, shot.truth).mean().item())
+    film = PathVideo(*paths, psnr_db=None if shot.truth is None else psnr(images, shot.truth).mean().item())
 
     if film.frames is not None:
         # The folder is replaced as a whole: the end of a longer path that was there must not stay behind.

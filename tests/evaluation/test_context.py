@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from wnv.evaluation.sources import fit_size, open_context
+from wnv.evaluation.context import fit_size, open_context
 from wnv.geometry.poses import fit_world_frame
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
