@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from wnv.ingest.clip.write import write_clip
+from wnv.ingest.clip.write_clip import write_clip
 from wnv.scenes.clip_poses import ClipPoses, PosedFrame, write_poses
 from wnv.scenes.undistort import Distortion
 

@@ -12,7 +12,8 @@ from hydra.utils import instantiate
 
 from wnv.data.datamodule import ExampleDataModule
 from wnv.ingest.layout import clip_file
-from wnv.ingest.pack import PackStage, index_scenes
+from wnv.ingest.pack_stage import PackStage
+from wnv.ingest.scene_index import index_scenes
 from wnv.ingest.tasks import Task, run_task
 
 SMALL = ["data.image_size=[16,24]", "data.batch_size=2", "data.num_workers=0"]

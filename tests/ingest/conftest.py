@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from loopback.bilibili import BilibiliPages
 from loopback.site import LoopbackSite
 from loopback.videos import make_video
-from posed_room import PosedFilm, film_room
+from posed_video import PosedVideo, render_room
 
 SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -47,7 +47,7 @@ def short_videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def room_film(tmp_path_factory: pytest.TempPathFactory) -> PosedFilm:
+def room_video(tmp_path_factory: pytest.TempPathFactory) -> PosedVideo:
     """A film of a room, 12 frames of 224x126 and all their cameras; COLMAP finds these in two seconds."""
     path = tmp_path_factory.mktemp("room") / "room.mp4"
-    return film_room(path, num_frames=12, width=224, height=126, supersample=1)
+    return render_room(path, num_frames=12, width=224, height=126, supersample=1)

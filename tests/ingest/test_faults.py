@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import moving, write_video
 from loopback.site import LoopbackSite
 from pipeline import (
     ANY_PICTURE,
@@ -42,6 +41,7 @@ from pipeline import (
     wnv_data,
     write_list,
 )
+from video_files import moving, write_video
 
 from wnv.ingest.ledger import Ledger
 from wnv.scenes.scene_file import validate_scene

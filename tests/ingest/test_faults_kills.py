@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 from loopback.site import LoopbackSite
 from pipeline import QUICK, assert_complete, assert_sound, copy_root, leftovers, start, wnv_data, write_list
-from posed_room import PosedFilm
+from posed_video import PosedVideo
 
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.tasks import STAGES, StageName
@@ -50,12 +50,12 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(room_film: PosedFilm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
+def undisturbed(room_video: PosedVideo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
     folder = tmp_path_factory.mktemp("undisturbed")
     with LoopbackSite() as site:
         # Slow enough that there is a middle of it.
-        drip = room_film.path.stat().st_size / 0.6
-        urls = [site.add(f"/{number}.mp4", room_film.path, drip=drip) for number in range(NUM_VIDEOS)]
+        drip = room_video.path.stat().st_size / 0.6
+        urls = [site.add(f"/{number}.mp4", room_video.path, drip=drip) for number in range(NUM_VIDEOS)]
         source = write_list(folder / "static.csv", urls)
         root = folder / "root"
         for stage in STAGES:

@@ -24,7 +24,7 @@ from notebook_run import (
     with_parameters,
 )
 from PIL import Image
-from posed_room import film_room
+from posed_video import render_room
 
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import read_summary
@@ -136,7 +136,7 @@ def test_evaluate(place: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="pycolmap has no wheel for this machine")
 def test_your_video(place: Path) -> None:
     (place / "films").mkdir()
-    film_room(place / "films" / "room.mp4", num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8))
+    render_room(place / "films" / "room.mp4", num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8))
     notebook = with_parameters(
         read_notebook("your_video.ipynb"),
         VIDEOS="films",
@@ -179,7 +179,7 @@ def test_your_video(place: Path) -> None:
 def test_a_video_that_is_refused_is_told_with_what_to_do(place: Path) -> None:
     (place / "films").mkdir()
     film = place / "films" / "turn.mp4"
-    film_room(film, num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8), turn_only=True)
+    render_room(film, num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8), turn_only=True)
     notebook = with_parameters(
         read_notebook("your_video.ipynb"), VIDEOS="films", INGEST=["executor.num_workers=1"], OUT="out"
     )

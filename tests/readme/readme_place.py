@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from posed_room import film_room
+from posed_video import render_room
 
 from wnv.evaluation.images import to_u8
 from wnv.ingest.manifest.manifest import make_manifest
@@ -41,7 +41,7 @@ def write_films(place: Path) -> None:
     for name in ("phone_videos/desk.mp4", "kokoni_videos/room1.mp4", "kokoni_videos/room2.mp4"):
         path = place / name
         path.parent.mkdir(exist_ok=True)
-        film_room(path, num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8), seed=len(name))
+        render_room(path, num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8), seed=len(name))
     make_manifest([place / "kokoni_videos"], kind="static", out=place / "kokoni.jsonl")
     (place / "kokoni.jsonl.report.json").unlink()
     (place / "cookies.txt").write_text("# Netscape HTTP Cookie File\n")

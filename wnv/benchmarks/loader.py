@@ -20,7 +20,7 @@ from wnv.benchmarks.tables import Table
 from wnv.data.sample_order import SampleOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import BoundedSampler
-from wnv.ingest.clip.write import write_clip
+from wnv.ingest.clip.write_clip import write_clip
 from wnv.scenes.clip_poses import ClipPoses, PosedFrame, write_poses
 from wnv.scenes.index import build_index
 from wnv.scenes.scene_file import SceneFile

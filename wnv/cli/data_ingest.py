@@ -21,8 +21,8 @@ from wnv.ingest.manifest.manifest import make_manifest
 from wnv.ingest.manifest.published import PublishedFile, download_published
 from wnv.ingest.manifest.short_links import LocationOpener
 from wnv.ingest.manifest.videos import SUFFIXES
-from wnv.ingest.pack import index_scenes
 from wnv.ingest.progress import Progress
+from wnv.ingest.scene_index import index_scenes
 from wnv.ingest.selection import Selection
 from wnv.ingest.status import status_text
 from wnv.ingest.tasks import STAGES, StageName

@@ -17,6 +17,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from wnv.ingest.database import RootError
+from wnv.ingest.duplicates import duplicate_of
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.gate import Gate, host_of
 from wnv.ingest.ledger import Ledger
@@ -25,7 +26,6 @@ from wnv.ingest.records import Child
 from wnv.ingest.retries import Retries
 from wnv.ingest.selection import Selection
 from wnv.ingest.tasks import STAGES, Outcome, Stage, StageName, Task
-from wnv.ingest.twins import twin_of
 
 _log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ class _Run:
             heappush(self.later, (time.monotonic() + delay_s, (stage, item)))
             self.progress.retried(stage, outcome)
             return
-        if stage == "fetch" and outcome.state == "done" and (twin := twin_of(self.ledger, item, outcome.result)):
+        if stage == "fetch" and outcome.state == "done" and (twin := duplicate_of(self.ledger, item, outcome.result)):
             self.ledger.discard(outcome.result)
             # A short link that was fetched first stays, whatever name its video gets later.
             where = "" if twin.startswith("bv:") else ", in a new root"

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import HEIGHT, WIDTH, moving, texture, write_video
+from video_files import HEIGHT, WIDTH, moving, texture, write_video
 
 _BITS = 8
 
 
 @pytest.fixture(name="write_video")
 def _write_video() -> Callable[..., Path]:
-    """See `films.write_video`."""
+    """See `video_files.write_video`."""
     return write_video
 
 
@@ -47,11 +47,11 @@ def numbers_of() -> Callable[[Iterable[np.ndarray]], list[int]]:
 
 @pytest.fixture(name="texture", scope="session")
 def _texture() -> Callable[..., np.ndarray]:
-    """See `films.texture`."""
+    """See `video_files.texture`."""
     return texture
 
 
 @pytest.fixture(name="moving", scope="session")
 def _moving() -> Callable[..., Iterator[np.ndarray]]:
-    """See `films.moving`."""
+    """See `video_files.moving`."""
     return moving

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from posed_room import film_room
+from posed_video import render_room
 
 from wnv.ingest.clip.motion import MotionMeter, Stretch
 from wnv.scenes.video import open_video
@@ -50,7 +50,7 @@ def test_a_photograph_has_no_depth(texture: Callable, kind: str) -> None:
 
 @pytest.mark.parametrize("turn_only", [False, True])
 def test_a_room_filmed_walking_and_turning(tmp_path: Path, turn_only: bool) -> None:
-    film = film_room(
+    film = render_room(
         tmp_path / "room.mp4", num_frames=30, width=192, height=108, supersample=1, turn_only=turn_only, k1=-0.1
     )
     with open_video(film.path) as reader:

@@ -8,7 +8,7 @@ import pytest
 from loopback.bilibili import loopback_ydl
 from loopback.site import LoopbackSite
 
-from wnv.ingest.fetch.stage import FetchStage
+from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.tasks import Outcome, Task, run_task
 
 Fetch = Callable[..., Outcome]

@@ -18,8 +18,8 @@ from loopback.videos import frames_by_time, make_video
 from omegaconf import OmegaConf
 
 from wnv.ingest.fetch import container, downloader
+from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS
-from wnv.ingest.fetch.stage import FetchStage
 from wnv.ingest.tasks import Outcome
 from wnv.scenes.schema import safe_id
 
@@ -427,7 +427,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_configuration_says_what_the_code_says() -> None:
     config = dict(OmegaConf.to_container(OmegaConf.load(CONFIG)))
-    assert config.pop("_target_") == "wnv.ingest.fetch.stage.FetchStage"
+    assert config.pop("_target_") == "wnv.ingest.fetch.fetch_stage.FetchStage"
     assert tuple(config.pop("hosts")) == BILIBILI_HOSTS
     parameters = inspect.signature(FetchStage).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items() if name not in ("hosts", "ydl")}

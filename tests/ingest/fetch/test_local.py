@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from loopback.videos import make_video
 
-from wnv.ingest.fetch.stage import FetchStage
+from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.tasks import Outcome, Task, run_task
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from posed_room import PosedFilm, film_room, similarity_errors
+from posed_video import PosedVideo, render_room, similarity_errors
 
 from wnv.ingest.pose.colmap import ColmapEstimator, frame_pairs
 from wnv.ingest.pose.estimator import PoseEstimate
@@ -22,7 +22,7 @@ needs_pycolmap = pytest.mark.skipif(
 )
 
 
-def _estimate(folder: Path, film: PosedFilm, *, masked: bool = False, **settings: Any) -> PoseEstimate | None:
+def _estimate(folder: Path, film: PosedVideo, *, masked: bool = False, **settings: Any) -> PoseEstimate | None:
     """Ask COLMAP in a process of its own, as the stage does: in this one decord may have been loaded."""
     for name in ("frames", "masks", "work"):
         (folder / name).mkdir(parents=True)
@@ -49,7 +49,7 @@ def _estimate(folder: Path, film: PosedFilm, *, masked: bool = False, **settings
     )
 
 
-def _errors(estimate: PoseEstimate | None, film: PosedFilm) -> tuple[float, float, float]:
+def _errors(estimate: PoseEstimate | None, film: PosedVideo) -> tuple[float, float, float]:
     """Position over the extent of the path, rotation in degrees, focal length over itself."""
     assert estimate is not None
     found = np.stack([estimate.camtoworlds[position] for position in sorted(estimate.camtoworlds)])
@@ -58,10 +58,10 @@ def _errors(estimate: PoseEstimate | None, film: PosedFilm) -> tuple[float, floa
 
 
 @needs_pycolmap
-def test_finds_the_cameras_of_a_small_film_and_the_same_again(tmp_path: Path, room_film: PosedFilm) -> None:
+def test_finds_the_cameras_of_a_small_film_and_the_same_again(tmp_path: Path, room_video: PosedVideo) -> None:
     settings = {"num_features": 600}
-    estimate = _estimate(tmp_path / "one", room_film, **settings)
-    position, rotation_deg, focal = _errors(estimate, room_film)
+    estimate = _estimate(tmp_path / "one", room_video, **settings)
+    position, rotation_deg, focal = _errors(estimate, room_video)
     assert position < 0.01
     assert rotation_deg < 0.5
     assert focal < 0.02
@@ -76,7 +76,7 @@ def test_finds_the_cameras_of_a_small_film_and_the_same_again(tmp_path: Path, ro
     assert estimate.statistics.homography_ratio is not None
     assert estimate.statistics.homography_ratio < 0.5
 
-    again = _estimate(tmp_path / "two", room_film, **settings)
+    again = _estimate(tmp_path / "two", room_video, **settings)
     assert again is not None
     assert again.statistics == estimate.statistics
     assert np.array_equal(again.K, estimate.K)
@@ -108,7 +108,7 @@ def test_frames_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
 @needs_pycolmap
 @pytest.mark.slow
 def test_finds_the_cameras_of_a_film(tmp_path: Path) -> None:
-    film = film_room(tmp_path / "room.mp4", num_frames=24, width=480, height=270, focal_over_width=0.9, k1=-0.06)
+    film = render_room(tmp_path / "room.mp4", num_frames=24, width=480, height=270, focal_over_width=0.9, k1=-0.06)
     estimate = _estimate(tmp_path / "run", film)
     position, rotation_deg, focal = _errors(estimate, film)
     assert estimate is not None
@@ -121,7 +121,7 @@ def test_finds_the_cameras_of_a_film(tmp_path: Path) -> None:
 @needs_pycolmap
 @pytest.mark.slow
 def test_a_camera_that_only_turns_gives_no_parallax(tmp_path: Path) -> None:
-    film = film_room(tmp_path / "turn.mp4", num_frames=16, width=320, height=180, supersample=1, turn_only=True)
+    film = render_room(tmp_path / "turn.mp4", num_frames=16, width=320, height=180, supersample=1, turn_only=True)
     with pytest.raises(StageError) as caught:
         _estimate(tmp_path / "run", film)
     assert (caught.value.outcome.state, caught.value.outcome.reason) == ("refused", "low_parallax")
@@ -137,7 +137,7 @@ def test_a_camera_that_only_turns_gives_no_parallax(tmp_path: Path) -> None:
 @needs_pycolmap
 @pytest.mark.slow
 def test_things_that_move_are_masked_away(tmp_path: Path) -> None:
-    film = film_room(tmp_path / "walker.mp4", num_frames=24, width=320, height=180, supersample=1, walker=True)
+    film = render_room(tmp_path / "walker.mp4", num_frames=24, width=320, height=180, supersample=1, walker=True)
     masked = _errors(_estimate(tmp_path / "masked", film, masked=True), film)
     assert masked[0] < 0.01
     assert masked[1] < 0.5

@@ -9,7 +9,7 @@ import pytest
 
 from wnv.ingest.pose.colmap import ColmapEstimator
 from wnv.ingest.pose.filters import PoseFilters
-from wnv.ingest.pose.stage import PoseStage
+from wnv.ingest.pose.pose_stage import PoseStage
 from wnv.ingest.tasks import Outcome, Task, run_task
 from wnv.scenes.clip_poses import read_poses
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from wnv.ingest.clip.picture import Picture
-from wnv.ingest.clip.source import SourceVideo
+from wnv.ingest.clip.frame_converter import FrameConverter
+from wnv.ingest.clip.source_video import SourceVideo
 
 _LOOK_SIDE_PX = 180
 _LOOKS = (0.1, 0.5, 0.9)  # where in a window its key frames are looked at
@@ -58,7 +58,7 @@ def _score(source: SourceVideo, start_s: float, end_s: float, min_brightness: fl
     for frame in source.key_frames(start_s + share * (end_s - start_s) for share in _LOOKS):
         if frame is None:
             return 0.0
-        image = Picture(source, frame, short_side=_LOOK_SIDE_PX)(frame)
+        image = FrameConverter(source, frame, short_side=_LOOK_SIDE_PX)(frame)
         looks.append(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     if np.mean([look.mean() for look in looks]) / 255 < min_brightness or len({look.shape for look in looks}) > 1:
         return 0.0

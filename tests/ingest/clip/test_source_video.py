@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from wnv.ingest.clip.source import DamagedVideoError, SourceVideo, TimedFrame, constant_rate, on_grid
+from wnv.ingest.clip.source_video import DamagedVideoError, SourceVideo, TimedFrame, constant_rate, on_grid
 from wnv.ingest.tasks import StageError
 
 

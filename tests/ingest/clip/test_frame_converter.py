@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wnv.ingest.clip.picture import Picture
-from wnv.ingest.clip.source import SourceVideo
+from wnv.ingest.clip.frame_converter import FrameConverter
+from wnv.ingest.clip.source_video import SourceVideo
 
 # Red, green, blue and white corners: top left, top right, bottom left, bottom right.
 _CORNERS = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [200, 200, 200]]], dtype=np.uint8)
@@ -19,10 +19,10 @@ def _corners(height: int, width: int, count: int = 3) -> Iterator[np.ndarray]:
     yield from [np.ascontiguousarray(image)] * count
 
 
-def _first(path: Path, short_side: int = 360) -> tuple[Picture, np.ndarray]:
+def _first(path: Path, short_side: int = 360) -> tuple[FrameConverter, np.ndarray]:
     source = SourceVideo(path)
     frame = next(source.frames()).frame
-    picture = Picture(source, frame, short_side=short_side)
+    picture = FrameConverter(source, frame, short_side=short_side)
     return picture, picture(frame)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from wnv.ingest.layout import clip_file
-from wnv.ingest.pack import PackStage, index_scenes
+from wnv.ingest.pack_stage import PackStage
+from wnv.ingest.scene_index import index_scenes
 from wnv.ingest.tasks import Task, run_task
 from wnv.scenes.index import read_index
 from wnv.scenes.listing import open_scene

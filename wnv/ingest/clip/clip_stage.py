@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from wnv.ingest.clip.picture import Picture
+from wnv.ingest.clip.frame_converter import FrameConverter
 from wnv.ingest.clip.propose import propose_windows
-from wnv.ingest.clip.shots import Piece, Segment, ShotRules, find_pieces
-from wnv.ingest.clip.source import GridFrame, SourceVideo, constant_rate, on_grid
-from wnv.ingest.clip.write import write_clip
+from wnv.ingest.clip.segments import ClipRules, Piece, Segment, find_pieces
+from wnv.ingest.clip.source_video import GridFrame, SourceVideo, constant_rate, on_grid
+from wnv.ingest.clip.write_clip import write_clip
 from wnv.ingest.layout import absolute, clip_file, clip_id
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 
@@ -82,7 +82,7 @@ class ClipStage:
     def __init__(
         self,
         *,
-        rules: ShotRules,
+        rules: ClipRules,
         short_side: int = 360,
         fps: float | str | None = None,
         max_fps: float = 30.0,
@@ -277,10 +277,10 @@ class ClipStage:
 def _pictures(
     source: SourceVideo, shown: Iterable[GridFrame], short_side: int
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    picture: Picture | None = None
+    picture: FrameConverter | None = None
     image: np.ndarray | None = None
     for moment in shown:
-        picture = picture or Picture(source, moment.frame, short_side=short_side)
+        picture = picture or FrameConverter(source, moment.frame, short_side=short_side)
         if image is None or not moment.repeated:
             image = picture(moment.frame)
         yield image

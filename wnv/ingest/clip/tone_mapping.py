@@ -30,12 +30,12 @@ _SHIFT = 4
 _FULL = 65280 >> _SHIFT
 
 
-def is_extended(transfer: int, primaries: int) -> bool:
+def needs_tone_mapping(transfer: int, primaries: int) -> bool:
     """Whether frames with these codes (ITU-T H.273) need to be brought down."""
     return transfer in (PQ, HLG) or primaries == BT2020
 
 
-def to_standard(image: UInt16[np.ndarray, "height width 3"], transfer: int) -> UInt8[np.ndarray, "height width 3"]:
+def tone_map(image: UInt16[np.ndarray, "height width 3"], transfer: int) -> UInt8[np.ndarray, "height width 3"]:
     """An RGB picture of BT.2020 primaries, 0..65280, and a transfer curve of H.273 in 8 bits of BT.709."""
     linear = _to_linear(transfer)[np.minimum(image >> _SHIFT, _FULL)]
     if transfer == HLG:

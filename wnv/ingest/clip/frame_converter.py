@@ -6,8 +6,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from jaxtyping import UInt8
 
-from wnv.ingest.clip.source import SourceVideo
-from wnv.ingest.clip.tone import is_extended, to_standard
+from wnv.ingest.clip.source_video import SourceVideo
+from wnv.ingest.clip.tone_mapping import needs_tone_mapping, tone_map
 
 # Pictures of unlabelled videos: standard definition has the colours of BT.601, everything larger those of BT.709.
 _HD_HEIGHT = 720
@@ -15,7 +15,7 @@ _UNSPECIFIED = 2
 _INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
-class Picture:
+class FrameConverter:
     """Turns the frames of one video into pictures of one size.
 
     Args:
@@ -33,7 +33,7 @@ class Picture:
         if short_side < 16:
             raise ValueError(f"short_side must be at least 16 pixels, got {short_side}")
         self._matrix = _display_matrix(first)
-        self.tone_mapped = is_extended(first.color_trc, first.color_primaries)
+        self.tone_mapped = needs_tone_mapping(first.color_trc, first.color_primaries)
         aspect = source.pixel_aspect
         width, height = (first.width * aspect, first.height) if aspect >= 1 else (first.width, first.height / aspect)
         scale = min(1, short_side / min(width, height))
@@ -61,7 +61,7 @@ class Picture:
         )
         image = scaled.to_ndarray()
         if self.tone_mapped:
-            image = to_standard(image, frame.color_trc)
+            image = tone_map(image, frame.color_trc)
         return self._upright(image[: self._height // 2 * 2, : self._width // 2 * 2])
 
     def _is_lying(self) -> bool:

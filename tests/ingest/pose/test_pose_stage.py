@@ -11,10 +11,10 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pose_fakes import FakeEstimator
-from posed_room import PosedFilm, film_room
+from posed_video import PosedVideo, render_room
 
 from wnv.ingest.pose.filters import PoseFilters
-from wnv.ingest.pose.stage import PoseStage, describe, sample_indices
+from wnv.ingest.pose.pose_stage import PoseStage, describe, sample_indices
 from wnv.ingest.tasks import Outcome, Task, run_task
 from wnv.scenes.clip_poses import read_poses
 
@@ -24,11 +24,11 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def root(tmp_path: Path, room_film: PosedFilm) -> Path:
+def root(tmp_path: Path, room_video: PosedVideo) -> Path:
     """An output root with one clip."""
     clip = tmp_path / "root" / _CLIP
     clip.parent.mkdir(parents=True)
-    clip.write_bytes(room_film.path.read_bytes())
+    clip.write_bytes(room_video.path.read_bytes())
     return tmp_path / "root"
 
 
@@ -168,7 +168,7 @@ def test_a_clip_with_too_few_frames_is_not_even_tried(run: Run, root: Path) -> N
 
 
 def test_only_dynamic_clips_are_masked(run: Run, root: Path, tmp_path: Path) -> None:
-    film_room(root / _CLIP, num_frames=12, width=224, height=126, supersample=1, walker=True)
+    render_room(root / _CLIP, num_frames=12, width=224, height=126, supersample=1, walker=True)
     seen = []
     for kind, masks in (("static", "dynamic"), ("dynamic", "dynamic"), ("dynamic", "never"), ("static", "always")):
         notes = tmp_path / f"notes_{kind}_{masks}"

@@ -9,7 +9,7 @@ from wnv.ingest.ledger import Ledger
 _VIDEO_ID = re.compile(r"(BV[0-9A-Za-z]{10})(?:_p([1-9][0-9]*))?")
 
 
-def twin_of(ledger: Ledger, key: str, result: Mapping[str, Any]) -> str | None:
+def duplicate_of(ledger: Ledger, key: str, result: Mapping[str, Any]) -> str | None:
     """The key under which the root has, besides, the video that has been fetched; one of the two is a short link.
 
     Were both kept, the video could stand on both sides of the split.

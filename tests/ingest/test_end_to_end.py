@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from films import moving, write_video
 from loopback.bilibili import BilibiliPages
 from loopback.site import LoopbackSite
 from pipeline import (
@@ -23,7 +22,8 @@ from pipeline import (
     wnv_data,
     write_list,
 )
-from posed_room import PosedFilm
+from posed_video import PosedVideo
+from video_files import moving, write_video
 
 from wnv.cli import data
 from wnv.ingest.ledger import Ledger
@@ -60,12 +60,12 @@ ROWS = {
 def test_from_lists_to_a_training_step(
     site: LoopbackSite,
     bilibili: BilibiliPages,
-    room_film: PosedFilm,
+    room_video: PosedVideo,
     short_videos: dict[str, Path],
     tmp_path: Path,
 ) -> None:
     layers = write_video(tmp_path / "layers.mp4", moving(16), fps=10)
-    films = {"layers": layers, "room": room_film.path, **short_videos}
+    films = {"layers": layers, "room": room_video.path, **short_videos}
     urls = {name: site.add(f"/{name}.mp4", films[row.film], **row.trouble) for name, row in ROWS.items()}
     outcome_of = {f"url:{urls[name]}": row.outcome for name, row in ROWS.items()}
     # Redirects: to a film, to where one has to log in, and out of what is allowed.

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from wnv.ingest.clip.write import write_clip
+from wnv.ingest.clip.write_clip import write_clip
 from wnv.scenes.video import open_video
 
 _SETTINGS = {"gop": 12, "crf": 18, "preset": "veryfast", "threads": 1}
@@ -78,7 +78,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         from fractions import Fraction
         from pathlib import Path
         import numpy as np
-        from wnv.ingest.clip.write import write_clip
+        from wnv.ingest.clip.write_clip import write_clip
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

@@ -13,8 +13,8 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from wnv.ingest.clip.shots import ShotRules
-from wnv.ingest.clip.stage import ClipStage
+from wnv.ingest.clip.clip_stage import ClipStage
+from wnv.ingest.clip.segments import ClipRules
 from wnv.ingest.layout import clip_id
 from wnv.ingest.tasks import Outcome, Task, run_task
 from wnv.scenes.video import open_video
@@ -36,7 +36,7 @@ def cut(tmp_path: Path) -> Callable[..., Outcome]:
         rules: dict[str, Any] | None = None,
         **settings: Any,
     ) -> Outcome:
-        stage = pickle.loads(pickle.dumps(ClipStage(rules=ShotRules(**(rules or {})), preset="ultrafast", **settings)))
+        stage = pickle.loads(pickle.dumps(ClipStage(rules=ClipRules(**(rules or {})), preset="ultrafast", **settings)))
         parts = [
             {"file": str(file), "start_s": start, "end_s": end}
             for file, start, end in zip(files, starts, ends, strict=True)
@@ -315,7 +315,7 @@ def test_flashes_are_one_entry(tmp_path: Path, cut: Callable, write_video: Calla
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ClipStage(rules=ShotRules(), **settings)
+        ClipStage(rules=ClipRules(), **settings)
 
 
 @pytest.mark.parametrize(
@@ -329,16 +329,16 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 )
 def test_rules_are_checked(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ShotRules(**rules)
+        ClipRules(**rules)
 
 
 def test_the_configuration_has_the_defaults() -> None:
     config = OmegaConf.load(Path(__file__).parents[3] / "conf" / "ingest" / "clip" / "default.yaml")
-    assert instantiate(config).versions() == ClipStage(rules=ShotRules()).versions()
+    assert instantiate(config).versions() == ClipStage(rules=ClipRules()).versions()
 
 
 def test_versions_name_settings_and_tools() -> None:
-    versions = ClipStage(rules=ShotRules()).versions()
+    versions = ClipStage(rules=ClipRules()).versions()
     assert versions["short_side"] == "360"
     assert versions["min_parallax"] == "0.08"
     assert {"av", "opencv-python-headless", "scenedetect-headless"} <= versions.keys()

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from wnv.ingest.clip.cuts import CutDetector, CutFinder
+from wnv.ingest.clip.frame_converter import FrameConverter
 from wnv.ingest.clip.motion import MotionMeter, Stretch
-from wnv.ingest.clip.picture import Picture
-from wnv.ingest.clip.source import DamagedVideoError, SourceVideo, TimedFrame, on_grid
+from wnv.ingest.clip.source_video import DamagedVideoError, SourceVideo, TimedFrame, on_grid
 
 _ANALYSIS_SIDE_PX = 180
 _TRACKING_FPS = 10
@@ -26,7 +26,7 @@ _PARALLAX_SHARE_OF_TIME = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShotRules:
+class ClipRules:
     """What a clip must be.
 
     Attributes:
@@ -112,7 +112,7 @@ class _Measures:
     change: list[float] = field(default_factory=list)
 
 
-def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fraction, rules: ShotRules) -> Segment:
+def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fraction, rules: ClipRules) -> Segment:
     """Decode a segment of a video once, small, and divide it into pieces, wanted and unwanted.
 
     Args:
@@ -129,12 +129,12 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
     meter = MotionMeter(max_shift=rules.max_shift, max_frames=round(_MAX_STRETCH_S * fps))
     every, next_tracked = max(1, round(fps / _TRACKING_FPS)), 0
     measures = _Measures()
-    picture: Picture | None = None
+    picture: FrameConverter | None = None
     grey: np.ndarray | None = None
     damage: str | None = None
     try:
         for shown in on_grid(frames, origin_s=origin_s, fps=fps):
-            picture = picture or Picture(source, shown.frame, short_side=_ANALYSIS_SIDE_PX)
+            picture = picture or FrameConverter(source, shown.frame, short_side=_ANALYSIS_SIDE_PX)
             measures.repeated.append(shown.repeated)
             if not shown.repeated or grey is None:
                 image = picture(shown.frame)
@@ -184,7 +184,7 @@ def _raising(error: Exception) -> Iterator[TimedFrame]:
     yield  # makes this a generator
 
 
-def _split(start: int, end: int, num_frames: int, fps: Fraction, rules: ShotRules) -> Iterator[Piece]:
+def _split(start: int, end: int, num_frames: int, fps: Fraction, rules: ClipRules) -> Iterator[Piece]:
     """A shot of a segment of so many frames: trimmed, in equal parts of at most `max_s`."""
     trim = math.ceil(rules.trim_s * fps)
     first, behind = start + trim, end - trim
@@ -198,7 +198,7 @@ def _split(start: int, end: int, num_frames: int, fps: Fraction, rules: ShotRule
 
 
 def _judge(
-    piece: Piece, fps: Fraction, measures: _Measures, stretches: list[Stretch], rules: ShotRules, *, tone_mapped: bool
+    piece: Piece, fps: Fraction, measures: _Measures, stretches: list[Stretch], rules: ClipRules, *, tone_mapped: bool
 ) -> Piece:
     """The piece with its measures, and the reason against it if there is one."""
     if piece.reason is not None:
@@ -226,7 +226,7 @@ def _judge(
     return Piece(start=piece.start, end=piece.end, reason=reason, stats=stats)
 
 
-def _motion(piece: Piece, stretches: list[Stretch], rules: ShotRules) -> tuple[float, float]:
+def _motion(piece: Piece, stretches: list[Stretch], rules: ClipRules) -> tuple[float, float]:
     """Parallax that is reached for a quarter of the piece's time, and the shifts of all its stretches together."""
     total_shift, shares = 0.0, []
     for stretch in stretches:

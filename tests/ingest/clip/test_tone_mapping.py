@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wnv.ingest.clip.tone import BT2020, HLG, PQ, is_extended, to_standard
+from wnv.ingest.clip.tone_mapping import BT2020, HLG, PQ, needs_tone_mapping, tone_map
 
 _WHITE_CODE = 65280
 
@@ -11,7 +11,7 @@ _WHITE_CODE = 65280
 def _grey(signal: np.ndarray, transfer: int) -> np.ndarray:
     """What grey signals, 0..1, become: one value each."""
     image = np.broadcast_to(np.round(signal[None, :, None] * _WHITE_CODE).astype(np.uint16), (2, len(signal), 3))
-    result = to_standard(image, transfer)
+    result = tone_map(image, transfer)
     assert np.ptp(result.astype(int), axis=2).max() <= 1  # grey stays grey
     return result[0, :, 1].astype(int)
 
@@ -50,12 +50,12 @@ def test_colours_are_those_of_the_primaries() -> None:
     signal = np.array([0.45, 0.55, 0.5])
     expected = np.linalg.solve(narrow, wide @ signal**2.2) ** (1 / 2.2)
     image = np.round(signal * _WHITE_CODE).astype(np.uint16)[None, None]
-    np.testing.assert_allclose(to_standard(image, 14)[0, 0] / 255, expected, atol=0.005)
+    np.testing.assert_allclose(tone_map(image, 14)[0, 0] / 255, expected, atol=0.005)
 
 
 def test_what_counts_as_extended() -> None:
-    assert is_extended(PQ, BT2020)
-    assert is_extended(HLG, 2)
-    assert is_extended(14, BT2020)
-    assert not is_extended(1, 1)
-    assert not is_extended(2, 2)
+    assert needs_tone_mapping(PQ, BT2020)
+    assert needs_tone_mapping(HLG, 2)
+    assert needs_tone_mapping(14, BT2020)
+    assert not needs_tone_mapping(1, 1)
+    assert not needs_tone_mapping(2, 2)

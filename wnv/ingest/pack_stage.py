@@ -1,10 +1,8 @@
 """Stage `pack`: a posed clip becomes a scene file."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -12,13 +10,13 @@ import PIL
 from jaxtyping import UInt8
 
 from wnv import __version__
-from wnv.ingest.layout import SPLITS, absolute, scene_folder
+from wnv.ingest.layout import absolute, scene_folder
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 from wnv.scenes.clip_images import ClipImages
 from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.resize import fit_size, shrink_image
 from wnv.scenes.scene_writer import write_scene
-from wnv.scenes.schema import INDEX_FILE, SceneError, SceneInfo, SceneKind
+from wnv.scenes.schema import SceneError, SceneInfo
 from wnv.scenes.video import Decoder
 
 # Decoded at once: enough that key frames are not decoded again and again, little enough for the memory.
@@ -136,39 +134,3 @@ class PackStage:
         for start in positions[::_FRAMES_AT_ONCE]:
             for image in clip.read(positions[start : start + _FRAMES_AT_ONCE]):
                 yield image if keeps_size else shrink_image(image, width=info.width, height=info.height)
-
-
-def index_scenes(root: Path, *, changed: bool = True) -> dict[str, int]:
-    """Index every folder of scene files under an output root anew.
-
-    Args:
-        root: The output root.
-        changed: Whether scenes may have been written or removed. If not, an index that names the files that are there
-            is left as it is; it is missing or behind where the run before was killed.
-
-    Returns:
-        Folder, relative to the root -> how many scenes it has.
-
-    Raises:
-        SceneError: If a scene is refused; names it and why.
-    """
-    counts: dict[str, int] = {}
-    for kind in get_args(SceneKind):
-        for split in SPLITS:
-            folder = scene_folder(kind=kind, split=split)
-            scenes = {path.name for path in (root / folder).glob("*.zip")}
-            index = root / folder / INDEX_FILE
-            if not scenes:
-                index.unlink(missing_ok=True)  # of scenes that were taken back
-                continue
-            if changed or _indexed(index) != scenes:
-                from wnv.scenes.index import build_index  # brings torch, which no worker needs
-
-                build_index(root / folder)
-            counts[folder] = len(scenes)
-    return counts
-
-
-def _indexed(index: Path) -> set[str]:
-    lines = index.read_text(encoding="utf-8").splitlines() if index.is_file() else []
-    return {json.loads(line)["file"] for line in lines}

@@ -22,7 +22,7 @@ _TEXTURE_SIZE = 1024
 
 
 @dataclass(frozen=True)
-class PosedFilm:
+class PosedVideo:
     """What is true of a film: its cameras."""
 
     path: Path
@@ -34,7 +34,7 @@ class PosedFilm:
     camtoworlds: np.ndarray
 
 
-def film_room(
+def render_room(
     path: Path,
     *,
     num_frames: int = 24,
@@ -48,7 +48,7 @@ def film_room(
     walker: bool = False,
     supersample: int = 2,
     seed: int = 0,
-) -> PosedFilm:
+) -> PosedVideo:
     """Film the room and write it to `path` as a clip: H.264, constant rate, nearly lossless.
 
     The camera walks along an arc of `path_m` metres and looks at the far wall; with `turn_only` it stands and turns.
@@ -77,7 +77,7 @@ def film_room(
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    return PosedFilm(path, fps, width, height, K, distortion, camtoworlds)
+    return PosedVideo(path, fps, width, height, K, distortion, camtoworlds)
 
 
 def similarity_errors(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
