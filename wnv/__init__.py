@@ -1,3 +1,67 @@
-"""World-in-Novel-View: feed-forward novel view synthesis from ordinary video."""
+"""World-in-Novel-View: feed-forward novel view synthesis from ordinary video.
+
+The public API is what this module exports; everything below it is private and may change without notice.
+Names are loaded on first use: `import wnv` alone loads neither torch nor Hydra.
+
+Example:
+    >>> import wnv
+    >>> model = wnv.KoNet.from_pretrained("konet_tiny")
+    >>> metrics = wnv.train(["experiment=konet_tiny", "trainer.max_steps=1000"], run_dir="runs/mine")
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = ["Cameras", "KoNet", "Views", "evaluate", "ingest", "open_data", "open_scene", "render", "train"]
+
+_MODULES = {
+    "Cameras": "wnv.types",
+    "KoNet": "wnv.models.konet",
+    "Views": "wnv.types",
+    "evaluate": "wnv.cli.api",
+    "ingest": "wnv.ingest",
+    "open_data": "wnv.cli.api",
+    "open_scene": "wnv.scenes.listing",
+    "render": "wnv.cli.api",
+    "train": "wnv.cli.api",
+}
+
+if TYPE_CHECKING:  # for type checkers and editors
+    from wnv.cli.api import evaluate, ingest, open_data, render, train
+    from wnv.models.konet import KoNet
+    from wnv.scenes.listing import open_scene
+    from wnv.types import Cameras, Views
+
+
+class _Ingest(ModuleType):
+    """The package `wnv.ingest`, which is called as the function `wnv.cli.api.ingest`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        importlib.import_module("wnv.cli.api").ingest(*args, **kwargs)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "ingest":  # importing a submodule of it sets this attribute to the package
+            value.__class__ = _Ingest
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_MODULES[name])
+    value = module if name == "ingest" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

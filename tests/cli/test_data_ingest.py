@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from wnv.cli import data_ingest
-from wnv.cli.data import data_with
+from wnv.cli.api import ingest
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.line import ManifestLine
@@ -118,12 +118,12 @@ def test_mistakes_about_a_root_leave_it_as_it_was(
 def test_from_python_a_stage_does_what_its_command_does(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data_with("status", [f"root={root}"])
+    ingest("status", [f"root={root}"])
     assert "1 videos" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match=r"new has no ledger\.sqlite"):
-        data_with("clip", [f"root={root.with_name('new')}"])
-    with pytest.raises(ValueError, match=r"name must be a stage of wnv-data .* got 'films'"):
-        data_with("films", [])
+        ingest("clip", [f"root={root.with_name('new')}"])
+    with pytest.raises(ValueError, match=r"stage.*films"):
+        ingest("films", [])
     assert not root.with_name("new").exists()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wnv.cli import train
+from wnv.cli import api, train
 from wnv.cli.app import JobFailed, Stopped
 from wnv.cli.jobs import run_job
 from wnv.training.run_folder import last_metrics
@@ -139,7 +139,7 @@ def test_a_stop_in_a_job_of_submitit_comes_back_to_the_sweep(
 
 def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    metrics = train.train_with([*SMALL, "name=it's a name"], run_dir=Path("run [1]"))
+    metrics = api.train([*SMALL, "name=it's a name"], run_dir=Path("run [1]"))
     run_dir = tmp_path / "run [1]"
     assert {"config.yaml", "metrics.csv", "last.ckpt"} <= {file.name for file in run_dir.iterdir()}
     assert last_metrics(run_dir / "metrics.csv").items() >= {"val/psnr": pytest.approx(metrics["val/psnr"])}.items()
@@ -148,8 +148,8 @@ def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypat
     assert config["trainer"]["default_root_dir"] == str(run_dir)
     assert "optim.warmup_steps=1" in json.loads((run_dir / "starts.jsonl").read_text())["overrides"]
     with pytest.raises(FileExistsError, match="holds a run already"):
-        train.train_with(SMALL, run_dir="run [1]")
-    resumed = train.train_with([*SMALL, "resume=last", "trainer.max_steps=3"], run_dir="run [1]")
+        api.train(SMALL, run_dir="run [1]")
+    resumed = api.train([*SMALL, "resume=last", "trainer.max_steps=3"], run_dir="run [1]")
     assert resumed.keys() == metrics.keys()
 
 
@@ -160,7 +160,7 @@ def test_a_search_by_optuna(tmp_path: Path) -> None:
 
     def objective(trial: optuna.Trial) -> float:
         rate = trial.suggest_float("lr", 1e-4, 1e-2, log=True)
-        return train.train_with([*SMALL, f"optim.lr={rate}"], run_dir=tmp_path / str(trial.number))["val/psnr"]
+        return api.train([*SMALL, f"optim.lr={rate}"], run_dir=tmp_path / str(trial.number))["val/psnr"]
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     study.optimize(objective, n_trials=3)

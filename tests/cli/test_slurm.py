@@ -13,7 +13,7 @@ import torch
 import wnv.conf
 from hydra import compose, initialize_config_module
 
-from wnv.cli.train import train_with
+from wnv.cli.api import train
 from wnv.training.checkpoint import read_checkpoint
 
 CONF = Path(wnv.conf.__path__[0])
@@ -80,7 +80,7 @@ def test_a_job_that_is_put_back_into_the_queue_ends_like_one_that_was_not(tmp_pa
     assert not list(tmp_path.rglob("hpc_ckpt*"))
 
     alone = ["experiment=konet_fsdp", "strategy=auto", "trainer.devices=1", "data.batch_size=4"]
-    train_with([*alone, *SMALL, "callbacks.progress=null"], run_dir=tmp_path / "straight")
+    train([*alone, *SMALL, "callbacks.progress=null"], run_dir=tmp_path / "straight")
     assert sorted(losses(run_dir)) == list(range(6))
     one, other = read_checkpoint(run_dir), read_checkpoint(tmp_path / "straight")
     torch.testing.assert_close(one["state_dict"], other["state_dict"], rtol=0, atol=2e-5)

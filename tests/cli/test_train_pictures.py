@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wnv.cli.train import train_with
+from wnv.cli.api import train
 from wnv.training.checkpoint import load_model
 
 SMOKE = ["experiment=smoke", "device=cpu"]
@@ -56,7 +56,7 @@ def logged_pictures(run_dir: Path) -> list[tuple[int, np.ndarray]]:
 
 
 def test_tensorboard_gets_every_validations_pictures(tmp_path: Path) -> None:
-    train_with([*SMOKE, *VALIDATED_TWICE, "logger=tensorboard"], run_dir=tmp_path / "run")
+    train([*SMOKE, *VALIDATED_TWICE, "logger=tensorboard"], run_dir=tmp_path / "run")
     logged, written = logged_pictures(tmp_path / "run"), pictures(tmp_path / "run")
     assert [step for step, _ in logged] == sorted(written) == [2, 3]
     assert all(np.array_equal(pixels, written[step]) for step, pixels in logged)

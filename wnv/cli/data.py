@@ -1,12 +1,9 @@
 """`wnv-data`: from lists of videos, or posed captures of others, to scene files."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hydra import compose, initialize_config_module
-
-from wnv.cli.app import CONFIG_PATH, as_text, hydra_command, import_function
+from wnv.cli.app import CONFIG_PATH, hydra_command
 
 INGEST = "pkg://wnv.conf.ingest"
 
@@ -128,26 +125,6 @@ def main() -> None:
     # Hydra reads the rest from here.
     sys.argv = [f"wnv-data {arguments[0]}", *arguments[1:]]
     STAGES[arguments[0]].run(arguments[0])
-
-
-def data_with(name: str, overrides: Sequence[str]) -> None:
-    """Run a stage as `wnv-data NAME` does with these overrides, from Python: a notebook or a script.
-
-    What did not go well with a video stands in the ledger, as ever; a mistake in the settings is raised.
-
-    Args:
-        name: The stage: `run`, `status`, `report`, ...
-        overrides: `source=phone_videos`, `root=mine`, ...
-
-    Raises:
-        ValueError, FileNotFoundError, ...: What the command answers in one line.
-    """
-    if name not in STAGES:
-        raise ValueError(f"name must be a stage of wnv-data ({', '.join(STAGES)}), got {name!r}")
-    stage = STAGES[name]
-    with initialize_config_module(stage.config_path.removeprefix("pkg://"), version_base="1.3"):
-        cfg = compose(stage.config_name or name, [as_text(item) for item in overrides])
-    import_function(stage.task)(cfg)
 
 
 def _usage() -> str:

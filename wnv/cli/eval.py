@@ -4,12 +4,10 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -18,10 +16,9 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from wnv.cli.app import CONFIG_PATH, as_text, remove_log
+from wnv.cli.app import remove_log
 from wnv.cli.commands import evaluate as main
 from wnv.cli.settings import check_setting, path_setting, plain, switch
-from wnv.data.datamodule import ExampleDataModule
 from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.examples import write_example_images
@@ -60,10 +57,16 @@ def run(cfg: DictConfig) -> float | None:
     with joined_ranks() as ranks:
         if cfg.make_index is not None:
             return _make_index(cfg) if ranks.rank == 0 else None
+        return _evaluate(cfg, ranks).main.model["psnr"].mean
+
+
+def score(cfg: DictConfig) -> Summary:
+    """Evaluate, print the table, and return the means."""
+    with joined_ranks() as ranks:
         return _evaluate(cfg, ranks)
 
 
-def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
+def _evaluate(cfg: DictConfig, ranks: Ranks) -> Summary:
     out = _output_folder(ranks)
     device = own_device(resolve_device(cfg.trainer.accelerator))
     resume, overwrite = switch(cfg, "resume"), switch(cfg, "overwrite")
@@ -77,7 +80,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
     lpips, lpips_note = open_lpips(cfg.lpips)
     if lpips_note is not None and ranks.rank == 0:
         log.warning("%s (lpips=null); going on without", lpips_note)
-    data_config, protocol_config = _with_roots(cfg.data), _with_paths(cfg.protocol)
+    data_config, protocol_config = with_roots(cfg.data), _with_paths(cfg.protocol)
     if ranks.rank == 0:
         warn_of_another_world(model, cfg.data)
     data = instantiate(data_config, _convert_="all")
@@ -132,7 +135,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> float:
             )
             files += [path.name for path in shown]
         _print(f"In {out}: {', '.join(files)}")
-    return summary.main.model["psnr"].mean
+    return summary
 
 
 def _make_index(cfg: DictConfig) -> None:
@@ -143,7 +146,7 @@ def _make_index(cfg: DictConfig) -> None:
         raise ValueError(f"make_index must name a .json file, got {path}")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another make_index= or pass overwrite=true")
-    data = instantiate(_with_roots(cfg.data), _convert_="all")
+    data = instantiate(with_roots(cfg.data), _convert_="all")
     protocol = instantiate(_with_paths(cfg.protocol), _convert_="all")
     index = choose_frames(protocol, data)
     lines = (f"  {json.dumps(scene)}: {json.dumps(choice)}" for scene, choice in index.items())
@@ -205,24 +208,6 @@ def shorten(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def open_data(overrides: Sequence[str]) -> ExampleDataModule:
-    """The data that `wnv-eval` has with these overrides, from Python: a notebook or a script.
-
-    Args:
-        overrides: `data=scenes`, `data.root=FOLDER`, `data.num_val_scenes=16`, ...
-
-    Returns:
-        The data module; its `val_dataset` is what is evaluated, and what a protocol chooses frames of.
-
-    Raises:
-        HydraException, OmegaConfBaseException: If there is no such setting, or one is missing.
-        ValueError: If a setting is out of its range.
-    """
-    with initialize_config_module(CONFIG_PATH.removeprefix("pkg://"), version_base="1.3"):
-        cfg = compose("eval", [as_text(item) for item in overrides])
-    return instantiate(_with_roots(cfg.data), _convert_="all")
-
-
 def _output_folder(ranks: Ranks) -> Path:
     hydra_config = HydraConfig.get()
     if ranks.world_size > 1:
@@ -237,7 +222,7 @@ def _output_folder(ranks: Ranks) -> Path:
     return shorten(Path(hydra_config.runtime.output_dir))
 
 
-def _with_roots(data: DictConfig) -> DictConfig:
+def with_roots(data: DictConfig) -> DictConfig:
     """Data whose training part, which is not used here, may be left open; either root names the scenes."""
     data = data.copy()
     # Of the keys: a name without a value is not in a DictConfig.

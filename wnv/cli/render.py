@@ -38,8 +38,8 @@ _KINDS = {
 }
 
 
-def run(cfg: DictConfig) -> None:
-    """Draw the path and say where its files are."""
+def run(cfg: DictConfig) -> list[Path]:
+    """Render the path, print and return its files."""
     out = shorten(Path(HydraConfig.get().runtime.output_dir))
     device = resolve_device(cfg.trainer.accelerator)
     switches = {name: switch(cfg, name) for name in ("there_and_back", "side_by_side", "write_frames", "overwrite")}
@@ -74,9 +74,10 @@ def run(cfg: DictConfig) -> None:
         )
     score = "" if film.psnr_db is None else f", {film.psnr_db:.2f} dB PSNR"
     sys.stdout.write(f"{len(shot.times)} views of {title} along '{cfg.trajectory}'{score}:\n")
-    for path in (film.mp4, film.gif, film.sheet, film.frames):
-        if path is not None:
-            sys.stdout.write(f"  {path}\n")
+    files = [path for path in (film.mp4, film.gif, film.sheet, film.frames) if path is not None]
+    for path in files:
+        sys.stdout.write(f"  {path}\n")
+    return files
 
 
 def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, Views, CameraPath]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
@@ -23,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from wnv.cli.app import CONFIG_PATH, EXIT_STOPPED, JobFailed, Stopped, as_text
+from wnv.cli.app import EXIT_STOPPED, JobFailed, Stopped
 from wnv.cli.commands import train as main
 from wnv.cli.jobs import follow_parent, run_job
 from wnv.cli.run_record import RunRecord
@@ -81,33 +80,16 @@ def run(cfg: DictConfig) -> float | None:
     return None
 
 
-def train_with(overrides: Sequence[str], *, run_dir: str | Path | None = None) -> dict[str, float]:
-    """Train as `wnv-train` does with these overrides, from Python: a notebook, a script, the objective of a search.
-
-    On one device in this process; on several in new ones, since Lightning would start the script again in each.
-
-    Args:
-        overrides: `experiment=konet_tiny`, `optim.lr=1e-3`, ...
-        run_dir: Folder of the run; None takes the command's default.
-
-    Returns:
-        The last value of each metric: `val/psnr`, `train/loss`, ...
-
-    Raises:
-        JobFailed: If a run in new processes failed; it has told how.
-        ValueError, FileExistsError, ...: What `train` raises.
-    """
-    overrides = [as_text(item) for item in overrides]
-    if run_dir is not None:
-        overrides.append(as_text(f"run_dir={run_dir}"))
-    with initialize_config_module(CONFIG_PATH.removeprefix("pkg://"), version_base="1.3"):
-        cfg = compose("train", overrides)
-    folder = Path(cfg.run_dir).absolute()
-    cfg.run_dir = str(folder)
+def train_or_start_job(
+    cfg: DictConfig, *, run_dir: Path, overrides: Sequence[str], config_dir: str | Path | None = None
+) -> dict[str, float]:
+    """Train in this process, or in new ones where the run needs several: Lightning would start the script again."""
     if _starts_processes(cfg):
-        return run_job(overrides, run_dir=folder)
+        return run_job(
+            overrides, run_dir=run_dir, flags=() if config_dir is None else ("--config-dir", str(config_dir))
+        )
     is_run_dir_given = any(item.startswith("run_dir=") for item in overrides)
-    return train(cfg, run_dir=folder, is_run_dir_given=is_run_dir_given, overrides=overrides)
+    return train(cfg, run_dir=run_dir, is_run_dir_given=is_run_dir_given, overrides=overrides)
 
 
 def train(
