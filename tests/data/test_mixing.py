@@ -92,7 +92,7 @@ def test_batches_hold_scenes_of_all_sources_by_their_weights(make_mix):
     assert mix.num_train_scenes is None
 
 
-def test_a_resumed_mix_goes_on_where_it_stopped(make_mix):
+def test_a_resumed_mix_continues_where_it_stopped(make_mix):
     whole = scenes_of(make_mix(), 12)
     first = make_mix()
     assert scenes_of(first, 5) == whole[:20]
@@ -103,7 +103,7 @@ def test_a_resumed_mix_goes_on_where_it_stopped(make_mix):
     second.load_state_dict(state)
     assert scenes_of(second, 7) == whole[20:]
     for change in ({"weights": {"one": 1, "two": 1, "world": 1}}, {"seed": 5}, {"one": {"seed": 7}}):
-        with pytest.raises(ValueError, match="the run would not draw what it would have drawn"):
+        with pytest.raises(ValueError, match="allow_changed_order"):
             make_mix(**change).load_state_dict(state)
     changed = make_mix(weights={"one": 1, "two": 1, "world": 1}, allow_changed_order=True)
     changed.load_state_dict(state)
@@ -118,7 +118,7 @@ def test_validation_goes_through_the_examples_of_all_sources(make_mix):
     assert len(names) == 4
     assert len(mix.val_dataset) == 4
     assert mix.val_dataset[1].scene == "z"
-    with pytest.raises(IndexError, match=r"example index must be in 0\.\.3, got 4"):
+    with pytest.raises(IndexError, match=r"0\.\.3, got 4"):
         mix.val_dataset[4]
 
 
@@ -129,22 +129,26 @@ def test_a_source_of_weight_zero_only_validates(make_mix):
     assert mix.num_val_scenes == 5
 
 
-def test_what_does_not_fit_together_is_refused(make_mix):
-    with pytest.raises(ValueError, match=r"all sources must have one image_size, got one: \[8, 12\], two: \[8, 16\]"):
-        make_mix(two={"image_size": (8, 16)})
-    with pytest.raises(ValueError, match=r"all sources must have one image_size, \[8, 8\]"):
-        make_mix(image_size=(8, 8))
-    with pytest.raises(ValueError, match=r"weights must name the sources \['one', 'two', 'world'\], got \['one'\]"):
-        make_mix(weights={"one": 1})
-    for weights in ({"one": -1, "two": 2, "world": 1}, {"one": 0, "two": 0, "world": 0}):
-        with pytest.raises(ValueError, match="weights must be 0 or more and not all 0"):
-            make_mix(weights=weights)
-    with pytest.raises(ValueError, match="holds none of one, whose weight is too small"):
-        make_mix(weights={"one": 0.01, "two": 1, "world": 1})
-    with pytest.raises(ValueError, match="must name at least one data module"):
-        MixedDataModule(sources={}, batch_size=1)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"two": {"image_size": (8, 16)}}, r"image_size.*\[8, 12\].*\[8, 16\]"),
+        ({"image_size": (8, 8)}, r"image_size.*\[8, 8\]"),
+        ({"weights": {"one": 1}}, "weights must name"),
+        ({"weights": {"one": -1, "two": 2, "world": 1}}, "weights must be 0 or more"),
+        ({"weights": {"one": 0, "two": 0, "world": 0}}, "weights must be 0 or more"),
+        ({"weights": {"one": 0.01, "two": 1, "world": 1}}, r"weight.*one.*block_size=10"),
+        ({"sources": {}}, "sources must name"),
+    ],
+)
+def test_sources_that_do_not_fit_together_are_errors(make_mix, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_mix(**changes)
+
+
+def test_sources_with_other_numbers_of_views_are_errors(make_mix):
     mix = make_mix(two={"sampler": BoundedSampler(num_context=2, num_target=2, min_gap=3, max_gap=9)})
-    with pytest.raises(ValueError, match=r"must have the same number of target views, got .*; .* val_batch_size=1"):
+    with pytest.raises(ValueError, match="number of target views"):
         scenes_of(mix, 3)
 
 

@@ -1,16 +1,22 @@
-"""Loaders for training and validation that continue exactly where a run stopped.
+"""Data modules whose training stream resumes exactly where a run stopped.
 
-Position is counted by the samples that training has consumed, never by what workers have read ahead. The count, the
-seed and the number of scenes are all that a checkpoint needs to hold; the process and worker counts may change.
+Your own data module can be any `LightningDataModule` whose loaders yield `wnv.types.Batch`. Two members are optional:
+
+- `image_size`: `(height, width)` in pixels. The model checks it before training starts.
+- `advance(num_samples)`: called once per training batch with the number of samples over all devices. Together with
+  `state_dict` and `load_state_dict` it lets a data module resume at the exact sample.
 """
 
+import itertools
 import logging
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Sized
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from typing_extensions import override
 
 from wnv.data.loader_processes import loader_context
 from wnv.data.sample_order import EvaluationOrder, SampleOrder, StreamOrder
@@ -20,172 +26,191 @@ log = logging.getLogger(__name__)
 
 
 class ExampleDataModule(L.LightningDataModule):
-    """What the data modules share: an endless resumable training stream and a fixed validation set.
+    """Base of the data modules: an endless, resumable training stream and a fixed validation set.
 
-    The trainer must be built with `use_distributed_sampler=False`, a limit of steps or time, and
-    `check_val_every_n_epoch=None` with `val_check_interval` in steps. Once a training batch, before a checkpoint can be
-    saved, it calls `advance(global_batch_size)`: from `training_step` or a callback, not from a later hook of the
-    LightningModule, because Lightning lets checkpoint callbacks run before those.
+    The position in the stream is the number of samples that training has consumed, not what workers have read ahead.
+    A checkpoint holds it with the seed and the number of scenes; the number of processes and workers may change.
+
+    The trainer needs a limit of steps or time, `check_val_every_n_epoch=None`, and `val_check_interval` in steps.
+    `training_step` or a callback calls `advance(global_batch_size)` once per batch. A later hook of the
+    LightningModule is too late: Lightning lets checkpoint callbacks run before it.
+
+    Testing and prediction read the validation examples.
 
     Args:
-        seed: What the order of the training scenes and their draws depend on.
-        batch_size: Training scenes per device and step.
-        val_batch_size: Validation scenes per device and step; None takes `batch_size`.
+        batch_size: Training examples per device and step.
+        val_batch_size: Validation examples per device and step; None means `batch_size`.
         num_workers: Loader processes per device; 0 loads in the training process.
-        allow_changed_order: Continue from a checkpoint made with another seed or number of scenes, whose order was
-            another one; otherwise that is an error.
+        seed: Seed of the order of training scenes and of everything sampled from them.
+        allow_changed_order: Resume from a checkpoint with another seed or number of scenes, hence another order,
+            instead of raising.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of range.
     """
 
     def __init__(
         self,
         *,
-        seed: int,
         batch_size: int,
-        val_batch_size: int | None,
-        num_workers: int,
-        allow_changed_order: bool,
+        val_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        allow_changed_order: bool = False,
     ) -> None:
         super().__init__()
-        val_batch_size = batch_size if val_batch_size is None else val_batch_size
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("val_batch_size", val_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        self.seed = seed
         self.batch_size = batch_size
-        self.val_batch_size = val_batch_size
+        self.val_batch_size = batch_size if val_batch_size is None else val_batch_size
         self.num_workers = num_workers
+        self.seed = seed
         self.allow_changed_order = allow_changed_order
+        for name, least in (("batch_size", 1), ("val_batch_size", 1), ("num_workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         self._samples_consumed = 0
         self._order: StreamOrder | None = None
-        self._train_dataset: Dataset[Example] | None = None
-        self._val_dataset: Dataset[Example] | None = None
 
     @property
     @abstractmethod
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
 
-    @abstractmethod
-    def _make_train_dataset(self) -> Dataset[Example]: ...
-
-    @abstractmethod
-    def _make_val_dataset(self) -> Dataset[Example]: ...
-
     @property
+    @abstractmethod
     def train_dataset(self) -> Dataset[Example]:
-        """The training data set, made when first asked for."""
-        if self._train_dataset is None:
-            self._train_dataset = self._make_train_dataset()
-        return self._train_dataset
+        """The training data set, created on first access."""
 
     @property
+    @abstractmethod
     def val_dataset(self) -> Dataset[Example]:
-        """The validation data set, made when first asked for."""
-        if self._val_dataset is None:
-            self._val_dataset = self._make_val_dataset()
-        return self._val_dataset
+        """The validation data set, created on first access."""
 
     @property
     def num_train_scenes(self) -> int | None:
-        """Examples of one training epoch; None when the training data is endless."""
-        return len(self.train_dataset)
+        """Examples per training epoch; None for endless data."""
+        return len(cast(Sized, self.train_dataset))
+
+    @property
+    def num_val_scenes(self) -> int:
+        """Number of validation examples."""
+        return len(cast(Sized, self.val_dataset))
 
     @property
     def samples_consumed(self) -> int:
-        """Training samples that all devices together have consumed since the run began."""
+        """Training samples consumed by all devices since the run began."""
         return self._samples_consumed
 
     @property
     def global_batch_size(self) -> int:
-        """Training samples that all devices together consume in one batch."""
+        """Training samples per batch over all devices."""
         return self.batch_size * self._shard()[1]
 
-    def advance(self, num_global_samples: int) -> None:
-        """Count samples as consumed, over all devices; to be called once a training batch.
+    def advance(self, num_samples: int) -> None:
+        """Count samples, over all devices, as consumed. Call it once per training batch.
 
         Raises:
             ValueError: If the number is negative.
         """
-        if num_global_samples < 0:
-            raise ValueError(f"num_global_samples must be at least 0, got {num_global_samples}")
-        self._samples_consumed += num_global_samples
-        if self._order is not None:
-            self._order.start = self._samples_consumed
+        if num_samples < 0:
+            raise ValueError(f"num_samples must be at least 0, got {num_samples}")
+        self._move_to(self._samples_consumed + num_samples)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Where the training stream stands: plain numbers, the same on every rank."""
+        """The position in the training stream: plain values, the same on every rank."""
         return {"samples_consumed": self._samples_consumed, **self._order_settings()}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the stream of a checkpoint.
+        """Resume at a checkpoint's position.
 
         Raises:
-            ValueError: If the checkpoint's seed, number of scenes or mixture differs, unless `allow_changed_order`.
+            ValueError: If the checkpoint's seed, number of scenes or mixture differs and `allow_changed_order` is off.
         """
         for name, now in self._order_settings().items():
             then = state_dict.get(name)
             if then == now:
                 continue
-            message = f"the checkpoint was trained with data {name}={then}, this run has {name}={now}"
+            message = (
+                f"data {name} has changed from {then} in the checkpoint to {now}, and with it the order of samples"
+            )
             if not self.allow_changed_order:
-                raise ValueError(
-                    f"{message}; the run would not draw what it would have drawn. Set {name} back to {then}, or set "
-                    "allow_changed_order=true to continue with the new order"
-                )
-            log.warning("%s; continuing with the new order", message)
-        self._samples_consumed = int(state_dict["samples_consumed"])
+                raise ValueError(f"{message}; set {name} back, or allow_changed_order=true to resume in the new order")
+            log.warning("%s; resuming in the new order", message)
+        self._move_to(int(state_dict["samples_consumed"]))
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Open the data set of the stage: training for `fit`, else validation."""
+        _ = self.train_dataset if stage == "fit" else self.val_dataset
+
+    @override
+    def train_dataloader(self) -> DataLoader:
+        """An endless loader that starts at `samples_consumed`; with `trainer.overfit_batches`, the first batches.
+
+        Raises:
+            ValueError: If the trainer has no limit at which to stop, or `overfit_batches` is a share of an epoch.
+        """
+        rank, world_size = self._shard()
+        order = self._make_order(rank=rank, world_size=world_size)
+        loader = self._loader(self.train_dataset, order, batch_size=self.batch_size)
+        self._check_limits()
+        if num_batches := self._num_overfit_batches():
+            batches = list(itertools.islice(loader, num_batches))
+            return DataLoader(cast(Dataset, batches), batch_size=None)
+        order.start = self._samples_consumed
+        self._order = order
+        return loader
+
+    @override
+    def val_dataloader(self) -> DataLoader:
+        """A loader over the validation examples, sharded over the devices without repeats.
+
+        Raises:
+            ValueError: If the devices would get different numbers of batches, which deadlocks sharded models.
+        """
+        return self._evaluation_loader()
+
+    @override
+    def test_dataloader(self) -> DataLoader:
+        """The loader over the validation examples."""
+        return self._evaluation_loader()
+
+    @override
+    def predict_dataloader(self) -> DataLoader:
+        """The loader over the validation examples."""
+        return self._evaluation_loader()
+
+    def _evaluation_loader(self) -> DataLoader:
+        rank, world_size = self._shard()
+        orders = [EvaluationOrder(self.num_val_scenes, rank=r, world_size=world_size) for r in range(world_size)]
+        num_batches = {-(-len(order) // self.val_batch_size) for order in orders}
+        if len(num_batches) > 1:
+            raise ValueError(
+                f"the number of validation examples must be a multiple of the {world_size} devices, got "
+                f"{self.num_val_scenes}: with val_batch_size={self.val_batch_size} some devices get "
+                f"{min(num_batches)} batches, others {max(num_batches)}"
+            )
+        return self._loader(self.val_dataset, orders[rank], batch_size=self.val_batch_size)
+
+    @override
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch without waiting for the device; Lightning copies custom types with blocking copies."""
+        return batch.to(device, non_blocking=device.type != "cpu")
+
+    def _move_to(self, position: int) -> None:
+        self._samples_consumed = position
         if self._order is not None:
-            self._order.start = self._samples_consumed
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """An endless loader of `Batch`es that begins at `samples_consumed`.
-
-        Raises:
-            ValueError: If the trainer would never stop, or would replace the order by one of its own.
-        """
-        rank, world_size = self._shard()
-        self._check_trainer(world_size)
-        self._order = self._make_order(rank=rank, world_size=world_size)
-        self._order.start = self._samples_consumed
-        return self._loader(self.train_dataset, self._order, batch_size=self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """A loader over the fixed validation examples, shared out over the devices without repeats.
-
-        Raises:
-            ValueError: If the devices would get different numbers of batches, on which sharded models wait forever.
-        """
-        rank, world_size = self._shard()
-        num_examples = self.num_val_scenes
-        if world_size > 1:
-            counts = {
-                -(-len(EvaluationOrder(num_examples, rank=r, world_size=world_size)) // self.val_batch_size)
-                for r in range(world_size)
-            }
-            if len(counts) != 1:
-                raise ValueError(
-                    f"{num_examples} validation examples give the {world_size} devices different numbers of batches of "
-                    f"val_batch_size={self.val_batch_size}: {sorted(counts)}; make the number of validation examples a "
-                    f"multiple of {world_size}"
-                )
-        order = EvaluationOrder(num_examples, rank=rank, world_size=world_size)
-        return self._loader(self.val_dataset, order, batch_size=self.val_batch_size)
+            self._order.start = position
 
     def _order_settings(self) -> dict[str, Any]:
-        """What the order of the training stream depends on besides the position, as plain values."""
+        """Everything but the position that determines the order of samples, as plain values."""
         return {"seed": self.seed, "num_scenes": self.num_train_scenes}
 
     def _make_order(self, *, rank: int, world_size: int) -> StreamOrder:
         return SampleOrder(self.num_train_scenes, seed=self.seed, rank=rank, world_size=world_size)
 
-    def _loader(self, dataset: Dataset[Example], order: Sampler, *, batch_size: int) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Example], order: Sampler, *, batch_size: int) -> DataLoader:
         return DataLoader(
             dataset,
             batch_size=batch_size,
@@ -195,46 +220,50 @@ class ExampleDataModule(L.LightningDataModule):
             pin_memory=self._feeds_cuda(),
             persistent_workers=self.num_workers > 0,
             multiprocessing_context=loader_context() if self.num_workers > 0 else None,
-            # The loader draws a seed for its workers; from its own generator, it leaves the global one as it is.
+            # The loader samples a seed for its workers; this leaves the global generator alone.
             generator=torch.Generator().manual_seed(0),
         )
 
     def _shard(self) -> tuple[int, int]:
-        """This device's number among those that read different data, and how many those are."""
-        if self.trainer is None:
-            return 0, 1
-        # Absent on one device; with model-parallel strategies it names data-parallel groups, not processes.
-        shard = getattr(self.trainer.strategy, "distributed_sampler_kwargs", None)
+        """This device's rank among those that read different data, and their number."""
+        # With model-parallel strategies these are data-parallel groups, not processes.
+        shard = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
         return (0, 1) if shard is None else (shard["rank"], shard["num_replicas"])
 
     def _feeds_cuda(self) -> bool:
         if self.trainer is None:
             return torch.cuda.is_available()
-        # Page-locked memory is the GPU's business: asking for it takes memory of a GPU that the training may not use.
+        # Pinning takes memory on a GPU, even on one that the training does not use.
         return self.trainer.strategy.root_device.type == "cuda"
 
-    def _check_trainer(self, world_size: int) -> None:
+    def _num_overfit_batches(self) -> int:
+        # Lightning sets this public attribute dynamically.
+        setting = 0 if self.trainer is None else self.trainer.overfit_batches  # pyright: ignore[reportAttributeAccessIssue]
+        if setting and isinstance(setting, float):
+            raise ValueError(
+                "trainer.overfit_batches must be a number of batches, because the training stream is endless, got "
+                f"{setting}"
+            )
+        return int(setting)
+
+    def _check_limits(self) -> None:
         trainer = self.trainer
         if trainer is None:
             return
-        endless_epoch = _is_whole_epoch(trainer.limit_train_batches)
-        if endless_epoch and trainer.max_steps == -1 and trainer.max_epochs != -1:
+        if not _is_whole_epoch(trainer.limit_train_batches):
+            return
+        if trainer.max_steps == -1 and trainer.max_epochs != -1:
             raise ValueError(
-                "trainer.max_steps must be set, because an epoch of the training stream has no end, got -1 with "
+                "trainer.max_steps must be set, because the training stream is endless, got -1 with "
                 f"max_epochs={trainer.max_epochs}; to stop by time instead, set trainer.max_time and max_epochs=-1"
             )
-        if endless_epoch and _is_whole_epoch(trainer.val_check_interval) and trainer.limit_val_batches > 0:
+        if _is_whole_epoch(trainer.val_check_interval) and trainer.limit_val_batches > 0:
             log.warning(
-                "validation will not run: trainer.val_check_interval counts epochs, and an epoch of the training "
-                "stream has no end; set it to a number of steps, or limit_val_batches=0 to train without validation"
-            )
-        # Lightning keeps this setting private, and would otherwise replace the order without a word.
-        if world_size > 1 and getattr(trainer._accelerator_connector, "use_distributed_sampler", False):
-            raise ValueError(
-                "trainer.use_distributed_sampler must be false: the data module shares the scenes out itself, got true"
+                "validation will not run: trainer.val_check_interval=1.0 counts epochs, and the training stream is "
+                "endless; set it to a number of steps, or limit_val_batches=0 to train without validation"
             )
 
 
 def _is_whole_epoch(setting: int | float) -> bool:
-    """Whether a limit or interval of Lightning's is a whole epoch (1.0) rather than one batch (1)."""
+    """Whether a limit or interval of Lightning's means one epoch (1.0) and not one batch (1)."""
     return isinstance(setting, float) and setting == 1.0

@@ -1,41 +1,43 @@
-"""Several data sets mixed by weights into one stream that continues exactly where it stopped."""
+"""Several data sets mixed by weights into one resumable stream."""
 
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
 
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.sample_order import SampleKey, SampleOrder, StreamOrder, seeded_generator
 from wnv.data.scene_datamodule import SceneDataModule
-from wnv.types import Batch, Example
+from wnv.types import Example
 
 MixedKey = tuple[int, SampleKey]
 """(source, key in that source)."""
 
-# Sets the shuffling of blocks apart from that of scenes, which depends on the same seed.
+# Separates the shuffling of blocks from that of scenes, which may have the same seed.
 _BLOCKS = -1
 
 
 class MixedOrder(StreamOrder):
     """The endless stream of keys of several sources.
 
-    The stream is made of blocks; each takes a fixed number of keys of every source, in an order shuffled anew. So the
-    shares are exact in every block, and how far each source has got follows from the position alone. Each source
-    goes through its own scenes in its own order: every scene once before any comes again.
+    The stream consists of blocks. Each block holds a fixed number of keys of every source, in a new random order: the
+    shares are exact in every block, and the position in each source follows from the global position alone. Each
+    source keeps its own order: every scene once before any comes again.
 
     Args:
         sources: The order of each source.
-        counts: How many keys of each source a block holds.
-        seed: What the order inside the blocks depends on.
+        counts: Keys of each source per block.
+        seed: Seed of the order inside the blocks.
         rank: This process, 0 <= rank < world_size.
-        world_size: How many processes read the stream together.
-        start: Samples that all processes together have consumed before.
+        world_size: Number of processes that read the stream together.
+        start: Samples that all processes together have consumed so far.
     """
 
     def __init__(
@@ -52,46 +54,44 @@ class MixedOrder(StreamOrder):
         self.sources = tuple(sources)
         self.counts = tuple(counts)
         self.seed = seed
-        self._turns = [source for source, count in enumerate(counts) for _ in range(count)]
-        # The block last asked for: (number, the source of each key, and the how manieth of it in the block).
-        self._block: tuple[int, list[tuple[int, int]]] | None = None
+        self._sources_in_block = [source for source, count in enumerate(counts) for _ in range(count)]
+        # (number of the block, (source, index within the block's keys of that source) of each key).
+        self._cached_block: tuple[int, list[tuple[int, int]]] | None = None
 
+    @override
     def key_at(self, position: int) -> MixedKey:
-        """The key at a global position, whoever reads it."""
-        number, offset = divmod(position, len(self._turns))
-        if self._block is None or self._block[0] != number:
-            self._block = (number, self._shuffle(number))
-        source, turn = self._block[1][offset]
-        return source, self.sources[source].key_at(number * self.counts[source] + turn)
+        """The key at a global position, the same on every rank."""
+        number, offset = divmod(position, len(self._sources_in_block))
+        if self._cached_block is None or self._cached_block[0] != number:
+            self._cached_block = (number, self._shuffle(number))
+        source, index = self._cached_block[1][offset]
+        return source, self.sources[source].key_at(number * self.counts[source] + index)
 
     def _shuffle(self, number: int) -> list[tuple[int, int]]:
         generator = seeded_generator(self.seed, _BLOCKS, number)
-        taken = [0] * len(self.sources)
-        block = []
-        for index in torch.randperm(len(self._turns), generator=generator).tolist():
-            source = self._turns[index]
-            block.append((source, taken[source]))
-            taken[source] += 1
-        return block
+        order = torch.randperm(len(self._sources_in_block), generator=generator).tolist()
+        indices = [iter(range(count)) for count in self.counts]
+        return [(source, next(indices[source])) for source in (self._sources_in_block[i] for i in order)]
 
 
 class MixedDataset(Dataset[Example]):
-    """The examples of several sources, by keys `(source, key)`."""
+    """The examples of several sources, indexed by `(source, key)`."""
 
     def __init__(self, sources: Sequence[Dataset[Example]]) -> None:
         self.sources = tuple(sources)
 
+    @override
     def __getitem__(self, key: MixedKey) -> Example:
         source, key_in_source = key
         return self.sources[source][key_in_source]
 
 
 class JoinedDataset(Dataset[Example]):
-    """The examples of several sources one after the other, by keys `(epoch, index)`.
+    """The examples of several sources one after the other, indexed by `(epoch, index)`.
 
     Args:
         sources: The data sets.
-        lengths: How many examples of each, its first ones.
+        lengths: Number of examples to take of each, from its beginning.
     """
 
     def __init__(self, sources: Sequence[Dataset[Example]], lengths: Sequence[int]) -> None:
@@ -101,8 +101,9 @@ class JoinedDataset(Dataset[Example]):
     def __len__(self) -> int:
         return self._starts[-1]
 
+    @override
     def __getitem__(self, key: SampleKey | int) -> Example:
-        """The example of a key `(epoch, index)`; an index alone means epoch 0."""
+        """The example at `(epoch, index)`; an index alone means epoch 0."""
         epoch, index = (0, key) if isinstance(key, int) else key
         if not 0 <= index < len(self):
             raise IndexError(f"example index must be in 0..{len(self) - 1}, got {index}")
@@ -113,110 +114,102 @@ class JoinedDataset(Dataset[Example]):
 class MixedDataModule(ExampleDataModule):
     """Several data modules mixed by weights.
 
-    Training draws from every source by its weight, exactly so in every `block_size` samples; validation goes through
-    the validation examples of all of them. The batch sizes and loader processes are those given here, not the sources'.
+    Training samples every source by its weight, exactly so in every `block_size` samples. Validation reads the
+    validation examples of all sources. Batch sizes and loader processes are set here; the sources' own are ignored.
 
     Args:
-        sources: Name -> data module, all of one image size and with the same numbers of views.
+        sources: Name -> data module. All have one image size and the same numbers of views.
         weights: Name -> share of the training samples, relative to the sum; sources of weight 0 only validate. None
-            gives each source the same.
-        root: Where sources lie that share a place, for their configurations to refer to; nothing is read here.
-        image_size: Height and width of the images in pixels, which every source must have; None: that of the sources.
+            weighs all alike.
+        root: A common root for the configurations of the sources to refer to; not used here.
+        image_size: Height and width of the images in pixels, checked against all sources; None skips the check.
         block_size: Samples within which the shares are exact, up to rounding to whole samples.
-        batch_size: Training scenes per device and step.
-        val_batch_size: Validation scenes per device and step; None takes `batch_size`.
-        num_workers: Loader processes per device; 0 loads in the training process.
-        seed: What the order of the sources depends on; each orders its scenes by its own seed.
-        allow_changed_order: Continue from a checkpoint made with another seed, number of scenes or mixture.
+        **loading: `batch_size`, `val_batch_size`, `num_workers`, `seed` (of the order of the sources; each source
+            orders its scenes by its own), `allow_changed_order`: see `ExampleDataModule`.
 
     Raises:
-        ValueError: If a number is out of its range, the sources do not fit together, or a weight is missing, negative
-            or too small to come up in a block.
+        ValueError: If a number is out of range, the sources do not fit together, or a weight is missing, negative or
+            too small for a block.
     """
 
     def __init__(
         self,
         *,
         sources: Mapping[str, ExampleDataModule],
-        batch_size: int,
         weights: Mapping[str, float | int] | None = None,
         root: str | Path | None = None,
         image_size: Sequence[int] | None = None,
         block_size: int = 100,
-        seed: int = 0,
-        val_batch_size: int | None = None,
-        num_workers: int = 0,
-        allow_changed_order: bool = False,
+        **loading: Any,
     ) -> None:
-        super().__init__(
-            seed=seed,
-            batch_size=batch_size,
-            val_batch_size=val_batch_size,
-            num_workers=num_workers,
-            allow_changed_order=allow_changed_order,
-        )
+        super().__init__(**loading)
         if not sources:
             raise ValueError("sources must name at least one data module, got none; add some under data.sources")
-        sizes = {name: source.image_size for name, source in sources.items()}
-        if len({*sizes.values(), *([] if image_size is None else [tuple(image_size)])}) != 1:
+        sizes = {name: list(source.image_size) for name, source in sources.items()}
+        expected = next(iter(sizes.values())) if image_size is None else list(image_size)
+        if any(size != expected for size in sizes.values()):
             raise ValueError(
-                f"all sources must have one image_size{'' if image_size is None else f', {list(image_size)}'}, got "
-                f"{', '.join(f'{name}: {list(size)}' for name, size in sizes.items())}"
+                f"all sources must have one image_size, {expected}, got "
+                + ", ".join(f"{name}: {size}" for name, size in sizes.items())
             )
         self.root = root
         self.sources = dict(sources)
         self.counts = _counts(list(sources), weights, block_size)
 
     @property
+    @override
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
         return next(iter(self.sources.values())).image_size
 
     @property
+    @override
     def num_train_scenes(self) -> int | None:
-        """Training examples of all sources; None where one of them is endless."""
-        numbers = [self.sources[name].num_train_scenes for name in self._trained()]
-        return None if None in numbers else sum(numbers)
+        """Training examples of all sources; None if one of them is endless."""
+        numbers = [source.num_train_scenes for source in self._trained().values()]
+        return None if None in numbers else sum(number or 0 for number in numbers)
 
-    @property
-    def num_val_scenes(self) -> int:
-        """Validation examples of all sources."""
-        return sum(source.num_val_scenes for source in self.sources.values())
+    @cached_property
+    def train_dataset(self) -> MixedDataset:
+        """The training data set, created on first access."""
+        return MixedDataset([source.train_dataset for source in self._trained().values()])
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """As that of every data module; scenes of a source that are trained on as well are warned about."""
-        for name in self._trained():
-            if isinstance(self.sources[name], SceneDataModule):
-                self.sources[name].warn_of_shared_scenes()
-        return super().val_dataloader()
-
-    def _trained(self) -> list[str]:
-        return [name for name, count in self.counts.items() if count > 0]
-
-    def _make_train_dataset(self) -> Dataset[Example]:
-        return MixedDataset([self.sources[name].train_dataset for name in self._trained()])
-
-    def _make_val_dataset(self) -> Dataset[Example]:
-        sources = list(self.sources.values())
+    @cached_property
+    def val_dataset(self) -> JoinedDataset:
+        """The validation data set, created on first access."""
+        sources = self.sources.values()
         return JoinedDataset([s.val_dataset for s in sources], [s.num_val_scenes for s in sources])
 
+    @override
+    def val_dataloader(self) -> DataLoader:
+        """The loader over the validation examples. Logs a warning if a source trains on its validation scenes."""
+        for source in self._trained().values():
+            if isinstance(source, SceneDataModule):
+                source.warn_of_shared_scenes()
+        return super().val_dataloader()
+
+    def _trained(self) -> dict[str, ExampleDataModule]:
+        return {name: source for name, source in self.sources.items() if self.counts[name] > 0}
+
+    @override
     def _order_settings(self) -> dict[str, Any]:
-        sources = {name: self.sources[name] for name in self._trained()}
+        sources = self._trained()
         return {
             "seed": [self.seed, *(source.seed for source in sources.values())],
             "num_scenes": {name: source.num_train_scenes for name, source in sources.items()},
             "counts": {name: self.counts[name] for name in sources},
         }
 
+    @override
     def _make_order(self, *, rank: int, world_size: int) -> StreamOrder:
-        names = self._trained()
-        orders = [SampleOrder(self.sources[name].num_train_scenes, seed=self.sources[name].seed) for name in names]
-        counts = [self.counts[name] for name in names]
+        sources = self._trained()
+        orders = [SampleOrder(source.num_train_scenes, seed=source.seed) for source in sources.values()]
+        counts = [self.counts[name] for name in sources]
         return MixedOrder(orders, counts=counts, seed=self.seed, rank=rank, world_size=world_size)
 
 
 def _counts(names: Sequence[str], weights: Mapping[str, float | int] | None, block_size: int) -> dict[str, int]:
-    """How many samples of each source a block holds: proportional, the largest remainders rounded up."""
+    """Samples of each source per block: proportional to its weight, the largest remainders rounded up."""
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     weights = dict.fromkeys(names, 1.0) if weights is None else dict(weights)
@@ -233,7 +226,7 @@ def _counts(names: Sequence[str], weights: Mapping[str, float | int] | None, blo
     lost = [name for name in names if weights[name] > 0 and counts[name] == 0]
     if lost:
         raise ValueError(
-            f"a block of block_size={block_size} samples holds none of {', '.join(lost)}, whose weight is too small; "
-            "raise the weight or block_size"
+            f"weight of {', '.join(lost)} is too small for a sample in a block of block_size={block_size}; raise the "
+            "weight or block_size"
         )
     return counts
