@@ -84,7 +84,7 @@ def test_faults_are_named(context, dynamic):
     with pytest.raises(ValueError, match="num_views of bullet_time must be at least 3, got 2"):
         plan_path(dynamic, "bullet_time", num_views=2)
     for trajectory in ("through_time", "bullet_time"):
-        with pytest.raises(ValueError, match=f"trajectory={trajectory} needs a scene in which things move"):
+        with pytest.raises(ValueError, match=rf"trajectory={trajectory} needs a scene in which things move"):
             plan_path(context, trajectory, num_views=5)
     with pytest.raises(ValueError, match=r"output_size must be \[height, width\] in pixels, got \[72\]"):
         plan_path(context, "still", num_views=5, output_size=[72])

@@ -9,8 +9,7 @@ import torch
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import TrajectorySampler
 from wnv.evaluation.evaluator import evaluate
-from wnv.evaluation.protocols.case import Case, Cases, ExampleCases, Variant
-from wnv.evaluation.protocols.scenes import SceneCases
+from wnv.evaluation.protocols.cases import Case, Variant
 from wnv.evaluation.ranks import Ranks
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import Listing, read_summary
@@ -83,7 +82,7 @@ def test_a_perfect_model_is_capped_and_counted(dataset, perfect_model, tmp_path)
     assert summary.main.model["ssim"].mean == pytest.approx(1.0)
     assert summary.main.num_capped == summary.main.num_views == 14
     assert summary.main.num_ahead == 7
-    assert "14 views equal to the truth or nearly so, counted as 100 dB" in summary_table(summary)
+    assert "14 views (nearly) equal to the ground truth" in summary_table(summary)
     json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -136,7 +135,7 @@ def test_a_finished_evaluation_resumes_to_itself_without_drawing(dataset, copy_m
 def test_changed_data_are_noticed_on_resume(dataset, copy_model, tmp_path):
     examples = [dataset[i] for i in range(3)]
     evaluate(copy_model, examples, device=CPU, out=tmp_path)
-    with pytest.raises(ValueError, match="example 0 was of scene scene-0 when the evaluation began and is scene-2 now"):
+    with pytest.raises(ValueError, match=r"example 0 .*scene-0 .*scene-2"):
         evaluate(copy_model, examples[::-1], device=CPU, out=tmp_path, resume=True)
 
 
@@ -158,27 +157,27 @@ def test_a_model_that_draws_no_images_is_named(dataset, grey_model):
         def render(self, scene, cameras, times=None):
             return super().render(scene, cameras, times)[..., :-1]
 
-    with pytest.raises(ValueError, match=r"scene scene-0: the model must draw finite images .* 2304 values"):
+    with pytest.raises(ValueError, match=r"scene scene-0: .*finite images .* 2304 values"):
         evaluate(Diverged(), [dataset[0]], device=CPU)
     with pytest.raises(ValueError, match=r"shape \(2, 3, 16, 24\), got shape \(2, 3, 16, 23\)"):
         evaluate(Small(), [dataset[0]], device=CPU)
 
 
-class Thinned(Cases):
-    """The examples with as many context views, frame numbers, and one masked pixel row more a scene."""
+class Thinned(Variant):
+    """The examples with fewer context views, with frame numbers, and with masks of 1, 2, ... pixel rows."""
 
-    def __init__(self, dataset, num_context: int) -> None:
-        self.dataset, self.num_context = dataset, num_context
+    def __init__(self, dataset, num_context: int, **options) -> None:
+        super().__init__(f"views={num_context}", dataset, **options)
+        self.num_context = num_context
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def __getitems__(self, indices) -> list[Case]:
+        return [self._thin(case, index) for case, index in zip(super().__getitems__(indices), indices, strict=True)]
 
-    def __getitem__(self, index: int) -> Case:
-        example = self.dataset[index]
+    def _thin(self, case: Case, index: int) -> Case:
         masks = torch.zeros(2, 16, 24, dtype=torch.bool)
         masks[0, : index + 1] = True
         return Case(
-            replace(example, context=example.context[: self.num_context]),
+            replace(case.example, context=case.example.context[: self.num_context]),
             context_frames=tuple(range(self.num_context)),
             target_frames=(8, 9),
             masks=masks,
@@ -186,7 +185,7 @@ class Thinned(Cases):
 
 
 def test_variants_are_scored_each_and_compared(dataset, copy_model, tmp_path):
-    variants = [Variant(f"views={n}", Thinned(dataset, n), Listing(9, 1, ("lost",))) for n in (1, 3)]
+    variants = [Thinned(dataset, n, listing=Listing(9, 1, ("lost",))) for n in (1, 3)]
     summary = evaluate(copy_model, variants, device=CPU, out=tmp_path, protocol="nested", reference="views=1")
     records = read_records(tmp_path)
     assert [record.key for record in records] == [(f"views={n}", i) for n in (1, 3) for i in range(7)]
@@ -200,7 +199,7 @@ def test_variants_are_scored_each_and_compared(dataset, copy_model, tmp_path):
 
 
 def test_masked_scores_stand_beside_the_others(dataset, copy_model, tmp_path):
-    evaluate(copy_model, [Variant("", Thinned(dataset, 3))], device=CPU, out=tmp_path)
+    evaluate(copy_model, [Thinned(dataset, 3)], device=CPU, out=tmp_path)
     for record in read_records(tmp_path):
         example = dataset[record.index]
         copied = example.context.images[copy_of(example)[0]]
@@ -256,17 +255,17 @@ def test_speed_and_memory_are_told(dataset, copy_model):
 
 
 def test_several_processes_need_a_folder_to_meet_in(dataset, copy_model):
-    with pytest.raises(ValueError, match="2 processes share an evaluation through its folder; give out"):
+    with pytest.raises(ValueError, match=r"2 processes .*out"):
         evaluate(copy_model, dataset, device=CPU, ranks=Ranks(rank=0, world_size=2))
 
 
 def test_an_example_that_cannot_be_loaded_is_told_as_it_is(dataset, copy_model):
-    class Broken(ExampleCases):
+    class Broken(Variant):
         def __getitems__(self, indices):
             raise FileNotFoundError("scene-3 is gone")
 
     with pytest.raises(FileNotFoundError, match=r"^scene-3 is gone$"):
-        evaluate(copy_model, [Variant("", Broken(dataset))], device=CPU)
+        evaluate(copy_model, [Broken("", dataset)], device=CPU)
 
 
 def test_no_examples_is_an_error(copy_model):
@@ -300,5 +299,5 @@ def test_what_goes_wrong_in_another_process_is_told_in_its_own_words(grey_model,
     dataset = SceneDataset(root=tmp_path / "scenes", sampler=TrajectorySampler(num_context=1), image_size=(16, 24))
     path.unlink()
     with pytest.raises(FileNotFoundError) as told:
-        evaluate(grey_model, [Variant("", SceneCases(dataset))], device=CPU, num_workers=1)
+        evaluate(grey_model, [Variant("", dataset)], device=CPU, num_workers=1)
     assert "Traceback" not in str(told.value)

@@ -62,10 +62,10 @@ def test_an_evaluation_is_never_replaced_unasked(tmp_path):
 
 def test_records_of_other_settings_are_not_continued(tmp_path):
     RecordFile(tmp_path, settings=SETTINGS).append([record(0)])
-    with pytest.raises(ValueError, match=r"other settings \(weights was 'a', is 'b'\)"):
+    with pytest.raises(ValueError, match="weights was 'a', is 'b'"):
         RecordFile(tmp_path, settings={**SETTINGS, "weights": "b"}, resume=True)
     (tmp_path / "evaluation.json").unlink()
-    with pytest.raises(ValueError, match="is unknown; pass overwrite=true"):
+    with pytest.raises(ValueError, match=r"evaluation\.json"):
         RecordFile(tmp_path, settings=SETTINGS, resume=True)
 
 

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from wnv.evaluation.summary import Mean, Summary, VariantSummary
+from wnv.evaluation.confidence import Mean
+from wnv.evaluation.summary import Summary, VariantSummary
 from wnv.evaluation.table import summary_table
 
 SCORES = {"psnr": Mean(21.666, 9.62), "ssim": Mean(0.7, 0.1)}
@@ -34,7 +35,7 @@ def test_the_table_is_aligned_and_says_everything():
     assert lines[3].startswith("nearest context view")
     assert "+9.67" in lines[4]
     assert "3 scenes, 4 target views; KoNet is ahead in 2 of 3." in table
-    assert "drawing a view from it 2.0 ms (500.0 views/s; cpu: test)" in table
+    assert "2.0 ms per view (500.0 views/s; cpu: test)" in table
     assert not {"PARTIAL", "LPIPS", "100 dB", "Peak"} & set(table.split())
 
 
@@ -48,31 +49,31 @@ def test_each_variant_has_its_rows_and_its_change():
     assert "zoom=3: 3 scenes, 6 target views; KoNet is ahead in 2 of 3." in lines
 
 
-def test_a_shortfall_is_told():
-    partial = replace(VARIANT, num_listed=12, num_null=2, missing=tuple("abcdefg"))
-    table = summary_table(replace(SUMMARY, variants=(partial,), num_listed=12, num_null=2, missing=tuple("abcdefg")))
-    assert "2 scenes of 12 listed have no choice of frames." in table
-    assert "PARTIAL: 3 of 10 listed scenes were scored, which is no score of the whole list." in table
-    assert "Not in the data: 7 scenes (a, b, c, d, e, ...; all in summary.json)." in table
-
-
-def test_capped_views_and_memory_are_told():
+def test_caveats_are_listed():
+    partial = replace(VARIANT, num_listed=12, num_null=2, missing=tuple("abcdefg"), num_capped=1)
     table = summary_table(
-        replace(SUMMARY, variants=(replace(VARIANT, num_capped=1),), peak_memory={"bytes": 3 << 20, "of": "resident"})
+        replace(
+            SUMMARY,
+            variants=(partial,),
+            num_listed=12,
+            num_null=2,
+            missing=tuple("abcdefg"),
+            peak_memory={"bytes": 3 << 20, "of": "resident"},
+        )
     )
-    assert "1 view equal to the truth or nearly so, counted as 100 dB." in table
-    assert "Peak memory: 3 MiB, resident." in table
+    for part in ("2 scenes of 12 listed", "PARTIAL: 3 of 10", "7 scenes (a, b, c, d, e, ...;", "1 view ", "3 MiB"):
+        assert part in table
 
 
-def test_lpips_names_its_backbone_and_stays_empty_where_it_was_not_measured():
-    measured = replace(VARIANT, model={**SCORES, "lpips": Mean(0.0981, 0.001)}, copy=COPIES)
-    assert "LPIPS (vgg)" in summary_table(replace(SUMMARY, variants=(measured,), lpips_backbone="vgg"))
+def test_headings_name_the_backbone_of_lpips_and_masks():
+    measured = replace(VARIANT, model={**SCORES, "lpips": Mean(0.1, 0.01), "psnr_masked": Mean(18.0, 1.0)})
+    heads = summary_table(replace(SUMMARY, variants=(measured,), lpips_backbone="vgg")).splitlines()[0]
+    assert "LPIPS (vgg)" in heads
+    assert "PSNR dB masked" in heads
+
+
+def test_lpips_that_was_not_measured_leaves_its_column_empty():
     lines = summary_table(replace(SUMMARY, lpips_note="it needs torchvision")).splitlines()
     assert lines[0].endswith("  LPIPS")
     assert all(line.endswith(" " * len("LPIPS")) for line in lines[2:5])
-    assert "LPIPS was not measured: it needs torchvision" in lines
-
-
-def test_masked_metrics_are_told_by_a_word():
-    masked = replace(VARIANT, model={**SCORES, "psnr_masked": Mean(18.0, 1.0)})
-    assert "PSNR dB masked" in summary_table(replace(SUMMARY, variants=(masked,)))
+    assert any("it needs torchvision" in line for line in lines)

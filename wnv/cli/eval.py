@@ -23,7 +23,7 @@ from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.examples import write_example_images
 from wnv.evaluation.layout import TABLE_FILE
-from wnv.evaluation.protocols.case import Variant
+from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.protocols.protocol import choose_frames
 from wnv.evaluation.ranks import Ranks, joined_ranks, own_device
 from wnv.evaluation.records import RECORDS_FILE, SceneRecord, read_records
@@ -175,7 +175,7 @@ def evaluate_with_progress(
     """`evaluate` with a progress bar on stderr, of this process's share."""
     bar: tqdm | None = None
     ranks: Ranks = options.get("ranks") or Ranks()
-    total = sum(len(v.cases) for v in examples) if isinstance(examples, list) else len(examples)
+    total = sum(len(v) for v in examples) if isinstance(examples, list) else len(examples)
     out = Path(options["out"])
     num_done = len(read_records(out)) if options.get("resume") and (out / RECORDS_FILE).exists() else 0
 

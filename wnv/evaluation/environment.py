@@ -1,31 +1,48 @@
-"""Where and when numbers were made, so that they can be made again."""
+"""The environment in which scores are measured, for reproduction: versions, device, memory, weights."""
 
 import datetime
 import hashlib
 import platform
+import resource
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 import wnv
-from wnv.runtime.device import device_title
+from wnv.runtime.device import device_title, memory_stats
 
 
 def describe_environment(device: torch.device) -> dict[str, str | None]:
     """Date (UTC), versions, git commit (`-dirty` with uncommitted changes; None outside a checkout) and device."""
+    if device.type == "cpu":
+        title = f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"
+    else:
+        title = f"{device.type}: {device_title(device)}"
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "version": wnv.__version__,
         "commit": _git_commit(),
         "torch": torch.__version__,
-        "device": _device_name(device),
+        "device": title,
     }
 
 
+def peak_memory(device: torch.device) -> dict[str, Any]:
+    """Peak memory of this process: `bytes`, and `of`, what was measured."""
+    if device.type != "cpu":
+        return {
+            "bytes": memory_stats(device).get("allocated_bytes.all.peak", 0),
+            "of": f"allocated on the {device.type} device",
+        }
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
+    return {"bytes": 1024 * kilobytes, "of": "resident in the process, libraries included"}
+
+
 def fingerprint(model: nn.Module) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of a model's tensors: names weights whatever file they came from."""
+    """The first 16 hex digits of the SHA-256 of a model's tensors: identifies weights whatever their file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -36,7 +53,7 @@ def fingerprint(model: nn.Module) -> str:
 def _git_commit() -> str | None:
     folder = Path(wnv.__file__).parent
     if not (folder.parent / ".git").exists():
-        return None  # an installed package; a repository around it would be the user's
+        return None  # an installed package: a surrounding repository would be the user's
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"],
@@ -49,9 +66,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return run.stdout.strip()
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cpu":
-        return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"
-    return f"{device.type}: {device_title(device)}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from wnv.evaluation.images import write_png
 from wnv.evaluation.layout import PICTURES_FOLDER, SHEET_FILE, picture_names, picture_stem
 from wnv.evaluation.path_video import target_sheet
-from wnv.evaluation.protocols.case import Variant
+from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.rendering import SceneModel, render_path
 from wnv.evaluation.video import write_mp4
@@ -56,7 +56,7 @@ def write_example_images(
     folder = out / PICTURES_FOLDER
     with atomic_folder(folder, entries=picture_names(out), overwrite=True) as pictures:
         for number, (variant, indices) in enumerate(zip(variants, shown, strict=True)):
-            examples = {index: variant.cases[index].example for index in indices}
+            examples = {index: variant[index].example for index in indices}
             if number == 0:
                 spread = spread_by_psnr([record for record in records if record.variant == variant.name], count=count)
                 sheet = target_sheet(model, [examples[index] for index in spread], device=device, with_error=True)

@@ -1,4 +1,4 @@
-"""What the folder of an evaluation holds to be looked at, and under which names."""
+"""Names of the files in an evaluation folder that are made for looking at."""
 
 import re
 from contextlib import suppress
@@ -7,33 +7,33 @@ from pathlib import Path
 from wnv.evaluation.summary import SUMMARY_FILE
 
 TABLE_FILE = "table.txt"
-"""The summary as lines of text."""
+"""The summary as a text table."""
 
 SHEET_FILE = "sheet.png"
-"""Some cases of the first variant, from the worst to the best."""
+"""A contact sheet of the first variant, from the worst to the best example."""
 
 PICTURES_FOLDER = "pictures"
-"""One picture a shown case, and where it was asked for a film."""
+"""One image per shown example, and its video if the protocol makes one."""
 
 _PICTURE_NAME = re.compile(r"\d{6}-.+\.(png|mp4)")
 
 
 def picture_stem(index: int, variant: str) -> str:
-    """The name, without its ending, of the picture and the film of one case."""
+    """The file name of an example's image and video, without suffix."""
     return f"{index:06d}-{variant.replace('/', '_') or 'all'}"
 
 
 def picture_names(folder: Path) -> list[str]:
-    """The pictures and films in the folder of an evaluation; nothing that somebody else has put beside them."""
+    """The images and videos in an evaluation folder, without files from elsewhere."""
     pictures = folder / PICTURES_FOLDER
     return [p.name for p in pictures.iterdir() if _PICTURE_NAME.fullmatch(p.name)] if pictures.is_dir() else []
 
 
-def remove_outcome(folder: Path) -> None:
-    """Take away what came of an evaluation whose records are to be replaced, before they are."""
+def remove_results(folder: Path) -> None:
+    """Delete summary, table and images of an evaluation before its records are replaced."""
     for name in (SUMMARY_FILE, TABLE_FILE, SHEET_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in picture_names(folder):
         (folder / PICTURES_FOLDER / name).unlink()
-    with suppress(OSError):  # it is not there, or holds something else
+    with suppress(OSError):  # the folder does not exist or holds other files
         (folder / PICTURES_FOLDER).rmdir()

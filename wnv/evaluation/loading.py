@@ -1,53 +1,46 @@
-"""Cases in batches, loaded beside the drawing: the same batches whoever draws them and how often it is stopped."""
+"""Load cases in batches that are the same for any number of processes and after a resume."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from wnv.evaluation.protocols.case import Case, Variant
+from wnv.evaluation.protocols.cases import Case, Variant
+from wnv.evaluation.records import RecordKey
 from wnv.types import Batch, collate
 
-CaseKey = tuple[int, int]
-"""(number of the variant, number of the case)."""
+Frames = tuple[int, ...] | None
 
 
-@dataclass(frozen=True)
-class CaseBatch:
-    """Cases of one variant that are drawn together.
+class CaseBatch(NamedTuple):
+    """Cases of one variant that are rendered together; a named tuple, so that torch pins its tensors.
 
     Attributes:
-        keys: Which they are.
-        cases: What they consist of besides tensors that are stacked.
+        keys: The variant and index of each case.
+        frames: The context and target frames of each case.
         batch: Their examples, stacked.
-        masks: Their masks, stacked; None where they have none.
+        masks: Their masks, `case target height width`; None if they have none.
     """
 
-    keys: tuple[CaseKey, ...]
-    cases: tuple[tuple[tuple[int, ...] | None, tuple[int, ...] | None], ...]
+    keys: Sequence[RecordKey]
+    frames: Sequence[tuple[Frames, Frames]]
     batch: Batch
     masks: Tensor | None
 
     def to(self, device: torch.device) -> "CaseBatch":
-        """All tensors on a device."""
+        """Move all tensors to a device."""
         masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        return CaseBatch(self.keys, self.cases, self.batch.to(device, non_blocking=True), masks)
-
-    def pin_memory(self) -> "CaseBatch":
-        """Copy to page-locked memory."""
-        masks = None if self.masks is None else self.masks.pin_memory()
-        return CaseBatch(self.keys, self.cases, self.batch.pin_memory(), masks)
+        return self._replace(batch=self.batch.to(device, non_blocking=True), masks=masks)
 
 
-def plan_batches(variants: Sequence[Variant], *, batch_size: int) -> list[list[CaseKey]]:
-    """All cases of all variants in batches, which depend on nothing but these and the batch size.
+def plan_batches(variants: Sequence[Variant], *, batch_size: int) -> list[list[RecordKey]]:
+    """Divide the cases of all variants into batches, a function of the variants and the batch size alone.
 
-    What is drawn together shares kernels, and so the last digit of a score. So batches are not formed anew when some
-    cases are done, or when several processes share the work: each batch is somebody's as a whole.
+    Cases in one batch share kernels and therefore the last digit of their scores. So a batch is never divided between
+    processes, and it is rendered as a whole even if some of its cases are already scored.
 
     Raises:
         ValueError: If the batch size is not positive.
@@ -55,32 +48,31 @@ def plan_batches(variants: Sequence[Variant], *, batch_size: int) -> list[list[C
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     return [
-        [(number, index) for index in range(start, min(start + batch_size, len(variant.cases)))]
-        for number, variant in enumerate(variants)
-        for start in range(0, len(variant.cases), batch_size)
+        [(variant.name, index) for index in range(start, min(start + batch_size, len(variant)))]
+        for variant in variants
+        for start in range(0, len(variant), batch_size)
     ]
 
 
 def load_batches(
-    variants: Sequence[Variant], plan: Sequence[list[CaseKey]], *, num_workers: int, pin_memory: bool
+    variants: Sequence[Variant], plan: Sequence[list[RecordKey]], *, num_workers: int, pin_memory: bool
 ) -> Iterator[CaseBatch]:
-    """The planned batches in order. Cases that cannot be stacked, because their numbers of views differ, come apart.
+    """Load the planned batches in order. A batch whose cases differ in shape is yielded in parts.
 
     Args:
-        variants: What the plan refers to.
-        plan: Batches of keys.
-        num_workers: Processes that load ahead while others are drawn; 0 loads in this one.
-        pin_memory: Whether batches are put into page-locked memory.
+        variants: The variants that the plan refers to.
+        plan: The keys of each batch.
+        num_workers: Worker processes that load ahead; 0 loads in this process.
+        pin_memory: Whether to copy batches to page-locked memory.
     """
     loader = DataLoader(
-        _Keyed(variants),
+        _CaseDataset(variants),
         batch_sampler=list(plan),
         num_workers=min(num_workers, len(plan)),
         collate_fn=_stack,
         pin_memory=pin_memory,
-        multiprocessing_context="spawn" if num_workers and plan else None,  # a forked copy of a running model may hang
-        # The loader draws a seed for its workers; from its own generator, it leaves the global one as it is.
-        generator=torch.Generator().manual_seed(0),
+        multiprocessing_context="spawn" if num_workers and plan else None,  # forking a process with threads may hang
+        generator=torch.Generator().manual_seed(0),  # leaves the global generator unchanged
     )
     for batches in loader:
         if isinstance(batches, Exception):
@@ -88,27 +80,24 @@ def load_batches(
         yield from batches
 
 
-class _Keyed(Dataset[tuple[CaseKey, Case]]):
-    """The cases of several variants by keys, so that one set of worker processes serves all of them."""
+class _CaseDataset(Dataset[tuple[RecordKey, Case]]):
+    """The cases of several variants by key, served by one set of workers."""
 
     def __init__(self, variants: Sequence[Variant]) -> None:
-        self.cases = [variant.cases for variant in variants]
+        self.variants = {variant.name: variant for variant in variants}
 
-    def __getitem__(self, key: CaseKey) -> tuple[CaseKey, Case]:
-        return self.__getitems__([key])[0]
-
-    def __getitems__(self, keys: Sequence[CaseKey]) -> list[tuple[CaseKey, Case]] | Exception:
-        """The cases of one batch, all of one variant."""
+    def __getitems__(self, keys: Sequence[RecordKey]) -> list[tuple[RecordKey, Case]] | Exception:
+        """Load one batch. A worker returns an exception as a value: the loader would add a traceback to its message."""
         try:
-            cases = self.cases[keys[0][0]].__getitems__([index for _, index in keys])
+            cases = self.variants[keys[0][0]].__getitems__([index for _, index in keys])
         except Exception as error:
             if get_worker_info() is None:
                 raise
-            return error  # as a value: the loader would write a traceback into its message
+            return error
         return list(zip(keys, cases, strict=True))
 
 
-def _stack(items: Sequence[tuple[CaseKey, Case]] | Exception) -> list[CaseBatch] | Exception:
+def _stack(items: Sequence[tuple[RecordKey, Case]] | Exception) -> list[CaseBatch] | Exception:
     if isinstance(items, Exception):
         return items
     batches = []
@@ -118,7 +107,7 @@ def _stack(items: Sequence[tuple[CaseKey, Case]] | Exception) -> list[CaseBatch]
         batches.append(
             CaseBatch(
                 keys=keys,
-                cases=tuple((case.context_frames, case.target_frames) for case in cases),
+                frames=[(case.context_frames, case.target_frames) for case in cases],
                 batch=collate([case.example for case in cases]),
                 masks=torch.stack(masks) if masks else None,
             )
@@ -127,5 +116,4 @@ def _stack(items: Sequence[tuple[CaseKey, Case]] | Exception) -> list[CaseBatch]
 
 
 def _shape(case: Case) -> tuple[Any, ...]:
-    views = (case.example.context, case.example.target)
-    return (*(tuple(view.images.shape) for view in views), case.masks is None)
+    return case.example.context.images.shape, case.example.target.images.shape, case.masks is None

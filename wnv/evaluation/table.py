@@ -1,46 +1,86 @@
-"""A summary as lines of text."""
+"""A summary as a text table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from wnv.evaluation.summary import Mean, Summary, VariantSummary
+from wnv.evaluation.confidence import Mean
+from wnv.evaluation.summary import Summary, VariantSummary
 
-# How a metric is headed, and its decimals; `_masked` behind its name is told by a word.
-_HEADINGS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 4), "lpips": ("LPIPS", 4)}
+_HEADINGS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 4), "lpips": ("LPIPS", 4)}  # heading and decimals
 _MASKED = "_masked"
 _MAX_NAMES = 5
 
 
 def summary_table(summary: Summary, *, name: str = "model") -> str:
-    """The summary as lines of text: for each variant the model, the nearest context view copied, and the difference.
+    """Format a summary as text: per variant the model, the copied nearest context view, and their difference.
 
     Args:
-        summary: What to show.
-        name: What the model's rows are called.
+        summary: The summary.
+        name: Title of the model's rows.
     """
     metrics = list(dict.fromkeys(metric for variant in summary.variants for metric in variant.model))
     if summary.lpips_note is not None:
-        metrics.append("lpips")  # the column stays empty
-    is_named = len(summary.variants) > 1
-    heads = [heading(metric, summary) for metric in metrics]
-    rows = [["", "", *heads] if is_named else ["", *heads]]
+        metrics.append("lpips")  # an empty column
+    rows = [["", "", *(heading(metric, summary) for metric in metrics)]]
     for variant in summary.variants:
         for i, (title, means, sign) in enumerate(_rows(variant, summary, name)):
-            cells = ["" if m not in means else means[m].text(decimals(m), sign=sign) for m in metrics]
-            rows.append([*([variant.variant if i == 0 else ""] if is_named else []), title, *cells])
-    num_titles = 2 if is_named else 1
+            cells = [means[m].text(decimals(m), sign=sign) if m in means else "" for m in metrics]
+            rows.append([variant.variant if i == 0 else "", title, *cells])
+    if len(summary.variants) == 1:
+        rows = [row[1:] for row in rows]
+    lines = _align(rows, num_titles=1 if len(summary.variants) == 1 else 2)
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *_notes(summary, name)])
+
+
+def heading(metric: str, summary: Summary) -> str:
+    """The column heading of a metric."""
+    base = metric.removesuffix(_MASKED)
+    words = [_HEADINGS.get(base, (base, 4))[0]]
+    if base == "lpips" and summary.lpips_backbone is not None:
+        words.append(f"({summary.lpips_backbone})")
+    if metric != base:
+        words.append("masked")
+    return " ".join(words)
+
+
+def decimals(metric: str) -> int:
+    """The number of decimals to show of a metric."""
+    return _HEADINGS.get(metric.removesuffix(_MASKED), ("", 4))[1]
+
+
+def caveats(summary: Summary) -> list[str]:
+    """Why the scores may not stand for the whole list: scenes not scored, views capped, metrics not measured."""
+    lines = []
+    if summary.num_null:
+        lines.append(f"{_count(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames.")
+    partial = [variant for variant in summary.variants if variant.is_partial]
+    if partial:
+        scored, wanted = min((v.num_scenes, v.num_listed - v.num_null) for v in partial)
+        lines.append(f"PARTIAL: {scored} of {wanted} listed scenes were scored; this is no score of the whole list.")
+    if summary.missing:
+        names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
+        lines.append(f"Not in the data: {_count(len(summary.missing), 'scene')} ({names}; all in summary.json).")
+    num_capped = sum(variant.num_capped for variant in summary.variants)
+    if num_capped:
+        lines.append(f"{_count(num_capped, 'view')} (nearly) equal to the ground truth, counted as 100 dB.")
+    if summary.lpips_note is not None:
+        lines.append(f"LPIPS was not measured: {summary.lpips_note}")
+    return lines
+
+
+def _align(rows: Sequence[Sequence[str]], *, num_titles: int) -> list[str]:
+    """Pad cells to columns, the first `num_titles` of them to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
+    return [
         "  ".join(
             cell.ljust(width) if i < num_titles else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([*lines, "", *_notes(summary, name)])
 
 
 def _rows(variant: VariantSummary, summary: Summary, name: str) -> list[tuple[str, Mapping[str, Mean], bool]]:
+    """The title and scores of each row of a variant, and whether to show the sign."""
     rows = [
         (name, variant.model, False),
         ("nearest context view", variant.copy, False),
@@ -62,7 +102,7 @@ def _notes(summary: Summary, name: str) -> list[str]:
     lines += caveats(summary)
     main = summary.main
     lines.append(
-        f"Encoding a scene takes {main.encode_ms:.1f} ms, drawing a view from it {main.render_ms:.1f} ms "
+        f"Encoding takes {main.encode_ms:.1f} ms per scene, rendering {main.render_ms:.1f} ms per view "
         f"({main.views_per_s:.1f} views/s; {summary.environment.get('device', 'unknown device')})."
     )
     if summary.peak_memory:
@@ -78,42 +118,6 @@ def _counts(variant: VariantSummary, name: str) -> str:
         f"{examples}, {_count(variant.num_views, 'target view')}; {name} is ahead in {variant.num_ahead} of "
         f"{variant.num_examples}."
     )
-
-
-def caveats(summary: Summary) -> list[str]:
-    """What keeps the scores from being those of the whole list: what was not scored, capped, or not measured."""
-    lines = []
-    if summary.num_null:
-        lines.append(f"{_count(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames.")
-    partial = [variant for variant in summary.variants if variant.is_partial]
-    if partial:
-        scored, wanted = min((v.num_scenes, v.num_listed - v.num_null) for v in partial)
-        lines.append(f"PARTIAL: {scored} of {wanted} listed scenes were scored, which is no score of the whole list.")
-    if summary.missing:
-        names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
-        lines.append(f"Not in the data: {_count(len(summary.missing), 'scene')} ({names}; all in summary.json).")
-    num_capped = sum(variant.num_capped for variant in summary.variants)
-    if num_capped:
-        lines.append(f"{_count(num_capped, 'view')} equal to the truth or nearly so, counted as 100 dB.")
-    if summary.lpips_note is not None:
-        lines.append(f"LPIPS was not measured: {summary.lpips_note}")
-    return lines
-
-
-def heading(metric: str, summary: Summary) -> str:
-    """What a metric is called at the head of a column."""
-    base = metric.removesuffix(_MASKED)
-    words = [_HEADINGS.get(base, (base, 4))[0]]
-    if base == "lpips" and summary.lpips_backbone is not None:
-        words.append(f"({summary.lpips_backbone})")
-    if metric != base:
-        words.append("masked")
-    return " ".join(words)
-
-
-def decimals(metric: str) -> int:
-    """How many decimals of a metric are worth telling."""
-    return _HEADINGS.get(metric.removesuffix(_MASKED), ("", 4))[1]
 
 
 def _count(number: int, noun: str) -> str:

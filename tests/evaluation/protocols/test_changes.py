@@ -14,8 +14,8 @@ from wnv.geometry.poses import invert_se3, is_rigid, pose_spread, random_se3
 def test_zoom_magnifies_about_the_centre_with_K_to_match(make_world, make_scenes) -> None:
     for data in (make_world(), make_scenes({"a": 40})):
         one, three = Zoom(zooms=(1, 3)).variants(data)
-        assert one.cases[0].target_frames == three.cases[0].target_frames
-        plain, zoomed = one.cases[0].example, three.cases[0].example
+        assert one[0].target_frames == three[0].target_frames
+        plain, zoomed = one[0].example, three[0].example
         torch.testing.assert_close(zoomed.target.cameras.camtoworld, plain.target.cameras.camtoworld)
         expected = zoom_K(plain.target.cameras.K, zoom=3, width=24, height=16)
         # The window begins at a whole pixel of what is stored: 1.33 (one picture's 20 rows on 16) times as fine.
@@ -25,7 +25,7 @@ def test_zoom_magnifies_about_the_centre_with_K_to_match(make_world, make_scenes
 
 def test_the_synthetic_world_is_rendered_at_each_zoom(make_world) -> None:
     """A quarter of the picture, at twice the size, has the mean colour of the quarter."""
-    one, two = (variant.cases[0].example.target.images for variant in Zoom(zooms=(1, 2)).variants(make_world()))
+    one, two = (variant[0].example.target.images for variant in Zoom(zooms=(1, 2)).variants(make_world()))
     centre = one[..., 4:12, 6:18]
     torch.testing.assert_close(two.mean((-1, -2)), centre.mean((-1, -2)), rtol=0, atol=0.05)
     halved = torch.nn.functional.avg_pool2d(two, 2)
@@ -36,9 +36,9 @@ def test_a_changed_world_is_the_same_to_the_model_if_poses_are_normalised_after_
     """The scenes lie 1000 units from the origin, where float32 is coarse: the change must be made before rounding."""
     plain, *changed = WorldChange(where=("before",), rolls_deg=(30, 90), shifts=(100,)).variants(make_scenes({"a": 40}))
     assert len(changed) == 5
-    before = plain.cases[0].example
+    before = plain[0].example
     for variant in changed:
-        after = variant.cases[0].example
+        after = variant[0].example
         for part in ("context", "target"):
             one, other = getattr(before, part), getattr(after, part)
             torch.testing.assert_close(one.cameras.camtoworld, other.cameras.camtoworld, rtol=0, atol=2e-6)
@@ -50,16 +50,16 @@ def test_after_it_the_model_is_shown_the_changed_world(make_scenes) -> None:
     plain, half, rolled, shifted = WorldChange(where=("after",), scales=(0.5,), rolls_deg=(90,), shifts=(10,)).variants(
         make_scenes({"a": 40})
     )
-    before = plain.cases[0].example
+    before = plain[0].example
 
     def positions(variant):
-        return variant.cases[0].example.target.cameras.camtoworld[:, :3, 3]
+        return variant[0].example.target.cameras.camtoworld[:, :3, 3]
 
     old = before.target.cameras.camtoworld
     torch.testing.assert_close(positions(half), 0.5 * old[:, :3, 3])
     spread = pose_spread(before.context.cameras.camtoworld)
     torch.testing.assert_close(positions(shifted), old[:, :3, 3] + 10 * spread / math.sqrt(3))
-    turned = rolled.cases[0].example.target.cameras.camtoworld
+    turned = rolled[0].example.target.cameras.camtoworld
     assert is_rigid(turned).all()
     torch.testing.assert_close(turned[:, :3, 3].norm(dim=-1), old[:, :3, 3].norm(dim=-1))
     # All cameras look along z here; a roll of 90 degrees about it takes x to y.
@@ -79,11 +79,11 @@ def test_a_move_keeps_what_cameras_see_of_each_other() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Zoom(zooms=(0.5, 1)), r"zooms must be different numbers of at least 1, got \[0.5, 1\]"),
-        (lambda: Zoom(zooms=()), "zooms must be different numbers"),
-        (lambda: WorldChange(scales=(0,)), r"scales must be positive, got \[0\]"),
-        (lambda: WorldChange(scales=(), rolls_deg=(), shifts=()), "needs at least one of scales, rolls_deg and shifts"),
-        (lambda: WorldChange(where=()), r"where must be \[before\], \[after\] or \[before,after\], got \[\]"),
+        (lambda: Zoom(zooms=(0.5, 1)), r"zooms .*\[0.5, 1\]"),
+        (lambda: Zoom(zooms=()), r"zooms .*\[\]"),
+        (lambda: WorldChange(scales=(0,)), r"scales .*\[0\]"),
+        (lambda: WorldChange(scales=(), rolls_deg=(), shifts=()), "scales, rolls_deg and shifts"),
+        (lambda: WorldChange(where=()), r"where .*\[\]"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message) -> None:
@@ -93,9 +93,12 @@ def test_settings_out_of_range_are_refused(make, message) -> None:
 
 @pytest.mark.parametrize("numbers", [3, "35", None, ["x"], [True], [1.0, float("nan")]])
 def test_what_is_no_list_of_numbers_is_refused(numbers) -> None:
-    with pytest.raises(ValueError, match=r"zooms must be a list of numbers, as \[2,4\], got "):
+    with pytest.raises(ValueError, match=r"zooms .*list of numbers"):
         check_numbers("zooms", numbers)
-    with pytest.raises(ValueError, match="must be a list of whole numbers"):
-        check_numbers("views", [2.5, 4], whole=True)
+
+
+def test_numbers_are_checked() -> None:
     check_numbers("shifts", [])
     check_numbers("zooms", (1, 2.5))
+    with pytest.raises(ValueError, match=r"views .*whole numbers.*2\.5"):
+        check_numbers("views", [2.5, 4], whole=True)

@@ -28,7 +28,7 @@ def masks(make_scenes, tmp_path):
 def test_targets_are_far_from_the_contexts_in_time(make_scenes) -> None:
     (variant,) = Dynamic(**GAPS).variants(make_scenes({"a": 40, "b": 40}))
     for i in range(2):
-        case = variant.cases[i]
+        case = variant[i]
         assert case.masks is None, "scene files have none of their own"
         for target, time in zip(case.target_frames, case.example.target.times, strict=True):
             assert min(abs(target - given) for given in case.context_frames) >= 2
@@ -37,7 +37,7 @@ def test_targets_are_far_from_the_contexts_in_time(make_scenes) -> None:
 
 def test_masks_from_a_folder_are_fitted_as_the_images_are(make_scenes, masks) -> None:
     (variant,) = Dynamic(masks=masks, **GAPS).variants(make_scenes({"a": 40}))
-    found = variant.cases[0].masks
+    found = variant[0].masks
     assert found.shape == (3, 16, 24)
     expected = torch.zeros(16, 24, dtype=torch.bool)
     expected[:, :12] = True
@@ -46,14 +46,14 @@ def test_masks_from_a_folder_are_fitted_as_the_images_are(make_scenes, masks) ->
 
 def test_a_mask_that_is_not_there_or_of_another_size_is_named(make_scenes, masks) -> None:
     (variant,) = Dynamic(masks=masks, **GAPS).variants(make_scenes({"a": 40}))
-    frame = variant.cases[0].target_frames[0]
+    frame = variant[0].target_frames[0]
     write_mask(masks, "a", frame, np.zeros((16, 24), np.uint8))
-    with pytest.raises(ValueError, match=r"is 24 x 16 and the frames are 32 x 20 \(width x height\)"):
-        variant.cases[0]
+    with pytest.raises(ValueError, match=r"24 x 16 .*32 x 20"):
+        variant[0]
     (masks / "a" / f"{frame:06d}.png").unlink()
-    with pytest.raises(FileNotFoundError, match=f"no mask for frame {frame} of scene 'a': .*protocol.masks=null"):
-        variant.cases[0]
-    with pytest.raises(FileNotFoundError, match="masks must be a folder"):
+    with pytest.raises(FileNotFoundError, match=rf"frame {frame} of scene 'a'.*protocol.masks"):
+        variant[0]
+    with pytest.raises(FileNotFoundError, match=r"masks .*nowhere"):
         Dynamic(masks=masks / "nowhere")
 
 
@@ -62,11 +62,11 @@ def test_the_synthetic_world_computes_what_enough_contexts_have_seen(make_world)
     (one,), (all_four,) = (Dynamic(min_seen=n).variants(data) for n in (1, 4))
     (default,) = Dynamic().variants(data)
     for i in range(2):
-        seen, seen_by_all = one.cases[i].masks, all_four.cases[i].masks
-        assert torch.equal(default.cases[i].masks, seen), "a tenth of four contexts is one"
+        seen, seen_by_all = one[i].masks, all_four[i].masks
+        assert torch.equal(default[i].masks, seen), "a tenth of four contexts is one"
         assert (seen | ~seen_by_all).all()
         assert seen_by_all.sum() < seen.sum() <= seen.numel()
-    with pytest.raises(ValueError, match="min_seen must be at most the number of context views, 4, got 5"):
-        Dynamic(min_seen=5).variants(data)[0].cases[0]
-    with pytest.raises(ValueError, match="min_seen must be at least 1"):
+    with pytest.raises(ValueError, match=r"min_seen.*4.*5"):
+        Dynamic(min_seen=5).variants(data)[0][0]
+    with pytest.raises(ValueError, match=r"min_seen.*0"):
         Dynamic(min_seen=0)

@@ -107,7 +107,7 @@ def test_models_score_what_is_known(name, make_protocol, make_world, settings, t
     assert [variant.name for variant in variants] == VARIANTS[name]
     assert protocol.name == name
     assert protocol.reference is None or protocol.reference == variants[0].name
-    cases = {(v.name, i): v.cases[i] for v in variants for i in range(len(v.cases))}
+    cases = {(v.name, i): v[i] for v in variants for i in range(len(v))}
     assert len(cases) == 2 * len(variants)
 
     perfect = PerfectModel([case.example.target for case in cases.values()])

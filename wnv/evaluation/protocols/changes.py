@@ -1,8 +1,9 @@
-"""Protocols that ask for the same frames again, with the images or the world changed."""
+"""Protocols that score the same frames again, with the images or the world changed."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wnv.data.datamodule import ExampleDataModule
-from wnv.data.view_sampling import ViewSampler
-from wnv.evaluation.protocols.case import Variant
-from wnv.evaluation.protocols.protocol import Protocol, check_numbers, index_or, join_numbers, scene_variant
-from wnv.evaluation.protocols.scenes import open_scenes
+from wnv.evaluation.protocols.cases import Variant
+from wnv.evaluation.protocols.protocol import SampledProtocol, check_numbers
+from wnv.evaluation.protocols.scenes import open_scenes, scene_variant
 from wnv.geometry.poses import make_se3, pose_spread
 from wnv.geometry.products import matmul
 from wnv.types import Example
@@ -22,15 +22,15 @@ from wnv.types import Example
 UNCHANGED = "unchanged"
 
 
-class Zoom(Protocol):
+class Zoom(SampledProtocol):
     """All views magnified about the image centre, with K to match (arXiv:2507.10496).
 
-    Stored images are cropped and enlarged, which blurs them: scores of different zooms are of different pictures, and
-    it is the distance to the nearest context view that can be compared. The synthetic world is rendered anew.
+    Stored images are cropped and enlarged, which blurs them: scores of different zooms belong to different images,
+    so compare their distances to the nearest context view. The synthetic world is rendered again per zoom.
 
     Args:
-        zooms: Magnifications, at least 1 each.
-        index: JSON file of frames; None: the frames of validation.
+        zooms: Magnifications, each at least 1; the first is the reference.
+        index: JSON file of frames; None uses the frames of validation.
 
     Raises:
         ValueError: If a zoom is below 1.
@@ -39,29 +39,26 @@ class Zoom(Protocol):
     name = "zoom"
 
     def __init__(self, *, zooms: Sequence[float | int] = (1, 3, 5), index: str | Path | None = None) -> None:
-        self.zooms = join_numbers("zooms", zooms, least=1)
+        check_numbers("zooms", zooms, at_least=1)
+        self.zooms = tuple(zooms)
         self.reference = f"zoom={self.zooms[0]:g}"
-        self._index = index
+        super().__init__(index, None)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One a magnification."""
-        sampler = index_or(self._index, None)
+        """One variant per magnification."""
         return [
-            scene_variant(f"zoom={zoom:g}", data, open_scenes(data, sampler=sampler, zoom=zoom)) for zoom in self.zooms
+            scene_variant(f"zoom={zoom:g}", data, open_scenes(data, sampler=self.frames, zoom=zoom))
+            for zoom in self.zooms
         ]
-
-    def sampler(self, data: ExampleDataModule) -> ViewSampler | None:
-        """The frames of validation."""
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldMove:
-    """A similarity of the world, under which the images stay what they are.
+    """A similarity transform of the world that leaves all images unchanged.
 
     Attributes:
         scale: Factor of all lengths, about the world's origin.
-        roll_deg: Angle about the axis that the first context camera looks along, through the origin.
+        roll_deg: Rotation about the viewing axis of the first context camera, through the origin, in degrees.
         shift: Displacement along (1, 1, 1), in units of the context cameras' mean distance from their centre.
     """
 
@@ -72,7 +69,7 @@ class WorldMove:
     def __call__(
         self, camtoworld: Float[Tensor, "view 4 4"], context: Float[Tensor, "context 4 4"]
     ) -> Float[Tensor, "view 4 4"]:
-        """The poses in the moved world."""
+        """Transform poses; `context` holds the poses of the context cameras."""
         x, y, z = context[0, :3, 2].unbind()
         zero, angle = torch.zeros_like(x), math.radians(self.roll_deg)
         skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3)
@@ -84,46 +81,34 @@ class WorldMove:
         return make_se3(moved[..., :3, :3], self.scale * moved[..., :3, 3] + step)
 
 
-@dataclass(frozen=True)
-class MoveNormalized:
-    """The same move of an example whose cameras have been normalised: what the model itself is shown.
-
-    Attributes:
-        move: What is done to the cameras.
-    """
-
-    move: WorldMove
-
-    def __call__(self, example: Example) -> Example:
-        """The example in the moved world."""
-        context, target = example.context.cameras.camtoworld, example.target.cameras.camtoworld
-        moved = self.move(torch.cat([context, target]).double(), context.double()).float()
-        parts = {"context": moved[: len(context)], "target": moved[len(context) :]}
-        views = {name: getattr(example, name) for name in parts}
-        return replace(
-            example,
-            **{
-                name: replace(view, cameras=replace(view.cameras, camtoworld=parts[name]))
-                for name, view in views.items()
-            },
-        )
+def move_example(example: Example, *, move: WorldMove) -> Example:
+    """Apply a move to the normalised cameras of an example, as the model sees them."""
+    context, target = example.context, example.target
+    poses = torch.cat([context.cameras.camtoworld, target.cameras.camtoworld]).double()
+    num_context = len(context.times)
+    moved = move(poses, poses[:num_context]).float()
+    return replace(
+        example,
+        context=replace(context, cameras=replace(context.cameras, camtoworld=moved[:num_context])),
+        target=replace(target, cameras=replace(target.cameras, camtoworld=moved[num_context:])),
+    )
 
 
-class WorldChange(Protocol):
-    """The same pictures in a world that was scaled, rolled or shifted: how far does the score move?
+class WorldChange(SampledProtocol):
+    """The same images in a world that is scaled, rolled or shifted: how much does the score change?
 
-    Before the poses are normalised, such a change should do nothing at all: normalisation takes it out again. After it,
-    the model itself meets a world that is larger, turned or elsewhere than any it was trained on.
+    A change before the poses are normalised should have no effect, because normalisation removes it. A change after it
+    shows the model a world that is larger, rotated or displaced compared with training.
 
     Args:
         scales: Factors of all lengths.
-        rolls_deg: Angles about the viewing axis of the first context camera, degrees.
+        rolls_deg: Rotations about the viewing axis of the first context camera, in degrees.
         shifts: Displacements of the origin, in units of the context cameras' mean distance from their centre.
-        where: Whether changes are made `before` the poses are normalised, `after` it, or both in turn.
-        index: JSON file of frames; None: the frames of validation.
+        where: Apply changes `before` the poses are normalised, `after`, or both in turn.
+        index: JSON file of frames; None uses the frames of validation.
 
     Raises:
-        ValueError: If there is no change, or a number is out of its range.
+        ValueError: If there is no change, or a number is out of range.
     """
 
     name = "world_change"
@@ -152,22 +137,18 @@ class WorldChange(Protocol):
         }
         if not self.moves:
             raise ValueError("world_change needs at least one of scales, rolls_deg and shifts, got none")
-        self._index = index
+        super().__init__(index, None)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """The unchanged world, then one a change and place of it."""
-        sampler = index_or(self._index, None)
-        plain = open_scenes(data, sampler=sampler)
-        found = [scene_variant(UNCHANGED, data, plain)]
+        """The unchanged world, then one variant per place and change."""
+        unchanged = open_scenes(data, sampler=self.frames)
+        variants = [scene_variant(UNCHANGED, data, unchanged)]
         for where in self.where:
             for name, move in self.moves.items():
                 if where == "before":
-                    dataset = open_scenes(data, sampler=sampler, change_cameras=move)
-                    found.append(scene_variant(f"before:{name}", data, dataset))
+                    dataset = open_scenes(data, sampler=self.frames, change_cameras=move)
+                    variants.append(scene_variant(f"before:{name}", data, dataset))
                 else:
-                    found.append(scene_variant(f"after:{name}", data, plain, change=MoveNormalized(move)))
-        return found
-
-    def sampler(self, data: ExampleDataModule) -> ViewSampler | None:
-        """The frames of validation."""
-        return None
+                    change = partial(move_example, move=move)
+                    variants.append(scene_variant(f"after:{name}", data, unchanged, change=change))
+        return variants

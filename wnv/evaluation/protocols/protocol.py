@@ -1,26 +1,26 @@
-"""What all protocols have in common, and the one that asks what validation asks."""
+"""The base class of protocols, and the default protocol."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_index import IndexSampler
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import ViewSampler
-from wnv.evaluation.protocols.case import ExampleCases, Variant
-from wnv.evaluation.protocols.scenes import SceneCases, example_limit, list_wanted, open_scenes
+from wnv.evaluation.protocols.cases import Variant
+from wnv.evaluation.protocols.scenes import example_limit, open_scenes, scene_variant
 from wnv.evaluation.summary import Listing
 
 
 class Protocol(ABC):
-    """Which views are given and which are drawn, in one variant or several. Constructor arguments are its settings.
+    """The choice of context and target views, in one or several variants. Constructor arguments are the settings.
 
     Attributes:
-        name: What it is called in tables.
-        reference: The variant that the others are compared with; None where there is none.
-        makes_films: Whether the targets of a case, in their order, are worth seeing as a film.
+        name: The protocol's name in tables and records.
+        reference: The variant that the others are compared with; None if there is none.
+        makes_films: Whether the targets of a case form a video.
     """
 
     name: str
@@ -29,99 +29,110 @@ class Protocol(ABC):
 
     @abstractmethod
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """The cases of all variants, of the validation scenes of the data.
+        """Make the variants from the validation scenes of the data.
 
         Raises:
             FileNotFoundError: If there are no scenes.
-            ValueError: If the data do not allow what the protocol asks for.
+            ValueError: If the scenes do not fit the protocol.
         """
 
     def sampler(self, data: ExampleDataModule) -> ViewSampler | None:
-        """The rules that an index of this protocol is made by; None: those of validation.
+        """The sampler that an index of this protocol is made with; None for the sampler of validation.
 
         Raises:
-            ValueError: If the protocol has no rules of its own.
+            ValueError: If the protocol only reads indices.
         """
         raise ValueError(
-            f"protocol={self.name} reads an index and has no rules to make one by; make it with protocol=default, "
+            f"protocol={self.name} reads an index and has no sampler to make one; make it with protocol=default, "
             "extrapolate, video, nested or dynamic"
         )
 
 
-def index_or(index: str | Path | None, sampler: ViewSampler | None) -> ViewSampler | None:
-    """The frames of an index where one is given, else a sampler's. Scenes that are missing are counted, no error."""
-    return sampler if index is None else IndexSampler(path=index, allow_missing=True)
+class SampledProtocol(Protocol):
+    """A protocol of one variant whose frames are sampled, or read from an index.
 
+    Args:
+        index: JSON file of frames; None samples them. Scenes missing from the data are only counted.
+        sampler: Chooses the frames if there is no index; None keeps the sampler of validation.
 
-def scene_variant(name: str, data: ExampleDataModule, dataset: SceneDataset, **options: object) -> Variant:
-    """A variant of all cases of a data set of scenes; `options` are those of `SceneCases`."""
-    cases = SceneCases(dataset, limit=example_limit(data), **options)
-    return Variant(name=name, cases=cases, listing=list_wanted(dataset))
-
-
-def join_numbers(name: str, numbers: Sequence[float | int], *, least: float | int) -> tuple[float | int, ...]:
-    """The numbers of a setting, checked: at least one, each once, none below the least.
-
-    Raises:
-        ValueError: If they are not so.
+    Attributes:
+        frames: The sampler in use; None is the sampler of validation.
     """
-    check_numbers(name, numbers)
-    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < least:
-        raise ValueError(f"{name} must be different numbers of at least {least:g}, got {list(numbers)}")
-    return tuple(numbers)
 
+    def __init__(self, index: str | Path | None, sampler: ViewSampler | None) -> None:
+        self._sampler = sampler
+        self.frames = sampler if index is None else IndexSampler(path=index, allow_missing=True)
 
-def check_numbers(name: str, numbers: object, *, whole: bool = False) -> None:
-    """Refuse what is no list of finite numbers, or of whole ones where only these mean something.
+    def variants(self, data: ExampleDataModule) -> list[Variant]:
+        """One variant."""
+        return [scene_variant("", data, open_scenes(data, sampler=self.frames))]
 
-    Raises:
-        ValueError: If it is none.
-    """
-    kinds = int if whole else (int, float)
-    is_list = isinstance(numbers, (list, tuple))
-    if not is_list or not all(isinstance(n, kinds) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
-        raise ValueError(f"{name} must be a list of {'whole ' if whole else ''}numbers, as [2,4], got {numbers!r}")
+    def sampler(self, data: ExampleDataModule) -> ViewSampler | None:
+        """The sampler without an index."""
+        return self._sampler
 
 
 class Default(Protocol):
-    """What validation during training asks: the data module's own examples."""
+    """The examples that validation during training uses."""
 
     name = "default"
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """The validation examples."""
+        """One variant."""
         dataset = data.val_dataset
         if isinstance(dataset, SceneDataset):
             return [scene_variant("", data, dataset)]
-        cases = ExampleCases(dataset, limit=example_limit(data))
-        return [Variant(name="", cases=cases, listing=Listing(num_listed=len(cases)))]
+        limit = example_limit(data)
+        num_listed = len(dataset) if limit is None else min(limit, len(dataset))
+        return [Variant("", dataset, limit=limit, listing=Listing(num_listed=num_listed))]
 
     def sampler(self, data: ExampleDataModule) -> None:
-        """The rules of validation."""
+        """The sampler of validation."""
         return None
 
 
-def choose_frames(protocol: Protocol, data: ExampleDataModule) -> Mapping[str, dict[str, list[int]] | None]:
-    """The frames that a protocol chooses of each scene, as an evaluation index; None where a scene is too short.
+def check_numbers(name: str, numbers: Any, *, at_least: float | int | None = None, whole: bool = False) -> None:
+    """Check that a setting is a list of finite numbers.
 
     Args:
-        protocol: Has rules to choose by.
-        data: The scenes; its `val_seed` decides what is drawn.
+        name: The setting.
+        numbers: Its value.
+        at_least: If given, there must be one or more different numbers, none smaller than this.
+        whole: Whether the numbers must be integers.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    kinds = int if whole else (int, float)
+    is_list = isinstance(numbers, (list, tuple))
+    if not is_list or not all(isinstance(n, kinds) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"{name} must be a list of {'whole ' if whole else ''}numbers, e.g. [2,4], got {numbers!r}")
+    if at_least is not None and (
+        not numbers or len(set(numbers)) != len(numbers) or any(number < at_least for number in numbers)
+    ):
+        raise ValueError(f"{name} must be different numbers of at least {at_least:g}, got {list(numbers)}")
+
+
+def choose_frames(protocol: Protocol, data: ExampleDataModule) -> dict[str, dict[str, list[int]] | None]:
+    """Make an evaluation index: the frames that a protocol chooses per scene, None for scenes that are too short.
+
+    Args:
+        protocol: A protocol with a sampler.
+        data: The scenes; `val_seed` seeds the choice.
 
     Raises:
         FileNotFoundError: If there are no scenes.
-        ValueError: If the protocol has no rules, or chooses several times of a scene.
+        ValueError: If the protocol has no sampler, or chooses several times per scene.
     """
-    sampler = protocol.sampler(data)
-    settings = {"skip_short": True}
-    dataset = open_scenes(data, sampler=sampler, **settings)
+    dataset = open_scenes(data, sampler=protocol.sampler(data), skip_short=True)
     if len(set(dataset.scene_ids)) != len(dataset):
         raise ValueError(
-            f"an index has one choice of frames a scene, got {len(dataset)} for {len(dataset.scene_ids)} scenes of "
+            f"an index has one choice of frames per scene, got {len(dataset)} for {len(dataset.scene_ids)} scenes from "
             f"{type(dataset.sampler).__name__}; choose another sampler or protocol"
         )
+    limit = example_limit(data)
     chosen = {}
-    for index, scene in enumerate(dataset.scene_ids[: example_limit(data)]):
+    for index, scene in enumerate(dataset.scene_ids[:limit]):
         choice = dataset.pick(index).choice
         chosen[scene] = {"context": list(choice.context), "target": list(choice.target)}
-    return {scene: chosen.get(scene) for scene in dataset.num_frames if scene in chosen or example_limit(data) is None}
+    return {scene: chosen.get(scene) for scene in dataset.num_frames if scene in chosen or limit is None}

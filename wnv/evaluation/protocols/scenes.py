@@ -1,28 +1,21 @@
-"""Cases cut from scenes of numbered frames: scene files, posed clips, and the synthetic world filmed."""
+"""Scenes with numbered frames for the protocols: scene files, posed clips, and walks through the synthetic world."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from jaxtyping import Bool
-from torch import Tensor
 
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_index import IndexSampler
 from wnv.data.protocol_sampling import NestedSampler
 from wnv.data.scene_datamodule import SceneDataModule
-from wnv.data.scene_dataset import CameraChange, Pick, SceneDataset
+from wnv.data.scene_dataset import CameraChange, SceneDataset
 from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler, ViewSampler
-from wnv.evaluation.protocols.case import Case, Cases
+from wnv.evaluation.protocols.cases import ExampleChange, MaskMaker, Variant
 from wnv.evaluation.summary import Listing
 from wnv.synthetic.clips import SyntheticClips
-from wnv.types import Example
 
 SYNTHETIC_FRAMES = 49
-"""Frames of a walk through a place of the synthetic world: enough for the gaps that the protocols ask for."""
-
-ExampleChange = Callable[[Example], Example]
-MaskMaker = Callable[[Pick], Bool[Tensor, "target height width"]]
+"""Frames of a walk through a synthetic scene: enough for the gaps of all protocols."""
 
 
 def open_scenes(
@@ -33,45 +26,65 @@ def open_scenes(
     change_cameras: CameraChange | None = None,
     **settings: Any,
 ) -> SceneDataset:
-    """The validation scenes of a data module under other rules than its own.
+    """Open the validation scenes of a data module with different settings.
 
-    The synthetic world is filmed: each of its validation places becomes a walk of `SYNTHETIC_FRAMES` frames.
+    Each validation scene of the synthetic world becomes a walk of `SYNTHETIC_FRAMES` frames.
 
     Args:
-        data: Of scene files, or of the synthetic world.
-        sampler: Which frames are shown and drawn; None: those that validation would.
-        zoom: Zoom into the image centre, for all scenes alike; None: that of validation.
-        change_cameras: Moves the poses before they are normalised.
+        data: A data module of scene files or of the synthetic world.
+        sampler: Chooses the frames; None keeps the sampler of validation.
+        zoom: Zoom into the image centre, the same for all scenes; None keeps the zoom of validation.
+        change_cameras: Applied to the poses before they are normalised.
         settings: Further arguments of `SceneDataset` that replace those of validation.
 
     Raises:
-        FileNotFoundError: If there are no such scenes.
-        ValueError: If the data are of another kind, or the scenes do not allow the sampler's choices.
+        FileNotFoundError: If there are no scenes.
+        ValueError: If the data module is of another kind, or the scenes do not fit the sampler.
     """
     if isinstance(data, SceneDataModule):
-        given = data.val_settings | settings
+        arguments = data.val_settings | settings
         if sampler is not None:
-            given["sampler"] = sampler
+            arguments["sampler"] = sampler
         if zoom is not None:
-            given["zoom_range"] = (zoom, zoom)
+            arguments["zoom_range"] = (zoom, zoom)
     elif isinstance(data, SyntheticDataModule):
-        given = _film(data.val_settings, sampler=sampler, zoom=zoom) | settings
+        arguments = _synthetic_arguments(data.val_settings, sampler=sampler, zoom=zoom) | settings
     else:
         raise ValueError(
-            f"this protocol needs scenes of one place, got a {type(data).__name__}; evaluate its sources one by "
-            "one, as data=scenes data.root=..., or set protocol=default"
+            f"this protocol needs scenes from a single source, got a {type(data).__name__}; evaluate its sources one "
+            "by one, e.g. data=scenes data.root=..., or set protocol=default"
         )
-    return SceneDataset(**given, change_cameras=change_cameras)
+    return SceneDataset(**arguments, change_cameras=change_cameras)
 
 
-def _film(world: Mapping[str, Any], *, sampler: ViewSampler | None, zoom: float | int | None) -> dict[str, Any]:
-    """The arguments of `SceneDataset` for the places of a `SyntheticDataset`."""
+def scene_variant(
+    name: str,
+    data: ExampleDataModule,
+    dataset: SceneDataset,
+    *,
+    change: ExampleChange | None = None,
+    make_masks: MaskMaker | None = None,
+) -> Variant:
+    """Make a variant of the scenes in `dataset`, with as many examples as validation uses; see `Variant`."""
+    return Variant(
+        name, dataset, limit=example_limit(data), listing=_listing(dataset), change=change, make_masks=make_masks
+    )
+
+
+def example_limit(data: ExampleDataModule) -> int | None:
+    """The largest number of examples that validation uses; None if it uses all."""
+    return getattr(data, "num_val_examples", None)
+
+
+def _synthetic_arguments(
+    world: Mapping[str, Any], *, sampler: ViewSampler | None, zoom: float | int | None
+) -> dict[str, Any]:
+    """Turn the arguments of a `SyntheticDataset` into those of a `SceneDataset`."""
     height, width = world["image_size"]
-    # A picture as much larger as it is zoomed into: then the zoomed part is rendered and not enlarged.
-    fine = 1 if zoom is None else max(1, zoom)
+    render_scale = 1 if zoom is None else max(1, zoom)  # the zoomed part is rendered, not enlarged
     clips = SyntheticClips(
         num_frames=SYNTHETIC_FRAMES,
-        image_size=(round(height * fine), round(width * fine)),
+        image_size=(round(height * render_scale), round(width * render_scale)),
         zoom_range=world["zoom_range"] if zoom is None else (1.0, 1.0),
         **{
             name: world[name]
@@ -96,67 +109,16 @@ def _film(world: Mapping[str, Any], *, sampler: ViewSampler | None, zoom: float 
     }
 
 
-def example_limit(data: ExampleDataModule) -> int | None:
-    """How many examples validation stops after; None where it takes all."""
-    return getattr(data, "num_val_examples", None)
-
-
-class SceneCases(Cases):
-    """The examples of a data set of scenes, with the numbers of their frames.
-
-    Args:
-        dataset: The scenes.
-        limit: Only the first so many; None takes all.
-        change: Made of each example, after its cameras have been normalised; None leaves it.
-        make_masks: Gives the masks of the targets; None: there are none.
-    """
-
-    def __init__(
-        self,
-        dataset: SceneDataset,
-        *,
-        limit: int | None = None,
-        change: ExampleChange | None = None,
-        make_masks: MaskMaker | None = None,
-    ) -> None:
-        self.dataset = dataset
-        self.change = change
-        self.make_masks = make_masks
-        self._length = len(dataset) if limit is None else min(limit, len(dataset))
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Case:
-        pick = self.dataset.pick(index)
-        example = self.dataset.load(pick)
-        return Case(
-            example=example if self.change is None else self.change(example),
-            context_frames=pick.choice.context,
-            target_frames=pick.choice.target,
-            masks=None if self.make_masks is None else self.make_masks(pick),
-        )
-
-    def scene_of(self, index: int) -> str:
-        """The scene of a case."""
-        return self.dataset.scene_of(index)
-
-
-def list_wanted(dataset: SceneDataset) -> Listing:
-    """What the sampler of a data set would evaluate if all scenes were there and long enough."""
-    index = _index_of(dataset.sampler)
-    if index is None:
-        return Listing(num_listed=len(dataset.num_frames), num_null=len(dataset.num_frames) - len(dataset.scene_ids))
-    missing = index.missing_scenes(list(dataset.num_frames))
-    num_short = len(index.choices) - len(missing) - len(dataset.scene_ids)
-    return Listing(
-        num_listed=len(index.choices) + len(index.null_scenes),
-        num_null=len(index.null_scenes) + num_short,
-        missing=tuple(missing),
-    )
-
-
-def _index_of(sampler: ViewSampler) -> IndexSampler | None:
+def _listing(dataset: SceneDataset) -> Listing:
+    sampler = dataset.sampler
     while isinstance(sampler, NestedSampler):
         sampler = sampler.whole
-    return sampler if isinstance(sampler, IndexSampler) else None
+    if not isinstance(sampler, IndexSampler):
+        return Listing(num_listed=len(dataset.num_frames), num_null=len(dataset.num_frames) - len(dataset.scene_ids))
+    missing = sampler.missing_scenes(list(dataset.num_frames))
+    num_short = len(sampler.choices) - len(missing) - len(dataset.scene_ids)
+    return Listing(
+        num_listed=len(sampler.choices) + len(sampler.null_scenes),
+        num_null=len(sampler.null_scenes) + num_short,
+        missing=tuple(missing),
+    )

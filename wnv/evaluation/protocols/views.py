@@ -1,4 +1,4 @@
-"""Protocols that differ in which frames are given and which are drawn."""
+"""Protocols that differ in which frames are context and which are targets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,25 +6,24 @@ from pathlib import Path
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_index import IndexSampler
 from wnv.data.protocol_sampling import BetweenSampler, NestedSampler, OutsideSampler, WithinSampler
-from wnv.data.view_sampling import ViewSampler
-from wnv.evaluation.protocols.case import Variant
-from wnv.evaluation.protocols.protocol import Protocol, check_numbers, index_or, join_numbers, scene_variant
-from wnv.evaluation.protocols.scenes import open_scenes
+from wnv.evaluation.protocols.cases import Variant
+from wnv.evaluation.protocols.protocol import Protocol, SampledProtocol, check_numbers
+from wnv.evaluation.protocols.scenes import open_scenes, scene_variant
 
 
 class Re10k(Protocol):
-    """The field's protocol on RealEstate10K: two views given, three between them drawn, as an index says.
+    """The common protocol on RealEstate10K: two context views and three targets between them, from an index.
 
     The published index (pixelSplat, arXiv:2312.12337) lists 7,194 scenes, of which 720 have no frames.
 
     Args:
         index: JSON file `{scene: {"context": [...], "target": [...]} | null}`.
-        num_context: Context views that every scene must have; None takes what there is.
-        num_target: Target views that every scene must have; None takes what there is.
+        num_context: Context views that every scene must have; None accepts any number.
+        num_target: Target views that every scene must have; None accepts any number.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no evaluation index, or has other numbers of views.
+        FileNotFoundError: If the index does not exist.
+        ValueError: If it is not an evaluation index, or has different numbers of views.
     """
 
     name = "re10k"
@@ -33,47 +32,46 @@ class Re10k(Protocol):
         self._sampler = _read_index(index, num_context=num_context, num_target=num_target)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One, with the scenes of the index."""
+        """One variant: the scenes of the index."""
         return [scene_variant("", data, open_scenes(data, sampler=self._sampler))]
 
 
 class Re10kContext(Protocol):
-    """More views given, by an index for each number of views (PRoPE, arXiv:2507.10496).
+    """More context views, with one index per number of views (PRoPE, arXiv:2507.10496).
 
-    The published files differ in targets and spans, too: what changes from one variant to the next is not the number
-    of views alone. `nested` changes nothing else.
+    The published indices also differ in targets and spans. `Nested` changes the number of views alone.
 
     Args:
         indices: Number of context views -> JSON file.
 
     Raises:
-        FileNotFoundError: If a file is not there.
-        ValueError: If none is given, or one has another number of context views.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If there is none, or one has a different number of context views.
     """
 
     name = "re10k_context"
 
     def __init__(self, *, indices: Mapping[int, str | Path]) -> None:
-        views = join_numbers("indices", list(indices), least=1)
-        self._samplers = {n: _read_index(indices[n], num_context=int(n), num_target=None) for n in views}
+        check_numbers("indices", list(indices), at_least=1)
+        self._samplers = {n: _read_index(path, num_context=int(n), num_target=None) for n, path in indices.items()}
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One a number of views."""
+        """One variant per number of views."""
         return [
             scene_variant(f"views={n}", data, open_scenes(data, sampler=sampler))
             for n, sampler in self._samplers.items()
         ]
 
 
-class Extrapolate(Protocol):
+class Extrapolate(SampledProtocol):
     """Targets outside the span of the contexts, on either side.
 
     Args:
-        index: JSON file of frames; None draws them by the other settings.
+        index: JSON file of frames; None samples them.
         num_context: Context frames.
         num_target: Target frames.
-        min_gap: Fewest frames from the first to the last context.
-        max_gap: Most frames from the first to the last context.
+        min_gap: Smallest number of frames from the first to the last context.
+        max_gap: Largest number of frames from the first to the last context.
         reach: How far outside targets may lie, as a fraction of the gap.
     """
 
@@ -89,28 +87,20 @@ class Extrapolate(Protocol):
         max_gap: int = 96,
         reach: float | int = 0.5,
     ) -> None:
-        self._index = index
-        self._sampler = OutsideSampler(
+        sampler = OutsideSampler(
             num_context=num_context, num_target=num_target, min_gap=min_gap, max_gap=max_gap, reach=reach
         )
-
-    def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One."""
-        return [scene_variant("", data, open_scenes(data, sampler=index_or(self._index, self._sampler)))]
-
-    def sampler(self, data: ExampleDataModule) -> ViewSampler:
-        """Targets outside."""
-        return self._sampler
+        super().__init__(index, sampler)
 
 
-class Video(Protocol):
-    """Every frame between the contexts, in order; the shown scenes become films beside the truth.
+class Video(SampledProtocol):
+    """Every frame between the contexts, in order; examples are also written as videos beside the ground truth.
 
     Args:
-        index: JSON file of frames; None draws them by the other settings.
+        index: JSON file of frames; None samples them.
         num_context: Context frames.
-        min_gap: Fewest frames from the first to the last context.
-        max_gap: Most frames from the first to the last context.
+        min_gap: Smallest number of frames from the first to the last context.
+        max_gap: Largest number of frames from the first to the last context.
     """
 
     name = "video"
@@ -119,33 +109,23 @@ class Video(Protocol):
     def __init__(
         self, *, index: str | Path | None = None, num_context: int = 2, min_gap: int = 25, max_gap: int = 192
     ) -> None:
-        self._index = index
-        self._sampler = BetweenSampler(num_context=num_context, min_gap=min_gap, max_gap=max_gap)
-
-    def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One."""
-        return [scene_variant("", data, open_scenes(data, sampler=index_or(self._index, self._sampler)))]
-
-    def sampler(self, data: ExampleDataModule) -> ViewSampler:
-        """All frames between."""
-        return self._sampler
+        super().__init__(index, BetweenSampler(num_context=num_context, min_gap=min_gap, max_gap=max_gap))
 
 
-class Nested(Protocol):
-    """A curve over the number of views given: the same targets in the same span, each context part of the next.
+class Nested(SampledProtocol):
+    """A curve over the number of context views: the same targets and span, each context a subset of the next.
 
-    With one view more, nothing else changes but the frame that the world is normalised into, which looks at the
-    context's cameras.
+    Between variants nothing else changes but the normalisation of the world, which depends on the context cameras.
 
     Args:
-        views: Numbers of context views, at least 2 each: the ends of the span are always given.
-        index: JSON file whose contexts have as many frames as the largest of `views`; None draws them.
+        views: Numbers of context views, each at least 2 because the ends of the span are always included.
+        index: JSON file whose contexts have as many frames as the largest of `views`; None samples them.
         num_target: Target frames.
-        min_gap: Fewest frames from the first to the last context.
-        max_gap: Most frames from the first to the last context.
+        min_gap: Smallest number of frames from the first to the last context.
+        max_gap: Largest number of frames from the first to the last context.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of range.
     """
 
     name = "nested"
@@ -159,25 +139,20 @@ class Nested(Protocol):
         min_gap: int = 25,
         max_gap: int = 192,
     ) -> None:
-        check_numbers("views", views, whole=True)
-        self.views = list(join_numbers("views", sorted(views), least=2))
+        check_numbers("views", views, at_least=2, whole=True)
+        self.views = sorted(views)
         self.reference = f"views={self.views[0]}"
-        self._index = index
-        self._sampler = WithinSampler(
-            num_context=self.views[-1], num_target=num_target, min_gap=min_gap, max_gap=max_gap
-        )
+        sampler = WithinSampler(num_context=self.views[-1], num_target=num_target, min_gap=min_gap, max_gap=max_gap)
+        super().__init__(index, sampler)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One a number of views."""
-        whole = index_or(self._index, self._sampler)
+        """One variant per number of views."""
         return [
-            scene_variant(f"views={n}", data, open_scenes(data, sampler=NestedSampler(whole=whole, num_context=n)))
+            scene_variant(
+                f"views={n}", data, open_scenes(data, sampler=NestedSampler(whole=self.frames, num_context=n))
+            )
             for n in self.views
         ]
-
-    def sampler(self, data: ExampleDataModule) -> ViewSampler:
-        """The largest contexts."""
-        return self._sampler
 
 
 def _read_index(path: str | Path, *, num_context: int | None, num_target: int | None) -> IndexSampler:
@@ -187,7 +162,7 @@ def _read_index(path: str | Path, *, num_context: int | None, num_target: int | 
             found = len(getattr(choice, part))
             if wanted is not None and found != wanted:
                 raise ValueError(
-                    f"evaluation index {path}, scene {scene!r}: the protocol wants {wanted} {part} frames, got "
-                    f"{found}; take another index, or set protocol.num_{part}"
+                    f"evaluation index {path}, scene {scene!r}: the protocol needs {wanted} {part} frames, got "
+                    f"{found}; use another index or set protocol.num_{part}"
                 )
     return sampler

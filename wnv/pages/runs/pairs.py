@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wnv.evaluation.confidence import Mean, mean_of
 from wnv.evaluation.records import SceneRecord
-from wnv.evaluation.summary import Mean, mean_of
 
 _MIN_PAIRS = 10
 

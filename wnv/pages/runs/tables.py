@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from wnv.evaluation.summary import Mean, Summary, VariantSummary
+from wnv.evaluation.confidence import Mean
+from wnv.evaluation.summary import Summary, VariantSummary
 from wnv.evaluation.table import decimals, heading
 from wnv.pages.charts import colour_class
 from wnv.pages.markup import Content, Markup, element, foreign, join
