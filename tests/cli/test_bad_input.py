@@ -107,7 +107,7 @@ CASES = [
         "of 127.0.0.1 is in use; choose another one with port=, or port=0 for any that is free",
     ),
     # Results that are there, also where they were to be replaced by what cannot be made; a file in place of a folder.
-    ("wnv-eval", ["out=done"], "done holds an evaluation; pass resume=true to go on with it, overwrite=true to start"),
+    ("wnv-eval", ["out=done"], "done holds an evaluation; pass resume=true"),
     ("wnv-eval", ["out=done", "overwrite=true", "data.root=mixed"], MIXED),
     ("wnv-eval", ["make_index=absent.json"], "absent.json exists; choose another make_index= or pass overwrite=true"),
     ("wnv-render", ["out=done"], "done/path.mp4 exists; choose another out= or pass overwrite=true"),
