@@ -10,13 +10,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.fake_npu]
 
 CASES = {
     "cpu": [  # which does not train in fp16
-        *("ddp-fp32", "fsdp-fp32", "fsdp1-fp32", "ddp-bf16", "fsdp-bf16", "fsdp1-bf16"),
-        *("ddp-bf16_true", "fsdp-bf16_true", "fsdp1-bf16_true", "fsdp1_size-fp32", "fsdp1_all-fp32"),
+        *("ddp-fp32", "fsdp-fp32", "ddp-bf16", "fsdp-bf16", "ddp-bf16_true", "fsdp-bf16_true"),
+        *("fsdp_grad-fp32", "fsdp_hybrid-fp32"),
     ],
     "npu": [
-        *("fsdp-fp32", "fsdp-bf16", "fsdp-fp16", "ddp-fp32", "ddp-bf16", "ddp-fp16"),
-        *("fsdp1-fp32", "fsdp1-bf16", "fsdp1-fp16", "ddp-bf16_true", "fsdp-bf16_true", "fsdp1-bf16_true"),
-        *("fsdp1_grad-bf16", "fsdp1_none-bf16", "fsdp1_hybrid-bf16", "fsdp1_offload-fp16", "fsdp1_size-bf16"),
+        *("ddp-fp32", "ddp-bf16", "ddp-fp16", "ddp-bf16_true"),
+        *("fsdp-fp32", "fsdp-bf16", "fsdp-fp16", "fsdp-bf16_true"),
+        *("fsdp_grad-bf16", "fsdp_hybrid-bf16", "fsdp_offload-fp32", "fsdp_offload-fp16"),
     ],
 }
 PRODUCTS = {
@@ -88,5 +88,5 @@ def test_an_overflow_of_one_number_is_passed_over_by_both_processes(records: dic
 @pytest.mark.parametrize("case", CASES["npu"])
 def test_processes_met_over_hccl(records: dict, case: str) -> None:
     for record in records["npu", case]:
-        assert record["backend"] == "hccl"
+        assert record["backend"].endswith("hccl")
         assert sum(record["num_calls"].values()) > 1000

@@ -13,14 +13,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.amp.grad_scaler import _MultiDeviceReplicator
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from wnv.losses.image_loss import ImageLoss
 from wnv.models.konet import KoNet
 from wnv.runtime.device import device_module, resolve_device
-from wnv.training.fsdp1 import FlatShardedStrategy, gather_slices, plain_parameters
 from wnv.training.module import ViewSynthesisModule
 from wnv.training.precision import PRECISIONS, make_precision
 from wnv.training.strategies import DataParallelStrategy, FullyShardedStrategy
@@ -30,13 +28,9 @@ HEIGHT, WIDTH = 16, 24
 STRATEGIES = {
     "ddp": DataParallelStrategy,
     "fsdp": FullyShardedStrategy,
-    "fsdp1": FlatShardedStrategy,
-    "fsdp1_grad": partial(FlatShardedStrategy, sharding="SHARD_GRAD_OP"),
-    "fsdp1_none": partial(FlatShardedStrategy, sharding="NO_SHARD"),
-    "fsdp1_hybrid": partial(FlatShardedStrategy, sharding="HYBRID_SHARD"),
-    "fsdp1_offload": partial(FlatShardedStrategy, cpu_offload=True),
-    "fsdp1_size": partial(FlatShardedStrategy, auto_wrap="size", min_num_params=2000),
-    "fsdp1_all": partial(FlatShardedStrategy, auto_wrap="none"),
+    "fsdp_grad": partial(FullyShardedStrategy, sharding="SHARD_GRAD_OP"),
+    "fsdp_hybrid": partial(FullyShardedStrategy, sharding="HYBRID_SHARD"),  # of one machine: one group
+    "fsdp_offload": partial(FullyShardedStrategy, cpu_offload=True),
 }
 
 
@@ -56,14 +50,17 @@ def make_batch(seed: int) -> Batch:
     return Batch(scenes=("a", "b"), context=views(2), target=views(3))
 
 
-def whole(model: torch.nn.Module, *, of_gradients: bool = False) -> dict[str, torch.Tensor]:
-    tensors = {}
-    for name, parameter in plain_parameters(model).items():
-        tensor = parameter
-        if of_gradients:  # without a number of a weight a process has no gradient of it
-            tensor = torch.empty_like(parameter) if parameter.grad is None else parameter.grad
-        tensors[name] = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
-    return {name: tensor.cpu().clone() for name, tensor in gather_slices(model, tensors).items()}
+def whole(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    found = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, DTensor):
+            tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
+        found[name] = tensor.detach().cpu().clone()
+    return found
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
 class Record(L.Callback):
@@ -84,15 +81,14 @@ class Record(L.Callback):
             self.seen |= {"product": str(output.dtype), "weight": str(module.weight.dtype), "at": output.device.type}
 
         block.register_forward_pre_hook(see_block, with_kwargs=True)
-        expand = block.mlp.expand  # perhaps wrapped by itself
-        getattr(expand, "module", expand).register_forward_hook(see_linear)
+        block.mlp.expand.register_forward_hook(see_linear)
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
         if trainer.global_step == 1 and trainer.precision == "16-mixed":
-            self.seen["weights_before"] = whole(pl_module.model)
+            self.seen["weights_before"] = whole(dict(pl_module.model.named_parameters()))
             self.seen["scale_before"] = trainer.precision_plugin.scaler.get_scale()
-            gradients = [parameter.grad for parameter in pl_module.model.parameters() if parameter.grad is not None]
-            gradient = gradients[0].to_local() if isinstance(gradients[0], DTensor) else gradients[0]
+            gradient = next(pl_module.model.parameters()).grad
+            gradient = gradient.to_local() if isinstance(gradient, DTensor) else gradient
             if trainer.global_rank == 1 or isinstance(trainer.strategy, DataParallelStrategy):
                 gradient.view(-1)[:1] = torch.inf
 
@@ -100,27 +96,18 @@ class Record(L.Callback):
         self, trainer: L.Trainer, pl_module: ViewSynthesisModule, optimizer: torch.optim.Optimizer
     ) -> None:
         if trainer.global_step == 0:
-            self.seen["gradients"] = whole(pl_module.model, of_gradients=True)
+            self.seen["gradients"] = whole(gradients(pl_module.model))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
         self.seen["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.seen["weights"] = whole(pl_module.model)
+        self.seen["weights"] = whole(dict(pl_module.model.named_parameters()))
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         self.seen["scale"] = None if scaler is None else scaler.get_scale()
-
-
-class AwaitedCopies(_MultiDeviceReplicator):
-    """torch's, which waits for no copy: one to a CPU may be read before it is there, as the simulated never is."""
-
-    def get(self, device: torch.device) -> torch.Tensor:
-        assert device.type != "cpu" or self.master.device.type == "cpu", "a CPU reads what has not arrived"
-        return super().get(device)
 
 
 def main(device_name: str, folder: str, *cases: str) -> None:
     device, rank = resolve_device(device_name), int(os.environ["LOCAL_RANK"])
     warnings.filterwarnings("ignore")
-    torch.amp.grad_scaler._MultiDeviceReplicator = AwaitedCopies
     for case in cases:
         strategy, precision, os.environ["MASTER_PORT"] = case.split(":")
         torch.manual_seed(1)

@@ -1,13 +1,14 @@
-"""One of two processes that make one step in float64, sharded and not: `python sharded_step.py FOLDER CASE:PORT ...`.
+"""Make one training step in float64: `python sharded_step.py FOLDER NUM_PROCESSES CASE:PORT ...` on each rank.
 
-LOCAL_RANK is set; a CASE is STRATEGY-NUM_BATCHES. FOLDER/given.pt holds the network and the scenes; FOLDER/CASE.RANK.pt
-is written: the gradient of the step, and the bytes that this process held of weights, gradients and moments.
+LOCAL_RANK is set; a CASE is STRATEGY-NUM_BATCHES. Reads network and scenes from FOLDER/given.pt and writes
+FOLDER/CASE.RANK.pt: the gradient, and the bytes of weights, gradients and moments held by this process.
 """
 
 import os
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -21,7 +22,11 @@ from wnv.training.module import ViewSynthesisModule
 from wnv.training.strategies import DataParallelStrategy, FullyShardedStrategy
 from wnv.types import Batch, Views
 
-STRATEGIES = {"ddp": DataParallelStrategy, "fsdp": FullyShardedStrategy}
+STRATEGIES = {
+    "ddp": DataParallelStrategy,
+    "fsdp": FullyShardedStrategy,
+    "hybrid": partial(FullyShardedStrategy, sharding="HYBRID_SHARD", num_replicas=2),
+}
 
 
 def num_bytes(tensors: list[torch.Tensor]) -> int:
@@ -58,6 +63,10 @@ class Record(L.Callback):
     def __init__(self) -> None:
         self.gradients: dict[str, torch.Tensor] = {}
         self.held: dict[str, int] = {}
+        self.reduced: list[bool] = []
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
+        self.reduced.append(any(parameter.grad is not None for parameter in pl_module.model.parameters()))
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: ViewSynthesisModule, optimizer: torch.optim.Optimizer
@@ -75,7 +84,7 @@ class Record(L.Callback):
         self.held["moments"] = num_bytes([local(state[name]) for state in states for name in ("exp_avg", "exp_avg_sq")])
 
 
-def main(folder: str, *cases: str) -> None:
+def main(folder: str, num_processes: str, *cases: str) -> None:
     rank = int(os.environ["LOCAL_RANK"])
     warnings.filterwarnings("ignore")
     given = torch.load(Path(folder) / "given.pt", weights_only=False)
@@ -86,13 +95,13 @@ def main(folder: str, *cases: str) -> None:
         model.load_state_dict(given["weights"])
         module = ViewSynthesisModule(model=model, loss=ImageLoss(), warmup_steps=0).double()
         # Interleaved, as the sampler shares scenes out.
-        share = given["scenes"][rank::2]
+        share = given["scenes"][rank :: int(num_processes)]
         size = len(share) // int(num_batches)
         batches = [join(share[start : start + size]) for start in range(0, len(share), size)]
         record = Record()
         trainer = L.Trainer(
             accelerator="cpu",
-            devices=2,
+            devices=int(num_processes),
             strategy=STRATEGIES[strategy](),
             max_steps=1,
             accumulate_grad_batches=int(num_batches),
@@ -106,7 +115,10 @@ def main(folder: str, *cases: str) -> None:
             default_root_dir=folder,
         )
         trainer.fit(module, DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch))
-        torch.save({"gradients": record.gradients, "held": record.held}, Path(folder) / f"{case}.{rank}.pt")
+        torch.save(
+            {name: getattr(record, name) for name in ("gradients", "held", "reduced")},
+            Path(folder) / f"{case}.{rank}.pt",
+        )
         torch.distributed.destroy_process_group()
 
 

@@ -104,34 +104,38 @@ def test_accumulation_holds_less_and_changes_no_gradient(
     assert peaks[1] < 0.5 * peaks[0]
 
 
-CASES = ("ddp-1", "fsdp-1", "fsdp-2")  # strategy, batches a step
+CASES = {2: ("ddp-1", "fsdp-1", "fsdp-2"), 4: ("hybrid-1",)}  # number of processes: strategy-batches per step
 
 
 @pytest.mark.slow
-def test_sharding_halves_what_a_process_holds_and_changes_no_gradient(
+def test_sharding_divides_memory_and_changes_no_gradient(
     make_batch: Callable, make_trainer: Callable, loader: Callable, tmp_path: Path
 ) -> None:
-    """Two processes with half of the scenes each, against one with all of them; also while gradients accumulate."""
+    """Several processes with a share of the scenes each, against one with all of them; also with accumulation."""
     whole = make_batch(num_scenes=4).to(torch.float64)
     recorder, module = FirstGradient(), make_float64_module()
     given = {"config": module.model.config, "weights": module.model.state_dict(), "scenes": split(whole, 4)}
     torch.save(given, tmp_path / "given.pt")
     make_trainer(max_steps=1, callbacks=[recorder]).fit(module, loader([whole]))
 
-    cases = [f"{case}:{port}" for case, port in zip(CASES, free_ports(len(CASES)), strict=True)]
-    run_together(Path(__file__).with_name("sharded_step.py"), [str(tmp_path), *cases])
-    seen = {
-        case: [torch.load(tmp_path / f"{case}.{rank}.pt", weights_only=True) for rank in range(2)] for case in CASES
-    }
-    for records in seen.values():
-        for record in records:
-            assert_same_gradients(record["gradients"], recorder.gradients)
+    seen = {}
+    for num_processes, names in CASES.items():
+        cases = [f"{case}:{port}" for case, port in zip(names, free_ports(len(names)), strict=True)]
+        arguments = [str(tmp_path), str(num_processes), *cases]
+        run_together(Path(__file__).with_name("sharded_step.py"), arguments, num_processes=num_processes)
+        for case in names:
+            records = [torch.load(tmp_path / f"{case}.{i}.pt", weights_only=True) for i in range(num_processes)]
+            seen[case] = records
+            for record in records:
+                assert_same_gradients(record["gradients"], recorder.gradients)
     weights = 8 * sum(parameter.numel() for parameter in module.parameters())
     everything = {"weights": weights, "gradients": weights, "moments": 2 * weights}
     for record in seen["ddp-1"]:
         assert record["held"] == everything
-    for case in ("fsdp-1", "fsdp-2"):
+    for case, num_replicas in {"fsdp-1": 1, "fsdp-2": 1, "hybrid-1": 2}.items():
         for what, size in everything.items():
             held = [record["held"][what] for record in seen[case]]
-            assert sum(held) == size, "each byte in one process"
+            assert sum(held) == num_replicas * size, "each byte once per replica"
             assert max(held) < 0.52 * size
+    for record in seen["fsdp-2"]:
+        assert record["reduced"] == [False, True], "gradients are reduced after the last batch of a step"

@@ -37,7 +37,7 @@ from wnv.training.precision import make_precision
 from wnv.training.processes import check_launch, cluster_environment, count_devices, find_launch
 from wnv.training.run_folder import CONFIG_FILE, FINISHED, STOPPED
 from wnv.training.stopping import LeaveOnError, StopOnSignal
-from wnv.training.strategies import settle_strategy
+from wnv.training.strategies import resolve_strategy
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def _choose_device(cfg: DictConfig) -> tuple[Precision, str | Strategy]:
     if isinstance(strategy, DictConfig):
         strategy = instantiate(strategy, _convert_="all")
     devices = plain(cfg.trainer, "devices")
-    return precision, settle_strategy(strategy, device=device, devices=devices, num_nodes=cfg.trainer.num_nodes)
+    return precision, resolve_strategy(strategy, device=device, devices=devices, num_nodes=cfg.trainer.num_nodes)
 
 
 def _count_devices(cfg: DictConfig) -> int:

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
-from wnv.training.fsdp1 import gather_slices, plain_parameters, take_slices
 from wnv.training.sharded_checkpoint import AVERAGE
 from wnv.training.strategies import reshard_model
 
@@ -78,10 +77,7 @@ class WeightAverage(L.Callback):
         if self._average and getattr(trainer.strategy, "save_sharded", False):
             checkpoint[AVERAGE] = dict(self._average)
         elif self._average:
-            checkpoint[AVERAGE] = {
-                name: value.full_tensor().cpu() if isinstance(value, DTensor) else value
-                for name, value in gather_slices(pl_module.model, self._average).items()
-            }
+            checkpoint[AVERAGE] = {name: _whole(value) for name, value in self._average.items()}
 
     @override
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -100,13 +96,19 @@ class WeightAverage(L.Callback):
     @torch.no_grad()
     def _take_loaded(self, pl_module: L.LightningModule) -> None:
         if self._loaded is not None:
-            _assign(self._average, take_slices(pl_module.model, self._average, self._loaded))
+            _assign(self._average, self._loaded)
             self._loaded = None
 
 
 def _parameters(pl_module: L.LightningModule) -> dict[str, Tensor]:
     reshard_model(pl_module.model)
-    return plain_parameters(pl_module.model)
+    return dict(pl_module.model.named_parameters())
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, DTensor):
+        return tensor
+    return tensor.to(tensor.device_mesh.device_type).full_tensor().cpu()  # an offloaded one is gathered on the device
 
 
 @torch.no_grad()

@@ -14,10 +14,8 @@ from typing_extensions import override
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
-from wnv.training.fsdp1 import FlatShardedStrategy
 from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
-from wnv.training.precision import low_dtype
-from wnv.training.strategies import reshard_model, shard_model
+from wnv.training.strategies import FullyShardedStrategy, reshard_model
 from wnv.types import Batch
 
 log = logging.getLogger(__name__)
@@ -123,12 +121,9 @@ class ViewSynthesisModule(L.LightningModule):
             return
         self._is_configured = True
         strategy = getattr(self._trainer, "strategy", None)
-        if self.device_mesh is not None:
-            precision = self.trainer.precision_plugin
-            precision.convert_module(self)  # Lightning does so when the weights are sharded already
-            shard_model(self.model, self.device_mesh["data_parallel"], dtype=low_dtype(precision))
-        elif isinstance(strategy, FlatShardedStrategy):
-            self.model = strategy.shard(self.model)
+        if isinstance(strategy, FullyShardedStrategy):
+            strategy.precision_plugin.convert_module(self)  # before sharding; Lightning would do so after it
+            strategy.shard(self.model)
         if self.compile_model:
             self.model.compile()
 
@@ -193,8 +188,7 @@ class ViewSynthesisModule(L.LightningModule):
         self._lr = optimizer.param_groups[0]["lr"]  # read here, because the schedule moves on before the batch ends
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        total_norm = getattr(self.trainer.strategy, "total_norm", torch.nn.utils.get_total_norm)
-        norm = total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
         self._grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         is_warm = self.trainer.global_step >= self.warmup_steps
         limit = math.inf if self.skip_norm_factor is None or not is_warm else self.skip_norm_factor * self.clip_norm

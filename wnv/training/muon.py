@@ -9,8 +9,6 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-from wnv.training.fsdp1 import whole_shape
-
 # Coefficients of the quintic Newton-Schulz iteration, chosen by the authors for its slope at zero.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -49,7 +47,7 @@ class Muon(Optimizer):
             {"params": list(undecayed), "weight_decay": 0.0, "orthogonal": False},
         ]
         for matrix in groups[0]["params"]:
-            if isinstance(matrix, DTensor) or matrix.shape != whole_shape(matrix):
+            if isinstance(matrix, DTensor):
                 raise ValueError(
                     "optimizer=muon needs whole matrices, and this strategy shards them; set optim=adamw_cosine or "
                     "strategy=ddp"

@@ -9,7 +9,6 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from wnv.models.konet import KoNet
-from wnv.training.fsdp1 import whole_shape
 from wnv.training.muon import Muon
 
 log = logging.getLogger(__name__)
@@ -35,14 +34,14 @@ def make_optimizer(
     matrices = [
         parameter
         for parameter in model.transformer.blocks.parameters()
-        if parameter.requires_grad and _num_axes(parameter) == 2
+        if parameter.requires_grad and parameter.ndim == 2
     ]
     inside = {id(parameter) for parameter in matrices}
     rest = [parameter for parameter in trainable if id(parameter) not in inside]
     return Muon(
         matrices=matrices,
-        others=[parameter for parameter in rest if _num_axes(parameter) >= 2],
-        undecayed=[parameter for parameter in rest if _num_axes(parameter) < 2],
+        others=[parameter for parameter in rest if parameter.ndim >= 2],
+        undecayed=[parameter for parameter in rest if parameter.ndim < 2],
         lr=lr,
         betas=betas,
         weight_decay=weight_decay,
@@ -67,14 +66,10 @@ def adamw(
     if not trainable:
         raise ValueError("the model has no trainable parameters")
     groups = [
-        {"params": [parameter for parameter in trainable if _num_axes(parameter) >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trainable if _num_axes(parameter) < 2], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     return AdamW([group for group in groups if group["params"]], lr=lr, betas=betas)
-
-
-def _num_axes(parameter: nn.Parameter) -> int:
-    return len(whole_shape(parameter))
 
 
 def lr_factor(step: int, *, warmup_steps: int, max_steps: int) -> float:

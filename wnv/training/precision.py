@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager
 import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
-from torch import nn
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.amp.grad_scaler import OptState
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -95,15 +96,16 @@ class AgreedGradScaler(GradScaler):
             raise RuntimeError("unscale_() is called once a step, after the backward pass and before step()")
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        # torch hands its two factors on to other devices without waiting, so that a CPU would read what is not there
-        # yet: where it holds gradients (cpu_offload) they begin there.
-        is_offloaded = any(gradient.device.type == "cpu" for gradient in gradients)
-        device = torch.device("cpu") if is_offloaded else self._scale.device
-        found_inf = torch.zeros((), dtype=torch.float32, device=device)
-        found = self._unscale_grads_(optimizer, self._scale.reciprocal().to(device), found_inf, False)
-        # Gradients may be on several devices, and a process may have none.
-        found_inf = torch.stack([found_inf, *(part.to(device) for part in found.values())]).amax()
-        found_inf = found_inf.to(self._scale.device)
+        by_kind: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for gradient in gradients:
+            local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+            by_kind.setdefault((local.device, local.dtype), []).append(local)
+        found_inf = torch.zeros((), dtype=torch.float32, device=self._scale.device)
+        inverse = self._scale.reciprocal()
+        for (device, _), alike in by_kind.items():  # on the CPU with cpu_offload; a process may have none
+            found = torch.zeros((), dtype=torch.float32, device=device)
+            torch._amp_foreach_non_finite_check_and_unscale_(alike, found, inverse.to(device))
+            found_inf = torch.maximum(found_inf, found.to(found_inf.device))
         if dist.is_initialized():
             dist.all_reduce(found_inf, op=dist.ReduceOp.MAX)
         state["found_inf_per_device"] = {found_inf.device: found_inf}

@@ -1,13 +1,14 @@
-"""How several processes share a training, on every device: data parallel, and sharded by PyTorch's FSDP2."""
+"""Strategies for several devices: data parallel (DDP) and fully sharded (FSDP2), on every device type."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.distributed import _get_default_process_group_backend_for_device
 from lightning.pytorch.strategies import (
     DDPStrategy,
     FSDPStrategy,
@@ -24,8 +25,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, MixedPrecisionPolicy, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.nn import Module, Parameter
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -34,6 +41,8 @@ from typing_extensions import override
 from wnv.models.konet import KoNet
 from wnv.runtime.device import device_module
 from wnv.training.accelerator import NPUAccelerator
+from wnv.training.precision import low_dtype
+from wnv.training.processes import count_devices
 from wnv.training.sharded_checkpoint import (
     AVERAGE,
     MODEL,
@@ -43,55 +52,53 @@ from wnv.training.sharded_checkpoint import (
     save_sharded,
 )
 
+SHARDINGS = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD")
 
-def settle_strategy(
+
+def resolve_strategy(
     strategy: str | Strategy, *, device: torch.device, devices: int | str | list[int], num_nodes: int
 ) -> str | Strategy:
-    """The strategy to hand to the trainer; other than the one given only on an NPU.
-
-    Of `auto`, and of a strategy's name, Lightning makes one that leaves an NPU for the CPU, or calls for CUDA on it.
-    Its own FSDP is for CUDA only, and for number formats of its own.
+    """Resolve the trainer's strategy: `auto` means a single device, or `DataParallelStrategy` on several.
 
     Args:
-        strategy: As the trainer takes it.
-        device: Where the network is trained.
-        devices: Devices of each machine, as the trainer takes them.
+        strategy: Value of `trainer.strategy`.
+        device: Device type to train on.
+        devices: Value of `trainer.devices`.
         num_nodes: Number of machines.
 
     Raises:
-        ValueError: If the strategy is one of Lightning's own, or there are no such devices.
+        ValueError: If the strategy is Lightning's own FSDP (CUDA only, with its own precision plugins), or on an NPU
+            another of Lightning's own; or if there are no such devices.
     """
     given = strategy if isinstance(strategy, str) else type(strategy).__name__
     if type(strategy) is FSDPStrategy or (isinstance(strategy, str) and strategy.startswith("fsdp")):
-        raise ValueError(
-            f"trainer.strategy is Lightning's own {given}, which does not run with the number formats of wnv, nor on "
-            "every device; set strategy=fsdp1, or strategy=fsdp for FSDP2"
-        )
-    if device.type != "npu":
-        return strategy
-    if strategy == "auto":
+        raise ValueError(f"trainer.strategy={given} is not supported; set strategy=fsdp (PyTorch's FSDP2)")
+    if strategy == "auto" and device.type == "npu":
         indices = NPUAccelerator.parse_devices(devices)
-        if len(indices) == 1 and num_nodes == 1:
+        if len(indices) * num_nodes == 1:  # Lightning would choose the CPU
             return SingleDeviceStrategy(device=torch.device("npu", indices[0]))
         return DataParallelStrategy()
-    if isinstance(strategy, str) or type(strategy) is DDPStrategy:
+    if strategy == "auto":
+        return DataParallelStrategy() if count_devices(devices, device) * num_nodes > 1 else strategy
+    if device.type == "npu" and (isinstance(strategy, str) or type(strategy) is DDPStrategy):
         raise ValueError(
-            f"trainer.strategy is Lightning's own {given}, which does not run on an NPU; set strategy=auto, "
-            "strategy=ddp, strategy=fsdp or strategy=fsdp1"
+            f"trainer.strategy={given} is Lightning's own and does not run on an NPU; set strategy=auto, strategy=ddp "
+            "or strategy=fsdp"
         )
     return strategy
 
 
 class DataParallelStrategy(DDPStrategy):
-    """Every process holds the whole network and reads its own share of the data; gradients are averaged.
+    """Replicate the network on every process and average the gradients (DDP).
 
-    Lightning's DDP, which sets the network up on a stream of CUDA, on whichever device.
+    Lightning's DDP sets the network up on a CUDA stream; this one works on every device.
 
     Args:
-        gradient_as_bucket_view: Keep gradients in the buffers that are sent: saves one copy of them.
-        process_group_backend: `gloo`, `nccl`, `hccl`, ...; None takes the device's own.
-        timeout_s: How long processes wait for each other before they give up, in seconds.
-        options: Others of `torch.nn.parallel.DistributedDataParallel`.
+        gradient_as_bucket_view: Let gradients share memory with the communication buckets, which saves one copy.
+        process_group_backend: `gloo`, `nccl`, `hccl`, ...; None takes the device's default.
+        timeout_s: Timeout of collectives, in seconds.
+        options: Further arguments of `torch.nn.parallel.DistributedDataParallel`. `broadcast_buffers` is off by
+            default, because the buffers of model and loss are constants.
     """
 
     def __init__(
@@ -106,7 +113,7 @@ class DataParallelStrategy(DDPStrategy):
             gradient_as_bucket_view=gradient_as_bucket_view,
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout_s),
-            **options,
+            **({"broadcast_buffers": False} | options),
         )
 
     @override
@@ -124,48 +131,140 @@ class DataParallelStrategy(DDPStrategy):
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
-    """Every process holds a slice of the weights, gradients and optimiser state, and reads its own share of the data.
+    """Shard weights, gradients and optimiser state over the processes with PyTorch's FSDP2, block by block.
 
-    Lightning's own `auto` sizes shard the matrices within a node instead of the data (tensor parallelism). Its whole
-    checkpoints number the optimiser's parameters in the order of the module, others in that of the optimiser's groups,
-    so that it mistakes one parameter's state for another's where there are several groups. Here both number them like
-    the groups, and a checkpoint of one strategy continues under any other, be it whole or sharded.
+    With gradient accumulation, gradients are reduced once per step, after the last micro-batch; until then every
+    process holds whole gradients.
 
-    Attributes:
-        save_sharded: Whether checkpoints are folders that every process writes its share of, instead of whole files.
+    Lightning's whole checkpoints number the optimiser's parameters in the order of the module, other strategies' in
+    that of the parameter groups, so one parameter's state would be restored as another's. Here they are numbered by
+    groups, so that a checkpoint of any strategy, whole or sharded, resumes under any other.
 
     Args:
-        process_group_backend: `gloo`, `nccl`, ...; None takes the device's own.
-        timeout_s: How long processes wait for each other before they give up, in seconds.
+        sharding: `FULL_SHARD` frees gathered weights after each forward pass of a block and gathers them again for the
+            backward pass; `SHARD_GRAD_OP` keeps them until the backward pass (faster, more memory); `HYBRID_SHARD` is
+            `FULL_SHARD` within groups of processes, each of which holds a replica.
+        num_replicas: Number of such groups for `HYBRID_SHARD`; None makes each machine a group.
+        cpu_offload: Keep the shards in CPU memory and run the optimiser there.
+        process_group_backend: `gloo`, `nccl`, ...; None takes the device's default.
+        timeout_s: Timeout of collectives, in seconds.
+
+    Attributes:
+        save_sharded: Whether checkpoints are folders to which every process writes its shards, not whole files.
+
+    Raises:
+        ValueError: If `sharding` or `num_replicas` is invalid.
     """
 
     def __init__(
         self,
         *,
+        sharding: str = "FULL_SHARD",
+        num_replicas: int | None = None,
+        cpu_offload: bool = False,
         process_group_backend: str | None = None,
         timeout_s: float | int = 1800,
     ) -> None:
+        if sharding == "NO_SHARD":
+            raise ValueError("trainer.strategy.sharding=NO_SHARD is data parallel training; set strategy=ddp")
+        if sharding not in SHARDINGS:
+            raise ValueError(f"trainer.strategy.sharding must be one of {', '.join(SHARDINGS)}, got {sharding!r}")
+        if num_replicas is not None and num_replicas < 1:
+            raise ValueError(f"trainer.strategy.num_replicas must be at least 1, or null, got {num_replicas}")
         super().__init__(
             data_parallel_size=1,
-            tensor_parallel_size=1,
-            save_distributed_checkpoint=False,  # not as Lightning does it, which a kill may cost the one of before
+            tensor_parallel_size=1,  # Lightning's "auto" would shard matrices within a machine (tensor parallelism)
+            save_distributed_checkpoint=False,  # Lightning's would overwrite the previous checkpoint in place
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout_s),
         )
+        self.sharding = sharding
+        self.num_replicas = num_replicas
+        self.cpu_offload = cpu_offload
         self.save_sharded = False
 
     @override
     def setup_environment(self) -> None:
-        # The number of processes is known only once the trainer has handed the devices over.
-        self._data_parallel_size = self.num_nodes * self.num_processes
+        self._data_parallel_size = self.num_nodes * self.num_processes  # known once the trainer has set the devices
+        if self.num_replicas is not None and self.sharding != "HYBRID_SHARD":
+            rank_zero_warn("trainer.strategy.num_replicas is ignored: it needs sharding=HYBRID_SHARD")
+        if self.cpu_offload and self.root_device.type == "cpu":
+            rank_zero_warn("trainer.strategy.cpu_offload is ignored on a CPU")
+            self.cpu_offload = False
         super().setup_environment()
+
+    @override
+    def _get_process_group_backend(self) -> str:
+        backend = self._process_group_backend or _get_default_process_group_backend_for_device(self.root_device)
+        # Norms of offloaded gradients are reduced on the CPU.
+        return f"cpu:gloo,{self.root_device.type}:{backend}" if self.cpu_offload and ":" not in backend else backend
 
     @override
     def _setup_distributed(self) -> None:
         super()._setup_distributed()
         if self.root_device.type == "npu":
-            # torch would split a group that is bound to a device to make the mesh's, and HCCL cannot split groups.
+            # torch would make the mesh's groups by splitting the device-bound group, which HCCL does not support.
             torch.distributed.group.WORLD.bound_device_id = None
+
+    def shard(self, model: KoNet) -> None:
+        """Shard a model in place: each transformer block separately, then the rest.
+
+        Gradients are reduced in float32, and inputs keep their dtype, because cameras must not be rounded.
+
+        Raises:
+            ValueError: If the processes do not divide into the groups of `HYBRID_SHARD`.
+        """
+        policy = MixedPrecisionPolicy()
+        if (dtype := low_dtype(self.precision_plugin)) is not None:
+            policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        options = {
+            "mesh": self._make_mesh(),
+            "reshard_after_forward": False if self.sharding == "SHARD_GRAD_OP" else None,
+            "mp_policy": policy,
+            "offload_policy": self._offload_policy,
+        }
+        for block in model.transformer.blocks:
+            fully_shard(block, **options)
+        fully_shard(model, **options)
+
+    @property
+    def _offload_policy(self) -> OffloadPolicy:
+        return CPUOffloadPolicy(pin_memory=self.root_device.type == "cuda") if self.cpu_offload else OffloadPolicy()
+
+    def _make_mesh(self) -> DeviceMesh:
+        if self.sharding != "HYBRID_SHARD":
+            return self.device_mesh["data_parallel"]
+        num_replicas = self.num_nodes if self.num_replicas is None else self.num_replicas
+        num_shards, rest = divmod(self.world_size, num_replicas)
+        if rest or num_shards < 2:
+            raise ValueError(
+                f"sharding=HYBRID_SHARD needs trainer.strategy.num_replicas groups of equal size (>= 2), "
+                f"got num_replicas={num_replicas} for {self.world_size} processes; set another number, or "
+                "sharding=FULL_SHARD (one group) or strategy=ddp (no sharding)"
+            )
+        return init_device_mesh(
+            self.root_device.type, (num_replicas, num_shards), mesh_dim_names=("replicate", "shard")
+        )
+
+    @override
+    def model_to_device(self) -> None:
+        if not self.cpu_offload:
+            super().model_to_device()
+            return
+        self.model._device = self.root_device
+        for child in self.model.children():  # such as the loss; FSDP itself moves what it offloads
+            if not isinstance(child, FSDPModule):
+                child.to(self.root_device)
+
+    @contextmanager
+    @override
+    def block_backward_sync(self) -> Iterator[None]:
+        sharded = [child for child in self.model.children() if isinstance(child, FSDPModule)]
+        for module in sharded:
+            module.set_requires_gradient_sync(False)
+        yield
+        for module in sharded:
+            module.set_requires_gradient_sync(True)
 
     @override
     def lightning_module_state_dict(self) -> dict[str, Any]:
@@ -173,7 +272,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        return numbered_optimizer_state(self.model, optimizer, self._named_parameters, options=self._saved_form)
+        """The optimiser's state with parameters numbered by groups; empty on ranks that do not write it."""
+        optimizer = getattr(optimizer, "optimizer", optimizer)  # out of Lightning's wrapper
+        state = get_optimizer_state_dict(self.model, optimizer, options=self._saved_form)
+        numbers = {name: number for number, name in enumerate(self._parameter_names(optimizer))}
+        return _renamed(state, numbers.__getitem__) if state else {}
 
     @override
     def save_checkpoint(
@@ -194,7 +297,10 @@ class FullyShardedStrategy(ModelParallelStrategy):
         else:
             checkpoint = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
             options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
-        load_states(self.model, self.optimizers, checkpoint, self._named_parameters, options=options)
+        set_model_state_dict(self.model, checkpoint.pop(MODEL), options=options)
+        for optimizer, state in zip(self.optimizers, checkpoint.pop(OPTIMIZERS), strict=False):
+            named = _renamed(state, self._parameter_names(optimizer).__getitem__)
+            set_optimizer_state_dict(self.model, optimizer, named, options=options)
         return checkpoint
 
     @property
@@ -202,95 +308,31 @@ class FullyShardedStrategy(ModelParallelStrategy):
         return StateDictOptions(full_state_dict=not self.save_sharded, cpu_offload=not self.save_sharded)
 
     def _sharded_like(self, path: TensorPath) -> Tensor | None:
-        """The parameter that a tensor of a checkpoint is sharded like."""
+        """The parameter whose sharding a tensor of a checkpoint has."""
         if path[0] == OPTIMIZERS:
-            name = _parameter_names(self.optimizers[path[1]], self._named_parameters)[path[3]]
+            name = self._parameter_names(self.optimizers[path[1]])[path[3]]
         else:
             name = f"model.{path[1]}" if path[0] == AVERAGE else path[1]
-        return self._named_parameters.get(name)
+        return dict(self.model.named_parameters()).get(name)
 
-    @property
-    def _named_parameters(self) -> dict[str, Parameter]:
-        return dict(self.model.named_parameters())
+    def _parameter_names(self, optimizer: Optimizer) -> list[str]:
+        names: dict[Parameter, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def shard_model(model: KoNet, mesh: DeviceMesh, *, dtype: torch.dtype | None = None) -> None:
-    """Shard a model in place over a mesh: each transformer block by itself, then what is left.
+def reshard_model(model: Module) -> None:
+    """Free the weights that a sharded model has gathered; do nothing if it is not sharded.
 
-    Weights of a block are gathered when it runs and given up after it, so that at most one block is whole at a time.
-
-    Args:
-        model: The model; each process keeps its slice of the weights, in their own format.
-        mesh: The processes.
-        dtype: What weights are gathered in; None for their own format. Gradients are summed over processes in float32,
-            and inputs are left as they are, since cameras must not be rounded.
+    After a forward pass without gradients some weights stay gathered, and `parameters()` are then not those of the
+    optimiser.
     """
-    policy = MixedPrecisionPolicy()
-    if dtype is not None:
-        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for block in model.transformer.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-
-
-def reshard_model(model: KoNet | FullyShardedDataParallel) -> None:
-    """Give up weights that a sharded model has gathered; nothing where it is not sharded.
-
-    After a forward pass without gradients the outermost module keeps its weights gathered: `parameters()` are then not
-    those of the optimiser (FSDP2), and what is written into the shards does not reach the next forward pass.
-    """
-    if isinstance(model, FSDPModule):
-        model.reshard()
-    for module in FullyShardedDataParallel.fsdp_modules(model):
-        handle = module._handle
-        # Before the first forward pass nothing is gathered, and there is no place for it.
-        if handle is None or module._is_root is None or not handle.uses_sharded_strategy or handle.needs_unshard():
-            continue
-        handle.reshard(True)
-        handle.post_reshard()
-
-
-def numbered_optimizer_state(
-    model: Module, optimizer: Optimizer, parameters: Mapping[str, Parameter], *, options: StateDictOptions
-) -> dict[str, Any]:
-    """An optimiser's state as checkpoints hold it: parameters numbered in the order of the optimiser's groups.
-
-    Empty on all processes but the first where it is gathered there.
-
-    Args:
-        model: The sharded module.
-        optimizer: Also in Lightning's wrapper.
-        parameters: The parameters by the names that they have where nothing is wrapped.
-        options: In which form.
-    """
-    optimizer = getattr(optimizer, "optimizer", optimizer)
-    state = get_optimizer_state_dict(model, optimizer, options=options)
-    numbers = {name: number for number, name in enumerate(_parameter_names(optimizer, parameters))}
-    return _renamed(state, numbers.__getitem__) if state else {}
-
-
-def load_states(
-    model: Module,
-    optimizers: Sequence[Optimizer],
-    checkpoint: dict[str, Any],
-    parameters: Mapping[str, Parameter],
-    *,
-    options: StateDictOptions,
-) -> None:
-    """Take weights and optimisers' states out of a checkpoint and into a sharded module and its optimisers."""
-    set_model_state_dict(model, checkpoint.pop(MODEL), options=options)
-    for optimizer, state in zip(optimizers, checkpoint.pop(OPTIMIZERS), strict=False):
-        named = _renamed(state, _parameter_names(optimizer, parameters).__getitem__)
-        set_optimizer_state_dict(model, optimizer, named, options=options)
-
-
-def _parameter_names(optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> list[str]:
-    names = {parameter: name for name, parameter in parameters.items()}
-    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _renamed(state: dict[str, Any], rename: Callable[[Any], Any]) -> dict[str, Any]:
-    """An optimiser's state dictionary with its parameters' keys replaced."""
+    """An optimiser's state dictionary with its parameter keys replaced."""
     return {
         "state": {rename(key): value for key, value in state["state"].items()},
         "param_groups": [
