@@ -104,10 +104,3 @@ def test_parameters_without_a_gradient_stay():
 def test_refuses_what_has_not_two_axes():
     with pytest.raises(ValueError, match=r"takes parameters with two axes, got one of shape \(3,\)"):
         Muon(matrices=[nn.Parameter(torch.ones(3))], others=[], undecayed=[], lr=0.1)
-
-
-def test_refuses_flat_slices_of_matrices():
-    piece = nn.Parameter(torch.ones(6))
-    piece.whole_shape = torch.Size((3, 4))
-    with pytest.raises(ValueError, match=r"needs whole matrices, .* set optim=adamw_cosine or strategy=ddp"):
-        Muon(matrices=[piece], others=[], undecayed=[], lr=0.1)
