@@ -91,7 +91,7 @@ CASES = [
     # An empty folder.
     ("wnv-eval", ["data.root=empty"], NO_SCENE),
     ("wnv-eval", ["weights=empty"], "no weights in empty: the folder is empty; give the folder of a run"),
-    ("wnv-render", ["scene=empty"], "no scene file at empty, which is a folder; give a scene file (.zip) in it"),
+    ("wnv-render", ["scene=empty"], "empty is a folder"),
     ("wnv-view", ["scene=empty"], NO_SCENE),
     ("wnv-export", ["scene=empty", "format=colmap", "out=new"], NO_SCENE),
     ("wnv-train", [*TRAIN, "data.root=empty"], NO_SCENE),

@@ -29,19 +29,19 @@ def dynamic(context) -> Views:
     ],
 )
 def test_time_runs_along_the_path(context, dynamic, time, is_dynamic, expected):
-    shot = plan_path(dynamic if is_dynamic else context, "interpolate", num_views=5, time=time)
-    assert shot.times.tolist() == expected
+    path = plan_path(dynamic if is_dynamic else context, "interpolate", num_views=5, time=time)
+    assert path.times.tolist() == expected
 
 
 def test_through_time_only_time_moves(dynamic):
-    shot = plan_path(dynamic, "through_time", num_views=5, options={"anchor": 1})
-    assert torch.equal(shot.cameras.camtoworld, dynamic.cameras.camtoworld[1:2].expand(5, 4, 4))
-    assert shot.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    path = plan_path(dynamic, "through_time", num_views=5, options={"anchor": 1})
+    assert torch.equal(path.cameras.camtoworld, dynamic.cameras.camtoworld[1:2].expand(5, 4, 4))
+    assert path.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_bullet_time_stands_still_while_the_camera_moves(dynamic):
-    shot = plan_path(dynamic, "bullet_time", num_views=10)
-    poses, times = shot.cameras.camtoworld, shot.times
+    path = plan_path(dynamic, "bullet_time", num_views=10)
+    poses, times = path.cameras.camtoworld, path.times
     assert times.diff().ge(0).all()
     assert (times[0], times[-1]) == (0.0, 1.0)
     moves = (poses.diff(dim=0).abs().amax(dim=(1, 2)) > 0).tolist()
@@ -67,26 +67,26 @@ def test_another_size_sees_the_middle_of_the_same_view(context, height, width):
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-3)
 
 
-def test_a_shot_is_drawn_at_the_size_asked_for(context):
-    shot = plan_path(context, "orbit", num_views=3, output_size=[24, 16])
-    assert (shot.cameras.height, shot.cameras.width) == (24, 16)
+def test_output_size_changes_the_cameras(context):
+    path = plan_path(context, "orbit", num_views=3, output_size=[24, 16])
+    assert (path.cameras.height, path.cameras.width) == (24, 16)
 
 
 def test_faults_are_named(context, dynamic):
-    with pytest.raises(ValueError, match=r"trajectory must be one of orbit, .*bullet_time, recorded, got 'zigzag'"):
+    with pytest.raises(ValueError, match=r"trajectory .*orbit.*zigzag"):
         plan_path(context, "zigzag", num_views=5)
-    with pytest.raises(ValueError, match="time must be one number or"):
+    with pytest.raises(ValueError, match=r"time .*\[0, 1, 2\]"):
         plan_path(context, "still", num_views=5, time=[0, 1, 2])
-    with pytest.raises(TypeError, match="no option speed"):
+    with pytest.raises(TypeError, match="speed"):
         plan_path(context, "orbit", num_views=5, options={"speed": 1})
-    with pytest.raises(TypeError, match="bullet_time has no option anchor"):
+    with pytest.raises(TypeError, match=r"bullet_time.*anchor"):
         plan_path(dynamic, "bullet_time", num_views=5, options={"anchor": 1})
-    with pytest.raises(ValueError, match="num_views of bullet_time must be at least 3, got 2"):
+    with pytest.raises(ValueError, match=r"num_views.*3.*2"):
         plan_path(dynamic, "bullet_time", num_views=2)
     for trajectory in ("through_time", "bullet_time"):
-        with pytest.raises(ValueError, match=rf"trajectory={trajectory} needs a scene in which things move"):
+        with pytest.raises(ValueError, match=rf"trajectory={trajectory}"):
             plan_path(context, trajectory, num_views=5)
-    with pytest.raises(ValueError, match=r"output_size must be \[height, width\] in pixels, got \[72\]"):
+    with pytest.raises(ValueError, match=r"output_size .*\[72\]"):
         plan_path(context, "still", num_views=5, output_size=[72])
-    with pytest.raises(ValueError, match=r"output_size must be \[height, width\] in pixels, .*, got \[0, 8\]"):
+    with pytest.raises(ValueError, match=r"output_size .*\[0, 8\]"):
         plan_path(context, "still", num_views=5, output_size=[0, 8])

@@ -97,6 +97,6 @@ def test_a_number_of_processes_without_a_launcher_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ValueError, match="WORLD_SIZE=2 is set and RANK, MASTER_ADDR, MASTER_PORT is not"):
+    with pytest.raises(ValueError, match=r"WORLD_SIZE=2 .*RANK, MASTER_ADDR, MASTER_PORT"):
         with joined_ranks():
             pass

@@ -10,7 +10,7 @@ from wnv.evaluation.rendering import render_path, render_views
 CPU = torch.device("cpu")
 
 
-def test_a_path_is_drawn_in_pieces_with_the_same_pixels(dataset, grey_model):
+def test_views_per_call_does_not_change_pixels(dataset, grey_model):
     example = dataset[0]
     together = render_path(grey_model, example.context, example.target.cameras, device=CPU, views_per_call=8)
     apart = render_path(grey_model, example.context, example.target.cameras, device=CPU, views_per_call=1)
@@ -28,44 +28,44 @@ def test_each_view_gets_its_own_time(dataset):
 
     cameras = dataset[0].context.cameras
     times = torch.tensor([0.0, 0.25, 1.0])
-    drawn = render_path(Clock(), dataset[0].context, cameras, times, device=CPU, views_per_call=2)
-    assert drawn[:, 0, 0, 0].tolist() == times.tolist()
+    images = render_path(Clock(), dataset[0].context, cameras, times, device=CPU, views_per_call=2)
+    assert images[:, 0, 0, 0].tolist() == times.tolist()
 
 
 def test_views_per_call_must_be_positive(dataset, grey_model):
-    with pytest.raises(ValueError, match="views_per_call must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"views_per_call .*0"):
         render_views(grey_model, None, dataset[0].target.cameras[None], views_per_call=0)
 
 
 @pytest.mark.parametrize("size", [(32, 48), (40, 40), (24, 64), (8, 12), (13, 37), (64, 24)])
 @pytest.mark.parametrize("views_per_call", [1, 8])
-def test_a_frame_of_another_size_is_put_together_from_pictures_of_the_known_one(dataset, size, views_per_call):
+def test_supersampled_images_match_direct_rendering(dataset, size, views_per_call):
     context = dataset[0].context
     cameras = resize_cameras(context.cameras, height=size[0], width=size[1])
     off_centre = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, -2.0], [0.0, 0.0, 0.0]])
     cameras = replace(cameras, K=cameras.K + off_centre)
     times = torch.tensor([0.0, 0.3, 1.0])
     model = PaintModel()
-    drawn_sizes = set()
+    rendered_sizes = set()
     render = model.render
 
     def watch(scene, cameras, times):
-        drawn_sizes.add((cameras.height, cameras.width))
+        rendered_sizes.add((cameras.height, cameras.width))
         return render(scene, cameras, times)
 
     model.render = watch
-    composed = render_path(
+    merged = render_path(
         model, context, cameras, times, device=CPU, render_size=(16, 24), views_per_call=views_per_call
     )
-    assert drawn_sizes == {(16, 24)}
+    assert rendered_sizes == {(16, 24)}
     direct = render_path(model, context, cameras, times, device=CPU)
-    assert composed.shape == direct.shape == (3, 3, *size)
-    assert (composed - direct).abs().mean() < 0.01
+    assert merged.shape == direct.shape == (3, 3, *size)
+    assert (merged - direct).abs().mean() < 0.01
     shifted = torch.roll(direct, 1, dims=-1)
-    assert (composed - direct)[..., 2:].abs().mean() < 0.6 * (composed - shifted)[..., 2:].abs().mean()
+    assert (merged - direct)[..., 2:].abs().mean() < 0.6 * (merged - shifted)[..., 2:].abs().mean()
 
 
-def test_a_frame_of_the_known_size_is_drawn_as_it_is(dataset):
+def test_images_of_the_render_size_are_not_changed(dataset):
     context = dataset[0].context
     direct = render_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU)
     known = render_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, render_size=(16, 24))
@@ -73,9 +73,7 @@ def test_a_frame_of_the_known_size_is_drawn_as_it_is(dataset):
 
 
 @pytest.mark.parametrize("render_size", [(16,), (20, 24), (0, 24), (-8, 24)])
-def test_a_picture_size_that_cannot_be_is_refused(dataset, render_size):
+def test_invalid_render_sizes(dataset, render_size):
     context = dataset[0].context
-    with pytest.raises(
-        ValueError, match=r"render_size must be \[height, width\] in pixels, multiples of the patch size 8"
-    ):
+    with pytest.raises(ValueError, match=r"render_size .*patch_size=8"):
         render_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, render_size=render_size)

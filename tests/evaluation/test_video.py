@@ -80,10 +80,9 @@ def test_faults_are_refused_and_leave_nothing_behind(tmp_path, write):
     images = moving_bar(num_frames=2, height=16, width=32)
     with pytest.raises(ValueError, match="at least one frame"):
         write(tmp_path / "a", images[:0])
-    with pytest.raises(ValueError, match="fps must be positive, got 0"):
-        write(tmp_path / "a", images, fps=0)
-    with pytest.raises(ValueError, match=r"fps must be at least 0\.01, got 0\.0001"):
-        write(tmp_path / "a", images, fps=1e-4)
+    for fps in (0, -1, 1e-4):
+        with pytest.raises(ValueError, match=rf"fps .*{fps}"):
+            write(tmp_path / "a", images, fps=fps)
     assert list(tmp_path.iterdir()) == []
     write(tmp_path / "a", images)
     before = (tmp_path / "a").read_bytes()

@@ -18,7 +18,7 @@ import torchmetrics.image.lpip
 from torch import Tensor, nn
 
 from wnv.evaluation.evaluator import evaluate
-from wnv.evaluation.path_video import target_sheet
+from wnv.evaluation.examples import target_sheet
 from wnv.losses.image_loss import ImageLoss
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LPIPS, psnr, ssim

@@ -14,10 +14,10 @@ from wnv.cli.eval import evaluate_with_progress, shorten, weights_origin
 from wnv.cli.train import train
 from wnv.evaluation.camera_path import plan_path
 from wnv.evaluation.environment import fingerprint
-from wnv.evaluation.examples import spread_by_psnr
+from wnv.evaluation.examples import spread_by_psnr, target_sheet
 from wnv.evaluation.images import write_png
 from wnv.evaluation.layout import SHEET_FILE
-from wnv.evaluation.path_video import target_sheet, write_path_video
+from wnv.evaluation.path_video import write_path_video
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import SUMMARY_FILE
 from wnv.evaluation.table import summary_table

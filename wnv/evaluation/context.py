@@ -1,4 +1,4 @@
-"""A scene's context, prepared for drawing exactly as it is for training and scoring."""
+"""Open the context of a scene file, prepared exactly as for training and evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from wnv.types import Example
 
 @dataclass(frozen=True, kw_only=True)
 class FixedFrames(ViewSampler):
-    """The frames that somebody chose as context, and those to draw.
+    """A sampler of fixed frames.
 
     Args:
-        frames: Frame numbers of the context, at least one, each once.
-        target: Frame numbers to draw; None for those of the context.
+        frames: Frame numbers of the context, at least one and all different.
+        target: Frame numbers of the targets; None is those of the context.
 
     Raises:
-        ValueError: If there is none, or one twice.
+        ValueError: If there is no frame, or one is repeated.
     """
 
     frames: tuple[int, ...]
@@ -31,10 +31,10 @@ class FixedFrames(ViewSampler):
 
     def __post_init__(self) -> None:
         if not self.frames or len(set(self.frames)) != len(self.frames):
-            raise ValueError(f"context must name at least one frame, and each once, got {list(self.frames)}")
+            raise ValueError(f"context must be at least one frame number, each once, got {list(self.frames)}")
 
     def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
-        """The given frames; nothing is random."""
+        """The fixed frames."""
         outside = [frame for frame in self.frames if not 0 <= frame < frames.num_frames]
         if outside:
             raise ValueError(
@@ -55,32 +55,32 @@ def open_context(
     size_multiple: int = 8,
     pose_normalization: Literal["mean", "first"] = "mean",
 ) -> Example:
-    """The context of one scene file; the example's target is the context again, or what lies between its views.
+    """Open the context of one scene file.
 
     Args:
-        path: A scene file (`.zip`), also as a URL that fsspec understands.
-        frames: Frame numbers of the context views; None takes `num_context` of them, evenly spread over the scene.
-        num_context: How many, if `frames` is None.
-        num_target: Make targets of so many frames, evenly spread from the first to the last context frame; of all where
-            there are fewer.
-        image_size: Height and width in pixels; None keeps the scene's proportions, nearly.
-        short_side: Pixels of the shorter side, if `image_size` is None.
-        size_multiple: What height and width are a multiple of, if `image_size` is None: the model's patch size.
-        pose_normalization: How the world is placed around the context, as in training.
+        path: A scene file (`.zip`), or a URL that fsspec supports.
+        frames: Frame numbers of the context views; None spreads `num_context` of them evenly over the scene.
+        num_context: Number of context views if `frames` is None.
+        num_target: Number of target frames, spread evenly from the first to the last context frame; None makes the
+            context frames the targets.
+        image_size: Height and width in pixels; None approximately keeps the scene's proportions.
+        short_side: Pixels of the shorter side if `image_size` is None.
+        size_multiple: Height and width are multiples of this if `image_size` is None: the model's patch size.
+        pose_normalization: Normalisation of the world, as in training.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the scene has no such frames, or `num_target` is given with a single context frame.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the scene lacks a frame, or `num_target` is given with a single context frame.
     """
     if not is_url(str(path)) and not Path(path).is_file():
-        hint = ", which is a folder; give a scene file (.zip) in it" if Path(path).is_dir() else "; check the path"
-        raise FileNotFoundError(f"no scene file at {path}{hint} (synthetic:INDEX is one of the synthetic world)")
+        hint = "a folder; choose a scene file (.zip) in it" if Path(path).is_dir() else "no file; check the path"
+        raise FileNotFoundError(f"scene must be a scene file or synthetic:INDEX, but {path} is {hint}")
     with open_scene(path) as scene:
         info = scene.info
     if frames is None:
         if not 1 <= num_context <= len(info.frames):
             raise ValueError(
-                f"num_context must be in 1..{len(info.frames)}, the frames of scene {info.id!r}, got {num_context}"
+                f"num_context must be in 1..{len(info.frames)}, the number of frames of {info.id!r}, got {num_context}"
             )
         frames = torch.linspace(0, len(info.frames) - 1, num_context).round().long().tolist()
     if image_size is None:
@@ -95,13 +95,13 @@ def open_context(
 
 
 def fit_size(height: int, width: int, *, short_side: int = 64, multiple: int = 8) -> tuple[int, int]:
-    """Height and width in pixels at which a model draws pictures of these proportions, which are kept nearly.
+    """Height and width for a model: approximately the proportions of `height` x `width`, and multiples of `multiple`.
 
     Args:
-        height: Of the pictures that are there, in pixels.
-        width: Likewise.
-        short_side: Pixels that the shorter side is to have, nearly.
-        multiple: What both are a multiple of: the model's patch size.
+        height: Height of the stored images in pixels.
+        width: Width of the stored images in pixels.
+        short_side: Approximate pixels of the shorter side.
+        multiple: The model's patch size.
     """
     scale = short_side / min(height, width)
     rows, columns = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
@@ -113,6 +113,8 @@ def _between(frames: Sequence[int], *, count: int | None) -> tuple[int, ...] | N
         return None
     first, last = min(frames), max(frames)
     if first == last:
-        raise ValueError(f"frames between context views need two of these, got context={list(frames)}; set num_context")
+        raise ValueError(
+            f"frames between context views need two context views, got context={list(frames)}; set num_context"
+        )
     places = torch.linspace(first, last, min(count, last - first + 1))
     return tuple(places.round().long().tolist())

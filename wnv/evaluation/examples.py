@@ -1,21 +1,26 @@
-"""What a person looks at after an evaluation: a few cases of each variant, spread from the worst to the best."""
+"""Example images of an evaluation: a few cases per variant, spread from the worst to the best."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import UInt8
 
-from wnv.evaluation.images import write_png
+from wnv.evaluation.contact_sheet import Cell, contact_sheet
+from wnv.evaluation.images import error_map, write_png
 from wnv.evaluation.layout import PICTURES_FOLDER, SHEET_FILE, picture_names, picture_stem
-from wnv.evaluation.path_video import target_sheet
 from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.rendering import SceneModel, render_path
 from wnv.evaluation.video import write_mp4
+from wnv.metrics.baseline import copy_nearest
+from wnv.metrics.image import psnr
 from wnv.runtime.atomic import atomic_folder
-from wnv.types import Example
+from wnv.types import Example, collate
+
+MAX_CONTEXT = 4  # context views shown per row
+VIDEO_FPS = 12
 
 
 def write_example_images(
@@ -27,33 +32,29 @@ def write_example_images(
     count: int,
     device: torch.device,
     with_films: bool = False,
-    fps: float | int = 12,
     views_per_call: int = 8,
 ) -> list[Path]:
-    """Write `sheet.png`, of the first variant, and of every variant `pictures/INDEX-VARIANT.png` and films.
+    """Write `sheet.png` of the first variant, and `pictures/INDEX-VARIANT.png` and videos of all variants.
 
-    A picture is the row context | target | drawn | nearest context view | error of one target, a film all targets of a
-    case in their order, the truth on the left. Shown are cases spread from the worst to the best, and half as many
-    spread over the data, which are the same for every model. Where variants have the same cases, the same ones are
-    shown. Exhibits that are there are replaced.
+    An image shows one target: context | target | rendered | nearest context view | error. A video shows all targets of
+    a case in order, with the ground truth on the left. Existing files are replaced. See `choose_examples`.
 
     Args:
-        model: The model that was evaluated.
-        variants: What it was evaluated on.
-        records: What came of it.
-        out: The folder of the evaluation.
-        count: Cases of each variant that are spread from the worst to the best.
-        device: Where to draw.
-        with_films: Whether films are made.
-        fps: Their frames per second.
-        views_per_call: Targets drawn together, at most.
+        model: The evaluated model.
+        variants: The evaluated variants.
+        records: The records of the evaluation.
+        out: Folder of the evaluation.
+        count: Cases per variant, spread from the worst to the best.
+        device: Renders.
+        with_films: Whether to write videos.
+        views_per_call: Largest number of targets rendered together.
 
     Returns:
-        The sheet and the folder of pictures.
+        The sheet and the folder of images.
     """
     out = Path(out)
-    shown = choose_examples(variants, records, count=count)
     folder = out / PICTURES_FOLDER
+    shown = choose_examples(variants, records, count=count)
     with atomic_folder(folder, entries=picture_names(out), overwrite=True) as pictures:
         for number, (variant, indices) in enumerate(zip(variants, shown, strict=True)):
             examples = {index: variant[index].example for index in indices}
@@ -62,55 +63,91 @@ def write_example_images(
                 sheet = target_sheet(model, [examples[index] for index in spread], device=device, with_error=True)
                 write_png(out / SHEET_FILE, sheet, overwrite=True)
             for index, example in examples.items():
-                name = picture_stem(index, variant.name)
-                write_png(pictures / f"{name}.png", target_sheet(model, [example], device=device, with_error=True))
+                stem = picture_stem(index, variant.name)
+                write_png(pictures / f"{stem}.png", target_sheet(model, [example], device=device, with_error=True))
                 if with_films:
-                    drawn = _draw(model, example, device=device, views_per_call=views_per_call)
-                    write_mp4(pictures / f"{name}.mp4", torch.cat([example.target.images, drawn], dim=-1), fps=fps)
+                    target = example.target
+                    images = render_path(
+                        model,
+                        example.context,
+                        target.cameras,
+                        target.times,
+                        device=device,
+                        views_per_call=views_per_call,
+                    )
+                    write_mp4(pictures / f"{stem}.mp4", torch.cat([target.images, images], dim=-1), fps=VIDEO_FPS)
     return [out / SHEET_FILE, folder]
 
 
 def choose_examples(variants: Sequence[Variant], records: Sequence[SceneRecord], *, count: int) -> list[list[int]]:
-    """For each variant the cases that are shown: those of the first one where it has the same, else its own."""
+    """Choose the case indices to show per variant; variants with the same cases show the same ones.
+
+    `count` cases are spread from the worst to the best, and half as many over the data: these are the same for every
+    model.
+    """
     scored = [[record for record in records if record.variant == variant.name] for variant in variants]
     scenes = [{record.index: record.scene for record in group} for group in scored]
     shown: list[list[int]] = []
-    for group, found in zip(scored, scenes, strict=True):
-        if shown and found == scenes[0]:
+    for group, cases in zip(scored, scenes, strict=True):
+        if shown and cases == scenes[0]:
             shown.append(shown[0])
-        else:
-            own = [
-                *spread_by_psnr(group, count=count),
-                *spread_by_psnr(group, count=min(count, 3)),
-            ]  # with the median
-            shown.append([*dict.fromkeys([*own, *spread_by_index(group, count=-(-count // 2))])])
+            continue
+        indices = spread_by_psnr(group, count=count)
+        indices += spread_by_psnr(group, count=min(count, 3))  # includes the median
+        indices += spread_by_index(group, count=-(-count // 2))
+        shown.append(list(dict.fromkeys(indices)))
     return shown
 
 
 def spread_by_psnr(records: Sequence[SceneRecord], *, count: int) -> list[int]:
-    """Indices of `count` examples evenly spread from the lowest PSNR to the highest: no showing of the best alone."""
-    order = sorted(records, key=lambda record: record.mean("model", "psnr"))
-    return [order[place].index for place in _places(len(order), count)]
+    """Indices of `count` examples, evenly spread from the lowest to the highest PSNR."""
+    return _spread([record.index for record in sorted(records, key=lambda r: r.mean("model", "psnr") or 0)], count)
 
 
 def spread_by_index(records: Sequence[SceneRecord], *, count: int) -> list[int]:
-    """Indices of `count` examples evenly spread over the data: the same for every model, to compare them by."""
-    order = sorted(record.index for record in records)
-    return [order[place] for place in _places(len(order), count)]
+    """Indices of `count` examples, evenly spread over the data."""
+    return _spread(sorted(record.index for record in records), count)
 
 
-def _places(length: int, count: int) -> list[int]:
-    return torch.linspace(0, length - 1, min(count, length)).round().long().tolist()
+def target_sheet(
+    model: SceneModel, examples: Sequence[Example], *, device: torch.device, with_error: bool = False
+) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
+    """Make a contact sheet of one target per example: context | target | rendered | nearest context view.
+
+    The target is the one whose copy of the nearest context view has the median PSNR: neither the easiest nor the
+    hardest.
+
+    Args:
+        model: The model.
+        examples: The examples.
+        device: Renders.
+        with_error: Whether an error map ends each row.
+    """
+    rows = [_target_row(model, example, device=device, with_error=with_error) for example in examples]
+    return contact_sheet(rows, row_titles=[example.scene for example in examples])
 
 
-def _draw(
-    model: SceneModel, example: Example, *, device: torch.device, views_per_call: int
-) -> Float[Tensor, "view 3 height width"]:
-    return render_path(
-        model,
-        example.context,
-        example.target.cameras,
-        example.target.times,
-        device=device,
-        views_per_call=views_per_call,
-    )
+def _target_row(model: SceneModel, example: Example, *, device: torch.device, with_error: bool) -> list[Cell]:
+    copies = copy_nearest(collate([example]))[0]
+    copies_db = psnr(copies, example.target.images)
+    shown = int(copies_db.median(dim=0).indices)
+    target = example.target[shown : shown + 1]
+    images = render_path(model, example.context, target.cameras, target.times, device=device)
+    context = example.context.images
+    row = [
+        Cell(context[i], f"context {i + 1}" if len(context) > 1 else "context")
+        for i in _spread(range(len(context)), MAX_CONTEXT)
+    ]
+    row += [
+        Cell(target.images[0], "target"),
+        Cell(images[0], f"rendered {psnr(images, target.images).item():.1f} dB"),
+        Cell(copies[shown], f"nearest {copies_db[shown].item():.1f} dB"),
+    ]
+    if with_error:
+        row.append(Cell(error_map(images[0], target.images[0]), "error"))
+    return row
+
+
+def _spread(items: Sequence[int], count: int) -> list[int]:
+    places = torch.linspace(0, len(items) - 1, min(count, len(items))).round().long().tolist()
+    return [items[place] for place in places]

@@ -1,8 +1,8 @@
-"""What a person looks at: sheets of drawn targets, and camera paths as video."""
+"""Render a camera path into video files and a contact sheet."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,61 +11,29 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from wnv.evaluation.camera_path import CameraPath
-from wnv.evaluation.contact_sheet import Cell, contact_sheet, scene_row
+from wnv.evaluation.contact_sheet import Cell, contact_sheet
 from wnv.evaluation.images import to_u8, write_png
 from wnv.evaluation.rendering import SceneModel, render_path
 from wnv.evaluation.video import check_fps, write_gif, write_mp4
-from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import psnr
 from wnv.runtime.atomic import atomic_folder
-from wnv.types import Example, Views, collate
+from wnv.types import Views
 
 log = logging.getLogger(__name__)
 
-NUM_STILLS = 4  # frames of a path that are shown below its context
-
-
-def target_sheet(
-    model: SceneModel, examples: Sequence[Example], *, device: torch.device, with_error: bool = False
-) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """One row an example, for one of its targets: context | target | drawn | nearest context view, with their PSNR.
-
-    The target is the one for which copying the nearest context view has its median PSNR: neither an easy one, next to
-    a context camera, nor the hardest.
-
-    Args:
-        model: The model that draws.
-        examples: The scenes, each with its truth.
-        device: Where to draw.
-        with_error: Whether a map of the drawn view's error ends each row.
-    """
-    rows = []
-    for example in examples:
-        copies = copy_nearest(collate([example]))[0]
-        copies_db = psnr(copies, example.target.images)
-        shown = int(copies_db.median(dim=0).indices)
-        target = example.target[shown : shown + 1]
-        drawn = render_path(model, example.context, target.cameras, target.times, device=device)
-        rows.append(
-            scene_row(
-                context=example.context.images,
-                truth=target.images[0],
-                drawn=drawn[0],
-                copied=copies[shown],
-                drawn_db=psnr(drawn, target.images).item(),
-                copied_db=copies_db[shown].item(),
-                with_error=with_error,
-            )
-        )
-    return contact_sheet(rows, row_titles=[example.scene for example in examples])
+NUM_STILLS = 4  # frames on the contact sheet
 
 
 @dataclass(frozen=True)
 class PathVideo:
-    """The files of a drawn path; None where one was not asked for.
+    """The files of a rendered path.
 
     Attributes:
-        psnr_db: Mean PSNR of the frames where the truth is known, in dB.
+        mp4: The video.
+        gif: The video as a GIF.
+        sheet: The contact sheet.
+        frames: Folder of the frames as PNG files; None if they were not requested.
+        psnr_db: Mean PSNR of the frames in dB; None if the ground truth is unknown.
     """
 
     mp4: Path
@@ -74,11 +42,16 @@ class PathVideo:
     frames: Path | None
     psnr_db: float | None = None
 
+    @property
+    def files(self) -> list[Path]:
+        """All files, and the folder of frames if there is one."""
+        return [path for path in (self.mp4, self.gif, self.sheet, self.frames) if path is not None]
+
 
 def write_path_video(
     model: SceneModel,
     context: Views,
-    shot: CameraPath,
+    path: CameraPath,
     *,
     out: str | Path,
     device: torch.device,
@@ -93,84 +66,86 @@ def write_path_video(
     title: str = "",
     overwrite: bool = False,
 ) -> PathVideo:
-    """Draw a path through one scene into `path.mp4`, `path.gif`, `path.png` (a sheet) and `frames/`.
+    """Render a path through a scene into `path.mp4`, `path.gif`, `path.png` (a contact sheet) and `frames/`.
 
     Args:
-        model: The model that draws.
-        context: The scene's given views, batch axes `view`, in the normalised world.
-        shot: What is drawn.
-        out: Folder for the files.
-        device: Where to draw.
-        render_size: Height and width of the pictures that the model draws and a frame is put together from; None draws
-            each frame at its own size.
+        model: The model.
+        context: The scene's context views, batch axes `view`, in the normalised world.
+        path: The cameras and times.
+        out: Folder of the files.
+        device: Renders.
+        render_size: Height and width at which the model renders; frames of another size are supersampled. None renders
+            frames at their own size.
         patch_size: Side of the model's patches in pixels.
-        there_and_back: Whether the video also goes the way back, so that it has no jump when it repeats.
-        side_by_side: Whether the video shows the truth on the left of what is drawn.
+        there_and_back: Whether the video also plays backwards, so that it loops without a jump.
+        side_by_side: Whether the video shows the ground truth on the left.
         fps: Frames per second.
-        min_side: Small pictures are enlarged by a whole factor until their shorter side has this many pixels.
-        write_frames: Whether each frame is written as PNG too, as drawn.
-        views_per_call: Frames drawn together, at most; bounds the memory.
-        title: A line above the sheet.
-        overwrite: Whether files that are there may be replaced.
+        min_side: Small frames are enlarged by an integer factor until their shorter side has this many pixels.
+        write_frames: Whether to write each rendered frame as PNG.
+        views_per_call: Largest number of frames rendered together; limits memory.
+        title: A line above the contact sheet.
+        overwrite: Whether to replace existing files.
 
     Raises:
-        FileExistsError: If a file is there and `overwrite` is False; nothing is drawn then. Or if `frames/` holds
-            anything but frames.
-        ValueError: If the frame rate is not positive, or there is no truth to show.
+        FileExistsError: If a file exists and `overwrite` is False (nothing is rendered then), or if `frames/` holds
+            other files.
+        ValueError: If the frame rate is out of range, or `side_by_side` lacks the ground truth.
     """
     out = Path(out)
-    paths = (out / "path.mp4", out / "path.gif", out / "path.png", out / "frames" if write_frames else None)
-    for path in paths:
-        if path is not None and path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists; choose another out= or pass overwrite=true")
+    video = PathVideo(out / "path.mp4", out / "path.gif", out / "path.png", out / "frames" if write_frames else None)
+    for file in video.files:
+        if file.exists() and not overwrite:
+            raise FileExistsError(f"{file} exists; choose another out= or pass overwrite=true")
     check_fps(fps)
-    if side_by_side and shot.truth is None:
+    if side_by_side and path.truth is None:
         raise ValueError(
-            "side_by_side=true needs the truth, which is known along trajectory=recorded of a scene file, and in the "
-            "synthetic world; leave it out for other paths"
+            "side_by_side=true needs the ground truth, which is known in the synthetic world and along "
+            "trajectory=recorded of a scene file; leave it out for other paths"
         )
     images = render_path(
         model,
         context,
-        shot.cameras,
-        shot.times,
+        path.cameras,
+        path.times,
         device=device,
         render_size=render_size,
         patch_size=patch_size,
         views_per_call=views_per_call,
     )
-    film = PathVideo(*paths, psnr_db=None if shot.truth is None else psnr(images, shot.truth).mean().item())
-
-    if film.frames is not None:
-        # The folder is replaced as a whole: the end of a longer path that was there must not stay behind.
-        earlier = [path.name for path in film.frames.glob("??????.png")] if film.frames.is_dir() else []
-        with atomic_folder(film.frames, entries=earlier, overwrite=overwrite) as folder:
-            for i, frame in enumerate(to_u8(images)):
-                write_png(folder / f"{i:06d}.png", frame)
+    if video.frames is not None:
+        _write_frames(video.frames, images, overwrite=overwrite)
     elif (out / "frames").exists():
-        log.warning("%s is of an earlier film: this one is written without frames (write_frames=true)", out / "frames")
-    write_png(film.sheet, path_sheet(context, images, truth=shot.truth, title=title), overwrite=overwrite)
-    shown = torch.cat([shot.truth, images], dim=-1) if side_by_side else images
+        log.warning("%s belongs to an earlier video; set write_frames=true to replace it", out / "frames")
+    write_png(video.sheet, _path_sheet(context, images, truth=path.truth, title=title), overwrite=overwrite)
+    shown = images if path.truth is None or not side_by_side else torch.cat([path.truth, images], dim=-1)
     if there_and_back:
         shown = torch.cat([shown, shown[1:-1].flip(0)])
-    write_mp4(film.mp4, shown, fps=fps, min_side=min_side, overwrite=overwrite)
-    write_gif(film.gif, shown, fps=fps, min_side=min_side, overwrite=overwrite)
-    return film
+    write_mp4(video.mp4, shown, fps=fps, min_side=min_side, overwrite=overwrite)
+    write_gif(video.gif, shown, fps=fps, min_side=min_side, overwrite=overwrite)
+    return video if path.truth is None else replace(video, psnr_db=psnr(images, path.truth).mean().item())
 
 
-def path_sheet(
+def _write_frames(folder: Path, images: Float[Tensor, "view 3 height width"], *, overwrite: bool) -> None:
+    """Write PNG files, replacing the folder as a whole so that no frames of a longer path remain."""
+    existing = [path.name for path in folder.glob("??????.png")] if folder.is_dir() else []
+    with atomic_folder(folder, entries=existing, overwrite=overwrite) as frames:
+        for i, image in enumerate(to_u8(images)):
+            write_png(frames / f"{i:06d}.png", image)
+
+
+def _path_sheet(
     context: Views,
     images: Float[Tensor, "view 3 height width"],
     *,
-    truth: Float[Tensor, "view 3 height width"] | None = None,
-    title: str = "",
+    truth: Float[Tensor, "view 3 height width"] | None,
+    title: str,
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """The context views, and below them stills of the path drawn from them, above the truth where it is known."""
+    """The context views, stills of the path, and the ground truth of the stills if it is known."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(NUM_STILLS, len(images))).round().astype(int)).tolist()
     rows = {
-        title or "given": [Cell(image, f"context {i + 1}") for i, image in enumerate(context.images)],
-        "drawn": [Cell(images[i], f"frame {i}") for i in chosen],
+        title or "context": [Cell(image, f"context {i + 1}") for i, image in enumerate(context.images)],
+        "rendered": [Cell(images[i], f"frame {i}") for i in chosen],
     }
     if truth is not None:
-        rows["truth"] = [Cell(truth[i], f"frame {i}") for i in chosen]
+        rows["ground truth"] = [Cell(truth[i], f"frame {i}") for i in chosen]
     return contact_sheet(list(rows.values()), row_titles=list(rows))

@@ -1,4 +1,4 @@
-"""Processes that share an evaluation: started by torchrun, each with a share of the examples."""
+"""Processes that share an evaluation, started by torchrun."""
 
 import datetime
 import os
@@ -12,24 +12,23 @@ from torch import distributed
 
 from wnv.runtime.device import device_module
 
-# What one process may be ahead of another at the end: a share of a long evaluation, on a slower machine.
-_PATIENCE = datetime.timedelta(days=1)
+_TIMEOUT = datetime.timedelta(days=1)  # a process waits at the end for slower ones
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is. They exchange a few small values, over the CPU, on whatever device.
+    """The rank of this process. Processes exchange small values over the CPU, whatever their device.
 
     Attributes:
-        rank: This process, 0 <= rank < world_size.
-        world_size: How many processes share the examples.
+        rank: Rank of this process, 0 <= rank < world_size.
+        world_size: Number of processes.
     """
 
     rank: int = 0
     world_size: int = 1
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, in their order; returns when all have given theirs."""
+        """The values of all processes, by rank; waits for all of them."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -37,16 +36,16 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Wait for all processes."""
         self.gather(None)
 
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """The processes that torchrun started with this one, joined inside the block; this one alone without torchrun.
+    """Join the processes started by torchrun; without torchrun, this process is alone.
 
     Raises:
-        ValueError: If the environment names a number of processes and not which one this is.
+        ValueError: If the environment sets the world size but not the rank or master address.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
@@ -55,10 +54,10 @@ def joined_ranks() -> Iterator[Ranks]:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise ValueError(
-            f"WORLD_SIZE={world_size} is set and {', '.join(missing)} is not; start several processes by torchrun, or "
-            "unset WORLD_SIZE"
+            f"WORLD_SIZE={world_size} is set but not {', '.join(missing)}; start processes with torchrun, or unset "
+            "WORLD_SIZE"
         )
-    distributed.init_process_group("gloo", timeout=_PATIENCE)
+    distributed.init_process_group("gloo", timeout=_TIMEOUT)
     try:
         yield Ranks(rank=distributed.get_rank(), world_size=world_size)
     finally:
@@ -66,7 +65,7 @@ def joined_ranks() -> Iterator[Ranks]:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The accelerator of this process among those of its machine; a CPU is everyone's.
+    """The accelerator of this process among those of its machine; the CPU is shared.
 
     Raises:
         ValueError: If there are more processes than accelerators.
@@ -77,8 +76,8 @@ def own_device(device: torch.device) -> torch.device:
     count = device_module(device).device_count()
     if local_rank >= count:
         raise ValueError(
-            f"process {local_rank} of this machine has no {device.type} device of its own, there are {count}; set "
-            f"--nproc-per-node={count}, or device=cpu"
+            f"local rank {local_rank} needs its own {device.type} device, but there are {count}; set "
+            f"--nproc-per-node={count} or device=cpu"
         )
     device_module(device).set_device(local_rank)
     return torch.device(device.type, local_rank)

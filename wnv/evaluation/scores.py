@@ -1,4 +1,4 @@
-"""Every metric of every view of a case, as records hold them."""
+"""The scores of rendered views, as stored in records."""
 
 import math
 
@@ -9,20 +9,20 @@ from torch import Tensor
 from wnv.metrics.image import LPIPS, psnr, ssim
 from wnv.metrics.masked import masked_psnr, masked_ssim
 
-PSNR_CAP_DB = 100.0  # what `psnr` gives for a view equal to the truth, whose PSNR is infinite
+PSNR_CAP_DB = 100.0  # counted for views equal to the ground truth, whose PSNR is infinite
 
 
 def open_lpips(backbone: str | None) -> tuple[LPIPS | None, str | None]:
-    """LPIPS by the named network, or why there is none.
+    """Open LPIPS if it is available.
 
     Args:
-        backbone: `vgg` or `alex`; None does without.
+        backbone: `vgg` or `alex`; None omits LPIPS.
 
     Returns:
-        The metric, and None; or None, and how it could be had (None where it was not asked for).
+        The metric or None, and the reason why a requested metric is unavailable.
 
     Raises:
-        ValueError: If there is no such network.
+        ValueError: If the backbone is unknown.
     """
     if backbone is None:
         return None, None
@@ -33,34 +33,37 @@ def open_lpips(backbone: str | None) -> tuple[LPIPS | None, str | None]:
 
 
 def score_views(
-    drawn: Float[Tensor, "view 3 height width"],
+    rendered: Float[Tensor, "view 3 height width"],
     truth: Float[Tensor, "view 3 height width"],
     *,
     masks: Bool[Tensor, "view height width"] | None = None,
     lpips: LPIPS | None = None,
 ) -> tuple[dict[str, list[float | None]], int]:
-    """Every metric of every view, and how many views have the PSNR at which it is capped, 100 dB.
+    """Score views by all metrics.
 
     Args:
-        drawn: What is judged, 0..1.
-        truth: What it should be, 0..1.
-        masks: Pixels that are judged by themselves, too: as `psnr_masked` and so on, None for a view without any.
-        lpips: Measures the perceptual distance; None leaves it out. Outside a mask both images are made black for it.
+        rendered: Rendered images in 0..1.
+        truth: Ground truth in 0..1.
+        masks: Pixels that are also scored separately, as `psnr_masked` etc.; None for a view without such pixels.
+        lpips: Measures LPIPS, masked by blackening both images; None omits it.
+
+    Returns:
+        Metric -> one score per view, and the number of views whose PSNR reached the cap of 100 dB.
 
     Raises:
-        ValueError: If an image has values outside 0..1, or is too small to be judged.
+        ValueError: If an image has values outside 0..1, or is too small for SSIM.
     """
-    decibels = [min(value, PSNR_CAP_DB) for value in psnr(drawn, truth).tolist()]
+    decibels = [min(value, PSNR_CAP_DB) for value in psnr(rendered, truth).tolist()]
     num_capped = sum(value > PSNR_CAP_DB - 1e-3 for value in decibels)
-    scores: dict[str, list[float | None]] = {"psnr": [*decibels], "ssim": ssim(drawn, truth).tolist()}
+    scores: dict[str, list[float | None]] = {"psnr": [*decibels], "ssim": ssim(rendered, truth).tolist()}
     if lpips is not None:
-        scores["lpips"] = lpips(drawn, truth).tolist()
+        scores["lpips"] = lpips(rendered, truth).tolist()
     if masks is not None:
-        scores["psnr_masked"] = _finite(masked_psnr(drawn, truth, masks).clamp_max(PSNR_CAP_DB))
-        scores["ssim_masked"] = _finite(masked_ssim(drawn, truth, masks))
+        scores["psnr_masked"] = _finite(masked_psnr(rendered, truth, masks).clamp_max(PSNR_CAP_DB))
+        scores["ssim_masked"] = _finite(masked_ssim(rendered, truth, masks))
         if lpips is not None:
-            inside = masks[:, None].to(drawn.dtype)
-            distances = lpips(drawn * inside, truth * inside)
+            inside = masks[:, None].to(rendered.dtype)
+            distances = lpips(rendered * inside, truth * inside)
             scores["lpips_masked"] = _finite(torch.where(masks.flatten(1).any(1), distances, math.nan))
     return scores, num_capped
 

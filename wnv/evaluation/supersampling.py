@@ -1,7 +1,7 @@
-"""A fine picture from coarse ones that are shifted by parts of a patch.
+"""Supersampling: a fine image from coarse ones that are shifted by fractions of a patch.
 
-A model knows pictures of the size that it was trained on; at another one it draws worse, or something else. The mean of
-several of the known size, whose cameras look a little aside, is finer than each, and without the edges of patches.
+A model renders best at the size it was trained on. The mean of several images of that size, with slightly shifted
+cameras, is finer than each of them and shows no patch edges.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ from torch.nn import functional
 
 
 def subpixel_shifts(*, factor: int, patch_size: int) -> list[int]:
-    """By how much the pictures are shifted that make up one finer by `factor`, along an axis, in its pixels.
+    """Shifts along one axis of the images that make up one finer by `factor`, in pixels of the fine image.
 
-    They are spread evenly over half a patch, so that the edges of their patches fall on different places.
+    They are spread evenly over half a patch, so that patch edges fall on different pixels.
     """
     return [round(patch_size / 2 * (i + 0.5 - factor / 2)) for i in range(factor)]
 
 
 def merge_shifted_images(
-    pictures: Float[Tensor, "row column 3 height width"], shifts: Sequence[int]
+    images: Float[Tensor, "row column 3 height width"], shifts: Sequence[int]
 ) -> Float[Tensor, "3 fine_height fine_width"]:
-    """The mean of shifted pictures of one view, finer than they are by the number of shifts.
+    """Average shifted images of one view into one that is finer by the number of shifts.
 
     Args:
-        pictures: What the view shows, moved down by shifts[row] and right by shifts[column] pixels of the fine picture.
-        shifts: In pixels of the fine picture, as `subpixel_shifts` gives them.
+        images: The view, moved down by shifts[row] and right by shifts[column] pixels of the fine image.
+        shifts: See `subpixel_shifts`.
     """
     factor = len(shifts)
-    height, width = (factor * length for length in pictures.shape[-2:])
+    height, width = (factor * length for length in images.shape[-2:])
     fine = functional.interpolate(
-        pictures.flatten(0, 1), scale_factor=factor, mode="bicubic", align_corners=False
+        images.flatten(0, 1), scale_factor=factor, mode="bicubic", align_corners=False
     ).unflatten(0, (factor, factor))
     total, count = torch.zeros(3, height, width), torch.zeros(1, height, width)
     for row, down in enumerate(shifts):
@@ -45,7 +45,7 @@ def merge_shifted_images(
 
 
 def shift_K(K: Float[Tensor, "*batch 3 3"], shifts: Sequence[float]) -> Float[Tensor, "*batch row column 3 3"]:
-    """K of cameras whose pictures are moved down by the shift of their row and right by that of their column."""
+    """K of cameras whose images are moved down by shifts[row] and right by shifts[column] pixels."""
     shifted = K[..., None, None, :, :].repeat(*[1] * (K.dim() - 2), len(shifts), len(shifts), 1, 1)
     by = torch.tensor(shifts, dtype=K.dtype, device=K.device)
     shifted[..., 0, 2] += by[None, :]
@@ -54,5 +54,5 @@ def shift_K(K: Float[Tensor, "*batch 3 3"], shifts: Sequence[float]) -> Float[Te
 
 
 def _overlap(length: int, shift: int) -> tuple[slice, slice]:
-    """Where a line that was moved on by `shift` lies on the one it was, and which of its pixels those are."""
+    """The overlap of an axis with itself shifted, as slices of the fixed and of the shifted axis."""
     return slice(max(0, -shift), length - max(0, shift)), slice(max(0, shift), length - max(0, -shift))

@@ -291,7 +291,7 @@ class Window:
         if self._is_outside:
             self._stage.show_yours(request.camera, drawing.image_u8)
         else:
-            sent = enlarge(drawing.image_u8, min_side=SENT_SIDE, method="bicubic")
+            sent = enlarge(drawing.image_u8, min_side=SENT_SIDE)
             self._client.scene.set_background_image(sent, format="jpeg", jpeg_quality=JPEG_QUALITY)
             self._client.flush()
             self._stage.clear_view(request.camera.camtoworld[:3, 3])
