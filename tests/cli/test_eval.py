@@ -224,7 +224,7 @@ def test_lpips_that_cannot_be_had_is_told_once_and_left_out(tmp_path, call, weig
     [
         (["protocol=re10k"], "protocol.index has no default; set protocol.index=..."),
         (["protocol=re10k", "protocol.index=nowhere.json"], "evaluation index not found: nowhere.json"),
-        (["protocol=nested"], "scenes at scenes are too short for NestedSampler, which needs 26 frames"),
+        (["protocol=nested"], "needs 26 frames"),
         (["protocol=dynamic", "protocol.masks=nowhere"], "masks must be a folder"),
         (["protocol=zoom", "protocol.zooms=[0.5]"], "zooms must be different numbers of at least 1"),
         (["protocol=re10k", "make_index=x.json", "protocol.index=index.json"], "protocol=re10k"),

@@ -21,7 +21,7 @@ SMALL = ["data.image_size=[16,24]", "data.batch_size=2", "data.num_workers=0"]
 
 @pytest.fixture
 def root(tmp_path: Path, write_posed_clip: Callable) -> Path:
-    """An output root as wnv-data leaves it: two clips and scenes on each side of the split, of both kinds."""
+    """An output root as wnv-data leaves it: two clips and scenes on each split, of both kinds."""
     for kind in ("static", "dynamic"):
         for split in ("train", "val"):
             for name in ("a", "b"):
@@ -58,7 +58,7 @@ def scenes(data: ExampleDataModule) -> tuple[set[str], list[str]]:
         ("kokoni", ["static", "dynamic"]),
     ],
 )
-def test_an_output_root_is_trained_on(root: Path, name: str, kinds: list[str]) -> None:
+def test_an_output_root_is_read(root: Path, name: str, kinds: list[str]) -> None:
     data = make(f"data={name}", f"data.root={root}")
     trained, validated = scenes(data)
     assert trained == {f"{kind}_train_{one}" for kind in kinds for one in "ab"}
@@ -78,16 +78,16 @@ def test_a_root_may_be_a_url(root: Path) -> None:
     assert validated == ["static_val_a", "static_val_b"]
 
 
-def test_without_scenes_to_validate_on_the_error_says_how_to_go_on(root: Path) -> None:
+def test_missing_validation_scenes_are_an_error_with_a_way_out(root: Path) -> None:
     shutil.rmtree(root / "scenes/static/val")
     data = make("data=kokoni_static", f"data.root={root}")
-    with pytest.raises(FileNotFoundError, match=r"no scenes to validate on: .*static/val.*limit_val_batches=0"):
+    with pytest.raises(FileNotFoundError, match=r"static/val.*limit_val_batches=0"):
         data.val_dataloader()
     other = make("data=kokoni_static", f"data.root={root}", "data.val_split=scenes/dynamic/val")
     assert scenes(other)[1] == ["dynamic_val_a", "dynamic_val_b"]
 
 
-def test_short_scenes_are_left_out_and_counted(root: Path, write_posed_clip: Callable, caplog) -> None:
+def test_short_scenes_are_left_out_and_logged(root: Path, write_posed_clip: Callable, caplog) -> None:
     write_posed_clip(root / "clips/static/train", "short", num_frames=8)
     assert "short" not in scenes(make("data=video", f"data.root={root}"))[0]
     assert "1 of 3 scenes" in caplog.text

@@ -1,4 +1,4 @@
-"""Tiny scene files whose frames can be told apart."""
+"""Tiny scene files whose frames can be recognised."""
 
 import math
 
@@ -23,7 +23,7 @@ def camera_on_arc(index, offset):
 
 @pytest.fixture
 def write_tiny_scene():
-    """Writes a scene of 24 x 16 images; frame i is grey of value 10 * i, taken at 100 + i / 4 seconds."""
+    """Write a scene of 24 x 16 images; frame i has the grey value 10 * i and the time 100 + i / 4 seconds."""
 
     def write(folder, scene_id, *, num_frames=12, kind="static", offset=0.0):
         frames = tuple(

@@ -170,7 +170,7 @@ def test_reading_ahead_does_not_move_the_position(make_scenes):
     assert take(datamodule, 4) == whole[4:12]
 
 
-@pytest.mark.slow  # processes that start afresh import torch
+@pytest.mark.slow  # spawned processes import torch
 @pytest.mark.parametrize("kind", ["scenes", "synthetic"])
 def test_workers_load_what_the_training_process_loads(kind, make_scenes):
     make = {"scenes": make_scenes, "synthetic": make_synthetic}[kind]

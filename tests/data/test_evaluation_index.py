@@ -1,4 +1,4 @@
-"""Evaluation indices: what they name is taken, what they lack is told."""
+"""Evaluation indices: their frames and order, missing scenes, and broken files."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def test_index_gives_its_frames_and_order(tmp_path, caplog):
     assert sampler.sample(scene_of(5, "a"), torch.Generator()).target == (3, 2, 1)
 
 
-def test_an_index_may_begin_with_the_mark_that_windows_writes(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     path = write_index(tmp_path, {"a": {"context": [0], "target": [1]}})
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert list(IndexSampler(path=path).choices) == ["a"]
@@ -48,40 +48,38 @@ def test_an_index_may_begin_with_the_mark_that_windows_writes(tmp_path):
 def test_index_reports_missing_scenes(tmp_path, caplog):
     entry = {"context": [0, 2], "target": [1]}
     path = write_index(tmp_path, {"a": entry, "b": entry, "c": entry})
-    with pytest.raises(ValueError, match=r"2 of 3 scenes .* are missing: a, c; .*allow_missing=true"):
+    with pytest.raises(ValueError, match=r"2 of 3 scenes.*: a, c; .*allow_missing=true"):
         IndexSampler(path=path).select_scenes(["b"])
     partial = IndexSampler(path=path, allow_missing=True)
     assert partial.missing_scenes(["b"]) == ["a", "c"]
     assert partial.select_scenes(["b"]) == ["b"]
     assert "not comparable" in caplog.text
-    with pytest.raises(
-        ValueError, match=r"none of the 3 scenes .* it names a, b, c, the data set has others, such as 'x'"
-    ):
+    with pytest.raises(ValueError, match=r"3 of 3 scenes.*: a, b, c; .*'x'"):
         partial.select_scenes(["x"])
 
 
-def test_index_refuses_a_scene_it_was_not_made_for(tmp_path):
+def test_scenes_that_do_not_fit_the_index_are_errors(tmp_path):
     sampler = IndexSampler(path=write_index(tmp_path, {"a": {"context": [0, 9], "target": [4]}}))
-    with pytest.raises(ValueError, match=r"names frame 9 of scene 'a', which has 9 frames"):
+    with pytest.raises(ValueError, match=r"frame 9 of 'a', which has 9 frames"):
         sampler.sample(scene_of(9, "a"), torch.Generator())
-    with pytest.raises(ValueError, match="scene 'z' has no entry"):
+    with pytest.raises(ValueError, match="scene 'z'"):
         sampler.sample(scene_of(9, "z"), torch.Generator())
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
-        ("[]", "must map scenes to frames, got a list"),
-        ('{"a": null}', "all 1 entries are null"),
-        ('{"a": {"context": [0, 1]}}', "scene 'a': 'target' must be a list of frame numbers, got None"),
-        ('{"a": {"context": [0, -1], "target": [1]}}', "scene 'a': 'context' must be"),
-        ('{"a": {"context": [0, 1.5], "target": [1]}}', "scene 'a': 'context' must be"),
-        ('{"a": {"context": [], "target": [1]}}', "scene 'a': 'context' must be"),
-        ('{"a": [0, 1]}', "scene 'a': 'context' must be"),
+        ("{", "JSON"),
+        ("[]", "list"),
+        ('{"a": null}', "null"),
+        ('{"a": {"context": [0, 1]}}', "'a': 'target'.*None"),
+        ('{"a": {"context": [0, -1], "target": [1]}}', "'a': 'context'.*-1"),
+        ('{"a": {"context": [0, 1.5], "target": [1]}}', "'a': 'context'.*1.5"),
+        ('{"a": {"context": [], "target": [1]}}', "'a': 'context'"),
+        ('{"a": [0, 1]}', "'a': 'context'"),
     ],
 )
-def test_index_refuses_broken_files(tmp_path, content, message):
+def test_broken_files_are_errors(tmp_path, content, message):
     path = tmp_path / "index.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
@@ -89,5 +87,5 @@ def test_index_refuses_broken_files(tmp_path, content, message):
 
 
 def test_index_file_must_exist(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"evaluation index not found: .*nothing.json"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.json"):
         IndexSampler(path=tmp_path / "nothing.json")

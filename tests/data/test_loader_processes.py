@@ -23,18 +23,18 @@ def serve(pipe: Connection) -> None:
         pipe.send(pipe.recv())
 
 
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who has sent a signal")
-def test_what_is_sent_to_all_processes_does_not_end_loaders_but_their_training_does() -> None:
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs sigwaitinfo")
+def test_loaders_ignore_signals_of_others_and_end_with_their_trainings() -> None:
     context = loader_context()
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there,), daemon=True)
     process.start()
-    stranger = ["sh", "-c", f"kill -INT {process.pid}; kill -USR1 {process.pid}; kill -TERM {process.pid}"]
+    other_process = ["sh", "-c", f"kill -INT {process.pid}; kill -USR1 {process.pid}; kill -TERM {process.pid}"]
     try:
-        for number in range(2):  # at its birth, and when it works
-            assert os.spawnvp(os.P_WAIT, "sh", stranger) == 0
+        for number in range(2):  # while it starts, and while it works
+            assert os.spawnvp(os.P_WAIT, "sh", other_process) == 0
             here.send(number)
-            assert here.poll(30), "it is gone"
+            assert here.poll(30), "the loader has exited"
             assert here.recv() == number
         process.terminate()
         process.join(10)
@@ -43,7 +43,7 @@ def test_what_is_sent_to_all_processes_does_not_end_loaders_but_their_training_d
         process.kill()
 
 
-def test_the_training_is_sent_what_came_while_it_started_loaders() -> None:
+def test_signals_that_arrive_while_loaders_start_reach_the_training() -> None:
     seen = []
     before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     try:
@@ -57,9 +57,9 @@ def test_the_training_is_sent_what_came_while_it_started_loaders() -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.slow  # processes that start afresh import torch
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell who is alive by files")
-def test_loaders_end_with_a_training_that_is_killed() -> None:
+@pytest.mark.slow  # spawned processes import torch
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_loaders_end_when_their_training_is_killed() -> None:
     script = """
 import multiprocessing
 from wnv.data.synthetic_datamodule import SyntheticDataModule

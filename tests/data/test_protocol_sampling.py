@@ -1,4 +1,4 @@
-"""Samplers of the evaluation: where their frames may lie, on scenes of all lengths."""
+"""View samplers of the protocols: where frames may lie, on scenes of all lengths."""
 
 from itertools import pairwise
 
@@ -38,7 +38,7 @@ ALL = [OUTSIDE, BETWEEN, WITHIN, SPARSE, NestedSampler(whole=WITHIN, num_context
 
 
 @pytest.mark.parametrize("sampler", ALL, ids=lambda sampler: type(sampler).__name__)
-def test_frames_are_in_the_scene_different_and_the_same_for_the_same_generator(sampler) -> None:
+def test_frames_are_distinct_inside_the_scene_and_reproducible(sampler) -> None:
     for num_frames in (sampler.min_frames, sampler.min_frames + 1, 40):
         made = choices(sampler, num_frames)
         assert made == choices(sampler, num_frames)
@@ -48,7 +48,7 @@ def test_frames_are_in_the_scene_different_and_the_same_for_the_same_generator(s
             assert 0 <= min(frames) <= max(frames) < num_frames
             assert list(choice.context) == sorted(choice.context)
             assert list(choice.target) == sorted(choice.target)
-    with pytest.raises(ValueError, match=r"'room' has .* frames"):
+    with pytest.raises(ValueError, match="'room'"):
         sampler.sample(scene(sampler.min_frames - 1), seeded_generator(0))
 
 
@@ -66,7 +66,7 @@ def test_targets_outside_lie_within_reach_on_both_sides() -> None:
     assert after > 10
 
 
-def test_between_are_all_frames_but_the_contexts() -> None:
+def test_between_takes_all_frames_but_the_contexts() -> None:
     for choice in choices(BETWEEN, 40):
         assert sorted(choice.context + choice.target) == list(range(choice.context[0], choice.context[-1] + 1))
     assert {c.context[-1] - c.context[0] for c in choices(BETWEEN, 40)} == set(range(6, 13))
@@ -95,7 +95,7 @@ def test_nested_contexts_are_parts_of_each_other_with_the_same_ends_and_targets(
         for small, large in pairwise(parts):
             assert set(small.context) < set(large.context)
         assert [len(part.context) for part in parts] == [2, 3, 5, 8]
-    with pytest.raises(ValueError, match="'room' has 8 context frames to choose from, fewer than views=9"):
+    with pytest.raises(ValueError, match=r"'room'.*views=9"):
         NestedSampler(whole=whole, num_context=9).sample(scene(40), seeded_generator(1))
 
 
@@ -108,10 +108,10 @@ def test_the_nesting_order_is_the_ends_then_the_farthest() -> None:
     ("sampler", "settings", "message"),
     [
         (BetweenSampler, {"num_context": 1, "min_gap": 3, "max_gap": 4}, "num_context must be at least 2"),
-        (BetweenSampler, {"min_gap": 4, "max_gap": 3}, "gaps must satisfy .* got 4 and 3"),
-        (BetweenSampler, {"min_gap": 1, "max_gap": 3}, "min_gap must be at least num_context = 2"),
-        (WithinSampler, {"min_gap": 3, "max_gap": 9}, "leaves 2 frames between 2 contexts, fewer than num_target=3"),
-        (OutsideSampler, {"min_gap": 4, "max_gap": 9}, "reach=0.5 of min_gap=4 is 2 frames"),
+        (BetweenSampler, {"min_gap": 4, "max_gap": 3}, "min_gap=4 and max_gap=3"),
+        (BetweenSampler, {"min_gap": 1, "max_gap": 3}, "min_gap must be at least .* 2"),
+        (WithinSampler, {"min_gap": 3, "max_gap": 9}, "min_gap=3 leaves 2 .*num_target=3"),
+        (OutsideSampler, {"min_gap": 4, "max_gap": 9}, "reach=0.5 of min_gap=4 leaves 2"),
         (
             SparseSampler,
             {"num_context": 2, "num_target": 1, "min_gap": 3, "max_gap": 9, "min_distance": 2},
@@ -120,10 +120,10 @@ def test_the_nesting_order_is_the_ends_then_the_farthest() -> None:
         (
             SparseSampler,
             {"num_context": 2, "num_target": 4, "min_gap": 4, "max_gap": 9, "min_distance": 2},
-            "leaves room for 1 targets between 2 contexts, num_target=4",
+            "min_gap=4 .*leaves 1 .*num_target=4",
         ),
     ],
 )
-def test_rules_that_cannot_be_kept_are_refused(sampler, settings, message) -> None:
+def test_impossible_settings_are_errors(sampler, settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         sampler(**settings)

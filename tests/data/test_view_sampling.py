@@ -1,4 +1,4 @@
-"""Laws of the view samplers: bounds, disjointness, determinism, and refusals that name what to change."""
+"""View samplers: bounds, disjointness, determinism, and errors that name what to change."""
 
 import dataclasses
 import itertools
@@ -54,6 +54,7 @@ def bounded_cases(draw):
 def test_bounded_stays_in_its_bounds(case):
     sampler, num_frames, seed = case
     choice = sampler.sample(circle_scene(num_frames), generator(seed))
+    assert choice == sampler.sample(circle_scene(num_frames), generator(seed))
     context, target = choice.context, choice.target
     assert len(set(context)) == len(context) == sampler.num_context
     assert len(set(target)) == len(target) == sampler.num_target
@@ -71,13 +72,6 @@ def test_bounded_stays_in_its_bounds(case):
         assert max(steps) - min(steps) <= 1 + (sampler.num_context > 2)
 
 
-@given(bounded_cases())
-def test_bounded_is_determined_by_the_generator(case):
-    sampler, num_frames, seed = case
-    scene = circle_scene(num_frames)
-    assert sampler.sample(scene, generator(seed)) == sampler.sample(scene, generator(seed))
-
-
 def test_bounded_reaches_both_ends_every_gap_and_beyond():
     sampler = BoundedSampler(num_context=2, num_target=1, min_gap=2, max_gap=4, extrapolate=0.5)
     scene, source = circle_scene(9), generator()
@@ -93,40 +87,29 @@ def test_bounded_cuts_the_largest_gap_to_a_short_scene():
     assert sampler.sample(circle_scene(4), generator()).context == (0, 3)
 
 
-def test_bounded_refuses_a_scene_that_is_too_short():
-    sampler = BoundedSampler(num_context=2, num_target=1, min_gap=25, max_gap=192)
-    with pytest.raises(ValueError, match=r"'kitchen' has 20 frames, .*lower min_gap to at most 19"):
-        sampler.sample(circle_scene(20, "kitchen"), generator())
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_context": 0}, "num_context must be at least 1, got 0"),
-        ({"num_target": 0}, "num_target must be at least 1, got 0"),
-        ({"min_gap": 0}, "1 <= min_gap <= max_gap"),
-        ({"min_gap": 11}, "1 <= min_gap <= max_gap"),
-        ({"extrapolate": -0.1}, "extrapolate must be"),
-        ({"num_context": 6}, "min_gap must be at least num_context - 1 = 5"),
-        ({"num_target": 4}, "room for 3 targets, num_target=4 were asked for; raise min_gap to at least 5"),
+        ({"num_context": 0}, "num_context.*0"),
+        ({"num_target": 0}, "num_target.*0"),
+        ({"min_gap": 0}, "min_gap=0"),
+        ({"min_gap": 11}, "min_gap=11"),
+        ({"extrapolate": -0.1}, "extrapolate.*-0.1"),
+        ({"num_context": 6}, "num_context.* 5 .*min_gap=4"),
+        ({"num_target": 4}, "min_gap=4.*num_target=4"),
     ],
 )
-def test_bounded_refuses_impossible_settings(settings, message):
+def test_impossible_bounded_settings_are_errors(settings, message):
     valid = {"num_context": 2, "num_target": 2, "min_gap": 4, "max_gap": 10}
     with pytest.raises(ValueError, match=message):
         BoundedSampler(**valid | settings)
 
 
-def test_samplers_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        TrajectorySampler(num_context=2).num_context = 3
-
-
 @given(num_frames=st.integers(1, 40), num_context=st.integers(1, 8))
-def test_trajectory_draws_every_frame_from_evenly_spread_contexts(num_frames, num_context):
+def test_trajectory_renders_every_frame_from_evenly_spread_contexts(num_frames, num_context):
     sampler = TrajectorySampler(num_context=num_context)
     if num_frames < num_context:
-        with pytest.raises(ValueError, match=f"lower num_context to at most {num_frames}"):
+        with pytest.raises(ValueError, match=f"{num_frames} frames; lower num_context"):
             sampler.sample(circle_scene(num_frames), generator())
         return
     choice = sampler.sample(circle_scene(num_frames), generator())
@@ -143,7 +126,7 @@ def test_trajectory_draws_every_frame_from_evenly_spread_contexts(num_frames, nu
     num_target=st.integers(1, 3),
     seed=st.integers(0, 100),
 )
-def test_holdout_never_shows_a_held_out_frame(num_frames, every, num_context, num_target, seed):
+def test_held_out_frames_are_never_in_training(num_frames, every, num_context, num_target, seed):
     scene = circle_scene(num_frames)
     held_out = set(range(0, num_frames, every))
     assume(num_frames - len(held_out) >= num_context + num_target)
@@ -184,13 +167,13 @@ def test_holdout_takes_the_nearest_cameras():
 
 @pytest.mark.parametrize("every", [2, 3, 8])
 @pytest.mark.parametrize("num_views", [1, 2, 3, 7, 8, 9])
-def test_holdout_tells_the_shortest_scene_it_can_do_with(every, num_views):
+def test_min_frames_of_holdout_is_exact(every, num_views):
     train = HoldoutSampler(split="train", num_context=1, num_target=num_views, every=every, num_neighbours=9)
     val = HoldoutSampler(split="val", num_context=num_views + 1, every=every)
     for sampler in (train, val):
         sampler.sample(circle_scene(sampler.min_frames), generator())
-        with pytest.raises(ValueError, match=f"has {num_views} training frames"):
-            sampler.sample(circle_scene(sampler.min_frames - 1), generator())
+        held_out = -(-(sampler.min_frames - 1) // every)
+        assert sampler.min_frames - 1 - held_out == num_views
 
 
 def test_holdout_works_where_all_cameras_share_a_place():
@@ -200,15 +183,35 @@ def test_holdout_works_where_all_cameras_share_a_place():
     assert choice.context == (1, 2)
 
 
-def test_holdout_refuses_what_cannot_work():
-    with pytest.raises(ValueError, match="every must be at least 2"):
-        HoldoutSampler(split="train", num_context=2, every=1)
-    with pytest.raises(ValueError, match="num_target must be 1 for split='val'"):
-        HoldoutSampler(split="val", num_context=2, num_target=2)
-    with pytest.raises(ValueError, match=r"num_neighbours must be at least .* = 5, got 4"):
-        HoldoutSampler(split="train", num_context=2, num_target=4, num_neighbours=4)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every": 1}, "every.*1"),
+        ({"split": "val", "num_target": 2}, "num_target.*2"),
+        ({"num_target": 4, "num_neighbours": 4}, r"num_neighbours.*5.*4"),
+    ],
+)
+def test_impossible_holdout_settings_are_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
+        HoldoutSampler(**{"split": "train", "num_context": 2} | settings)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        BoundedSampler(num_context=2, num_target=1, min_gap=25, max_gap=192),
+        TrajectorySampler(num_context=26),
+        HoldoutSampler(split="train", num_context=2, num_target=11, every=2, num_neighbours=12),
+    ],
+)
+def test_a_scene_that_is_too_short_is_named_with_the_setting_to_lower(sampler):
+    assert sampler.min_frames == 26
+    sampler.sample(circle_scene(26), generator())
+    with pytest.raises(ValueError, match=r"26 frames.*'kitchen'.*25 frames; lower (min_gap|num_context)"):
+        sampler.sample(circle_scene(25, "kitchen"), generator())
+
+
+def test_an_index_beyond_the_samples_of_a_scene_is_an_error():
     sampler = HoldoutSampler(split="train", num_context=2, num_target=2, every=2)
-    with pytest.raises(ValueError, match=r"'few' has 3 training frames \(of 6, every=2 held out\), fewer than the 4"):
-        sampler.sample(circle_scene(6, "few"), generator())
-    with pytest.raises(ValueError, match=r"index must be in 0\.\.7, got 8"):
+    with pytest.raises(ValueError, match=r"0\.\.7, got 8"):
         sampler.sample(circle_scene(16), generator(), index=8)

@@ -1,12 +1,14 @@
-"""Evaluation indices: files that name the frames of each scene."""
+"""Evaluation indices: JSON files that name the frames of each scene."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from typing_extensions import override
 
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
 
@@ -17,18 +19,18 @@ log = logging.getLogger(__name__)
 class IndexSampler(ViewSampler):
     """The frames that an evaluation index names.
 
-    The index is the field's JSON, `{scene: {"context": [...], "target": [...]} | null}`.
-    Scenes come in the order of the index. Scenes whose entry is null are those for which the index's authors found no
-    choice; they are left out and logged.
+    The index is the JSON format common in the field: `{scene: {"context": [...], "target": [...]} | null}`. Scenes are
+    visited in its order. A null entry means that the authors of the index found no frames for the scene; it is skipped,
+    and the number of such entries is logged.
 
     Args:
         path: The JSON file.
-        allow_missing: Evaluate on the scenes that are there when some of the index are not, with a warning; otherwise
-            that is an error, since the score would not be comparable.
+        allow_missing: Evaluate the available scenes, with a warning, if some of the index are missing; otherwise that
+            is an error, because the score would not be comparable.
 
     Attributes:
         choices: scene -> frames, in the order of the index.
-        null_scenes: The scenes whose entry is null.
+        null_scenes: The scenes with a null entry.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -60,72 +62,61 @@ class IndexSampler(ViewSampler):
         object.__setattr__(self, "null_scenes", null_scenes)
 
     def missing_scenes(self, available: Sequence[str]) -> list[str]:
-        """The scenes of the index that are not among those available."""
-        there = set(available)
-        return [scene for scene in self.choices if scene not in there]
+        """The scenes of the index that are not available."""
+        existing = set(available)
+        return [scene for scene in self.choices if scene not in existing]
 
+    @override
     def select_scenes(self, available: Sequence[str]) -> list[str]:
         """The scenes of the index, in its order.
 
         Raises:
-            ValueError: If scenes of the index are not available, unless `allow_missing`; or if none is.
+            ValueError: If scenes are missing, unless `allow_missing`; or if all are.
         """
         missing = set(self.missing_scenes(available))
         if missing:
             names = ", ".join(sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
-            message = (
-                f"{len(missing)} of {len(self.choices)} scenes of evaluation index {self.path} are missing: {names}"
-            )
+            found = f"{len(missing)} of {len(self.choices)} scenes of evaluation index {self.path} are missing: {names}"
             if len(missing) == len(self.choices):
-                there = f"such as {min(available)!r}" if available else "none"
-                raise ValueError(
-                    f"none of the {len(missing)} scenes of evaluation index {self.path} is there: it names {names}, "
-                    f"the data set has others, {there}; take the index of these scenes, or the scenes of this index"
-                )
+                others = f"scenes such as {min(available)!r}" if available else "no scenes"
+                raise ValueError(f"{found}; the data set has {others}: use the index made for it")
             if not self.allow_missing:
-                raise ValueError(f"{message}; add them to the data set, or set allow_missing=true for a partial score")
-            log.warning("%s; the score is not comparable with one on all of them", message)
+                raise ValueError(f"{found}; add them to the data set, or set allow_missing=true for a partial score")
+            log.warning("%s; the score is not comparable with one on all scenes", found)
         return [scene for scene in self.choices if scene not in missing]
 
+    @override
     def check_frames(self, num_frames: Mapping[str, int]) -> None:
-        """Refuse an index that names frames which its scenes do not have, before anything is trained or drawn.
+        """Check that the scenes have the frames that the index names.
 
         Raises:
-            ValueError: If it does; names the first such scene.
+            ValueError: If one does not; names the first such scene.
         """
         highest = {scene: max(self.choices[scene].context + self.choices[scene].target) for scene in num_frames}
         beyond = [scene for scene in num_frames if highest[scene] >= num_frames[scene]]
         if beyond:
             first = beyond[0]
             raise ValueError(
-                f"evaluation index {self.path} names frames that {len(beyond)} of {len(num_frames)} scenes do not have "
-                f"(numbered from 0): {first!r} has {num_frames[first]} frames and frame {highest[first]} is asked for; "
-                "the index belongs to another cut of the scenes, make one with wnv-eval make_index=..."
+                f"evaluation index {self.path} names frames that {len(beyond)} of {len(num_frames)} scenes lack: "
+                f"frame {highest[first]} of {first!r}, which has {num_frames[first]} frames (numbered from 0); the "
+                "index belongs to another version of the scenes, make one with wnv-eval make_index=..."
             )
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
-        """The index's own frames; nothing is random."""
+    @override
+    def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
         choice = self.choices.get(frames.scene_id)
         if choice is None:
             raise ValueError(f"scene {frames.scene_id!r} has no entry in evaluation index {self.path}")
-        highest = max(choice.context + choice.target)
-        if highest >= frames.num_frames:
-            raise ValueError(
-                f"evaluation index {self.path} names frame {highest} of scene {frames.scene_id!r}, which has "
-                f"{frames.num_frames} frames; the index belongs to another cut of the scene"
-            )
+        self.check_frames({frames.scene_id: frames.num_frames})
         return choice
 
 
 def _read_choice(path: Path, scene: str, entry: object) -> ViewChoice:
     parts = {}
     for part in ("context", "target"):
-        numbers = entry.get(part) if isinstance(entry, dict) else None
-        if (
-            not isinstance(numbers, list)
-            or not numbers
-            or any(type(number) is not int or number < 0 for number in numbers)
-        ):
+        numbers: Any = entry.get(part) if isinstance(entry, dict) else None
+        is_list = isinstance(numbers, list) and len(numbers) > 0
+        if not is_list or any(type(number) is not int or number < 0 for number in numbers):
             raise ValueError(
                 f"evaluation index {path}, scene {scene!r}: {part!r} must be a list of frame numbers, got {numbers!r}"
             )

@@ -1,4 +1,4 @@
-"""Processes that load batches for a training, and what is sent to all processes of it."""
+"""Loader processes that ignore the signals sent to all processes of a training."""
 
 import os
 import signal
@@ -8,56 +8,51 @@ from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.context import BaseContext, SpawnContext, SpawnProcess
 
-from typing_extensions import override
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()))
 
 
 def loader_context() -> BaseContext:
-    """How loader processes are started: from nothing, as a copy of one that runs threads or a device may hang.
+    """The multiprocessing context of loader workers.
 
-    A terminal's Ctrl-C, Slurm's signals before a job's end and a shutdown of the machine reach all processes. The
-    training answers them after its step, and needs its loaders until then: these are deaf to all but the training.
+    Workers are spawned, because forking a process that has threads or a device may deadlock. They ignore signals that
+    the training process did not send: Ctrl-C in a terminal, Slurm's warnings and a shutdown reach all processes, but
+    the training answers them after its current step and needs its loaders until then.
     """
-    if not hasattr(signal, "sigwaitinfo"):  # Windows and macOS do not tell who has sent a signal
+    if not hasattr(signal, "sigwaitinfo"):  # Windows and macOS do not report the sender of a signal
         return get_context("spawn")
-    with _signals_held_back():
-        resource_tracker.ensure_running()  # which removes what processes share, and is as deaf as they are
+    with _blocked_signals():
+        resource_tracker.ensure_running()  # a helper process for shared memory, which inherits the mask
     return _LoaderContext()
 
 
 class _LoaderProcess(SpawnProcess):
-    @override
     def start(self) -> None:
-        with _signals_held_back():  # a process is born with what its parent holds back
+        with _blocked_signals():  # the child inherits the mask, so it is safe while it still imports
             super().start()
 
-    @override
     def run(self) -> None:
-        threading.Thread(target=_end_when_told, daemon=True).start()
+        threading.Thread(target=_exit_on_parents_signal, daemon=True).start()
         super().run()
 
-    @override
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        # Ends at once when all is done, as forked processes do: torch's threads, or the one that waits for a signal,
-        # now and then aborted an interpreter that was being taken down.
-        os._exit(super()._bootstrap(parent_sentinel=parent_sentinel))
+        # Skips the interpreter's shutdown, as forked processes do: torch's threads or the thread above can abort it.
+        os._exit(super()._bootstrap(parent_sentinel=parent_sentinel))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _LoaderContext(SpawnContext):
     Process = _LoaderProcess
 
 
-def _end_when_told() -> None:
-    """Wait for the SIGTERM of the process that started this one."""
+def _exit_on_parents_signal() -> None:
+    """Wait for a SIGTERM from the parent process, then exit."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Inside the block this thread is sent no signal that asks a training to stop; what has come, comes after it."""
+def _blocked_signals() -> Iterator[None]:
+    """Block, in this thread, the signals that stop a training; pending ones are delivered after the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

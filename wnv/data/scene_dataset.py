@@ -1,4 +1,4 @@
-"""Training and evaluation examples from scene files, and from clips with poses beside them."""
+"""Training and evaluation examples from scene files and posed clips."""
 
 import logging
 import math
@@ -26,45 +26,47 @@ from wnv.types import Cameras, Example, Views
 
 log = logging.getLogger(__name__)
 
-# A whole trajectory at the size it is stored in would not fit into memory; frames one by one would be slow over a net.
+# All frames of a trajectory at their stored size do not fit into memory; single frames are slow over a network.
 _FRAMES_AT_ONCE = 16
-# Opened scenes that a loader process keeps: what their files say, no pixels, some 50 kB each.
+# Open scenes per loader process: metadata without pixels, some 50 kB each.
 _MAX_OPEN_SCENES = 512
 
 
 CameraChange = Callable[[Float[Tensor, "view 4 4"], Float[Tensor, "context 4 4"]], Float[Tensor, "view 4 4"]]
-"""Poses of a scene as they would be in another world, from these poses and those of the context among them."""
+"""Maps the poses of an example, and those of the context among them, to its poses in another world."""
 
 
 @runtime_checkable
 class SceneCollection(Protocol):
-    """Where scenes come from, if not from files."""
+    """A source of scenes other than files."""
 
     def list_scenes(self) -> Mapping[str, ListedScene]:
-        """The scenes by their ids, in order."""
+        """The scenes by id, in order."""
+        ...
 
     def open_scene(self, path: str) -> Scene:
-        """The scene that was listed with that path."""
+        """Open the scene that was listed with this path."""
+        ...
 
 
 @dataclass(frozen=True)
 class StoredScenes:
-    """The scenes at a place, see `wnv.scenes.listing`.
+    """The scenes in a folder or file, see `wnv.scenes.listing`.
 
     Attributes:
         root: A scene file or posed clip, or a folder of them.
-        decoder: What reads clips.
+        decoder: Decoder of clips.
     """
 
     root: str | Path
     decoder: Decoder = "auto"
 
     def list_scenes(self) -> Mapping[str, ListedScene]:
-        """The scenes by their ids, in the order of their files."""
+        """The scenes by id, in the order of their files."""
         return list_scenes(self.root)
 
     def open_scene(self, path: str) -> Scene:
-        """The scene that was listed with that path."""
+        """Open the scene that was listed with this path."""
         return open_scene(path, decoder=self.decoder)
 
     def __str__(self) -> str:
@@ -73,13 +75,13 @@ class StoredScenes:
 
 @dataclass(frozen=True)
 class Pick:
-    """What an example is cut from: known before any pixel is read.
+    """The frames and crop of an example, chosen before any pixel is read.
 
     Attributes:
         source: The scene.
-        frames: What is known of all its frames.
-        choice: The frames that are shown and drawn.
-        window: The part of the stored images that is shown, and at what size.
+        frames: Times and poses of all its frames.
+        choice: The context and target frames.
+        window: The crop of the stored images, and its size in the example.
     """
 
     source: Scene
@@ -90,60 +92,44 @@ class Pick:
 
 @dataclass(frozen=True)
 class _Sample:
-    """One example of an epoch: a scene and which of its draws."""
+    """One example of an epoch: a scene, and which of its samples."""
 
     scene: str
     path: str
     index: int
 
 
-class _OpenScene:
-    """A scene that has been opened, and what a sampler may know of it."""
-
-    def __init__(self, source: Scene) -> None:
-        info = source.info
-        self.source = source
-        self.frames = SceneFrames(
-            scene_id=info.id,
-            num_frames=len(info.frames),
-            times_s=torch.from_numpy(info.times_s),
-            camtoworld=torch.from_numpy(info.camtoworld),
-        )
-
-
 class SceneDataset(Dataset[Example]):
-    """Examples cut from scene files, or from clips with poses beside them.
+    """Examples from scene files, or from clips with poses beside them.
 
-    An example depends on the files, on the arguments and on its key `(epoch, index)`, on nothing else. A scene that
-    breaks a rule raises, named; it is never skipped.
+    An example depends on the files, the arguments and its key `(epoch, index)` alone. A broken scene raises an error
+    that names it; it is never skipped.
 
     Args:
-        root: One scene file or posed clip, or a folder of them; with an `index.jsonl` in it, only that is read, else
-            every scene is opened once. Scene files may lie behind URLs that fsspec understands; a folder then needs its
-            index. Or a collection of scenes that come from elsewhere.
-        sampler: Which frames are shown and drawn. It also decides which scenes are visited, and how often an epoch.
+        root: One scene file or posed clip, a folder of them, or a collection of scenes from elsewhere. If a folder has
+            an `index.jsonl`, only that is read; otherwise every scene is opened once. Scene files may lie at URLs that
+            fsspec understands; a folder then needs its index.
+        sampler: Chooses context and target frames, the scenes to visit, and how often per epoch.
         image_size: Height and width of the images in pixels; the stored images are scaled to cover it and cropped.
-        zoom_range: Smallest and largest zoom into the image centre, at least 1; one factor a scene and draw is taken
-            log-uniformly between them.
+        zoom_range: Smallest and largest zoom into the image centre, at least 1; log-uniform, one per example.
         pose_normalization: How the world is placed and scaled around the context cameras (`fit_world_frame`).
-        seed: What all draws depend on.
-        repeat: How often an epoch draws each example, differently each time.
-        cache_frames: How many frames, fitted to the image size, each loader process keeps in memory, so that they are
-            decoded once; not with a random zoom, which makes each frame another one every time.
-        skip_short: Leave out, and count in the log, scenes with fewer frames than the sampler needs; otherwise they are
-            an error.
-        decoder: What reads clips: `decord`, `pyav`, or `auto`, which takes decord where it is installed.
-        change_cameras: Moves the poses of an example before they are normalised; None leaves them. To find out what a
-            model feels of the world that a scene happens to be given in.
+        seed: Seed of everything random.
+        repeat: How often an epoch visits each example, with different samples.
+        cache_frames: Resized frames that each loader process keeps in memory, so that they are decoded once. Not with
+            a random zoom, which resizes a frame differently each time.
+        skip_short: Leave out scenes with fewer frames than the sampler needs, and log their number, instead of raising.
+        decoder: Decoder of clips: `decord`, `pyav`, or `auto`, which takes decord where it is installed.
+        change_cameras: Moves the poses of an example before they are normalised, to test how much a model depends on
+            the world frame that a scene happens to have.
 
     Attributes:
         scene_ids: The scenes that an epoch visits, in the order of the sampler.
-        num_frames: How many frames each of the scenes has that are there, visited or not.
+        num_frames: Number of frames of every existing scene, visited or not.
 
     Raises:
         FileNotFoundError: If there is nothing at `root`, or no scene in it.
-        ValueError: If an argument is out of its range, two scenes have one id, scenes are too short for the sampler,
-            or its index names frames that they do not have.
+        ValueError: If an argument is out of range, two scenes have one id, scenes are too short for the sampler, or
+            its index names frames that they do not have.
     """
 
     def __init__(
@@ -168,18 +154,18 @@ class SceneDataset(Dataset[Example]):
             raise ValueError(f"cache_frames must be at least 0, got {cache_frames}")
         if cache_frames > 0 and zoom_range[0] != zoom_range[1]:
             raise ValueError(
-                f"cache_frames={cache_frames} cannot serve a random zoom, got zoom_range={list(zoom_range)}; set "
-                "cache_frames=0 or one zoom"
+                f"cache_frames must be 0 with a random zoom, got {cache_frames} and zoom_range={list(zoom_range)}; set "
+                "cache_frames=0 or a single zoom"
             )
         self.sampler = sampler
         self.height, self.width = checked_image_size(image_size)
-        self.pose_normalization = pose_normalization
+        self.pose_normalization: Literal["mean", "first"] = pose_normalization
         self.seed = seed
         self.cache_frames = cache_frames
         self.change_cameras = change_cameras
         self._scenes = StoredScenes(root, decoder) if isinstance(root, (str, Path)) else root
         self._cache: dict[tuple[str, int], Tensor] = {}
-        self._open: OrderedDict[str, _OpenScene] = OrderedDict()
+        self._open: OrderedDict[str, tuple[Scene, SceneFrames]] = OrderedDict()
         scenes = self._scenes.list_scenes()
         self.num_frames = {name: scene.num_frames for name, scene in scenes.items()}
         self.scene_ids, samples = _list_samples(scenes, sampler, place=str(self._scenes), skip_short=skip_short)
@@ -190,31 +176,31 @@ class SceneDataset(Dataset[Example]):
         return len(self._samples)
 
     def __getitem__(self, key: SampleKey | int) -> Example:
-        """The example of a key `(epoch, index)`; an index alone means epoch 0."""
+        """The example at `(epoch, index)`; an index alone means epoch 0."""
         return self.load(self.pick(key))
 
     def scene_of(self, index: int) -> str:
-        """The id of an example's scene; nothing is opened."""
+        """The id of an example's scene, without opening it."""
         return self._samples[index].scene
 
     def pick(self, key: SampleKey | int) -> Pick:
-        """What the example of a key is cut from."""
+        """Choose the frames and the crop of an example."""
         epoch, index = (0, key) if isinstance(key, int) else key
         if not 0 <= index < len(self):
             raise IndexError(f"example index must be in 0..{len(self) - 1}, got {index}")
         generator = seeded_generator(self.seed, epoch, index)
         sample = self._samples[index]
-        scene = self._open_scene(sample.path)
-        info = scene.source.info
-        choice = self.sampler.sample(scene.frames, generator, index=sample.index)
+        source, frames = self._open_scene(sample.path)
+        info = source.info
+        choice = self.sampler.sample(frames, generator, index=sample.index)
         zoom = self._sample_zoom(generator)
         window = cover_window(info.height, info.width, height=self.height, width=self.width, zoom=zoom)
-        return Pick(source=scene.source, frames=scene.frames, choice=choice, window=window)
+        return Pick(source=source, frames=frames, choice=choice, window=window)
 
     def load(self, pick: Pick) -> Example:
-        """The example that was picked."""
+        """Read the example of a pick."""
         source, choice, window = pick.source, pick.choice, pick.window
-        # A frame that is context and target is decoded once; without such, both parts are slices: nothing is copied.
+        # A frame that is both context and target is decoded once; otherwise both parts are slices, not copies.
         chosen = list(dict.fromkeys(choice.context + choice.target))
         images = self._read_images(source, chosen, window)
         K = window.fit_K(source.cameras(chosen, dtype=torch.float64).K)
@@ -239,26 +225,33 @@ class SceneDataset(Dataset[Example]):
         uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
         return max(1.0, math.exp(smallest + (largest - smallest) * uniform))
 
-    def _open_scene(self, path: str) -> _OpenScene:
+    def _open_scene(self, path: str) -> tuple[Scene, SceneFrames]:
         if path in self._open:
             self._open.move_to_end(path)
-        else:
-            self._open[path] = _OpenScene(self._scenes.open_scene(path))
-            if len(self._open) > _MAX_OPEN_SCENES:
-                self._open.popitem(last=False)
-        return self._open[path]
+            return self._open[path]
+        source = self._scenes.open_scene(path)
+        frames = SceneFrames(
+            scene_id=source.info.id,
+            num_frames=len(source.info.frames),
+            times_s=torch.from_numpy(source.info.times_s),
+            camtoworld=torch.from_numpy(source.info.camtoworld),
+        )
+        self._open[path] = source, frames
+        if len(self._open) > _MAX_OPEN_SCENES:
+            self._open.popitem(last=False)
+        return source, frames
 
     def _read_images(self, scene: Scene, frames: Sequence[int], window: Window) -> Float[Tensor, "view 3 height width"]:
         images = torch.empty(len(frames), 3, self.height, self.width)
 
-        def show(row: int, fitted: UInt8[Tensor, "3 height width"]) -> None:
-            # By numpy, which converts and divides in one pass.
+        def store(row: int, fitted: UInt8[Tensor, "3 height width"]) -> None:
+            # NumPy converts and divides in one pass.
             np.divide(fitted.numpy(), np.float32(255), out=images[row].numpy())
 
         unread = []
         for row, frame in enumerate(frames):
             if (scene.path, frame) in self._cache:
-                show(row, self._cache[scene.path, frame])
+                store(row, self._cache[scene.path, frame])
             else:
                 unread.append((row, frame))
         for start in range(0, len(unread), _FRAMES_AT_ONCE):
@@ -266,36 +259,34 @@ class SceneDataset(Dataset[Example]):
             decoded = scene.images_u8([frame for _, frame in part], box=window.box)
             for (row, frame), image in zip(part, decoded, strict=True):
                 fitted = window.resample(torch.from_numpy(image))
-                show(row, fitted)
+                store(row, fitted)
                 if len(self._cache) < self.cache_frames:
                     self._cache[scene.path, frame] = fitted.clone()
         return images
 
 
 def _checked_zoom_range(zoom_range: Any) -> tuple[float | int, float | int]:
-    is_pair = isinstance(zoom_range, Sequence) and not isinstance(zoom_range, str) and len(zoom_range) == 2
-    is_numeric = is_pair and all(isinstance(zoom, (float, int)) for zoom in zoom_range)
-    if not (is_numeric and 1 <= zoom_range[0] <= zoom_range[1]):
-        shown = list(zoom_range) if isinstance(zoom_range, tuple) else zoom_range
-        raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest, got {shown}")
-    return zoom_range[0], zoom_range[1]
+    try:
+        smallest, largest = zoom_range
+        if 1 <= smallest <= largest:
+            return smallest, largest
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest <= largest, got {zoom_range}")
 
 
 def _list_samples(
     scenes: Mapping[str, ListedScene], sampler: ViewSampler, *, place: str, skip_short: bool
 ) -> tuple[tuple[str, ...], list[_Sample]]:
-    """The scenes to visit, in the sampler's order, and every draw of an epoch."""
+    """The scenes to visit, in the sampler's order, and every sample of an epoch."""
     selected = sampler.select_scenes(list(scenes))
     short = {scene for scene in selected if scenes[scene].num_frames < sampler.min_frames}
     if short:
         first = min(short)
-        found = (
-            f"{len(short)} of {len(selected)} scenes at {place} are too short for {type(sampler).__name__}, which "
-            f"needs {sampler.min_frames} frames: scene {first!r} has {scenes[first].num_frames} frames"
-        )
+        reason = sampler.too_short(first, scenes[first].num_frames)
+        found = f"{len(short)} of {len(selected)} scenes at {place} are too short: {reason}"
         if not skip_short or len(short) == len(selected):
-            setting = "min_gap" if hasattr(sampler, "min_gap") else "num_context"
-            raise ValueError(f"{found}; lower {setting}, or leave short scenes out with skip_short=true")
+            raise ValueError(f"{found}, or leave short scenes out with skip_short=true")
         log.warning("%s; they are left out", found)
     selected = tuple(scene for scene in selected if scene not in short)
     samples = [
@@ -307,7 +298,7 @@ def _list_samples(
 
 
 def _rows(chosen: Sequence[int], part: Sequence[int]) -> slice | list[int]:
-    """Where the frames of a part lie among those chosen: a slice if they lie side by side, in their order."""
+    """Positions of a part's frames among those chosen: a slice if they are consecutive."""
     start = chosen.index(part[0])
     if chosen[start : start + len(part)] == list(part):
         return slice(start, start + len(part))
@@ -315,6 +306,6 @@ def _rows(chosen: Sequence[int], part: Sequence[int]) -> slice | list[int]:
 
 
 def _normalise_times(times_s: Float[Tensor, " view"]) -> Float[Tensor, " view"]:
-    """Times of the sampled window mapped to 0..1, zero where all are one moment."""
+    """Map the times of the sampled window to 0..1; zeros if all are equal."""
     window = times_s.max() - times_s.min()
     return ((times_s - times_s.min()) / window.clamp_min(torch.finfo(times_s.dtype).tiny)).float()

@@ -1,10 +1,9 @@
-"""Which frames of a scene are shown and which are to be drawn.
+"""View samplers: which frames of a scene are context and which are targets.
 
-A view sampler is a frozen set of rules. It is handed one scene's frames and a generator, and returns frame numbers;
-everything random comes from that generator, so the same generator state gives the same choice.
+A view sampler is a frozen set of rules. It takes one scene's frames and a generator and returns frame numbers. All
+randomness comes from that generator, so the same generator state gives the same choice.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,20 +12,19 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from wnv.geometry.poses import pose_distance
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SceneFrames:
-    """What a view sampler may know of a scene.
+    """What a view sampler knows of a scene.
 
     Attributes:
         scene_id: The scene's id.
-        num_frames: Number of its frames; they are numbered from 0 in the order of time.
-        times_s: When each frame was taken, in seconds on the clip's clock.
+        num_frames: Number of frames; they are numbered from 0 in the order of time.
+        times_s: Time of each frame, in seconds on the clip's clock.
         camtoworld: world<-camera of each frame, in the scene's own units.
     """
 
@@ -38,67 +36,81 @@ class SceneFrames:
 
 @dataclass(frozen=True)
 class ViewChoice:
-    """Frame numbers of the views that are given (`context`) and of those to draw (`target`)."""
+    """Frame numbers of the context and target views."""
 
     context: tuple[int, ...]
     target: tuple[int, ...]
 
 
 class ViewSampler(ABC):
-    """The rules by which a data set chooses context and target frames."""
+    """Rules by which a data set chooses context and target frames."""
 
     @property
     def min_frames(self) -> int:
-        """The fewest frames that a scene must have for these rules to allow a choice."""
+        """The fewest frames of a scene that these rules can choose from."""
         return 1
 
     def select_scenes(self, available: Sequence[str]) -> list[str]:
-        """The scenes to visit, in order, of those that a data set has."""
+        """Select, in order, the scenes to visit."""
         return list(available)
 
-    def check_frames(self, num_frames: Mapping[str, int]) -> None:  # noqa: B027 most rules ask for no frame by number
-        """Refuse scenes, given by their numbers of frames, of which frames would be asked for that they do not have.
+    def check_frames(self, num_frames: Mapping[str, int]) -> None:  # noqa: B027 most samplers name no frames
+        """Check that scenes, given by their numbers of frames, have the frames that this sampler names.
 
         Raises:
-            ValueError: If there are such.
+            ValueError: If one does not.
         """
 
     def num_samples(self, num_frames: int) -> int:
-        """How many different draws one epoch makes of a scene of so many frames."""
+        """Number of different samples per epoch of a scene with `num_frames` frames."""
         return 1
 
-    @abstractmethod
+    def too_short(self, scene_id: str, num_frames: int) -> str:
+        """Describe why a scene has too few frames, and which setting to lower."""
+        setting = "min_gap" if hasattr(self, "min_gap") else "num_context"
+        return (
+            f"{type(self).__name__} needs {self.min_frames} frames, scene {scene_id!r} has {num_frames} frames; lower "
+            f"{setting}"
+        )
+
     def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
         """Choose frames.
 
         Args:
             frames: The scene.
-            generator: Where all randomness comes from.
-            index: Which of the samples of this scene per epoch, below `num_samples`.
+            generator: Source of all randomness.
+            index: Which of the scene's samples of an epoch, below `num_samples`.
 
         Raises:
-            ValueError: If the scene does not allow a choice under these rules; names the scene and the setting.
+            ValueError: If these rules cannot choose from the scene; names the scene and the setting.
         """
+        if frames.num_frames < self.min_frames:
+            raise ValueError(f"{self.too_short(frames.scene_id, frames.num_frames)}, or leave the scene out")
+        return self.choose(frames, generator, index)
+
+    @abstractmethod
+    def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
+        """Choose from a scene with at least `min_frames` frames: what a subclass implements. See `sample`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundedSampler(ViewSampler):
     """Context frames a random gap apart, targets between them or a little beyond.
 
-    The first and the last context frame are `gap` frames apart, with `gap` drawn uniformly from min_gap..max_gap and
-    the place drawn uniformly along the scene; further context frames lie evenly between them. With one context frame,
-    it is either end. Targets are drawn without repetition.
+    The first and the last context frame are `gap` frames apart, with `gap` uniform in min_gap..max_gap and a uniform
+    position in the scene; further context frames lie evenly between them. A single context frame is either end.
+    Targets are sampled without repetition.
 
     Args:
         num_context: Context frames, at least 1.
         num_target: Target frames, at least 1.
         min_gap: Smallest distance between the first and the last context frame, in frames of the scene file.
-        max_gap: Largest such distance; cut to the length of a shorter scene.
+        max_gap: Largest such distance; limited by the length of the scene.
         extrapolate: How far beyond the contexts targets may lie, on either side, as a fraction of the gap.
-        allow_context_as_target: Whether a context frame may be drawn as a target too.
+        allow_context_as_target: Whether a context frame may also be a target.
 
     Raises:
-        ValueError: If a number is out of its range or the smallest gap has no room for the frames asked for.
+        ValueError: If a number is out of range or the smallest gap has too little room.
     """
 
     num_context: int
@@ -110,50 +122,40 @@ class BoundedSampler(ViewSampler):
 
     def __post_init__(self) -> None:
         check_counts(self.num_context, self.num_target)
-        if not 1 <= self.min_gap <= self.max_gap:
-            raise ValueError(f"gaps must satisfy 1 <= min_gap <= max_gap, got {self.min_gap} and {self.max_gap}")
+        least = max(1, self.num_context - 1)
+        if not least <= self.min_gap <= self.max_gap:
+            raise ValueError(
+                f"gaps must satisfy max(1, num_context - 1) = {least} <= min_gap <= max_gap, got "
+                f"min_gap={self.min_gap} and max_gap={self.max_gap}"
+            )
         if self.extrapolate < 0:
             raise ValueError(f"extrapolate must be a fraction of the gap, at least 0, got {self.extrapolate}")
-        if self.min_gap < self.num_context - 1:
-            raise ValueError(
-                f"min_gap must be at least num_context - 1 = {self.num_context - 1}, so that the context frames are "
-                f"different ones, got {self.min_gap}"
-            )
         room = self.min_gap + 1 - (0 if self.allow_context_as_target else self.num_context)
-        if room < self.num_target:
-            raise ValueError(
-                f"min_gap={self.min_gap} leaves room for {room} targets, num_target={self.num_target} were asked for; "
-                f"raise min_gap to at least {self.min_gap + self.num_target - room}"
-            )
+        check_room(room, self.num_target, f"min_gap={self.min_gap}")
 
     @property
+    @override
     def min_frames(self) -> int:
-        """Room for the smallest gap."""
+        """Frames of the smallest gap."""
         return self.min_gap + 1
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
-        """Draw a gap, a place and the targets."""
+    @override
+    def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
         last = frames.num_frames - 1
-        if last < self.min_gap:
-            raise ValueError(
-                f"scene {frames.scene_id!r} has {frames.num_frames} frames, too few for min_gap={self.min_gap}; "
-                f"lower min_gap to at most {last}, or leave the scene out"
-            )
         gap = sample_integer(self.min_gap, min(self.max_gap, last), generator)
         first = sample_integer(0, last - gap, generator)
         if self.num_context == 1:
             context = (first + gap * sample_integer(0, 1, generator),)
         else:
-            context = tuple(first + index for index in spread_evenly(gap + 1, self.num_context))
+            context = tuple(first + offset for offset in spread_evenly(gap + 1, self.num_context))
         beyond = int(self.extrapolate * gap)
         candidates = [
             frame
             for frame in range(max(0, first - beyond), min(last, first + gap + beyond) + 1)
             if self.allow_context_as_target or frame not in context
         ]
-        return ViewChoice(
-            context=context, target=tuple(sorted(sample_distinct(candidates, self.num_target, generator)))
-        )
+        target = sample_distinct(candidates, self.num_target, generator)
+        return ViewChoice(context=context, target=tuple(sorted(target)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,42 +172,38 @@ class TrajectorySampler(ViewSampler):
         check_counts(self.num_context, 1)
 
     @property
+    @override
     def min_frames(self) -> int:
-        """Room for the context."""
+        """Frames of the context."""
         return self.num_context
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
-        """All frames; nothing is random."""
-        if frames.num_frames < self.num_context:
-            raise ValueError(
-                f"scene {frames.scene_id!r} has {frames.num_frames} frames, fewer than num_context={self.num_context}; "
-                f"lower num_context to at most {frames.num_frames}"
-            )
+    @override
+    def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
         context = tuple(spread_evenly(frames.num_frames, self.num_context))
         return ViewChoice(context=context, target=tuple(range(frames.num_frames)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class HoldoutSampler(ViewSampler):
-    """Trains and evaluates on one scene: every so many frames, one is held out and never shown.
+    """Training and validation on one scene: every n-th frame is held out of training.
 
-    Frames 0, every, 2 * every, ... are held out, the others are the training frames. Nearness is that of cameras:
-    distance relative to the spread of the training cameras, plus the angle between the view directions in radians.
+    Frames 0, every, 2 * every, ... are held out; the others are the training frames. The nearest frames are those
+    with the nearest cameras: distance relative to the spread of the training cameras, plus the angle between the view
+    directions in radians.
 
-    - `train`: a training frame is drawn, its target group; context and further targets come from its nearest
-      `num_neighbours` training frames, at random.
-    - `val`: each held-out frame is drawn once an epoch, with its nearest training frames as context.
+    - `train`: each training frame is the first target once per epoch; context and further targets are sampled from
+      its `num_neighbours` nearest training frames.
+    - `val`: each held-out frame is the target once per epoch, with its nearest training frames as context.
 
     Args:
         num_context: Context frames, at least 1.
         num_target: Target frames, at least 1; exactly 1 for `val`.
         split: `train` or `val`.
-        every: One frame of so many is held out, at least 2.
-        num_neighbours: How many frames around a target `train` chooses from, at least
-            num_context + num_target - 1.
+        every: Hold out every n-th frame, at least 2.
+        num_neighbours: Frames around a target that `train` samples from, at least num_context + num_target - 1.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of range.
     """
 
     num_context: int
@@ -224,40 +222,32 @@ class HoldoutSampler(ViewSampler):
             raise ValueError(
                 f"num_target must be 1 for split='val', where each target has its own context, got {self.num_target}"
             )
-        if self.split == "train" and self.num_neighbours < self.num_context + self.num_target - 1:
+        least = self.num_context + self.num_target - 1
+        if self.split == "train" and self.num_neighbours < least:
             raise ValueError(
-                "num_neighbours must be at least num_context + num_target - 1 = "
-                f"{self.num_context + self.num_target - 1}, got {self.num_neighbours}"
+                f"num_neighbours must be at least num_context + num_target - 1 = {least}, got {self.num_neighbours}"
             )
 
     @property
+    @override
     def min_frames(self) -> int:
-        """Room for the training frames that one choice needs, and the held-out frames among them."""
-        groups, rest = divmod(self._needed - 1, self.every - 1)
+        """Training frames of one choice, and the held-out frames among them."""
+        needed = self.num_context + (self.num_target if self.split == "train" else 0)
+        groups, rest = divmod(needed - 1, self.every - 1)
         return groups * self.every + rest + 2
 
-    @property
-    def _needed(self) -> int:
-        """Training frames of one choice."""
-        return self.num_context + (self.num_target if self.split == "train" else 0)
-
+    @override
     def num_samples(self, num_frames: int) -> int:
-        """Number of the split's frames: each is the first target once."""
+        """Frames of the split: each is the first target once."""
         held_out = len(range(0, num_frames, self.every))
         return held_out if self.split == "val" else num_frames - held_out
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
-        """One target group around a training frame, or one held-out frame."""
+    @override
+    def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
+        num_samples = self.num_samples(frames.num_frames)
+        if not 0 <= index < num_samples:
+            raise ValueError(f"scene {frames.scene_id!r}: index must be in 0..{num_samples - 1}, got {index}")
         train = [frame for frame in range(frames.num_frames) if frame % self.every]
-        if len(train) < self._needed:
-            raise ValueError(
-                f"scene {frames.scene_id!r} has {len(train)} training frames (of {frames.num_frames}, every="
-                f"{self.every} held out), fewer than the {self._needed} asked for; lower num_context or num_target"
-            )
-        if not 0 <= index < self.num_samples(frames.num_frames):
-            raise ValueError(
-                f"scene {frames.scene_id!r}: index must be in 0..{self.num_samples(frames.num_frames) - 1}, got {index}"
-            )
         if self.split == "val":
             target = index * self.every
             return ViewChoice(context=tuple(_by_nearness(frames, target, train)[: self.num_context]), target=(target,))
@@ -268,36 +258,51 @@ class HoldoutSampler(ViewSampler):
 
 
 def _by_nearness(frames: SceneFrames, frame: int, candidates: Sequence[int]) -> list[int]:
-    """The candidates, the one whose camera is nearest to the frame's first; ties in frame order."""
+    """The candidates by the distance of their cameras from the frame's; ties in frame order."""
     camtoworld = frames.camtoworld.double()
     distance = pose_distance(camtoworld[[frame]], camtoworld[list(candidates)])[0]
     order = torch.argsort(distance, stable=True)
-    return [candidates[index] for index in order.tolist()]
+    return [candidates[i] for i in order.tolist()]
 
 
 def check_counts(num_context: int, num_target: int) -> None:
-    """Refuse numbers of frames below 1.
+    """Check that both numbers of frames are at least 1.
 
     Raises:
-        ValueError: If one is; names it.
+        ValueError: If one is not; names it.
     """
     for name, value in (("num_context", num_context), ("num_target", num_target)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def check_room(room: int, num_target: int, setting: str) -> None:
+    """Check that the smallest span has enough frames for the targets.
+
+    Args:
+        room: Frames that may be targets.
+        num_target: Target frames.
+        setting: The setting that limits the room, as `name=value`.
+
+    Raises:
+        ValueError: If there are too few; names the setting.
+    """
+    if room < num_target:
+        raise ValueError(f"{setting} leaves {room} frames for num_target={num_target}; raise {setting.split('=')[0]}")
+
+
 def sample_integer(low: int, high: int, generator: torch.Generator) -> int:
-    """One integer of low..high, both included."""
+    """An integer in low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
 def sample_distinct(candidates: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
-    """So many different candidates, in random order."""
-    return [candidates[index] for index in torch.randperm(len(candidates), generator=generator)[:count].tolist()]
+    """`count` different candidates, in random order."""
+    return [candidates[i] for i in torch.randperm(len(candidates), generator=generator)[:count].tolist()]
 
 
 def spread_evenly(length: int, count: int) -> list[int]:
-    """So many different numbers of 0..length-1, evenly apart, both ends included; a single one is the middle."""
+    """`count` different numbers in 0..length-1, evenly spaced, both ends included; a single one is the middle."""
     if count == 1:
         return [(length - 1) // 2]
-    return [round(index * (length - 1) / (count - 1)) for index in range(count)]
+    return [round(i * (length - 1) / (count - 1)) for i in range(count)]

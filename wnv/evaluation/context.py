@@ -33,7 +33,7 @@ class FixedFrames(ViewSampler):
         if not self.frames or len(set(self.frames)) != len(self.frames):
             raise ValueError(f"context must be at least one frame number, each once, got {list(self.frames)}")
 
-    def sample(self, frames: SceneFrames, generator: torch.Generator, *, index: int = 0) -> ViewChoice:
+    def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
         """The fixed frames."""
         outside = [frame for frame in self.frames if not 0 <= frame < frames.num_frames]
         if outside:

@@ -46,10 +46,10 @@ def test_nulls_are_counted_missing_scenes_listed_and_the_rest_scored(make_scenes
 
 def test_an_index_of_other_scenes_or_another_cut_is_refused(make_scenes, write_index) -> None:
     data = make_scenes({"a": 12, "b": 9})
-    with pytest.raises(ValueError, match=r"none of the 1 scenes .* it names x, the data set has others, such as 'a'"):
+    with pytest.raises(ValueError, match=r"1 of 1 scenes.*: x; .*'a'"):
         Re10k(index=write_index({"x": ([0, 8], [1, 2, 3])})).variants(data)
     beyond = write_index({"a": ([0, 11], [1, 2, 3]), "b": ([0, 9], [1, 2, 3])})
-    with pytest.raises(ValueError, match=r"1 of 2 scenes .*'b' has 9 frames and frame 9 is asked for"):
+    with pytest.raises(ValueError, match=r"1 of 2 scenes.*frame 9 of 'b', which has 9 frames"):
         Re10k(index=beyond).variants(data)
 
 
@@ -76,7 +76,7 @@ def test_short_scenes_that_are_left_out_are_counted(make_scenes, make_protocol) 
     data = make_scenes({"a": 30, "b": 7}, skip_short=True)
     (variant,) = make_protocol("extrapolate").variants(data)
     assert (variant.listing.num_listed, variant.listing.num_null, len(variant)) == (2, 1, 1)
-    with pytest.raises(ValueError, match=r"1 of 2 scenes .* too short for OutsideSampler.*skip_short=true"):
+    with pytest.raises(ValueError, match=r"1 of 2 scenes .* too short.*OutsideSampler.*skip_short=true"):
         make_protocol("extrapolate").variants(make_scenes({"a": 30, "b": 7}))
 
 
