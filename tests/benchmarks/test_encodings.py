@@ -41,7 +41,7 @@ def test_is_repeatable():
 
 @pytest.mark.parametrize(
     ("variants", "message"),
-    [(("none", "prope"), "got prope"), ((EQUAL_TIME, "geope"), "must name geope before")],
+    [(("none", "rayrope"), "got rayrope"), ((EQUAL_TIME, "geope"), "must name geope before")],
 )
 def test_refuses_variants_that_cannot_be_compared(variants, message):
     with pytest.raises(ValueError, match=message):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from wnv.cli.demo import main
 from wnv.evaluation.summary import read_summary
-from wnv.evaluation.weights import open_weights
+from wnv.models.konet import KoNet
 
 SHRUNKEN = [
     "hydra/job_logging=none",
@@ -54,7 +54,7 @@ def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):
         assert sum(1 for _ in container.decode(video=0)) == 4
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width > 5 * 160
-    assert open_weights(out / "run").config["dim"] == 32
+    assert KoNet.from_pretrained(out / "run").config["dim"] == 32
 
     code, _, stderr = call("from_scratch=true", "out=first")
     assert code == 2

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from wnv.cli import eval as eval_command
 from wnv.cli import export
 from wnv.evaluation.environment import fingerprint
-from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 
 TINY = dict(dim=32, num_layers=1, num_heads=2, mlp_dim=32)
@@ -112,7 +111,7 @@ def write_evaluation(folder: Path, model: KoNet, **changes: object) -> Path:
 
 
 def test_a_run_with_its_card(command: Run, run_folder: Path, tmp_path: Path) -> None:
-    model = open_weights(run_folder)
+    model = KoNet.from_pretrained(run_folder)
     write_evaluation(tmp_path / "scored", model)
     arguments = ("weights=runs/mine", "out=exports/mine", "dtype=bf16", "license=apache-2.0", "evaluations=[scored]")
     code, out, err = command(*arguments, "datasets=[me/rooms]")
@@ -259,7 +258,7 @@ def test_lvsm_weights_are_converted_and_evaluated(command: Run, lvsm_file: Path,
         (("weights=konet_tiny", "out=out", "license=2"), "license must be a text, got 2"),
         (("weights=konet_tiny", "out=out", "datasets=me/rooms"), "datasets must be a list, as datasets=[one,other]"),
         (("weights=konet_tiny", "out=out", "evaluations=[scenes]"), "no finished evaluation in scenes: it holds no"),
-        (("weights=nowhere", "out=out"), "no weights at 'nowhere': neither a folder, nor shipped"),
+        (("weights=nowhere", "out=out"), "no weights at 'nowhere'"),
         (("weights=konet_tiny", "hub=me/konet"), "konet_tiny is no folder of weights with a card, to upload as it is"),
         (("from=gs", "checkpoint=x", "out=out"), "from must be one of lvsm, prope, got gs"),
         (("from=lvsm", "out=out"), "checkpoint has no default; set checkpoint= to the file that from=lvsm is to"),

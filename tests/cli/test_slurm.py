@@ -13,8 +13,8 @@ import torch
 import wnv.conf
 from hydra import compose, initialize_config_module
 
+from wnv.checkpoints.read import read_checkpoint
 from wnv.cli.api import train
-from wnv.training.checkpoint import read_checkpoint
 
 CONF = Path(wnv.conf.__path__[0])
 ROOT = Path(__file__).parents[2]

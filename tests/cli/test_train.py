@@ -17,8 +17,9 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
+from wnv.checkpoints.read import read_checkpoint
 from wnv.cli.train import main, train
-from wnv.training.checkpoint import load_model, read_checkpoint
+from wnv.models.konet import KoNet
 from wnv.training.module import ViewSynthesisModule
 from wnv.training.run_folder import read_lines
 
@@ -68,7 +69,7 @@ def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path, fit: Callable) 
     assert len(losses(tmp_path / "run")) == 8
     assert len(list((tmp_path / "run" / "images").glob("*.png"))) == 2
     assert read_checkpoint(tmp_path / "run")["global_step"] == 8
-    assert load_model(tmp_path / "run").config["dim"] == 32
+    assert KoNet.from_pretrained(tmp_path / "run").config["dim"] == 32
     with pytest.raises(FileExistsError, match=r"holds a run already; continue it with resume=last"):
         fit(tmp_path / "run")
 
@@ -209,10 +210,10 @@ def test_a_run_from_before_an_argument_was_there_is_resumed(tmp_path: Path, fit:
 
 def test_a_run_begins_with_given_weights(tmp_path: Path, fit: Callable) -> None:
     fit(tmp_path / "first", *TWO_STEPS)
-    load_model(tmp_path / "first").save_pretrained(tmp_path / "weights")
+    KoNet.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "weights")
     for source in ("first", "weights"):
         fit(tmp_path / f"from_{source}", *TWO_STEPS, f"init_from={tmp_path / source}", "optim.lr=1e-12", "seed=5")
-        begun, given = load_model(tmp_path / f"from_{source}"), load_model(tmp_path / "first")
+        begun, given = KoNet.from_pretrained(tmp_path / f"from_{source}"), KoNet.from_pretrained(tmp_path / "first")
         torch.testing.assert_close(begun.state_dict(), given.state_dict(), rtol=0, atol=1e-6)
 
 
@@ -347,7 +348,7 @@ def test_a_compiled_network_trains_as_the_plain_one_does(tmp_path: Path) -> None
         done = command(*settings, f"module.compile={compiled}", f"run_dir={name}", cwd=tmp_path, timeout=800)
         assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
-    load_model(tmp_path / "compiled")
+    KoNet.from_pretrained(tmp_path / "compiled")
 
 
 @pytest.mark.slow

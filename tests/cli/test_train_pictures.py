@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from wnv.cli.api import train
-from wnv.training.checkpoint import load_model
+from wnv.models.konet import KoNet
 
 SMOKE = ["experiment=smoke", "device=cpu"]
 VALIDATED_TWICE = ["trainer.max_steps=3", "optim.warmup_steps=1", "trainer.val_check_interval=2"]  # and at the end
@@ -120,5 +120,5 @@ def test_konet_fsdp_trains_on_two_processes(tmp_path: Path) -> None:
     logged = ["logger=tensorboard", "trainer.val_check_interval=2"]
     done = command("device=cpu", *shrunken, *logged, "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert load_model(tmp_path / "run").config["num_layers"] == 2
+    assert KoNet.from_pretrained(tmp_path / "run").config["num_layers"] == 2
     assert [step for step, _ in logged_pictures(tmp_path / "run")] == [2, 3], "one process hands on what it drew"

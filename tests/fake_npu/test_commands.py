@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from wnv.checkpoints.read import read_checkpoint
 from wnv.models.konet import KoNet
-from wnv.training.checkpoint import load_model, read_checkpoint
 
 pytestmark = [pytest.mark.fake_npu, pytest.mark.timeout(300)]  # the first of them builds it
 
@@ -25,7 +25,7 @@ def test_konet_tiny_trains_and_validates_without_an_operator_that_an_npu_lacks(
     assert done.returncode == 0, done.stderr
     assert "on npu:0" in done.stdout + done.stderr
     assert json.loads((tmp_path / "run" / "starts.jsonl").read_text())["device"] == "npu: simulated NPU"
-    assert load_model(tmp_path / "run").config["dim"] == 192, "a checkpoint of an NPU opens on a CPU"
+    assert KoNet.from_pretrained(tmp_path / "run").config["dim"] == 192, "a checkpoint of an NPU opens on a CPU"
 
 
 @pytest.mark.slow

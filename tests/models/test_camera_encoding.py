@@ -19,7 +19,7 @@ def test_outputs_undo_what_values_were_given(make_cameras, patch_encoding, head_
     torch.testing.assert_close(maps.map_output(maps.map_key_value(x)), x, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("camera_encoding", ["gta", "geope"])
+@pytest.mark.parametrize("camera_encoding", ["gta", "prope"])
 def test_camera_maps_are_not_rounded_where_matrix_products_are(make_cameras, camera_encoding):
     """Autocast stands here for TF32 too, which rounds the products of torch alike and needs a GPU."""
     options = dict(camera_encoding=camera_encoding, patch_encoding="rope2d", patch_size=8, head_dim=16)
@@ -114,7 +114,7 @@ def test_geope_sees_the_focal_length_and_gta_does_not(make_cameras):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(camera_encoding="prope"), "camera_encoding must be one of none, gta, geope, got 'prope'"),
+        (dict(camera_encoding="rope"), "camera_encoding.*prope.*'rope'"),
         (dict(patch_encoding="rope3d"), "patch_encoding must be one of none, rope2d, quaternion, got 'rope3d'"),
         (dict(head_dim=12), "dim / num_heads must be a multiple of 8"),
     ],

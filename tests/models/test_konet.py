@@ -191,3 +191,18 @@ def test_bare_attention_takes_any_head_dimension(make_views, make_cameras):
         dim=20, num_layers=1, num_heads=5, mlp_dim=8, camera_encoding="none", patch_encoding="none", ray_code="plucker"
     )
     assert model(make_views(1, 2), make_cameras(1, 1, seed=5)).shape == (1, 1, 3, 16, 24)
+
+
+@pytest.mark.parametrize("options", [dict(adaln_zero=True, input_norm=True), dict(ray_code="fixed", ray_size=[16, 24])])
+def test_initialize_sets_every_tensor_as_construction_does(options):
+    sizes = dict(dim=64, num_layers=2, num_heads=2, mlp_dim=96)
+    torch.manual_seed(0)
+    expected = KoNet(**sizes, **options)
+    with torch.device("meta"):
+        model = KoNet(**sizes, **options)
+    model.to_empty(device="cpu")
+    for tensor in model.state_dict().values():
+        tensor.fill_(torch.nan)
+    torch.manual_seed(0)
+    model.initialize()
+    torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=0, atol=0)

@@ -26,9 +26,9 @@ from notebook_run import (
 from PIL import Image
 from posed_video import render_room
 
+from wnv.checkpoints.read import read_checkpoint
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import read_summary
-from wnv.training.checkpoint import read_checkpoint
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 ROOT = NOTEBOOKS.parent

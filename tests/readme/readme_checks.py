@@ -7,9 +7,10 @@ import av
 import yaml
 from PIL import Image
 
+from wnv.checkpoints.read import read_checkpoint
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import read_summary
-from wnv.training.checkpoint import load_model, read_checkpoint
+from wnv.models.konet import KoNet
 
 
 def newest(place: Path, pattern: str) -> Path:
@@ -32,7 +33,7 @@ def assert_run(run_dir: Path, *, num_steps: int) -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows if row["train/loss"]] == list(range(num_steps))
     assert any(row["val/psnr"] for row in rows)
-    load_model(run_dir)
+    KoNet.from_pretrained(run_dir)
 
 
 def assert_evaluation(out: Path, shown: str, *, num_examples: int) -> None:

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
-from wnv.training.checkpoint_layout import LAST
-from wnv.training.sharded_checkpoint import read_sharded, save_sharded
+from wnv.checkpoints.layout import LAST
+from wnv.checkpoints.sharded import read_sharded, save_sharded
 
 
 def main(port: str, folder: Path) -> None:

@@ -7,8 +7,9 @@ import lightning as L
 import pytest
 import torch
 
+from wnv.checkpoints.layout import LAST
+from wnv.checkpoints.read import read_checkpoint
 from wnv.data.synthetic_datamodule import SyntheticDataModule
-from wnv.training.checkpoint import LAST, read_checkpoint
 from wnv.training.module import ViewSynthesisModule
 from wnv.training.run_checkpoints import RunCheckpoints
 

@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
-from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+from wnv.checkpoints.read import read_checkpoint
+from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.image_grid import ImageGrid, make_grid
 from wnv.training.progress import StepProgressBar
 from wnv.training.run_checkpoints import RunCheckpoints

@@ -6,7 +6,8 @@ import pytest
 import torch
 from together import free_ports
 
-from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+from wnv.checkpoints.read import read_checkpoint
+from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.ema import WeightAverage
 from wnv.training.run_checkpoints import RunCheckpoints
 from wnv.training.strategies import FullyShardedStrategy

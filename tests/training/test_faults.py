@@ -15,8 +15,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 
+from wnv.checkpoints.read import read_checkpoint, resolve_checkpoint
 from wnv.cli.train import train
-from wnv.training.checkpoint import read_checkpoint, resolve_checkpoint
 
 pytestmark = pytest.mark.slow
 

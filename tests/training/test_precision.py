@@ -7,7 +7,9 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.amp import GradScaler
 
-from wnv.training.checkpoint import AtomicCheckpointIO, load_model, read_checkpoint
+from wnv.checkpoints.read import read_checkpoint
+from wnv.models.konet import KoNet
+from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.ema import WeightAverage
 from wnv.training.precision import AgreedGradScaler, low_dtype, make_precision
 
@@ -57,7 +59,7 @@ def test_weights_in_bfloat16_have_their_average_in_float32_and_serve_as_any_chec
     checkpoint = read_checkpoint(tmp_path)
     assert {value.dtype for value in checkpoint["state_dict"].values()} == {torch.bfloat16}
     assert {value.dtype for value in checkpoint["ema_state_dict"].values()} == {torch.float32}
-    weight = load_model(tmp_path).head.weight
+    weight = KoNet.from_pretrained(tmp_path).head.weight
     torch.testing.assert_close(weight, checkpoint["ema_state_dict"]["head.weight"], rtol=0, atol=0)
     assert not torch.equal(weight, weight.bfloat16().float()), "the average was rounded"
 

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from together import free_ports, run_together
 
-from wnv.training.checkpoint import read_checkpoint
+from wnv.checkpoints.read import read_checkpoint
 from wnv.training.strategies import SHARDINGS, DataParallelStrategy, FullyShardedStrategy, resolve_strategy
 
 

@@ -79,6 +79,7 @@ def run(
             compared with.
     """
     place = resolve_device(device)
+    variants = [name.replace("prope", "geope") for name in variants]  # two names of one encoding
     unknown = [name for name in variants if name not in (*VARIANTS, EQUAL_TIME)]
     if unknown:
         raise ValueError(f"variants must be out of {', '.join((*VARIANTS, EQUAL_TIME))}; got {', '.join(unknown)}")

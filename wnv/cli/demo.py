@@ -21,7 +21,7 @@ from wnv.evaluation.path_video import write_path_video
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import SUMMARY_FILE
 from wnv.evaluation.table import summary_table
-from wnv.evaluation.weights import open_weights
+from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
 
 RULE = "-" * 100
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> None:
     train(train_cfg, run_dir=run_dir)
 
     _say(f"\n[2/3] Scoring on {cfg.num_eval_scenes} scenes that it has never seen")
-    model = open_weights(run_dir)
+    model = KoNet.from_pretrained(run_dir)
     data_cfg = train_cfg.data.copy()
     data_cfg.num_val_scenes = cfg.num_eval_scenes
     data = instantiate(data_cfg, _convert_="all")

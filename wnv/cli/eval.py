@@ -31,7 +31,6 @@ from wnv.evaluation.rendering import SceneModel
 from wnv.evaluation.scores import open_lpips
 from wnv.evaluation.summary import SUMMARY_FILE, Summary
 from wnv.evaluation.table import summary_table
-from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.runtime.atomic import atomic_file
 from wnv.runtime.device import resolve_device
@@ -76,7 +75,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> Summary:
         raise ValueError(f"num_sheet_scenes must be at least 0, got {cfg.num_sheet_scenes}")
     check_setting("lpips", cfg.lpips, str | None)
     choices = HydraConfig.get().runtime.choices
-    model = open_weights(path_setting(cfg, "weights"))
+    model = KoNet.from_pretrained(path_setting(cfg, "weights"))
     lpips, lpips_note = open_lpips(cfg.lpips)
     if lpips_note is not None and ranks.rank == 0:
         log.warning("%s (lpips=null); going on without", lpips_note)

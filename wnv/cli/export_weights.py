@@ -10,19 +10,18 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from wnv.checkpoints.read import read_checkpoint
+from wnv.checkpoints.sharded import AVERAGE
 from wnv.cli.card_facts import find_run, read_run, read_scores
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.evaluation.environment import fingerprint
-from wnv.evaluation.weights import open_weights
 from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, check_repo_id, upload_folder
 from wnv.models.konet import KoNet
 from wnv.models.lvsm import convert_lvsm
 from wnv.models.model_card import ModelCard, strip_header
-from wnv.models.pretrained import folder_here
+from wnv.models.pretrained import local_folder
 from wnv.models.prope import convert_prope
 from wnv.runtime.atomic import atomic_folder
-from wnv.training.checkpoint import read_checkpoint
-from wnv.training.sharded_checkpoint import AVERAGE
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
@@ -91,7 +90,7 @@ def export_weights(cfg: DictConfig) -> None:
             raise ValueError(f"{weights} is no folder of weights with a card, to upload as it is; set out= to make one")
         _upload(cfg, Path(weights))
         return
-    model = open_weights(weights)
+    model = KoNet.from_pretrained(weights)
     run = find_run(weights)
     _write(cfg, model, _facts_of_copy(weights) if run is None else _facts_of_run(weights, run))
 
@@ -156,7 +155,7 @@ def _facts_of_run(weights: str, run: Path) -> dict[str, Any]:
 
 def _facts_of_copy(weights: str) -> dict[str, Any]:
     """What the card beside the weights says, if there is one."""
-    folder = folder_here(weights) or Path(weights)
+    folder = local_folder(weights) or Path(weights)
     header, card = strip_header((folder / CARD_FILE).read_text()) if (folder / CARD_FILE).is_file() else ({}, "")
     license = header.get("license")
     name = folder.name if folder.is_dir() else weights

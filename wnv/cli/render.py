@@ -15,7 +15,6 @@ from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
 from wnv.evaluation.camera_path import CAMERA_PATHS, RECORDED, CameraPath, plan_path
 from wnv.evaluation.context import open_context
 from wnv.evaluation.path_video import write_path_video
-from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
 from wnv.types import Views
@@ -47,7 +46,7 @@ def run(cfg: DictConfig) -> list[Path]:
         check_setting(name, plain(cfg, name), kind)
     if cfg.trajectory not in CAMERA_PATHS:
         raise ValueError(f"trajectory must be one of {', '.join(CAMERA_PATHS)}, got {cfg.trajectory!r}")
-    model = open_weights(path_setting(cfg, "weights"))
+    model = KoNet.from_pretrained(path_setting(cfg, "weights"))
     scene = path_setting(cfg, "scene")
     if scene.startswith(SYNTHETIC):
         warn_of_another_world(model, cfg.data)

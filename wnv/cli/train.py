@@ -22,17 +22,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from wnv.checkpoints.layout import holds_checkpoint
+from wnv.checkpoints.read import read_checkpoint, resolve_checkpoint
 from wnv.cli.app import EXIT_STOPPED, JobFailed, Stopped
 from wnv.cli.commands import train as main
 from wnv.cli.jobs import follow_parent, run_job
 from wnv.cli.run_record import RunRecord
 from wnv.cli.settings import plain
-from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
 from wnv.runtime.lifetime import die_with_parent
-from wnv.training.checkpoint import AtomicCheckpointIO, read_checkpoint, resolve_checkpoint
-from wnv.training.checkpoint_layout import holds_checkpoint
+from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.precision import make_precision
 from wnv.training.processes import check_launch, cluster_environment, count_devices, find_launch
 from wnv.training.run_folder import CONFIG_FILE, FINISHED, STOPPED
@@ -291,7 +291,7 @@ def _check_same_model(model: KoNet, config: dict[str, Any], *, source: Path | st
 
 
 def _begin_with(model: KoNet, source: str) -> None:
-    given = open_weights(source)
+    given = KoNet.from_pretrained(source)
     _check_same_model(model, given.config, source=source)
     model.load_state_dict(given.state_dict(), strict=True)
 

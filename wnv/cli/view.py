@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from wnv.cli.commands import view as main
 from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
-from wnv.evaluation.weights import open_weights
 from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
 from wnv.viewer.scenes import ExampleScenes, FileScenes, SceneList
@@ -46,7 +45,7 @@ def run(cfg: DictConfig) -> None:
             raise ValueError(f"{name} must be positive, got {cfg[name]}")
     logging.getLogger("websockets").setLevel(logging.WARNING)  # else it tells of each connection
     device = resolve_device(cfg.trainer.accelerator)
-    model = open_weights(path_setting(cfg, "weights"))
+    model = KoNet.from_pretrained(path_setting(cfg, "weights"))
     scenes = _open_scenes(cfg, model=model)
     session = SceneSession(
         model=model,

@@ -28,6 +28,10 @@ class HeadNorm(nn.Module):
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(dim))
 
+    def reset_parameters(self) -> None:
+        """Set the weight to one."""
+        nn.init.ones_(self.weight)
+
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Features of unit mean square, times the learned weight."""
         dtype = x.dtype

@@ -8,11 +8,11 @@ the camera, the other half the place of the patch in its image.
 |-----------------|------------------------------|-----|------|---|----------------------------------------------------|
 | `none`          | identity                     |     |      |   |                                                    |
 | `gta`           | viewmat                      | P^T | P^-1 | P | GTA, arXiv:2310.10375                              |
-| `geope`         | lift(K_norm - 1/2) @ viewmat | P^T | P^-1 | P | PRoPE, arXiv:2507.10496                            |
+| `geope`, `prope` | lift(K_norm - 1/2) @ viewmat | P^T | P^-1 | P | PRoPE, arXiv:2507.10496 |
 
-With these, q_i . k_j sees only P_i P_j^-1, the map from one camera's image space to the other's, whatever the world
-frame. `geope` is the projective encoding under its upstream name, not the quaternion GeoPE of arXiv:2512.04963: that
-one encodes the place of patches alone and is the patch encoding `quaternion`.
+With these, q_i . k_j depends on the cameras through P_i P_j^-1 alone, the map from one camera's image space to the
+other's, and not on the world frame. `prope` and `geope` are two names of the same encoding. (It is unrelated to the
+quaternion GeoPE of arXiv:2512.04963, an encoding of patch positions, which is `patch_encoding=quaternion` here.)
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from wnv.geometry.poses import invert_se3
 from wnv.geometry.products import matmul
 from wnv.types import Cameras
 
-CAMERA_ENCODINGS = ("none", "gta", "geope")
+CAMERA_ENCODINGS = ("none", "gta", "geope", "prope")
 PATCH_ENCODINGS = ("none", "rope2d", "quaternion")
 
 ROTARY_BASE = 100.0
@@ -159,7 +159,7 @@ def encode_cameras(
     check_head_dim(head_dim, camera_encoding=camera_encoding, patch_encoding=patch_encoding)
     query = key_value = output = None
     if camera_encoding != "none":
-        image_from_world, world_from_image = _projective_maps(cameras, with_K=camera_encoding == "geope")
+        image_from_world, world_from_image = _projective_maps(cameras, with_K=camera_encoding != "gta")
         # Row-vector form: q <- P^T q is q_row @ P; k <- P^-1 k is k_row @ P^-T; o <- P o is o_row @ P^T.
         query = image_from_world
         key_value = world_from_image.transpose(-1, -2)

@@ -107,28 +107,13 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         pose_normalization: str = "mean",
         activation_checkpointing: bool = False,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        self.config: dict[str, Any] = {
-            "dim": dim,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "mlp_dim": mlp_dim,
-            "patch_size": patch_size,
-            "camera_encoding": camera_encoding,
-            "patch_encoding": patch_encoding,
-            "ray_code": ray_code,
-            "attention": attention,
-            "time_code": time_code,
-            "adaln_zero": adaln_zero,
-            "qk_norm": qk_norm,
-            "qk_norm_eps": qk_norm_eps,
-            "activation": activation,
-            "input_norm": input_norm,
-            "colour_range": colour_range,
-            "ray_size": None if ray_size is None else list(ray_size),
-            "pose_normalization": pose_normalization,
-            "activation_checkpointing": activation_checkpointing,
-        }
+        if camera_encoding == "prope":
+            arguments["camera_encoding"] = "geope"
+        if ray_size is not None:
+            arguments["ray_size"] = list(ray_size)
+        self.config: dict[str, Any] = arguments  # what `config.json` holds
         _check_config(self.config)
         self.patch_size = patch_size
         self.camera_encoding = camera_encoding
@@ -159,13 +144,18 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         )
         self.head_norm = nn.LayerNorm(dim, bias=False)
         self.head = nn.Linear(dim, 3 * patch_size**2, bias=False)
-        self.initialize()
+        if not self.head.weight.is_meta:
+            self._initialize_linears()
 
     def initialize(self) -> None:
-        """Draw all weights from the global generator."""
+        """Initialise all weights from the global generator, for example after `to_empty`."""
+        self.apply(lambda module: module.reset_parameters() if hasattr(module, "reset_parameters") else None)
+        self._initialize_linears()
+
+    def _initialize_linears(self) -> None:
         for layer in (self.tokenizer.context, self.tokenizer.target, self.head):
             nn.init.normal_(layer.weight, std=0.02)
-        self.transformer.initialize()
+        self.transformer.initialize_linears()
 
     def forward(
         self,

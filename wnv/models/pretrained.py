@@ -1,4 +1,4 @@
-"""Weights as a folder: `model.safetensors` beside `config.json`, the constructor's arguments."""
+"""Save and load a model: `model.safetensors` beside `config.json`, the constructor's arguments."""
 
 import inspect
 import json
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from wnv.checkpoints.read import read_weights
 from wnv.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, download_folder, upload_folder
 from wnv.runtime.atomic import atomic_file
 
@@ -21,72 +22,90 @@ Model = TypeVar("Model", bound="PretrainedMixin")
 SHIPPED = Path(__file__).parent / "weights"
 
 
-class PretrainedMixin:
-    """`from_pretrained` and `save_pretrained` for a module with a `config` of constructor arguments."""
+class PretrainedMixin(nn.Module):
+    """`from_pretrained`, `save_pretrained` and `push_to_hub` for a module with a `config` of constructor arguments."""
 
     config: dict[str, Any]
 
     @classmethod
     def complete_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """A configuration with the defaults of what it does not name, as one from before an argument was there."""
+        """Fill in defaults for arguments missing from an older configuration."""
         parameters = inspect.signature(cls).parameters.values()
         return {parameter.name: parameter.default for parameter in parameters} | dict(config)
 
     @classmethod
     def from_pretrained(cls: type[Model], source: str | os.PathLike) -> Model:
-        """The model whose weights and configuration lie in `source`, in evaluation mode on the CPU, in float32.
+        """Load a model in evaluation mode, on the CPU, in float32.
+
+        Of a training run, the latest complete checkpoint is loaded, with averaged weights (EMA) if the run keeps them.
 
         Args:
-            source: A folder, the name of weights shipped with the package (`shipped_weights()` lists them), or the id
-                of a model on the Hugging Face hub (`owner/name`).
+            source: A folder of saved weights; a training run's folder, or one of its `.ckpt` files; the name of weights
+                shipped with the package (`shipped_weights()` lists them); or the id of a model on the Hugging Face hub
+                (`owner/name`). Local folders take precedence.
 
         Raises:
-            FileNotFoundError: If there is no such folder, shipped name or hub model.
-            ValueError: If configuration and weights do not fit each other or are not KoNet's.
+            FileNotFoundError: If there are no such weights.
+            ValueError: If the weights are damaged or do not match their configuration.
         """
-        folder = _resolve(source)
+        path = Path(source)
+        folder = local_folder(source)
+        if path.is_file() or (folder is not None and not _holds_weights(folder) and any(folder.iterdir())):
+            return cls.from_weights(*read_weights(path), source=path)
+        if folder is None:
+            folder = _download(source)
+        return cls.from_weights(*_read_folder(folder), source=folder)
+
+    @classmethod
+    def from_weights(
+        cls: type[Model], config: Mapping[str, Any], weights: Mapping[str, Tensor], *, source: str | os.PathLike
+    ) -> Model:
+        """Build the model of a configuration with float32 copies of weights, in evaluation mode.
+
+        No weights are initialised: the random generators stay unchanged.
+
+        Args:
+            config: Arguments of the constructor.
+            weights: The complete state dict.
+            source: Where both are from, for messages.
+
+        Raises:
+            ValueError: If configuration and weights do not match.
+        """
         try:
-            config = json.loads((folder / CONFIG_FILE).read_text())
-            model = cls(**config)
-        except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"{folder / CONFIG_FILE} does not configure a {cls.__name__}: {error}") from error
-        path = folder / WEIGHTS_FILE
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file, or a damaged one ({error}); copy it again") from error
-        if (misfit := describe_misfit(model, tensors)) is not None:
-            raise ValueError(
-                f"{path} does not hold the weights of its configuration: {misfit}; take both files from one save"
-            )
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            with torch.device("meta"):
+                model = cls(**config)
+        except TypeError as error:
+            raise ValueError(f"the configuration in {source} does not fit {cls.__name__}: {error}") from error
+        if (mismatch := describe_mismatch(model, weights)) is not None:
+            raise ValueError(f"the weights in {source} do not match their configuration: {mismatch}")
+        # Copies, because tensors read from a file are mapped into memory and change with it.
+        copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in weights.items()}
+        model.load_state_dict(copies, assign=True)
         return model.eval()
 
     def save_pretrained(
         self, folder: str | os.PathLike, *, dtype: torch.dtype = torch.float32, overwrite: bool = False
     ) -> Path:
-        """Write `model.safetensors` and `config.json`, each whole or not at all.
+        """Write `model.safetensors` and `config.json`, each atomically.
 
         Args:
-            folder: Where to; made if it is missing.
-            dtype: Type to store the tensors in; reading gives float32 again.
-            overwrite: Replace weights that are there already.
+            folder: Created if missing.
+            dtype: Type of the stored tensors; loading converts them to float32.
+            overwrite: Replace existing weights.
 
         Raises:
-            FileExistsError: If weights are there and `overwrite` is not set.
-            ValueError: If a value is too large for the type.
+            FileExistsError: If the folder holds weights and `overwrite` is not set.
+            ValueError: If a value overflows `dtype`.
         """
         folder = Path(folder)
         if (folder / WEIGHTS_FILE).exists() and not overwrite:
             raise FileExistsError(f"{folder / WEIGHTS_FILE} exists; choose another folder or pass overwrite=True")
-        tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
-        spoiled = [
-            name
-            for name, tensor in self.state_dict().items()
-            if tensor.isfinite().all() > tensors[name].isfinite().all()
-        ]
-        if spoiled:
-            raise ValueError(f"{dtype} cannot hold the values of {', '.join(spoiled[:5])}; choose another type")
+        state = self.state_dict()
+        tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+        overflowed = [name for name in state if state[name].isfinite().all() > tensors[name].isfinite().all()]
+        if overflowed:
+            raise ValueError(f"{dtype} cannot hold the values of {', '.join(overflowed[:5])}; choose another dtype")
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             CONFIG_FILE: (json.dumps(self.config, indent=2) + "\n").encode(),
@@ -98,88 +117,80 @@ class PretrainedMixin:
         return folder
 
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        card: str,
-        dtype: torch.dtype = torch.float32,
-        private: bool = False,
-        overwrite: bool = False,
-        token: str | None = None,
-        api: Any = None,
+        self, repo_id: str, *, card: str, dtype: torch.dtype = torch.float32, overwrite: bool = False, **options: Any
     ) -> str:
-        """Put the weights on the Hugging Face hub, from where `from_pretrained(repo_id)` takes them.
+        """Upload the weights to the Hugging Face hub, for `from_pretrained(repo_id)`.
 
         Args:
-            repo_id: The repository, owner/name; made if it is not there.
-            card: The model card, see `wnv.models.model_card`; `wnv-export hub=` writes it from a run.
-            dtype: Type to store the tensors in.
-            private: Make a new repository private.
-            overwrite: Put the weights over those of a repository that has some.
-            token: A token with write access; None takes the one of `hf auth login` or of the variable `HF_TOKEN`.
-            api: The hub to talk to, a `huggingface_hub.HfApi`; None is huggingface.co, or `HF_ENDPOINT`.
+            repo_id: The repository, `owner/name`; created if missing.
+            card: The model card in Markdown. `wnv-export hub=` writes one from a run.
+            dtype: Type of the stored tensors.
+            overwrite: Replace weights that the repository holds.
+            **options: `private`, `token` and `api`, see `wnv.models.hub.upload_folder`.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
 
         Raises:
-            FileExistsError: If the repository has weights and `overwrite` is not set.
-            PermissionError: If there is no token, or it may not write there.
-            ValueError: If the name is none, or the hub cannot be reached or refuses.
+            FileExistsError: If the repository holds weights and `overwrite` is not set.
+            PermissionError: If there is no token with write access.
+            ValueError: If `repo_id` is invalid, or the upload fails.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, dtype=dtype)
             (Path(folder) / CARD_FILE).write_text(card)
-            return upload_folder(folder, repo_id, private=private, overwrite=overwrite, token=token, api=api)
+            return upload_folder(folder, repo_id, overwrite=overwrite, **options)
 
 
-def describe_misfit(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
-    """What keeps tensors from being the weights of a model: names and shapes, the first and how many; None if nothing.
-
-    Args:
-        model: The model.
-        tensors: Its weights by their names, or what was taken for them.
-    """
-    wanted = model.state_dict()
-    other = [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape]
+def describe_mismatch(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
+    """Describe how `tensors` mismatch the model's state dict: counts and first names. None if they match."""
+    expected = model.state_dict()
+    differing = [name for name in expected if name in tensors and expected[name].shape != tensors[name].shape]
     found = {
-        "of another size": [f"{n} ({_size(tensors[n])}, the model has {_size(wanted[n])})" for n in other],
-        "missing": [name for name in wanted if name not in tensors],
-        "unknown": [name for name in tensors if name not in wanted],
+        "of another shape": [
+            f"{n} ({tuple(tensors[n].shape)}, expected {tuple(expected[n].shape)})" for n in differing
+        ],
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
     }
-    return "; ".join(f"{len(names)} {how}, such as {names[0]}" for how, names in found.items() if names) or None
-
-
-def _size(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a number"
+    return "; ".join(f"{len(names)} {what}, such as {names[0]}" for what, names in found.items() if names) or None
 
 
 def shipped_weights() -> list[str]:
-    """Names of the weights that come with the package."""
+    """Names of the weights shipped with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
-def folder_here(source: str | os.PathLike) -> Path | None:
-    """The folder on this machine that a name of weights means, a folder before shipped weights of that name.
-
-    None for a hub id, and for what is not there.
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
+def local_folder(source: str | os.PathLike) -> Path | None:
+    """The existing folder `source`, or that of shipped weights of this name; None otherwise."""
+    if Path(source).is_dir():
+        return Path(source)
     return SHIPPED / str(source) if str(source) in shipped_weights() else None
 
 
-def _resolve(source: str | os.PathLike) -> Path:
-    folder = folder_here(source)
-    if folder is not None:
-        missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
-        if missing:
-            raise FileNotFoundError(f"{folder} holds no {' and no '.join(missing)}; give the folder of saved weights")
-        return folder
+def _holds_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE))
+
+
+def _download(source: str | os.PathLike) -> Path:
     if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/")):
         return download_folder(source)
     raise FileNotFoundError(
-        f"no weights at {str(source)!r}: neither a folder, nor shipped ({', '.join(shipped_weights()) or 'none'}), "
-        "nor a hub id of the form owner/name"
+        f"no weights at {str(source)!r}: neither a file or folder, nor shipped "
+        f"({', '.join(shipped_weights()) or 'none'}), nor a hub id of the form owner/name"
     )
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"no weights in {folder}: {' and '.join(missing)} missing; give a folder of saved weights "
+            f"({CONFIG_FILE}, {WEIGHTS_FILE}), or of a run (last.ckpt)"
+        )
+    try:
+        return json.loads((folder / CONFIG_FILE).read_text()), load_file(folder / WEIGHTS_FILE)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / CONFIG_FILE} is not valid JSON: {error}") from error
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS_FILE} is not a safetensors file, or damaged ({error})") from error

@@ -69,6 +69,11 @@ class Tokenizer(nn.Module):
         if ray_size is not None:
             self.register_buffer("fixed_rays", torch.randn(*ray_size, RAY_CHANNELS["fixed"]))
 
+    def reset_parameters(self) -> None:
+        """Sample the rays of `ray_code=fixed`."""
+        if self.ray_code == "fixed":
+            self.fixed_rays.normal_()
+
     def embed_context(
         self, images: Float[Tensor, "batch view 3 height width"], code: Float[Tensor, "batch view token code"]
     ) -> Float[Tensor, "batch view token dim"]:

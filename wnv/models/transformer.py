@@ -182,8 +182,8 @@ class Transformer(nn.Module):
             for _ in range(num_layers)
         )
 
-    def initialize(self) -> None:
-        """Draw the weights: normal, std 0.02 / sqrt(2 (layer + 1)) (LVSM, arXiv:2410.17242); modulation starts at 0."""
+    def initialize_linears(self) -> None:
+        """Sample weights with std 0.02 / sqrt(2 (layer + 1)) (LVSM, arXiv:2410.17242); zero the modulations."""
         for layer, block in enumerate(self.blocks):
             for module in block.modules():
                 if isinstance(module, nn.Linear):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
-from wnv.training.sharded_checkpoint import AVERAGE
+from wnv.checkpoints.sharded import AVERAGE
 from wnv.training.strategies import reshard_model
 
 

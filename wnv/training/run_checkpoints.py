@@ -10,8 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
-from wnv.training.checkpoint import read_checkpoint
-from wnv.training.checkpoint_layout import BEST, LAST
+from wnv.checkpoints.layout import BEST, LAST
+from wnv.checkpoints.read import read_checkpoint
 
 log = logging.getLogger(__name__)
 

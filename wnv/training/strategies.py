@@ -38,12 +38,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from wnv.models.konet import KoNet
-from wnv.runtime.device import device_module
-from wnv.training.accelerator import NPUAccelerator
-from wnv.training.precision import low_dtype
-from wnv.training.processes import count_devices
-from wnv.training.sharded_checkpoint import (
+from wnv.checkpoints.sharded import (
     AVERAGE,
     MODEL,
     OPTIMIZERS,
@@ -51,6 +46,11 @@ from wnv.training.sharded_checkpoint import (
     read_sharded,
     save_sharded,
 )
+from wnv.models.konet import KoNet
+from wnv.runtime.device import device_module
+from wnv.training.accelerator import NPUAccelerator
+from wnv.training.precision import low_dtype
+from wnv.training.processes import count_devices
 
 SHARDINGS = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD")
 

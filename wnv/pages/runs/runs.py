@@ -14,7 +14,7 @@ from wnv.evaluation.records import RECORDS_FILE, SETTINGS_FILE, SceneRecord, rea
 from wnv.evaluation.summary import SUMMARY_FILE, Summary, read_summary
 from wnv.models.konet import KoNet
 from wnv.models.pretrained import CONFIG_FILE as MODEL_FILE
-from wnv.models.pretrained import folder_here
+from wnv.models.pretrained import local_folder
 from wnv.training.run_folder import (
     CONFIG_FILE,
     ENDS_FILE,
@@ -318,5 +318,5 @@ def _same_weights(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
 
 def _model_config(weights: str) -> dict[str, Any]:
     """The model's settings of saved weights that belong to no run; empty where they are not at hand."""
-    file = (folder_here(weights) or Path(weights)) / MODEL_FILE
+    file = (local_folder(weights) or Path(weights)) / MODEL_FILE
     return {"model": KoNet.complete_config(_read_object(file))} if file.is_file() else {}

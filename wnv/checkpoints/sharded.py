@@ -24,8 +24,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.futures import Future
 from typing_extensions import override
 
-from wnv.runtime.atomic import atomic_file
-from wnv.training.checkpoint_layout import (
+from wnv.checkpoints.layout import (
     META,
     begin_sharded,
     check_complete,
@@ -35,6 +34,7 @@ from wnv.training.checkpoint_layout import (
     sharded_folder,
     unfinished_name,
 )
+from wnv.runtime.atomic import atomic_file
 
 MODEL = "state_dict"
 AVERAGE = "ema_state_dict"

@@ -2,14 +2,15 @@
 
 import errno
 import json
+import logging
 import os
 import re
 import shutil
 from pathlib import Path
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-
 from wnv.runtime.atomic import atomic_file, sync_folder
+
+log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 PREVIOUS = "last-previous.ckpt"
@@ -163,7 +164,7 @@ def _point(pointer: Path, folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        rank_zero_warn(f"{pointer} is not written: its file system has no links; resume=last finds {folder.name} too")
+        log.warning("%s is not written: no links on its file system; resume=last finds %s too", pointer, folder.name)
         return
     os.replace(link, pointer)
     sync_folder(pointer.parent)

@@ -1,0 +1,1 @@
+"""Checkpoints of training runs: file names, and reading them without Lightning."""
