@@ -99,7 +99,7 @@ def test_weights_that_do_not_fit_are_refused(run_dir: Path) -> None:
         }
         spoil(spoiled)
         torch.save(spoiled, run_dir / "last.ckpt")
-        with pytest.raises(ValueError, match=rf"do not fit their model(.|\n)*{message}"):
+        with pytest.raises(ValueError, match=message):
             KoNet.from_pretrained(run_dir)
 
 
