@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wnv.scenes.importers.capture import ImportOptions
+from wnv.scenes.importers.import_scenes import import_scenes
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
 
@@ -107,3 +109,16 @@ def rotation_z() -> Callable[[float], np.ndarray]:
         return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def run_import() -> Callable[..., list[Path]]:
+    """Import a source whose captures are all valid: the paths of the scene files. A rejection is raised."""
+
+    def run(name: str, source: Path, out: Path, **options: Any) -> list[Path]:
+        result = import_scenes(source, out, format=name, options=ImportOptions(**options))
+        for rejection in result.rejected:
+            raise rejection.error
+        return [*result.written, *result.skipped]
+
+    return run

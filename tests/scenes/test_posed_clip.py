@@ -79,7 +79,7 @@ def test_poses_of_another_video_are_refused(tmp_path: Path, write_posed_clip: Ca
 
 def test_what_is_missing_is_named(tmp_path: Path, write_posed_clip: Callable) -> None:
     path = write_posed_clip(tmp_path, "one", num_frames=3)
-    with pytest.raises(ValueError, match=r"a clip is a \.mp4 file with a \.json file beside it"):
+    with pytest.raises(FileNotFoundError, match=r"one\.mkv"):
         open_scene(path.with_suffix(".mkv"))
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"one\.mp4"):

@@ -80,7 +80,7 @@ STAGES = {
         "wnv-data forget root=kokoni keys=[bv:BV1xx411c7mD:p1]",
     ),
     "import": Stage(
-        "wnv.cli.data_scenes:import_scenes",
+        "wnv.cli.data_scenes:import_captures",
         "turn posed captures of other formats into scene files",
         "wnv-data import format=nerfstudio source=captures/fox out=data/fox max_side=480",
         config_path=CONFIG_PATH,

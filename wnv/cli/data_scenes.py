@@ -1,74 +1,94 @@
-"""The stages of `wnv-data` that deal with scene files: import, export, verify, index."""
+"""Stages of `wnv-data` for scene files: import, verify, index."""
 
-import inspect
-from collections.abc import Callable
+import logging
+import sys
 from pathlib import Path
-from typing import Any
+from typing import get_type_hints
 
 from omegaconf import DictConfig
+from tqdm import tqdm
 
-from wnv.cli.settings import check_setting, path_setting, plain
-from wnv.scenes.importers.formats import IMPORTERS
-from wnv.scenes.index import build_index, find_scenes, read_index, refusal_message
+from wnv.cli.app import JobFailed
+from wnv.cli.settings import check_setting, local_path_setting, path_setting, plain
+from wnv.scenes.importers.capture import ImportOptions
+from wnv.scenes.importers.import_scenes import COMMON_OPTIONS, IMPORTERS, ImportResult, import_scenes
+from wnv.scenes.index import build_index, find_scenes, read_index, rejection_message
 from wnv.scenes.scene_file import validate_scene
 from wnv.scenes.schema import INDEX_FILE, SceneError
 
-PATH_OPTIONS = ("images", "frames", "root")
+logger = logging.getLogger(__name__)
 
 
-def import_scenes(cfg: DictConfig) -> None:
-    """Import posed captures of another format as scene files, and index the folder they lie in."""
+def import_captures(cfg: DictConfig) -> None:
+    """Import captures of another format as scene files, and index their folder."""
     if cfg.format not in IMPORTERS:
         raise ValueError(f"format must be one of {', '.join(IMPORTERS)}, got {cfg.format}")
-    importer = IMPORTERS[cfg.format]
-    options = _import_options(cfg, importer)
-    out = Path(path_setting(cfg, "out"))
-    for path in importer(Path(path_setting(cfg, "source")), out, **options):
+    options = _import_options(cfg)
+    source, out = (local_path_setting(cfg, name) for name in ("source", "out"))
+    with tqdm(unit=" scenes", disable=not sys.stderr.isatty()) as bar:
+
+        def on_progress(result: ImportResult) -> None:
+            bar.update()
+            bar.set_postfix(written=len(result.written), skipped=len(result.skipped), rejected=len(result.rejected))
+
+        result = import_scenes(source, out, format=cfg.format, options=options, on_progress=on_progress)
+    for path in result.written:
         print(path)
-    records = build_index(out)
-    print(f"{out / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
+    written, skipped, rejected = len(result.written), len(result.skipped), len(result.rejected)
+    total = written + skipped + rejected
+    if total == rejected == 1:
+        raise result.rejected[0].error
+    for rejection in result.rejected:
+        logger.warning("rejected: %s", rejection)
+    if total == rejected:
+        raise ValueError(f"{source}: none of {total} scenes can be imported; the reasons are above")
+    _print_index(out)
+    if skipped or rejected:
+        print(f"written {written}, skipped {skipped} that exist, rejected {rejected} of {total} scenes")
+    if rejected:
+        raise JobFailed(f"{rejected} of {total} scenes are rejected; fix them and repeat the command", code=1)
 
 
-def _import_options(cfg: DictConfig, importer: Callable[..., list[Path]]) -> dict[str, Any]:
-    """What the configuration sets of what this importer takes."""
-    known = {
-        name: parameter.annotation
-        for name, parameter in inspect.signature(importer).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    options: dict[str, Any] = {}
+def _import_options(cfg: DictConfig) -> ImportOptions:
+    """Collect the options that are set; an option that the format does not have is an error."""
+    known = (*IMPORTERS[cfg.format].options, *COMMON_OPTIONS)
+    hints = get_type_hints(ImportOptions)
+    options = {}
     for name in cfg:
-        if name in ("format", "source", "out") or cfg[name] is None:
+        if name in ("format", "source", "out", "overwrite") or cfg[name] is None:
             continue
         if name not in known:
             raise ValueError(f"format={cfg.format} has no option {name}; it has {', '.join(known)}")
-        if name in PATH_OPTIONS:
-            options[name] = Path(path_setting(cfg, name))
+        if name in ("images", "frames", "root"):
+            options[name] = local_path_setting(cfg, name)
         elif name == "scene_id":
             options[name] = str(cfg[name])  # a name may look like a number
         else:
             options[name] = plain(cfg, name)
-            check_setting(name, options[name], known[name])
-    return options
+            check_setting(name, options[name], hints[name])
+    if cfg.overwrite is not None:  # the older name of exists=replace
+        check_setting("overwrite", cfg.overwrite, bool)
+        options |= {"exists": "replace"} if cfg.overwrite else {}
+    return ImportOptions(**options)
 
 
 def verify_scenes(cfg: DictConfig) -> None:
-    """Check a scene file, or every one of a folder and the indices in it, to the last pixel."""
+    """Check a scene file, or all of a folder and its indexes, every pixel included."""
     path = path_setting(cfg, "path")
     folder = Path(path)
     if not folder.is_dir():
-        _print_verified(path)  # as typed: a Path would spoil a URL
+        _print_verified(path)  # not as a Path, which would change a URL
         return
     paths = find_scenes(folder)
-    refusals: list[str] = []
+    rejections: list[str] = []
     for path in paths:
         try:
             _print_verified(path)
         except SceneError as error:
-            print(f"refused  {path}: {error}")
-            refusals.append(path.relative_to(folder).as_posix())
-    if refusals:
-        raise SceneError(refusal_message(folder, refusals, total=len(paths)))
+            print(f"rejected  {path}: {error}")
+            rejections.append(path.relative_to(folder).as_posix())
+    if rejections:
+        raise SceneError(rejection_message(folder, rejections, total=len(paths)))
     for index in sorted(folder.rglob(INDEX_FILE)):
         read_index(index.parent)
 
@@ -79,7 +99,15 @@ def _print_verified(path: str | Path) -> None:
 
 
 def index_scenes(cfg: DictConfig) -> None:
-    """Index a folder of scene files anew."""
-    folder = Path(path_setting(cfg, "path"))
-    records = build_index(folder)
-    print(f"{folder / INDEX_FILE}: {len(records)} scenes, {sum(record.num_frames for record in records)} frames")
+    """Write the index of a folder of scene files; invalid ones are left out with a warning."""
+    rejected = _print_index(local_path_setting(cfg, "path"))
+    if rejected:
+        raise JobFailed(f"{rejected} invalid scene files are left out of the index; repair or remove them", code=1)
+
+
+def _print_index(folder: Path) -> int:
+    """Index a folder and print the counts; the number of invalid scene files."""
+    index = build_index(folder)
+    num_frames = sum(record.num_frames for record in index.records)
+    print(f"{folder / INDEX_FILE}: {len(index.records)} scenes, {num_frames} frames")
+    return len(index.rejected)

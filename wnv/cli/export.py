@@ -5,8 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from wnv.cli.commands import export as main
-from wnv.cli.settings import path_setting, switch
-from wnv.scenes.exporters.formats import EXPORTERS
+from wnv.cli.settings import local_path_setting, path_setting, switch
+from wnv.scenes.export_scene import EXPORTERS, export_scene
 from wnv.scenes.index import find_scenes
 
 _OF_WEIGHTS = ("dtype", "hub", "private", "license", "datasets", "evaluations")
@@ -43,19 +43,19 @@ def export_scenes(cfg: DictConfig) -> None:
         raise ValueError(f"format must be one of {', '.join(EXPORTERS)}, got {cfg.format}")
     if cfg.out is None:
         raise ValueError("out has no default; set out=... to the folder to write")
-    write = EXPORTERS[cfg.format]
     scene, overwrite = path_setting(cfg, "scene"), switch(cfg, "overwrite")
-    source, out = Path(scene), Path(path_setting(cfg, "out"))
+    source, out = Path(scene), local_path_setting(cfg, "out")
     if not source.is_dir():
-        print(write(scene, out, overwrite=overwrite))  # as typed: a Path would spoil a URL
+        print(export_scene(scene, out, format=cfg.format, overwrite=overwrite))  # a Path would change a URL
         return
     is_new = not out.exists()
     try:
         for path in find_scenes(source):
-            print(write(path, out / path.relative_to(source).with_suffix(""), overwrite=overwrite))
+            target = out / path.relative_to(source).with_suffix("")
+            print(export_scene(path, target, format=cfg.format, overwrite=overwrite))
     finally:
         if is_new and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()  # made for a first scene that could not be exported
+            out.rmdir()  # created for a first scene that cannot be exported
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Settings as people type them: what a configuration holds, checked before anything relies on it."""
 
 import os
+import re
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -24,6 +26,18 @@ def plain(cfg: DictConfig, name: str) -> Any:
 def path_setting(cfg: DictConfig, name: str) -> str:
     """A setting that is a path, a URL or a name: a text even if it looks like a number, `~` made the home folder."""
     return os.path.expanduser(str(cfg[name]))
+
+
+def local_path_setting(cfg: DictConfig, name: str) -> Path:
+    """A setting that is a local path, `~` expanded.
+
+    Raises:
+        ValueError: If it is a URL, which would become a folder named `s3:`.
+    """
+    path = path_setting(cfg, name)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise ValueError(f"{name} must be a local path, got {path}; download it, or mount it as a folder")
+    return Path(path)
 
 
 def switch(cfg: DictConfig, name: str) -> bool:

@@ -1,8 +1,8 @@
-"""The index of a data set: a folder of scene files and `index.jsonl`, a line a scene, which can always be rebuilt."""
+"""The index of a folder of scene files: `index.jsonl`, one line per scene, which can always be rebuilt."""
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -12,7 +12,7 @@ import fsspec
 from wnv.runtime.atomic import atomic_file
 from wnv.scenes.archive import is_url
 from wnv.scenes.scene_file import SceneFile
-from wnv.scenes.schema import INDEX_FILE, SceneError, SceneInfo, SceneKind, check_member_name
+from wnv.scenes.schema import INDEX_FILE, SceneError, SceneKind, check_member_name
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +25,9 @@ class SceneRecord:
         id: The scene's id, unique in the data set.
         file: Path of the scene file, relative to the folder.
         kind: `static` or `dynamic`.
-        num_frames: How many frames it has.
-        width: Width of its images in pixels.
-        height: Height of its images in pixels.
+        num_frames: Number of frames.
+        width: Width of the images in pixels.
+        height: Height of the images in pixels.
     """
 
     id: str
@@ -39,7 +39,7 @@ class SceneRecord:
 
 
 def find_scenes(folder: str | Path) -> list[Path]:
-    """The scene files (`*.zip`) of a local folder and of the folders in it, sorted; hidden ones are left out.
+    """Find the scene files (`*.zip`) in a local folder and its subfolders, sorted; hidden ones are left out.
 
     Raises:
         FileNotFoundError: If there is no such folder, or no scene file in it.
@@ -53,59 +53,70 @@ def find_scenes(folder: str | Path) -> list[Path]:
     return found
 
 
-def build_index(folder: str | Path) -> list[SceneRecord]:
-    """Index a local folder of scene files anew, write `index.jsonl`, and return its records, sorted by file.
+@dataclass(frozen=True)
+class BuiltIndex:
+    """Outcome of `build_index`: the records of the index, and one message per scene that is left out."""
 
-    Every scene is opened, which checks all of it but the pixels (`validate_scene` checks those).
+    records: list[SceneRecord]
+    rejected: list[str]
+
+
+def build_index(folder: str | Path) -> BuiltIndex:
+    """Index a local folder of scene files: write `index.jsonl`, sorted by file.
+
+    Every scene is opened, which checks all of it but the pixels (`validate_scene` checks those). Invalid scenes, and
+    those whose id another one has, are left out and logged with their reasons.
 
     Raises:
         FileNotFoundError: If there is no such folder, or no scene file in it.
-        SceneError: If any scene is refused or two have one id. All of them are named with their reasons, and
-            the index is left as it was.
+        SceneError: If every scene is invalid; an existing index is kept.
     """
     root = Path(folder)
     records: list[SceneRecord] = []
-    refusals: list[str] = []
+    rejected: list[str] = []
     first_with_id: dict[str, str] = {}
     for path in find_scenes(root):
         file = path.relative_to(root).as_posix()
         try:
-            info = SceneFile(path).info
             check_member_name(file, "scene file")
+            info = SceneFile(path).info
         except SceneError as error:
-            refusals.append(f"{file}: {error}")
+            rejected.append(f"{file}: {error}")
             continue
         if info.id in first_with_id:
-            refusals.append(f"{file}: its id '{info.id}' is also that of {first_with_id[info.id]}; remove one of them")
+            rejected.append(f"{file}: its id '{info.id}' is also that of {first_with_id[info.id]}; remove one of them")
             continue
         first_with_id[info.id] = file
-        records.append(_record(file, info))
-    if refusals:
-        raise SceneError(refusal_message(root, refusals, total=len(records) + len(refusals)))
+        records.append(
+            SceneRecord(
+                id=info.id, file=file, kind=info.kind, num_frames=len(info.frames), width=info.width, height=info.height
+            )
+        )
+    if rejected:
+        message = rejection_message(root, rejected, total=len(records) + len(rejected))
+        if not records:
+            raise SceneError(message)
+        logger.warning("left out of the index: %s", message)
     with atomic_file(root / INDEX_FILE, overwrite=True) as index:
         index.write("".join(json.dumps(asdict(record)) + "\n" for record in records).encode())
-    return records
+    return BuiltIndex(records, rejected)
 
 
-def refusal_message(folder: str | Path, refusals: Iterable[str], *, total: int) -> str:
-    """The message of an error that names every refused scene of a folder."""
-    lines = list(refusals)
-    return "\n  ".join(
-        [f"{folder}: {len(lines)} of {total} scenes are refused; repair them or move them away:", *lines]
-    )
+def rejection_message(folder: str | Path, rejected: Sequence[str], *, total: int) -> str:
+    """Message that names every invalid scene of a folder."""
+    head = f"{folder}: {len(rejected)} of {total} scenes are invalid; repair or remove them:"
+    return "\n  ".join([head, *rejected])
 
 
 def read_index(folder: str | Path) -> list[SceneRecord]:
-    """The records of a data set, in the order of its index.
-
-    Scene files of a local folder that the index does not name are warned about.
+    """Read the index of a folder; scene files of a local folder that it does not name are reported as a warning.
 
     Args:
         folder: A local folder, or any URL that fsspec understands.
 
     Raises:
-        FileNotFoundError: If there is no index, or it names a file that is not there (local folders only).
-        ValueError: If a line is not a record, or two name one scene; the message has the line's number.
+        FileNotFoundError: If there is no index, or it names a missing file (local folders only).
+        ValueError: If a line is not a record, or two name one scene.
     """
     text = _read_text(folder)
     records = [
@@ -130,12 +141,12 @@ def _compare_with_folder(root: Path, records: list[SceneRecord]) -> None:
     for record in records:
         if record.file not in present:
             raise FileNotFoundError(
-                f"{root / record.file} is in the index but not in the folder; restore it, or {_rebuild(root)}"
+                f"{root / record.file} is in the index but missing; restore it, or {_rebuild(root)}"
             )
     extra = sorted(file for file in present - {record.file for record in records} if not _is_hidden(Path(file)))
     if extra:
         logger.warning(
-            "%s holds %d scene files that its index does not name (%s first), so they are not used; %s",
+            "%s: %d scene files are not in the index and not used (first: %s); %s",
             root,
             len(extra),
             extra[0],
@@ -166,15 +177,9 @@ def _parse(line: str, where: str) -> SceneRecord:
     for name, hint in hints.items():
         allowed = get_args(hint)
         if data[name] not in allowed if allowed else type(data[name]) is not hint:
-            raise ValueError(f"{where}: field {name!r} cannot be {data[name]!r}; rebuild it with `wnv-data index`")
+            raise ValueError(f"{where}: field {name!r} must not be {data[name]!r}; rebuild it with `wnv-data index`")
     check_member_name(data["file"], f"{where}: file")
     return SceneRecord(**{name: data[name] for name in hints})
-
-
-def _record(file: str, info: SceneInfo) -> SceneRecord:
-    return SceneRecord(
-        id=info.id, file=file, kind=info.kind, num_frames=len(info.frames), width=info.width, height=info.height
-    )
 
 
 def _is_hidden(path: Path) -> bool:

@@ -1,13 +1,13 @@
 """The importer on photographs: 50 of a stuffed fox, taken upright with a phone whose lens bends a little."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from wnv.scenes.importers.nerfstudio import import_nerfstudio
 from wnv.scenes.scene_file import SceneFile
 
 _FOX = Path(__file__).parents[3].parent / "shared" / "data" / "fox"
@@ -21,8 +21,8 @@ _PAIRS = ((0, 5), (10, 14), (15, 18), (20, 23), (24, 26))
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> SceneFile:
-    (path,) = import_nerfstudio(_FOX, tmp_path_factory.mktemp("scenes"))
+def scene(run_import: Callable, tmp_path_factory: pytest.TempPathFactory) -> SceneFile:
+    (path,) = run_import("nerfstudio", _FOX, tmp_path_factory.mktemp("scenes"))
     return SceneFile(path)
 
 

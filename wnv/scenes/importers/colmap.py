@@ -1,21 +1,22 @@
-"""Imports COLMAP models: the cameras and poses of `cameras` and `images`, with the folder of photographs."""
+"""Reads COLMAP models: the cameras and poses of `cameras` and `images`, with the folder of photographs."""
 
 import logging
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.image_codec import ImageFormat
-from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage
 from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model
-from wnv.scenes.importers.source import find_image, invert_rigid, natural_order, pinhole, rigid
-from wnv.scenes.schema import SceneKind, safe_id
+from wnv.scenes.importers.parsing import find_image, invert_rigid, natural_order, pinhole, rigid
+from wnv.scenes.schema import safe_id
 from wnv.scenes.undistort import Distortion
 
 logger = logging.getLogger(__name__)
 
-# Parameters in COLMAP's order.
+# Names of the parameters, in COLMAP's order.
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "SIMPLE_PINHOLE": ("f", "cx", "cy"),
     "PINHOLE": ("fx", "fy", "cx", "cy"),
@@ -25,68 +26,37 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 
 
-def import_colmap(
-    source: Path,
-    out: Path,
-    *,
-    images: Path | None = None,
-    scene_id: str | None = None,
-    kind: SceneKind = "static",
-    fps: float | int | None = None,
-    max_side: int | None = None,
-    overwrite: bool = False,
-    image_format: ImageFormat = "jpeg",
-    quality: int = 95,
-) -> list[Path]:
-    """Write the scene file of a COLMAP model, text or binary, and return its path (a list of one).
+def colmap_captures(source: Path, options: ImportOptions) -> Captures:
+    """Yield the capture of a COLMAP model, text or binary.
 
-    The model is looked for in `source`, `source/sparse/0`, `source/sparse` and `source/0`. Registered images are sorted
-    by name (`2.jpg` before `10.jpg`). Models of cameras: PINHOLE and SIMPLE_PINHOLE are taken as they are;
-    SIMPLE_RADIAL, RADIAL and OPENCV are undistorted; others are refused.
+    The model is looked for in `source`, `source/sparse/0`, `source/sparse` and `source/0`. Image names are relative to
+    `options.images`, by default the folder `images` in `source` or beside `sparse`. Registered images are sorted by
+    name (`2.jpg` before `10.jpg`). Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL and OPENCV are
+    supported.
 
-    Args:
-        source: Folder of the model or of the whole project.
-        out: Folder of the scene file.
-        images: Folder that the names of the images start from; None takes `images` in `source`, or beside `sparse`.
-        scene_id: Name of the scene; None takes the name of the project's folder.
-        kind: `static`, or `dynamic` where things move while the camera does.
-        fps: Frames a second of a video that the images were taken from; None for photographs (0, 1, 2, ... s). Only
-            right if every frame of the video was registered; a model that lacks some is one for photographs.
-        max_side: Longest side of the stored images; larger ones are made smaller.
-        overwrite: Replace a scene file of this name.
-        image_format: `jpeg` or `png`, for images that have to be encoded anew.
-        quality: JPEG quality of images that have to be encoded anew.
-
-    Raises:
-        FileNotFoundError: If the model, the folder of images or an image is missing.
-        FileExistsError: If the scene file exists and `overwrite` is not set.
-        ValueError: If the model is malformed, or a frame breaks a rule of scenes; the message names file and frame.
+    `options.fps` is only right if every frame of the video is registered.
     """
     folder = _model_folder(source)
-    model = read_model(folder)
-    root = images if images is not None else _image_folder(source, folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder of images; pass images=<folder>")
-    posed = [
-        _posed_image(image, model, root, index=index, fps=fps)
-        for index, image in enumerate(sorted(model.images, key=lambda image: natural_order(image.name)))
-    ]
-    scene = assemble_scene(
-        out,
-        posed,
-        scene_id=scene_id or safe_id(_project(folder).resolve().name),
-        source={"format": "colmap"},
-        kind=kind,
-        max_side=max_side,
-        overwrite=overwrite,
-        image_format=image_format,
-        quality=quality,
+    yield Capture(
+        id=options.scene_id or safe_id(_project(folder).resolve().name),
+        where=str(folder),
+        read=partial(_read, source, folder, options),
     )
-    return [scene]
+
+
+def _read(source: Path, folder: Path, options: ImportOptions) -> tuple[list[PosedImage], dict[str, Any]]:
+    model = read_model(folder)
+    root = options.images or _image_folder(source, folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder of images; set images= to the folder of the photographs")
+    images = sorted(model.images, key=lambda image: natural_order(image.name))
+    return [_posed_image(image, model, root, index=index, options=options) for index, image in enumerate(images)], {
+        "format": "colmap"
+    }
 
 
 def rotation_of(quaternion: Float64[np.ndarray, "4"], *, where: str) -> Float64[np.ndarray, "3 3"]:
-    """The rotation of a quaternion w x y z, which need not be of length 1.
+    """Rotation matrix of a quaternion w x y z of any length.
 
     Raises:
         ValueError: If its length is 0.
@@ -110,7 +80,7 @@ def _model_folder(source: Path) -> Path:
         if is_model(candidate):
             others = sorted(p.name for p in candidate.parent.iterdir() if p != candidate and is_model(p))
             if candidate.name == "0" and others:
-                logger.warning("%s: importing this model; its neighbours %s are left out", candidate, ", ".join(others))
+                logger.warning("%s is imported; models beside it are ignored: %s", candidate, ", ".join(others))
             return candidate
     tried = ", ".join(str(candidate) for candidate in candidates)
     raise FileNotFoundError(
@@ -131,12 +101,12 @@ def _image_folder(source: Path, folder: Path) -> Path:
         if candidate.is_dir():
             return candidate
     raise FileNotFoundError(
-        f"{source}: no folder 'images' here or in {_project(folder)}; pass images=<folder of the photographs>"
+        f"{source}: no folder 'images' here or in {_project(folder)}; set images= to the folder of the photographs"
     )
 
 
 def _posed_image(
-    image: ColmapImage, model: ColmapModel, root: Path, *, index: int, fps: float | int | None
+    image: ColmapImage, model: ColmapModel, root: Path, *, index: int, options: ImportOptions
 ) -> PosedImage:
     where = f"{model.folder}, image {image.name!r}"
     if image.camera_id not in model.cameras:
@@ -154,7 +124,7 @@ def _posed_image(
         K=K,
         camtoworld=invert_rigid(rigid(viewmat, what="the pose", where=where)),
         distortion=distortion,
-        time_s=frame_time(index, fps=fps),
+        time_s=options.frame_time(index),
         source_index=index,
     )
 
@@ -162,7 +132,7 @@ def _posed_image(
 def _lens(camera: ColmapCamera, *, where: str) -> tuple[Float64[np.ndarray, "3 3"], Distortion]:
     if camera.model not in _PARAMETERS:
         raise ValueError(
-            f"{where}: camera model {camera.model} cannot be imported (only {', '.join(_PARAMETERS)}); run "
+            f"{where}: camera model {camera.model} is not supported ({', '.join(_PARAMETERS)} are); run "
             "'colmap image_undistorter' and import its output"
         )
     values = {key: float(value) for key, value in zip(_PARAMETERS[camera.model], camera.params, strict=True)}

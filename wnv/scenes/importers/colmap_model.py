@@ -1,10 +1,11 @@
 """Reads the cameras and poses of a COLMAP model, text or binary, without COLMAP.
 
-Only `cameras` and `images` are read, whose form is the same in all versions; the `rigs` and `frames` beside them since
-COLMAP 3.12 say nothing more about where an image was taken. An own reader names the line or the byte at which a file is
-broken; pycolmap 4.2 reads a `cameras.bin` that was cut short as if nothing were missing.
+Only `cameras` and `images` are read; their form is the same in all versions. `rigs` and `frames` (COLMAP 3.12) add
+nothing to the poses. Unlike pycolmap 4.2, which accepts a truncated `cameras.bin`, this reader names the line or
+byte at which a file is damaged.
 """
 
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.importers.source import numbers
+from wnv.scenes.importers.parsing import numbers
 
-# Name and number of parameters by COLMAP's id.
+# COLMAP's id: name and number of parameters.
 CAMERA_MODELS: dict[int, tuple[str, int]] = {
     0: ("SIMPLE_PINHOLE", 3),
     1: ("PINHOLE", 4),
@@ -41,7 +42,7 @@ CAMERA_MODELS: dict[int, tuple[str, int]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ColmapCamera:
-    """A camera of a COLMAP model; the meaning of `params` depends on `model`."""
+    """A camera of a COLMAP model; `params` depend on `model`."""
 
     model: str
     width: int
@@ -69,7 +70,7 @@ class ColmapModel:
 
 
 def read_model(folder: Path) -> ColmapModel:
-    """The model in a folder; binary files go before text files, as COLMAP has it.
+    """Read the model in a folder; binary files take precedence over text files, as in COLMAP.
 
     Raises:
         FileNotFoundError: If the folder holds no model.
@@ -82,7 +83,7 @@ def read_model(folder: Path) -> ColmapModel:
 
 
 def is_model(folder: Path, suffix: str | None = None) -> bool:
-    """Whether a folder holds a COLMAP model, of one form (`.bin`, `.txt`) or of any."""
+    """Whether a folder holds a COLMAP model, in one form (`.bin`, `.txt`) or any."""
     suffixes = (".bin", ".txt") if suffix is None else (suffix,)
     return any(all((folder / f"{part}{s}").is_file() for part in ("cameras", "images")) for s in suffixes)
 
@@ -107,8 +108,8 @@ def _text_images(path: Path) -> list[ColmapImage]:
     is_points = False
     for line, text in _lines(path):
         if is_points:
-            # The second line of an image: its observations, which may be none. Only their number is looked at, since
-            # a file from which somebody took the empty lines would otherwise lose every other image.
+            # The second line of an image holds its observations and may be empty. Their number is checked, since a
+            # file without its empty lines would otherwise lose every other image.
             is_points = False
             if len(text.split()) % 3:
                 raise ValueError(
@@ -122,8 +123,8 @@ def _text_images(path: Path) -> list[ColmapImage]:
         words = text.split(maxsplit=9)
         if len(words) != 10:
             raise ValueError(
-                f"{where}: an image is 'IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME' and a line of points (empty if "
-                f"there are none), got {text!r:.80}"
+                f"{where}: an image is 'IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME' and a line of observations "
+                f"(it may be empty), got {text!r:.80}"
             )
         pose = numbers(words[1:8], count=7, what="the pose", where=where)
         images.append(
@@ -162,7 +163,7 @@ def _binary_images(path: Path) -> list[ColmapImage]:
         name = reader.text()
         where = f"{path}, image {image_id} ({name})"
         values = numbers(pose, count=7, what="the pose", where=where)
-        # x, y and the id of the 3D point of every observation.
+        # Per observation: x, y, point id.
         reader.skip(24 * reader.count())
         images.append(ColmapImage(name=name, camera_id=camera_id, quaternion=values[:4], translation=values[4:]))
     reader.end()
@@ -170,11 +171,13 @@ def _binary_images(path: Path) -> list[ColmapImage]:
 
 
 class _Reader:
-    """Bytes read in order; running out of them is an error that says where."""
+    """Sequential reader of a binary file; a truncated one raises ValueError with the byte."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._data = path.read_bytes()
+        # Mapped, not read: observations, which are skipped, can be gigabytes.
+        with path.open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
         self._at = 0
 
     def take(self, layout: str) -> tuple[Any, ...]:
@@ -200,13 +203,13 @@ class _Reader:
     def end(self) -> None:
         if self._at != len(self._data):
             raise ValueError(
-                f"{self._path}: {len(self._data) - self._at} bytes after the last entry; not a file of COLMAP's, or "
-                "damaged; export the model again"
+                f"{self._path}: {len(self._data) - self._at} bytes after the last entry; the file is damaged or "
+                "not COLMAP's; export the model again"
             )
 
     def _fail(self) -> None:
         raise ValueError(
-            f"{self._path}: cut short, it ends at byte {len(self._data)} within an entry; copy or export it again"
+            f"{self._path}: truncated within an entry at byte {len(self._data)}; copy or export the model again"
         )
 
 

@@ -1,103 +1,92 @@
-"""Imports `transforms.json` captures: nerfstudio, instant-ngp, and the Blender scenes of NeRF."""
+"""Reads `transforms.json` captures: nerfstudio, instant-ngp, and the Blender scenes of NeRF."""
 
+import logging
 import math
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.image_codec import ImageFormat
-from wnv.scenes.importers.assemble import PosedImage, assemble_scene, frame_time
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage
 from wnv.scenes.importers.image_content import image_size
-from wnv.scenes.importers.source import find_image, matrix, natural_order, number, pinhole, read_json, rigid
-from wnv.scenes.schema import SceneKind, safe_id
+from wnv.scenes.importers.parsing import find_image, matrix, natural_order, number, pinhole, read_json, rigid
+from wnv.scenes.schema import safe_id
 from wnv.scenes.undistort import Distortion
 
+logger = logging.getLogger(__name__)
+
 CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-"""All of them are OPENCV with some coefficients left out."""
+"""Supported models; each is OPENCV without some coefficients."""
 
 # Cameras of these files look along -z with y up (OpenGL); ours look along +z with y down.
 _OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+# Parts of a capture that scene files have no place for.
+_IGNORED_KEYS = (
+    "mask_path", "depth_file_path", "ply_file_path", "train_filenames", "val_filenames", "test_filenames",
+)  # fmt: skip
 
 
-def import_nerfstudio(
-    source: Path,
-    out: Path,
-    *,
-    scene_id: str | None = None,
-    kind: SceneKind = "static",
-    fps: float | int | None = None,
-    max_side: int | None = None,
-    overwrite: bool = False,
-    image_format: ImageFormat = "jpeg",
-    quality: int = 95,
-) -> list[Path]:
-    """Write the scene file of a capture with `transforms.json`, and return its path (a list of one).
+def nerfstudio_captures(source: Path, options: ImportOptions) -> Captures:
+    """Yield the capture of a `transforms.json`, or of the folder that holds it.
 
-    - Frames are sorted by `file_path` (`2.png` before `10.png`).
-    - Image paths are relative to the folder of the file, and may lack the suffix.
-    - Intrinsics are those of the frame, else those of the file: `fl_x fl_y cx cy w h`, or `camera_angle_x` (and `_y`);
-      a missing `fl_y` equals `fl_x`, a missing principal point is the centre, a missing size that of the image.
-    - Distortion `k1 k2 p1 p2 k3` is taken out of the images. Fisheye lenses are refused.
-    - Axes turn from OpenGL to OpenCV. The world stays that of the file: nerfstudio's `applied_transform` and
-      `applied_scale` (how it moved COLMAP's world to make it) are not undone but noted under `source`.
-    - If every frame has a `time`, that is its time in seconds; it must increase in the order of the files.
-
-    Args:
-        source: The file, or the folder of a `transforms.json`.
-        out: Folder of the scene file.
-        scene_id: Name of the scene; None takes the name of the folder.
-        kind: `static`, or `dynamic` where things move while the camera does.
-        fps: Frames a second of a video that the images were taken from; None for photographs (0, 1, 2, ... s).
-        max_side: Longest side of the stored images; larger ones are made smaller.
-        overwrite: Replace a scene file of this name.
-        image_format: `jpeg` or `png`, for images that have to be encoded anew.
-        quality: JPEG quality of images that have to be encoded anew.
-
-    Raises:
-        FileNotFoundError: If the file or an image is missing.
-        FileExistsError: If the scene file exists and `overwrite` is not set.
-        ValueError: If the file is malformed, or a frame breaks a rule of scenes; the message names file and frame.
+    - Frames are sorted by `file_path` (`2.png` before `10.png`), relative to the file; the suffix may be missing.
+    - Intrinsics of a frame override those of the file: `fl_x fl_y cx cy w h`, or `camera_angle_x` (and `_y`). A missing
+      `fl_y` equals `fl_x`, a missing principal point is the centre, a missing size is that of the image.
+    - Distortion is `k1 k2 p1 p2 k3`; fisheye lenses are rejected.
+    - Axes turn from OpenGL to OpenCV. nerfstudio's `applied_transform` and `applied_scale` (its changes to COLMAP's
+      world) are kept in `source`, not undone.
+    - `time`, in seconds, is used if all frames have one; it must increase in the order of the files.
+    - Masks, depth maps, point clouds and lists of splits are ignored with a warning.
     """
     path = source / "transforms.json" if source.is_dir() else source
+    if source.is_dir() and not path.is_file():
+        others = ", ".join(sorted(other.name for other in source.glob("transforms*.json")))
+        raise FileNotFoundError(f"{path}: no such file" + (f"; set source= to one of {others}" if others else ""))
+    yield Capture(
+        id=options.scene_id or safe_id(path.resolve().parent.name),
+        where=str(path),
+        read=partial(_read, path, options),
+    )
+
+
+def _read(path: Path, options: ImportOptions) -> tuple[list[PosedImage], dict[str, Any]]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path}: needs an object with a list 'frames'; is this a transforms.json of nerfstudio?")
-    entries = [_entry(entry, path=path, index=index) for index, entry in enumerate(content["frames"])]
+    entries = [_check_entry(entry, where=f"{path}: entry {i} of 'frames'") for i, entry in enumerate(content["frames"])]
     entries.sort(key=lambda entry: natural_order(entry["file_path"]))
     clocks = sum("time" in entry for entry in entries)
     if clocks not in (0, len(entries)):
         raise ValueError(f"{path}: {clocks} of {len(entries)} frames have a 'time'; give it to all of them or to none")
-    images = [_posed_image(entry, content, path=path, index=index, fps=fps) for index, entry in enumerate(entries)]
+    ignored = Counter(key for part in (content, *entries) for key in _IGNORED_KEYS if key in part)
+    if ignored:
+        logger.warning(
+            "%s: ignored, since scene files do not hold them: %s",
+            path,
+            ", ".join(f"{key} ({count})" for key, count in ignored.items()),
+        )
+    images = [
+        _posed_image(entry, content, path=path, index=index, options=options) for index, entry in enumerate(entries)
+    ]
     notes = {key: content[key] for key in ("applied_transform", "applied_scale") if key in content}
-    scene = assemble_scene(
-        out,
-        images,
-        scene_id=scene_id or safe_id(path.resolve().parent.name),
-        source={"format": "nerfstudio", "file": path.name, **notes},
-        kind=kind,
-        max_side=max_side,
-        overwrite=overwrite,
-        image_format=image_format,
-        quality=quality,
-    )
-    return [scene]
+    return images, {"format": "nerfstudio", "file": path.name, **notes}
 
 
-def _entry(entry: Any, *, path: Path, index: int) -> dict[str, Any]:
+def _check_entry(entry: Any, *, where: str) -> dict[str, Any]:
     if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
-        raise ValueError(f"{path}: entry {index} of 'frames' needs a text 'file_path', got {entry!r:.80}")
+        raise ValueError(f"{where} needs a text 'file_path', got {entry!r:.80}")
     return entry
 
 
 def _posed_image(
-    entry: Mapping[str, Any], shared: Mapping[str, Any], *, path: Path, index: int, fps: float | int | None
+    entry: Mapping[str, Any], shared: Mapping[str, Any], *, path: Path, index: int, options: ImportOptions
 ) -> PosedImage:
     where = f"{path}, frame {entry['file_path']!r}"
     file = find_image(path.parent, entry["file_path"], where=where)
-    # What a frame says about its camera goes before what the file says about all of them.
     camera = {**shared, **entry}
     width, height = _size(camera, file, where=where)
     if "transform_matrix" not in entry:
@@ -113,7 +102,7 @@ def _posed_image(
         K=_intrinsics(camera, width=width, height=height, where=where),
         camtoworld=opengl @ _OPENGL_FROM_OPENCV,
         distortion=_distortion(camera, where=where),
-        time_s=number(entry["time"], what="time", where=where) if "time" in entry else frame_time(index, fps=fps),
+        time_s=number(entry["time"], what="time", where=where) if "time" in entry else options.frame_time(index),
         source_index=index,
     )
 
@@ -146,12 +135,12 @@ def _intrinsics(camera: Mapping[str, Any], *, width: int, height: int, where: st
 def _focal(camera: Mapping[str, Any], axis: str, side: int, *, where: str) -> float | None:
     if f"fl_{axis}" in camera:
         return number(camera[f"fl_{axis}"], what=f"'fl_{axis}'", where=where)
-    # An angle beside the other axis' focal length would be rounding at best.
+    # `fl_x` is exact where `camera_angle_y` is rounded.
     if f"camera_angle_{axis}" not in camera or (axis == "y" and "fl_x" in camera):
         return None
     angle = number(camera[f"camera_angle_{axis}"], what=f"'camera_angle_{axis}'", where=where)
     if not 0 < angle < math.pi:
-        raise ValueError(f"{where}: 'camera_angle_{axis}' must lie between 0 and pi radians, got {angle:g}")
+        raise ValueError(f"{where}: 'camera_angle_{axis}' must be between 0 and pi radians, got {angle:g}")
     return 0.5 * side / math.tan(0.5 * angle)
 
 

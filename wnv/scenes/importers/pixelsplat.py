@@ -1,80 +1,39 @@
-"""Imports the `.torch` chunks of pixelSplat: lists of scenes with cameras and JPEG bytes."""
+"""Reads the `.torch` chunks of pixelSplat: lists of scenes with cameras and JPEG bytes."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wnv.scenes.image_codec import ImageFormat
-from wnv.scenes.importers.assemble import PosedImage, assemble_scene, claim_id
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, Rejection, source_files
 from wnv.scenes.importers.image_content import image_size
-from wnv.scenes.importers.source import normalized_camera
+from wnv.scenes.importers.parsing import normalized_camera
 from wnv.scenes.schema import safe_id
 
 
-def import_pixelsplat(
-    source: Path,
-    out: Path,
-    *,
-    max_side: int | None = None,
-    overwrite: bool = False,
-    image_format: ImageFormat = "jpeg",
-    quality: int = 95,
-) -> list[Path]:
-    """Write a scene file for every scene in the chunks of pixelSplat, and return their paths.
+def pixelsplat_captures(source: Path, options: ImportOptions) -> Captures:
+    """Yield one capture per scene of pixelSplat's chunks; `source` is a `.torch` file, or a folder of them.
 
     A chunk is a list of dicts: `key`, `cameras` [N, 18] (`fx fy cx cy` divided by width and height, two unused numbers,
-    3x4 camera<-world row by row), `images` (uint8 tensors with the bytes of a JPEG), `timestamps` in microseconds and
-    `url`. Without timestamps the times count 0, 1, 2, ... s. Chunks are loaded with `weights_only=True`, so they cannot
-    run code; one is in memory at a time. With several scenes, those before a bad one are kept.
-
-    Args:
-        source: A `.torch` file, or a folder of them.
-        out: Folder of the scene files.
-        max_side: Longest side of the stored images; larger ones are made smaller.
-        overwrite: Replace scene files of these names.
-        image_format: `jpeg` or `png`, for images that have to be encoded anew.
-        quality: JPEG quality of images that have to be encoded anew.
-
-    Raises:
-        FileNotFoundError: If there is no chunk.
-        FileExistsError: If a scene file exists and `overwrite` is not set.
-        ValueError: If a chunk is malformed, two scenes have one key, or a frame breaks a rule of scenes; the message
-            names chunk and frame.
+    3x4 camera<-world row by row), `images` (uint8 tensors of JPEG bytes), `timestamps` in microseconds and `url`.
+    Without timestamps, times are 0, 1, 2, ... s. Chunks are loaded with `weights_only=True`, so they cannot run code.
     """
-    if source.is_dir():
-        files = sorted(source.glob("*.torch"))
-        if not files:
-            raise FileNotFoundError(f"{source}: no .torch file in this folder")
-    elif source.is_file():
-        files = [source]
-    else:
-        raise FileNotFoundError(f"{source}: no such file or folder")
-    scenes: list[Path] = []
-    taken: dict[str, str] = {}
-    for file in files:
-        for index, content in enumerate(_load_chunk(file)):
+    for file in source_files(source, "*.torch"):
+        try:
+            chunk = _load_chunk(file)
+        except ValueError as error:
+            yield Rejection(str(file), error)
+            continue
+        for index, content in enumerate(chunk):
             where = f"{file}, scene {index}"
-            if not isinstance(content, dict) or not {"key", "cameras", "images"} <= content.keys():
-                raise ValueError(f"{where}: needs a dict with key, cameras and images; is this a chunk of pixelSplat?")
-            where = f"{where} ({content['key']})"
-            timestamps = _timestamps(content, where=where)
-            notes = {"url": str(content["url"])} if "url" in content else {}
-            if timestamps:
-                notes["first_timestamp_us"] = timestamps[0]
-            scenes.append(
-                assemble_scene(
-                    out,
-                    _posed_images(content, timestamps, where=where),
-                    scene_id=claim_id(safe_id(str(content["key"])), taken, where=where),
-                    source={"format": "pixelsplat", "file": file.name, "key": str(content["key"]), **notes},
-                    max_side=max_side,
-                    overwrite=overwrite,
-                    image_format=image_format,
-                    quality=quality,
-                )
-            )
-    return scenes
+            if isinstance(content, dict) and {"key", "cameras", "images"} <= content.keys():
+                where = f"{where} ({content['key']})"
+                read = partial(_read, content, file=file, where=where)
+                yield Capture(id=safe_id(str(content["key"])), where=where, read=read)
+            else:
+                error = ValueError("needs a dict with key, cameras and images; is this a chunk of pixelSplat?")
+                yield Rejection(where, error)
 
 
 def _load_chunk(file: Path) -> list[Any]:
@@ -82,37 +41,28 @@ def _load_chunk(file: Path) -> list[Any]:
         chunk = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # a parser fed broken bytes may raise anything
+    except Exception as error:  # a parser of untrusted bytes may raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"{file}: not a chunk of tensors that can be loaded safely ({reason[0]:.120}); copy it again, and never "
-            "load one from a stranger in any other way"
+            f"{file}: not a chunk of tensors that can be loaded safely ({reason[0]:.120}); copy it again from a source "
+            "you trust"
         ) from error
     if not isinstance(chunk, list):
         raise ValueError(f"{file}: a chunk is a list of scenes, got {type(chunk).__name__}")
     return chunk
 
 
-def _timestamps(content: dict[str, Any], *, where: str) -> list[int] | None:
-    values = content.get("timestamps")
-    if values is None:
-        return None
-    count = len(content["images"])
-    if not isinstance(values, torch.Tensor) or values.is_floating_point() or values.shape != (count,):
-        raise ValueError(f"{where}: timestamps must be a tensor of {count} whole numbers, one an image")
-    return values.tolist()
-
-
-def _posed_images(content: dict[str, Any], timestamps: list[int] | None, *, where: str) -> list[PosedImage]:
-    cameras, images = content["cameras"], content["images"]
+def _read(content: dict[str, Any], *, file: Path, where: str) -> tuple[list[PosedImage], dict[str, Any]]:
+    key, cameras, images = str(content["key"]), content["cameras"], content["images"]
+    times = _timestamps(content, where=where)
     if not isinstance(cameras, torch.Tensor) or cameras.shape != (len(images), 18):
         found = tuple(cameras.shape) if isinstance(cameras, torch.Tensor) else type(cameras).__name__
-        raise ValueError(f"{where}: cameras must be a tensor [{len(images)}, 18], a row an image, got {found}")
+        raise ValueError(f"{where}: cameras must be a tensor [{len(images)}, 18], got {found}")
     posed = []
     for index, (values, image) in enumerate(zip(cameras.double().numpy(), images, strict=True)):
         frame = f"{where}, frame {index}"
         if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 1:
-            raise ValueError(f"{frame}: an image must be a tensor [N] of the bytes of a JPEG (uint8)")
+            raise ValueError(f"{frame}: an image must be a uint8 tensor [N] of JPEG bytes")
         data = image.numpy().tobytes()
         width, height = image_size(data, where=frame)
         K, camtoworld = normalized_camera(values, width=width, height=height, where=frame)
@@ -124,8 +74,21 @@ def _posed_images(content: dict[str, Any], timestamps: list[int] | None, *, wher
                 height=height,
                 K=K,
                 camtoworld=camtoworld,
-                time_s=float(index) if timestamps is None else (timestamps[index] - timestamps[0]) / 1e6,
+                time_s=float(index) if times is None else (times[index] - times[0]) / 1e6,
                 source_index=index,
             )
         )
-    return posed
+    notes: dict[str, Any] = {"url": str(content["url"])} if "url" in content else {}
+    if times:
+        notes["first_timestamp_us"] = times[0]
+    return posed, {"format": "pixelsplat", "file": file.name, "key": key, **notes}
+
+
+def _timestamps(content: dict[str, Any], *, where: str) -> list[int] | None:
+    values = content.get("timestamps")
+    if values is None:
+        return None
+    count = len(content["images"])
+    if not isinstance(values, torch.Tensor) or values.is_floating_point() or values.shape != (count,):
+        raise ValueError(f"{where}: timestamps must be a tensor of {count} whole numbers, one per image")
+    return values.tolist()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wnv.scenes.importers.source import find_image, invert_rigid, matrix, numbers, path_inside, read_json, rigid
+from wnv.scenes.importers.parsing import find_image, invert_rigid, matrix, numbers, path_inside, read_json, rigid
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd", "a/../../b", "..\\..\\a.jpg", "a/../../../x/b.jpg"])
@@ -91,7 +91,7 @@ def test_what_is_no_matrix_is_refused(value: Any) -> None:
     [
         (b'{"a": 1,\n}', r"a\.json:2: not JSON"),
         (b"\xff\xfe", r"a\.json: not UTF-8"),
-        (b"[" * 200_000, r"a\.json: nested too deeply"),
+        (b"[" * 200_000, r"a\.json: .*too deeply"),
     ],
 )
 def test_what_is_no_json_is_refused_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:

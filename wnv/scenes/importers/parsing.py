@@ -1,4 +1,4 @@
-"""What every importer checks before it believes a file: paths, JSON, numbers, poses."""
+"""Parse and check the contents of source files: paths, JSON, numbers, poses."""
 
 import json
 import re
@@ -9,49 +9,60 @@ import numpy as np
 from jaxtyping import Float64
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
-"""Tried in this order where a format names an image without its suffix."""
+"""Tried in this order if a format names an image without its suffix."""
 
 SOURCE_ROTATION_TOLERANCE = 1e-3
-"""How far `R^T R` of a source may be from the identity (largest entry): what short decimals explain."""
+"""Largest accepted entry of `R^T R - I`; allows for short decimals."""
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file, without the byte order mark that Windows writes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON, with line and column.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{path}:{error.lineno}: not JSON at column {error.colno} ({error.msg}); was it cut short while copying?"
+            f"{path}:{error.lineno}: not JSON at column {error.colno} ({error.msg}); is the file truncated?"
         ) from None
     except RecursionError:
-        raise ValueError(f"{path}: nested too deeply for any file of this kind; get it anew") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise ValueError(f"{path}: JSON is nested too deeply; copy the file again") from None
 
 
 def path_inside(root: Path, name: Any, *, where: str) -> Path:
-    """The path of a file that a source names, held inside `root`.
+    """Resolve a file name of a source inside `root`.
 
-    The test is on the text of the path: `..` and absolute paths may not lead out of `root`. Links inside `root` are
-    followed, since data sets are often a folder of links to another disk.
+    Only the text of the path is checked: `..` and absolute paths may not leave `root`. Links inside `root` are
+    followed, since data sets are often folders of links to another disk.
 
     Args:
-        root: Folder that relative names start from and that no name may leave.
-        name: The name as the source gives it.
+        root: Folder that relative names start from.
+        name: The name in the source.
         where: File and frame, for the message.
 
     Raises:
-        ValueError: If the name is not a text or leads out of `root`.
+        ValueError: If the name is not a string or leaves `root`.
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise ValueError(f"{where}: a file is named by a non-empty text, got {name!r}")
+        raise ValueError(f"{where}: a file name must be a non-empty text, got {name!r}")
     base = _normal(root)
     path = _normal(base / name.replace("\\", "/"))
     if path != base and base not in path.parents:
@@ -63,10 +74,10 @@ def path_inside(root: Path, name: Any, *, where: str) -> Path:
 
 
 def find_image(root: Path, name: Any, *, where: str) -> Path:
-    """The image that a source names inside `root`; the suffix may be missing.
+    """Find an image that a source names inside `root`; the suffix may be missing.
 
     Raises:
-        ValueError: If the name leads out of `root`.
+        ValueError: If the name leaves `root`.
         FileNotFoundError: If there is no such image.
     """
     path = path_inside(root, name, where=where)
@@ -80,16 +91,16 @@ def find_image(root: Path, name: Any, *, where: str) -> Path:
 
 
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorts names as people number them, by the value of the digits in them: `frame_2` before `frame_10`."""
+    """Sort key that compares digits by value: `frame_2` before `frame_10`."""
     parts = re.split(r"([0-9]+)", name)
     return tuple((1, int(part)) if index % 2 else (0, part) for index, part in enumerate(parts))
 
 
 def numbers(values: Any, *, count: int, what: str, where: str) -> Float64[np.ndarray, " value"]:
-    """`count` finite numbers out of JSON or text, as float64.
+    """Convert `count` values of JSON or text to finite float64 numbers.
 
     Raises:
-        ValueError: If there are more or fewer, or one is not a finite number.
+        ValueError: If the count differs, or one is not a finite number.
     """
     try:
         array = np.array([_number(value) for value in values], dtype=np.float64)
@@ -103,7 +114,7 @@ def numbers(values: Any, *, count: int, what: str, where: str) -> Float64[np.nda
 
 
 def matrix(value: Any, *, what: str, where: str) -> Float64[np.ndarray, "rows 4"]:
-    """A 3x4 or 4x4 matrix of finite numbers out of JSON.
+    """Convert a JSON value to a 3x4 or 4x4 matrix of finite numbers.
 
     Raises:
         ValueError: If it is not one.
@@ -114,7 +125,7 @@ def matrix(value: Any, *, what: str, where: str) -> Float64[np.ndarray, "rows 4"
 
 
 def number(value: Any, *, what: str, where: str) -> float:
-    """One finite number out of JSON or text.
+    """Convert one value of JSON or text to a finite number.
 
     Raises:
         ValueError: If it is not one.
@@ -123,7 +134,7 @@ def number(value: Any, *, what: str, where: str) -> float:
 
 
 def pinhole(*, fx: float, fy: float, cx: float, cy: float, where: str) -> Float64[np.ndarray, "3 3"]:
-    """The intrinsics `K` of four finite numbers in pixels.
+    """Build `K` from focal lengths and principal point in pixels.
 
     Raises:
         ValueError: If a focal length is not positive.
@@ -138,18 +149,18 @@ def pinhole(*, fx: float, fy: float, cx: float, cy: float, where: str) -> Float6
 
 
 def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Float64[np.ndarray, "4 4"]:
-    """A pose that is certainly rigid: checked, and cleaned of rounding.
+    """Check that a pose is rigid, and remove rounding.
 
-    A rotation that is off by less than `SOURCE_ROTATION_TOLERANCE` (short decimals, float32) becomes the nearest one;
-    a rotation that is exact to 1e-9 is kept bit for bit.
+    A rotation that is off by less than `SOURCE_ROTATION_TOLERANCE` (short decimals, float32) becomes the nearest
+    rotation; one that is exact to 1e-9 is kept bit for bit.
 
     Args:
         pose: 3x4, or 4x4 with last row 0 0 0 1.
-        what: The name of the matrix in the source.
+        what: Name of the matrix in the source.
         where: File and frame.
 
     Raises:
-        ValueError: If it is not finite, has another last row, scales, shears or mirrors.
+        ValueError: If it is not finite, has a different last row, scales, shears or mirrors.
     """
     if not np.isfinite(pose).all():
         raise ValueError(f"{where}: {what} must be finite, got NaN or infinity; remove the frame or repair its pose")
@@ -180,7 +191,7 @@ def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Floa
 
 
 def invert_rigid(pose: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
-    """The inverse of a rigid transform, in closed form."""
+    """Invert a rigid transform in closed form."""
     result = np.eye(4)
     result[:3, :3] = pose[:3, :3].T
     result[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
@@ -190,7 +201,7 @@ def invert_rigid(pose: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]
 def normalized_camera(
     values: Float64[np.ndarray, "18"], *, width: int, height: int, where: str
 ) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "4 4"]]:
-    """`K` in pixels and `camtoworld` out of the 18 numbers that RealEstate10K and pixelSplat give a camera.
+    """Convert the 18 numbers per camera of RealEstate10K and pixelSplat to `K` in pixels and `camtoworld`.
 
     Args:
         values: `fx fy cx cy` divided by width and height, two unused numbers, and camera<-world 3x4 row by row.

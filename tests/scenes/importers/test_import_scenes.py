@@ -1,0 +1,117 @@
+"""The loop over captures: skip, replace, reject, in parallel."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wnv.scenes.importers import import_scenes as loop
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, Rejection
+from wnv.scenes.importers.import_scenes import Importer, ImportResult, import_scenes
+from wnv.scenes.listing import open_scene
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch, capture: Any) -> list[str]:
+    """A format whose source is a text file of ids, where `-` marks an invalid capture; the ids that are read."""
+    names: list[str] = []
+
+    def read(name: str) -> tuple[list[PosedImage], dict[str, Any]]:
+        names.append(name)
+        if name.startswith("-"):
+            raise FileNotFoundError(f"{name}.jpg is missing")
+        image = PosedImage(
+            where=name,
+            content=capture.jpegs[0],
+            width=capture.width,
+            height=capture.height,
+            K=capture.K,
+            camtoworld=np.eye(4),
+            time_s=0.0,
+        )
+        return [image], {"name": name}
+
+    def captures(source: Path, options: ImportOptions) -> Captures:
+        for line, name in enumerate(source.read_text().split()):
+            where = f"line {line}"
+            if name == "broken":
+                yield Rejection(where, ValueError("broken line"))
+            else:
+                yield Capture(id=name.strip("-"), where=where, read=partial(read, name))
+
+    monkeypatch.setitem(loop.IMPORTERS, "list", Importer(captures))
+    return names
+
+
+def _run(tmp_path: Path, text: str, **options: Any) -> ImportResult:
+    (tmp_path / "list.txt").write_text(text)
+    return import_scenes(tmp_path / "list.txt", tmp_path / "out", format="list", options=ImportOptions(**options))
+
+
+@pytest.mark.parametrize("num_workers", [1, 4])
+def test_invalid_captures_do_not_stop_the_others(tmp_path: Path, reads: list[str], num_workers: int) -> None:
+    result = _run(tmp_path, "a -b c broken a " + " ".join(f"s{i}" for i in range(20)), num_workers=num_workers)
+    assert [path.stem for path in result.written] == ["a", "c", *(f"s{i}" for i in range(20))]
+    assert all(len(open_scene(path)) == 1 for path in result.written)
+    reasons = [str(rejection) for rejection in result.rejected]
+    for reason, match in zip(reasons, (r"line 1: -b\.jpg", "line 3: broken", "line 4: .*'a'.*line 0"), strict=True):
+        assert re.match(match, reason)
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".zip"] * 22
+
+
+def test_a_repeated_import_makes_what_is_missing(tmp_path: Path, reads: list[str]) -> None:
+    _run(tmp_path, "a -b")
+    reads.clear()
+    result = _run(tmp_path, "a b")
+    assert [path.stem for path in result.skipped] == ["a"]
+    assert [path.stem for path in result.written] == reads == ["b"]
+    assert [path.stem for path in _run(tmp_path, "a b", exists="replace").written] == ["a", "b"]
+    (rejection,) = _run(tmp_path, "a", exists="error").rejected
+    assert isinstance(rejection.error, FileExistsError)
+    assert "exists=replace" in str(rejection)
+
+
+def test_a_failing_disk_ends_the_import(tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "assemble_scene", fail)
+    with pytest.raises(OSError, match="No space"):
+        _run(tmp_path, " ".join(f"s{i}" for i in range(100)), num_workers=2)
+    assert len(reads) < 20
+
+
+def test_progress_is_reported_per_capture(tmp_path: Path, reads: list[str]) -> None:
+    (tmp_path / "list.txt").write_text("a -b c")
+    counts = []
+    import_scenes(
+        tmp_path / "list.txt",
+        tmp_path / "out",
+        format="list",
+        on_progress=lambda result: counts.append((len(result.written), len(result.rejected))),
+    )
+    assert counts == [(1, 0), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fps", 0), ("fps", -1.5), ("max_side", 0), ("quality", 101), ("num_workers", 0)]
+)
+def test_options_are_checked(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+        ImportOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [("re10k", ["train/a.txt", "test/b.txt"]), ("pixelsplat", ["train/0.torch", "test/1.torch"])],
+)
+def test_files_in_subfolders_are_pointed_out(run_import: Callable, tmp_path: Path, name: str, files: list[str]) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    with pytest.raises(FileNotFoundError, match="test, train"):
+        run_import(name, tmp_path, tmp_path / "out")

@@ -1,0 +1,138 @@
+"""What an importer yields: captures, whose cameras and images are read on request, and rejected ones."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float64
+
+from wnv.scenes.image_codec import ImageFormat
+from wnv.scenes.schema import SceneKind
+from wnv.scenes.undistort import Distortion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Settings of an import.
+
+    Attributes:
+        scene_id: Name of the scene (nerfstudio, colmap); None derives it from the source.
+        kind: `static`, or `dynamic` if anything but the camera moves (nerfstudio, colmap, lvsm); None is `static`.
+        fps: Frames per second of the source video (nerfstudio, colmap, lvsm); None for photographs, timed 0, 1, 2, ...
+        images: Folder that image names are relative to (colmap); None looks for `images`.
+        frames: Folder of the frames (re10k); None looks for `<scene>/` beside each text file.
+        root: Folder that paths are relative to (lvsm); None derives it from the source.
+        max_side: Maximum side of the stored images in pixels; larger images are scaled down. None keeps the size.
+        exists: What happens to a scene whose file exists: `skip` it, `replace` the file, or reject it as an `error`.
+        image_format: Format of images that must be re-encoded: `jpeg` or `png`.
+        quality: JPEG quality of re-encoded images, 1 to 100.
+        num_workers: Scenes imported in parallel; None uses one per CPU, at most 8.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    scene_id: str | None = None
+    kind: SceneKind | None = None
+    fps: float | int | None = None
+    images: Path | None = None
+    frames: Path | None = None
+    root: Path | None = None
+    max_side: int | None = None
+    exists: Literal["skip", "replace", "error"] = "skip"
+    image_format: ImageFormat = "jpeg"
+    quality: int = 95
+    num_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ValueError(f"fps must be positive, got {self.fps}; leave it out for photographs without a clock")
+        for name in ("max_side", "num_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality must be in 1..100, got {self.quality}")
+
+    def frame_time(self, index: int) -> float:
+        """Time of frame `index` in seconds for a source without a clock."""
+        return float(index) if self.fps is None else index / self.fps
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PosedImage:
+    """One image of a capture, as its source describes it.
+
+    Attributes:
+        where: File and frame, for error messages.
+        content: The image file, or its bytes.
+        width: Width in pixels that `K` is for.
+        height: Height in pixels that `K` is for.
+        K: Intrinsics in pixels; the centre of the first pixel is (0.5, 0.5).
+        camtoworld: world<-camera, rigid, OpenCV axes.
+        distortion: Lens distortion.
+        time_s: Time in seconds.
+        source_index: Index in the source video or list.
+    """
+
+    where: str
+    content: Path | bytes
+    width: int
+    height: int
+    K: Float64[np.ndarray, "3 3"]
+    camtoworld: Float64[np.ndarray, "4 4"]
+    distortion: Distortion = field(default_factory=Distortion)
+    time_s: float
+    source_index: int | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Capture:
+    """One scene of a source, not read yet.
+
+    Attributes:
+        id: Name of the scene.
+        where: File of the source, for messages.
+        read: Returns the posed images in the order of their times, and the scene's `source` (any JSON object); raises
+            ValueError or OSError if the capture is invalid.
+    """
+
+    id: str
+    where: str
+    read: Callable[[], tuple[Iterable[PosedImage], Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rejection:
+    """A capture that cannot be imported, and the reason."""
+
+    where: str
+    error: Exception
+
+    def __str__(self) -> str:
+        # An error names its file in most cases.
+        return str(self.error) if self.where in str(self.error) else f"{self.where}: {self.error}"
+
+
+Captures: TypeAlias = Iterator[Capture | Rejection]
+
+
+def source_files(source: Path, pattern: str) -> list[Path]:
+    """`source` itself if it is a file, else the files in it that match `pattern`, sorted.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    files = sorted(source.glob(pattern))
+    if not files:
+        below = sorted({file.parent.name for file in source.glob(f"*/{pattern}")})
+        hint = f"; it has some in {', '.join(below[:5])}: import each of these folders" if below else ""
+        raise FileNotFoundError(f"{source}: no {pattern} file in this folder{hint}")
+    return files
