@@ -1,4 +1,4 @@
-"""LVSM's decoder-only checkpoints: what is made of them draws what their own network draws, written out here."""
+"""Converted LVSM checkpoints render the same images as LVSM's network, written out here in float64."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def lvsm_state(*, dim: int, num_layers: int, head_dim: int, mlp_dim: int, patch:
         state |= {f"{block}attn.to_qkv.weight": matrix(3 * dim, dim), f"{block}attn.fc.weight": matrix(dim, dim)}
         state |= {f"{block}mlp.mlp.0.weight": matrix(mlp_dim, dim), f"{block}mlp.mlp.2.weight": matrix(dim, mlp_dim)}
         if qk_norm:
-            # Small ones leave the norms' eps to matter: 1e-6 in place of 1e-5 is then seen.
+            # So small that the eps of the norms matters.
             state[f"{block}attn.to_qkv.weight"][: 2 * dim] *= 3e-3
             state |= {f"{block}attn.q_norm.weight": norm(head_dim), f"{block}attn.k_norm.weight": norm(head_dim)}
     return state
@@ -120,7 +120,7 @@ def assert_same_images(model: KoNet, state: dict[str, Tensor], context: Views, t
 
 
 @pytest.mark.parametrize(("options", "num_context"), [(dict(), 2), (dict(patch=4), 1), (dict(qk_norm=False), 3)])
-def test_a_converted_checkpoint_draws_the_same_images(make_views, make_cameras, tmp_path, options, num_context):
+def test_converted_checkpoint_renders_the_same_images(make_views, make_cameras, tmp_path, options, num_context):
     state = lvsm_state(**SMALL | options)
     torch.save({"model": state, "optimizer": {}, "param_update_step": 3}, tmp_path / "lvsm.pt")
     converted = convert_lvsm(tmp_path / "lvsm.pt", num_heads=4)
@@ -134,7 +134,7 @@ def test_a_converted_checkpoint_draws_the_same_images(make_views, make_cameras, 
 
 
 @pytest.mark.slow
-def test_the_published_size_draws_the_same_images(make_views, make_cameras, tmp_path):
+def test_published_size_renders_the_same_images(make_views, make_cameras, tmp_path):
     state = lvsm_state(**PUBLISHED)
     torch.save({"model": state}, tmp_path / "scene_decoder_only_256.pt")
     model = convert_lvsm(tmp_path / "scene_decoder_only_256.pt").model
@@ -145,7 +145,7 @@ def test_the_published_size_draws_the_same_images(make_views, make_cameras, tmp_
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module._orig_mod.", "model.module."])
 @pytest.mark.parametrize("key", ["model", "state_dict", None])
-def test_wrappers_and_losses_are_taken_off(tmp_path, prefix, key):
+def test_prefixes_and_losses_are_removed(tmp_path, prefix, key):
     state = lvsm_state(**SMALL | dict(num_layers=1))
     torch.save({"model": state}, tmp_path / "plain.pt")
     loss = {"loss_computer.perceptual_loss_module.vgg.features.0.weight": torch.zeros(3)}
@@ -171,14 +171,14 @@ class Config:
     """Stands for a training script's own class, pickled beside the weights."""
 
 
-def spoiled(change: str) -> object:
+def spoil(change: str) -> object:
     state = lvsm_state(**SMALL | dict(num_layers=2))
     if change == "missing":
         del state["transformer_blocks.1.attn.fc.weight"]
     elif change == "gap":
         state = {name: tensor for name, tensor in state.items() if not name.startswith("transformer_blocks.0.")}
     elif change == "unexpected":
-        state |= {f"transformer_blocks.{i}.attn.bias": torch.zeros(1) for i in range(2)}
+        state["transformer_blocks.0.attn.bias"] = torch.zeros(1)
     elif change == "shape":
         state["image_tokenizer.1.weight"] = torch.zeros(64, 3 * 64)
     elif change == "scalar":
@@ -189,12 +189,10 @@ def spoiled(change: str) -> object:
         state = {"input_tokenizer.weight": torch.zeros(1), "query_tokenizer.weight": torch.zeros(1)}
     elif change == "konet":
         state = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32).state_dict()
-    elif change == "else":
-        state = {f"layer{i}.weight": torch.zeros(1) for i in range(8)}
-    elif change == "empty":
-        return {"epoch": 3, "args": "x"}
     elif change == "list":
         return [torch.zeros(1)]
+    elif change == "empty":
+        return {"epoch": 3, "args": "x"}
     elif change == "object":
         return {"model": state, "config": Config()}
     return {"model": state}
@@ -203,46 +201,40 @@ def spoiled(change: str) -> object:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("missing", r"is not a checkpoint of LVSM decoder-only: it lacks transformer_blocks\.1\.attn\.fc\.weight$"),
-        ("gap", r"it lacks transformer_blocks\.0\.norm1\.weight$"),
-        (
-            "unexpected",
-            r"it also has transformer_blocks\.0\.attn\.bias, transformer_blocks\.1\.attn\.bias, which KoNet has no",
-        ),
-        ("shape", r"it has image_tokenizer\.1\.weight of shape \(64, 192\) instead of \(64, 576\)$"),
-        ("scalar", r"target_pose_tokenizer\.1\.weight has shape \(64,\), expected 2 axes"),
-        ("encoder-decoder", "LVSM's encoder-decoder, which is another network; take a decoder-only checkpoint"),
-        ("prope", "it lacks image_tokenizer.1.weight; its names are those of PRoPE's code; set from=prope"),
-        ("konet", "its names are KoNet's own; set weights= instead of from="),
-        ("else", r"it has layer0\.weight, .*layer5\.weight and 2 more$"),
-        ("empty", "holds no tensors, neither by itself nor under model or state_dict; it holds epoch, args"),
-        ("list", "holds no tensors, neither by itself nor under model or state_dict; it holds list"),
-        ("object", r"holds objects of Python beside its tensors \(.*Config\).*runs code of the file; if you trust who"),
+        ("missing", r"blocks\.1\.attention\.output\.weight"),
+        ("gap", r"blocks\.0"),
+        ("unexpected", r"blocks\.0\.attn\.bias"),
+        ("shape", "192"),
+        ("scalar", r"tokenizer\.target\.weight.*64, 384"),
+        ("encoder-decoder", "decoder-only"),
+        ("prope", "from=prope"),
+        ("konet", "weights="),
+        ("list", "list"),
+        ("empty", "epoch, args"),
+        ("object", r"Config.*run code"),
     ],
 )
-def test_anything_else_is_refused_with_what_is_wrong(tmp_path, change, message):
-    torch.save(spoiled(change), tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=message) as refusal:
+def test_other_files_are_rejected(tmp_path, change, message):
+    torch.save(spoil(change), tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=rf"other\.pt.*{message}"):
         convert_lvsm(tmp_path / "other.pt")
-    assert "other.pt" in str(refusal.value)
 
 
-def test_files_that_are_no_checkpoints_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*none\.pt: there is no such file"):
-        convert_lvsm(tmp_path / "none.pt")
-    with pytest.raises(FileNotFoundError, match="it is a folder; give one of its files"):
-        convert_lvsm(tmp_path)
+def test_damaged_and_missing_files(tmp_path):
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(FileNotFoundError, match=str(path)):
+            convert_lvsm(path)
     for content in (b"", b"no checkpoint at all", b"PK\x03\x04 half"):
         for name in ("broken.pt", "broken.safetensors"):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(ValueError, match="is not a checkpoint, or a damaged one"):
+            with pytest.raises(ValueError, match="damaged"):
                 convert_lvsm(tmp_path / name)
 
 
-def test_heads_are_asked_for_where_the_weights_do_not_tell(tmp_path):
+def test_number_of_heads(tmp_path):
     torch.save(lvsm_state(**SMALL, qk_norm=False), tmp_path / "plain.pt")
-    with pytest.raises(ValueError, match="does not tell its number of heads: set num_heads="):
+    with pytest.raises(ValueError, match="num_heads"):
         convert_lvsm(tmp_path / "plain.pt")
     torch.save(lvsm_state(**SMALL), tmp_path / "normed.pt")
-    with pytest.raises(ValueError, match="has 4 heads, got num_heads=8"):
+    with pytest.raises(ValueError, match=r"num_heads.*got 8"):
         convert_lvsm(tmp_path / "normed.pt", num_heads=8)

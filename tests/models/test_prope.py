@@ -1,4 +1,4 @@
-"""Checkpoints of PRoPE's view-synthesis code: what is made of them draws what their network draws, written out here."""
+"""Converted PRoPE checkpoints render the same images as PRoPE's network, written out here in float64."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def prope_image(
         else:
             tokens.append(rays @ state["query_tokenizer.weight"].T)
     x = layer_norm(torch.cat(tokens), state["encoder.in_norm.weight"])
-    maps = None if camera_encoding == "none" else head_maps(Ks, camtoworlds, with_K=camera_encoding == "geope")
+    maps = None if camera_encoding == "none" else head_maps(Ks, camtoworlds, with_K=camera_encoding != "gta")
     for i in range(LAYERS):
         w = {name.split(".", 3)[3]: tensor for name, tensor in state.items() if name.startswith(f"encoder.layers.{i}.")}
         x = x + attend(layer_norm(x, w["norm1.weight"]), w, maps)
@@ -151,14 +151,14 @@ def attend(x: Tensor, w: dict[str, Tensor], maps: list[tuple[Tensor, Tensor, Ten
 @pytest.mark.parametrize(
     ("camera_encoding", "ray_code", "qk_norm"),
     [
-        ("geope", "plucker", True),
+        ("prope", "plucker", True),
         ("geope", "fixed", True),
         ("geope", "camray", False),
         ("gta", "raymap", True),
         ("none", "plucker", True),
     ],
 )
-def test_a_converted_checkpoint_draws_the_same_images(
+def test_converted_checkpoint_renders_the_same_images(
     make_views, make_cameras, tmp_path, camera_encoding, ray_code, qk_norm
 ):
     state = prope_state(qk_norm=qk_norm, fixed_rays=ray_code == "fixed")
@@ -184,24 +184,24 @@ def test_a_converted_checkpoint_draws_the_same_images(
     assert torch.equal(again(context, targets), converted.model(context, targets))
 
 
-def test_fixed_rays_draw_their_own_size_alone(make_views, make_cameras, tmp_path):
+def test_fixed_rays_allow_one_image_size(make_views, make_cameras, tmp_path):
     torch.save(prope_state(fixed_rays=True), tmp_path / "prope.pt")
     model = convert_prope(tmp_path / "prope.pt", camera_encoding="geope").model
-    with pytest.raises(ValueError, match=r"images of 16 x 24 pixels \(height x width\) only.* got 24 x 24"):
+    with pytest.raises(ValueError, match=r"16 x 24.*24 x 24"):
         model(make_views(height=24, width=24), make_cameras(height=24, width=24))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(ray_code="plucker"), r"do not tell how cameras were encoded: set camera_encoding= .*geope, gta, none"),
-        (dict(ray_code="plucker", camera_encoding="prope"), r"\(geope is called prope there\), got prope"),
-        (dict(camera_encoding="geope"), r"do not tell how rays were written into tokens: set ray_code=.*got None"),
-        (dict(camera_encoding="geope", ray_code="none"), r"\(fixed is called none there\), got none"),
-        (dict(camera_encoding="geope", ray_code="fixed"), r"lacks shared_rays, .* got ray_code=fixed"),
+        (dict(ray_code="plucker"), "camera_encoding.*None"),
+        (dict(ray_code="plucker", camera_encoding="rope"), "camera_encoding.*prope.*rope"),
+        (dict(camera_encoding="geope"), "ray_code.*None"),
+        (dict(camera_encoding="geope", ray_code="none"), "ray_code.*got none"),
+        (dict(camera_encoding="geope", ray_code="fixed"), "ray_code.*has no shared_rays.*got fixed"),
     ],
 )
-def test_what_the_weights_do_not_tell_is_asked_for(tmp_path, options, message):
+def test_encodings_must_be_given(tmp_path, options, message):
     torch.save(prope_state(), tmp_path / "prope.pt")
     with pytest.raises(ValueError, match=message):
         convert_prope(tmp_path / "prope.pt", **options)
@@ -210,15 +210,15 @@ def test_what_the_weights_do_not_tell_is_asked_for(tmp_path, options, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("heads", r"does not tell its number of heads: set num_heads= \(the run's nhead; PRoPE's scripts have 16\)"),
-        ("fixed", r"has shared_rays, the rays of ray_code=fixed, got ray_code=plucker"),
-        ("rayrope", r"predicts depths for its encoding \(RayRoPE"),
-        ("missing", r"not a checkpoint of PRoPE's view synthesis: it lacks encoder\.in_norm\.weight$"),
-        ("bias", r"it also has encoder\.layers\.0\.linear1\.bias, which KoNet has no counterpart of$"),
-        ("lvsm", r"it lacks input_tokenizer\.weight; its names are those of LVSM; set from=lvsm"),
+        ("heads", "num_heads"),
+        ("fixed", "has shared_rays.*got plucker"),
+        ("rayrope", "RayRoPE"),
+        ("missing", r"tokenizer\.norm\.weight"),
+        ("bias", r"expand\.bias"),
+        ("lvsm", "from=lvsm"),
     ],
 )
-def test_other_checkpoints_are_refused_with_what_is_wrong(tmp_path, change, message):
+def test_other_checkpoints_are_rejected(tmp_path, change, message):
     state = prope_state(qk_norm=change != "heads", fixed_rays=change == "fixed")
     if change == "rayrope":
         state["encoder.layers.0.self_attn.d_proj_weight"] = torch.zeros(2, DIM)
