@@ -1,4 +1,4 @@
-"""The stages of `wnv-data` that make scenes of videos, as a user types them, and their configuration."""
+"""The stages of `wnv-data` that turn videos into scenes, as a user types them, and their configuration."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from wnv.cli import data_ingest
+from wnv.cli import video_sources
 from wnv.cli.api import ingest
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.ledger import Ledger
@@ -23,13 +23,13 @@ from wnv.ingest.tasks import STAGES, Stage
 CONF = Path(wnv.conf.__path__[0]) / "ingest"
 COMMANDS = ("manifest", "run", *STAGES, "status", "report")
 LIST = "序号,URL,视频标题\r\n1,https://www.bilibili.com/video/BV1Knp5YJ4st,一\r\n"
-# On which nobody listens: the first port is nobody's to take without being root.
+# A port on which nothing listens.
 CLOSED = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
 def sources(tmp_path: Path) -> None:
-    """Two lists, an empty folder and what calls itself a video."""
+    """Two lists, an empty folder and an invalid video."""
     (tmp_path / "walk.csv").write_text(LIST, encoding="utf-8")
     (tmp_path / "list.csv").write_text(LIST, encoding="utf-8")
     (tmp_path / "nothing").mkdir()
@@ -38,7 +38,7 @@ def sources(tmp_path: Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root that knows one video, with which nothing has been done yet."""
+    """A root with one pending video."""
     with Ledger.open(tmp_path / "root", val_fraction=0.25, test_fraction=0.0) as ledger:
         ledger.add_videos([ManifestLine(key="url:http://a.example/a.mp4", url=None, title="a", kind="static")])
     return tmp_path / "root"
@@ -50,37 +50,32 @@ NEW = ("run", "root=new")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "source=walk.csv"), "root has no default; set root="),
-        (NEW, "/new is new and has no videos yet; name some with source="),
-        (("clip", "root=new"), "/new has no ledger.sqlite; begin with wnv-data run or fetch, source="),
-        (("status", "root=new"), "ledger.sqlite does not exist; name the root that wnv-data run or fetch wrote to"),
-        (("report", "root=new"), "ledger.sqlite does not exist; name the root"),
-        (("manifest", "source=walk.csv"), "out has no default; set out="),
-        ((*NEW, "source=nowhere.csv"), "nowhere.csv: no such file or folder"),
-        ((*NEW, "source=我的视频"), "我的视频: no such file or folder"),
-        ((*NEW, "source=nothing"), "nothing: no video .* among 0 files"),
-        ((*NEW, "source=film.mp4"), "film.mp4 is a video; name the folder that it lies in"),
-        ((*NEW, "source=list.csv"), "list.csv: the name does not say what kind .* set kind=static or kind=dynamic"),
-        ((*NEW, "source=walk.csv", "kind=moving"), "kind must be static or dynamic, got 'moving'"),
-        ((*NEW, "source=walk.csv", "val_fraction=much"), "val_fraction must be a number, got 'much'"),
-        ((*NEW, "source=walk.csv", "val_fraction=-0.1"), "val_fraction and test_fraction must be at least 0"),
-        (
-            (*NEW, "source=walk.csv", "val_fraction=0.5", "test_fraction=0.5"),
-            "together less than 1, got 0.5 and 0.5",
-        ),
-        ((*NEW, "source=walk.csv", "retry=nonsense"), "retry must be none, failed, all or a list of reason codes"),
-        ((*NEW, "source=walk.csv", "start=3", "end=1"), "0 <= start <= end must hold, got start=3 and end=1"),
-        ((*NEW, "source=walk.csv", "limit=few"), "limit must be a whole number, got 'few'"),
-        ((*NEW, "source=walk.csv", "speed=1"), "Could not override 'speed'"),
-        ((*NEW, "source=walk.csv", "clip.speed=1"), "Could not override 'clip.speed'"),
+        (("run", "source=walk.csv"), "root"),
+        (NEW, "new.*source="),
+        (("clip", "root=new"), r"new.*ledger\.sqlite"),
+        (("status", "root=new"), r"new.*ledger\.sqlite"),
+        (("report", "root=new"), r"new.*ledger\.sqlite"),
+        (("status", "root=s3://bucket/root"), "root.*s3://bucket/root"),
+        (("run", "root=s3://bucket/root", "source=walk.csv"), "root.*s3://bucket/root"),
+        (("manifest", "source=walk.csv"), "out"),
+        ((*NEW, "source=我的视频"), "我的视频"),
+        ((*NEW, "source=nothing"), "nothing.* 0 files"),
+        ((*NEW, "source=film.mp4"), "film.mp4 is a video"),
+        ((*NEW, "source=list.csv"), "list.csv.*kind="),
+        ((*NEW, "source=walk.csv", "kind=moving"), "kind.*moving"),
+        ((*NEW, "source=walk.csv", "val_fraction=much"), "val_fraction.*much"),
+        ((*NEW, "source=walk.csv", "val_fraction=0.5", "test_fraction=0.5"), "fraction.*0.5 and 0.5"),
+        ((*NEW, "source=walk.csv", "retry=nonsense"), "retry.*nonsense"),
+        ((*NEW, "source=walk.csv", "start=3", "end=1"), "start=3 and end=1"),
+        ((*NEW, "source=walk.csv", "limit=few"), "limit.*few"),
+        ((*NEW, "source=walk.csv", "clip.speed=1"), "clip.speed"),
         ((*NEW, "source=walk.csv", "fetch.cookies=none.txt"), "none.txt"),
-        ((*NEW, "source=walk.csv", "clip.short_side=35"), r"short_side must be an even number .* \(config key clip\)"),
-        ((*NEW, "source=walk.csv", "gate.parallel=0"), "parallel must be at least 1, got 0"),
-        ((*NEW, "source=walk.csv", "fetch.videos=lost"), "videos: no folder .*lost"),
-        ((*NEW, "source=[nothing,.]"), "videos of one folder, got"),
+        ((*NEW, "source=walk.csv", "clip.short_side=35"), r"short_side.*\(config key clip\)"),
+        ((*NEW, "source=walk.csv", "fetch.videos=lost"), "videos.*lost"),
+        ((*NEW, "source=[nothing,.]"), "one folder, got"),
     ],
 )
-def test_mistakes_are_one_line_and_code_2_and_make_nothing(
+def test_invalid_settings_are_one_line_and_code_2_and_write_nothing(
     wnv_data: Callable, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     before = sorted(os.listdir(tmp_path))
@@ -95,15 +90,15 @@ def test_mistakes_are_one_line_and_code_2_and_make_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "source=walk.csv", "val_fraction=0.5"), "begun with val_fraction=0.25 and test_fraction=0.0, got 0.5"),
-        (("run", "keys=[url:http://b.example]"), "url:http://b.example: not known in"),
-        (("run", "executor.num_workers=0"), "num_workers, .* must be at least 1, got 0"),
-        (("clip", "redo=[pose]"), "redo=pose: this run does clip only"),
-        (("report", "out=walk.csv"), "walk.csv exists; choose another out="),
-        (("report", "num_scenes=many"), "num_scenes must be a whole number, got 'many'"),
+        (("run", "source=walk.csv", "val_fraction=0.5"), "val_fraction=0.25.*got 0.5"),
+        (("run", "keys=[url:http://b.example]"), "keys: url:http://b.example"),
+        (("run", "executor.num_workers=0"), "num_workers.*0"),
+        (("clip", "redo=[pose]"), "redo=pose.*clip"),
+        (("report", "out=walk.csv"), "walk.csv exists"),
+        (("report", "num_scenes=many"), "num_scenes.*many"),
     ],
 )
-def test_mistakes_about_a_root_leave_it_as_it_was(
+def test_invalid_settings_leave_a_root_unchanged(
     wnv_data: Callable, root: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     with Ledger.read(root) as ledger:
@@ -115,11 +110,11 @@ def test_mistakes_about_a_root_leave_it_as_it_was(
         assert list(ledger.rows())[: len(before)] == before
 
 
-def test_from_python_a_stage_does_what_its_command_does(
+def test_stages_run_from_python(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ingest("status", [f"root={root}"])
-    assert "1 videos" in capsys.readouterr().out
+    assert "1 video;" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match=r"new has no ledger\.sqlite"):
         ingest("clip", [f"root={root.with_name('new')}"])
     with pytest.raises(ValueError, match=r"stage.*films"):
@@ -127,24 +122,35 @@ def test_from_python_a_stage_does_what_its_command_does(
     assert not root.with_name("new").exists()
 
 
-def test_a_second_run_says_who_has_the_root(wnv_data: Callable, root: Path) -> None:
+def test_a_second_run_names_the_first(wnv_data: Callable, root: Path) -> None:
     with Ledger.open(root, val_fraction=0.25, test_fraction=0.0):
         code, _, err = wnv_data("run", "root=root")
         assert code == 2
-        assert f"in use by another run (process {os.getpid()} on " in err
+        assert f"process {os.getpid()} on " in err
         assert len(err.splitlines()) == 1
         code, out, _ = wnv_data("status", "root=root")
         assert code == 0
-        assert "1 videos" in out
+        assert "1 video;" in out
 
 
-def test_videos_whose_folder_is_lost_are_not_refused_one_by_one(wnv_data: Callable, tmp_path: Path) -> None:
+def test_local_videos_need_their_folder(wnv_data: Callable, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "film.mp4").rename(tmp_path / "mine" / "film.mp4")
     assert wnv_data("manifest", "source=mine", "out=mine.jsonl")[0] == 0
     code, _, err = wnv_data("run", "source=mine.jsonl", "root=new")
     assert code == 2
-    assert "1 videos of your own wait to be read (file:film.mp4 first); name their folder with source=" in err
+    assert re.search("1 local videos.*file:film.mp4.*source=", err)
+
+
+def test_the_folder_of_local_videos_is_remembered_and_a_failed_run_has_exit_code_1(
+    wnv_data: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "film.mp4").rename(tmp_path / "mine" / "film.mp4")
+    for settings in (["source=mine"], ["retry=all"], ["retry=[corrupt]"]):
+        code, out, err = wnv_data("fetch", "root=new", *settings)
+        assert code == 1, err
+        assert "fetch: 1 refused (refused/corrupt 1)" in out
 
 
 def test_kokoni_without_a_network(wnv_data: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,32 +159,28 @@ def test_kokoni_without_a_network(wnv_data: Callable, tmp_path: Path, monkeypatc
     (tmp_path / "conf" / "sources" / "kokoni.yaml").write_text(
         published.replace("https://raw.githubusercontent.com", CLOSED), encoding="utf-8"
     )
-    monkeypatch.setattr(data_ingest, "files", lambda package: tmp_path / "conf")
+    monkeypatch.setattr(video_sources, "files", lambda package: tmp_path / "conf")
     (tmp_path / "kokoni").mkdir()  # the root may well have that name
     for arguments in (("run", "root=kokoni"), ("manifest", "out=kokoni.jsonl")):
         code, _, err = wnv_data(*arguments, "source=kokoni", "cache=kept")
         assert code == 2
         assert len(err.splitlines()) == 1
         assert f"{CLOSED}/" in err
-        assert "is the network open" in err
-        assert "or put static.csv and walk.csv into kept/kokoni yourself" in err
+        assert "static.csv and walk.csv into kept/kokoni" in err
     assert os.listdir(tmp_path / "kokoni") == []
 
 
 def test_a_manifest_of_a_list(wnv_data: Callable, tmp_path: Path) -> None:
     code, out, _ = wnv_data("manifest", "source=walk.csv", "out=walk.jsonl")
     assert code == 0
-    assert out.splitlines()[0] == "walk.jsonl: 1 videos (0 marked segments, 0.0 h) from 1 rows; 0 rows name no video"
+    assert out.splitlines()[0] == "walk.jsonl: 1 videos (0 marked segments, 0.0 h) from 1 rows; 0 rows without a video"
     code, _, err = wnv_data("manifest", "source=walk.csv", "out=walk.jsonl")
     assert code == 2
-    assert "set overwrite=true to replace it" in err
+    assert "overwrite=true" in err
     assert wnv_data("manifest", "source=walk.csv", "out=walk.jsonl", "overwrite=true")[0] == 0
 
 
-# ---------------------------------------------------------------- help
-
-
-def test_help_lists_the_stages_in_the_order_of_the_work(wnv_data: Callable) -> None:
+def test_help_lists_the_stages_in_order(wnv_data: Callable) -> None:
     code, out, _ = wnv_data("--help")
     assert code == 0
     listed = re.findall(r"^  (\w+) ", out, re.MULTILINE)
@@ -203,16 +205,13 @@ def test_help_of_a_stage_shows_an_example_and_what_it_reads_and_writes(
     assert sorted(os.listdir(tmp_path)) == before
 
 
-# ---------------------------------------------------------------- the configuration
-
-
 def _composed(command: str, *overrides: str) -> DictConfig:
     with initialize_config_module("wnv.conf.ingest", version_base="1.3"):
         return compose(command, list(overrides))
 
 
 def _targets(config: DictConfig, name: str) -> Iterator[tuple[str, DictConfig]]:
-    """Every part of a configuration that is an object."""
+    """Iterate over the parts of a configuration that are objects."""
     if "_target_" in config:
         yield name, config
     for key in config:
@@ -223,7 +222,7 @@ def _targets(config: DictConfig, name: str) -> Iterator[tuple[str, DictConfig]]:
 OPTIONS = [
     (file.parent.name, file.stem)
     for file in sorted(CONF.glob("*/*.yaml"))
-    if "_target_" in file.read_text() and file.parent.name != "sources" and file.stem != "stage"  # half a file
+    if "_target_" in file.read_text() and file.parent.name != "sources"
 ]
 
 

@@ -1,9 +1,9 @@
-"""The driver: everything is done once, in good order, whatever goes wrong on the way."""
+"""The driver: every item is processed once and in order, whatever fails."""
 
 import logging
 import os
+import re
 import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ from wnv.ingest.database import RootError
 from wnv.ingest.driver import run
 from wnv.ingest.gate import Gate
 from wnv.ingest.ledger import Ledger
+from wnv.ingest.outputs import files_of
 from wnv.ingest.progress import Progress, Summary
-from wnv.ingest.records import files_of
 from wnv.ingest.retries import Retries
 from wnv.ingest.selection import Selection
 from wnv.ingest.tasks import Outcome, Stage, StageName, Task, run_task
@@ -27,7 +27,7 @@ KEYS = [f"url:{index:03d}" for index in range(10)]
 
 
 class InlineExecutor:
-    """Runs tasks in this process, as they come; `finished` lists them."""
+    """Runs tasks in this process; `finished` lists them."""
 
     def __init__(self, *, num_workers: int = 2, num_fetchers: int = 2, on_task: Callable[[Task], None] | None = None):
         self.rooms = {"fetch": num_fetchers, "other": num_workers}
@@ -77,7 +77,7 @@ def go(
     executor: InlineExecutor | None = None,
     **settings: object,
 ) -> Summary:
-    """A run in which nothing takes long."""
+    """Run with short pauses."""
     settings = {
         "gate": Gate(parallel=2, pause_s=0.0, wait_s=0.01, max_wait_s=0.02),
         "retries": Retries(wait_s=0.001, max_wait_s=0.002),
@@ -87,7 +87,7 @@ def go(
 
 
 def assert_sound(ledger: Ledger) -> None:
-    """What is recorded is there, and nothing else is."""
+    """Check that exactly the recorded files exist."""
     recorded = {file for row in ledger.rows(state="done") for file in files_of(row.result)}
     assert recorded == written(ledger.root)
 
@@ -96,7 +96,7 @@ def states(ledger: Ledger, stage: StageName) -> dict[str, str]:
     return {row.item: f"{row.state}/{row.reason}" for row in ledger.rows(stage)}
 
 
-def test_everything_goes_through_all_stages_once(ledger: Ledger) -> None:
+def test_every_item_passes_all_stages_once(ledger: Ledger) -> None:
     executor = InlineExecutor()
     summary = go(ledger, executor=executor)
     assert ledger.counts() == {"fetch": {"done": 10}, "clip": {"done": 10}, "pose": {"done": 20}, "pack": {"done": 20}}
@@ -116,7 +116,7 @@ def test_stages_one_by_one_do_the_same(ledger: Ledger) -> None:
     assert_sound(ledger)
 
 
-def test_late_stages_go_first(ledger: Ledger) -> None:
+def test_later_stages_run_first(ledger: Ledger) -> None:
     executor = InlineExecutor(num_workers=1, num_fetchers=1)
     go(ledger, executor=executor, max_waiting=1)
     finished = [stage for stage, _ in executor.finished]
@@ -126,13 +126,13 @@ def test_late_stages_go_first(ledger: Ledger) -> None:
         assert finished[:fetched].count("pack") >= 2 * (video - 1)
 
 
-def test_no_more_runs_at_once_than_there_is_room_for(ledger: Ledger) -> None:
+def test_no_more_tasks_run_than_there_is_room_for(ledger: Ledger) -> None:
     executor = InlineExecutor(num_workers=3, num_fetchers=1)
     go(ledger, executor=executor)
     assert executor.most_at_once == {"other": 3, "fetch": 1}
 
 
-def test_what_may_pass_is_tried_again_while_others_go_on(ledger: Ledger) -> None:
+def test_transient_failures_are_retried_while_others_continue(ledger: Ledger) -> None:
     trouble = {"url:000": ["transient"] * 2, "url:001": ["transient"] * 9, "url:002": ["error_reason"] * 9}
     executor = InlineExecutor()
     summary = go(ledger, fake_stages(trouble=trouble), executor, retries=Retries(wait_s=0.02, max_wait_s=0.02))
@@ -147,7 +147,7 @@ def test_what_may_pass_is_tried_again_while_others_go_on(ledger: Ledger) -> None
     )
 
 
-def test_an_item_that_waits_for_its_next_try_is_pending(ledger: Ledger) -> None:
+def test_an_item_that_waits_for_a_retry_is_pending(ledger: Ledger) -> None:
     def look(task: Task) -> None:
         if task.item == "url:001":
             with Ledger.read(ledger.root) as seen:
@@ -158,7 +158,7 @@ def test_an_item_that_waits_for_its_next_try_is_pending(ledger: Ledger) -> None:
     assert found == ["pending/transient"]
 
 
-def test_the_refused_are_left_alone_unless_asked_for(ledger: Ledger) -> None:
+def test_rejected_items_run_again_only_on_request(ledger: Ledger) -> None:
     stages = fake_stages(trouble={"url:000": ["gone"] * 2, "url:001": ["error_reason"] * 1})
     go(ledger, stages)
     for retry, expected in (
@@ -178,7 +178,7 @@ def test_the_refused_are_left_alone_unless_asked_for(ledger: Ledger) -> None:
     assert ledger.counts()["pack"] == {"done": 20}
 
 
-def test_a_selection_is_of_keys_positions_and_numbers(ledger: Ledger, tmp_path: Path) -> None:
+def test_selection_by_keys_positions_and_limit(ledger: Ledger, tmp_path: Path) -> None:
     def fetched(**selection: object) -> list[str]:
         executor = InlineExecutor()
         stages = {"fetch": FakeStage(name="fetch")}
@@ -193,36 +193,22 @@ def test_a_selection_is_of_keys_positions_and_numbers(ledger: Ledger, tmp_path: 
     assert fetched(start=8) == ["url:008"]
     assert fetched(redo=["fetch"], limit=1) == ["url:000"]
     assert fetched() == ["url:005", "url:006", "url:007"]
-    with pytest.raises(ValueError, match="url:999, nope: not known"):
+    with pytest.raises(ValueError, match="keys: url:999, nope"):
         fetched(keys=["url:999", "nope"])
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"start": -1}, "start=-1"),
-        ({"start": 3, "end": 2}, "start=3 and end=2"),
-        ({"limit": -1}, "limit"),
-        ({"retry": "gone"}, "retry must be none, failed, all or a list"),
-    ],
-)
-def test_a_selection_that_cannot_be_is_named(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Selection(**settings)
-
-
-def test_redo_makes_what_is_done_anew_and_all_that_comes_of_it(ledger: Ledger) -> None:
+def test_redo_includes_everything_made_from_the_items(ledger: Ledger) -> None:
     go(ledger)
     executor = InlineExecutor()
     go(ledger, fake_stages(num_clips=1), executor, selection=Selection(redo=["clip"], keys=["url:003"]))
     assert [stage for stage, _ in executor.finished] == ["clip", "pose", "pack"]
     assert ledger.counts()["pack"] == {"done": 19}
     assert_sound(ledger)
-    with pytest.raises(ValueError, match="redo=pose: this run does fetch only"):
+    with pytest.raises(ValueError, match=r"redo=pose.*fetch"):
         go(ledger, {"fetch": FakeStage(name="fetch")}, selection=Selection(redo=["pose"]))
 
 
-def test_redo_of_several_stages_makes_each_item_once(ledger: Ledger) -> None:
+def test_redo_of_several_stages_runs_each_item_once(ledger: Ledger) -> None:
     go(ledger)
     executor = InlineExecutor()
     go(ledger, executor=executor, selection=Selection(redo=["fetch", "clip", "pose", "pack"], limit=2))
@@ -232,33 +218,32 @@ def test_redo_of_several_stages_makes_each_item_once(ledger: Ledger) -> None:
     assert order == sorted(order, key=["fetch", "clip", "pose", "pack"].index)
 
 
-def test_other_settings_are_told_of(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+def test_items_made_with_other_settings_are_reported(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     go(ledger)
     caplog.clear()
     go(ledger, fake_stages(setting="2"))
-    told = [record.getMessage() for record in caplog.records]
-    assert told[1] == "clip: 10 finished items were made with other settings or tools; redo=[clip] makes them anew"
+    assert re.match(r"clip: 10 .*redo=\[clip\]", caplog.messages[1])
     assert ledger.counts()["pack"] == {"done": 20}
 
 
-def test_a_child_waits_for_what_it_is_made_from(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_child_waits_for_its_parent(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     go(ledger, {name: stage for name, stage in fake_stages().items() if name in ("fetch", "clip")})
     clip = next(ledger.rows("clip")).result["clips"][0]["file"]
     (ledger.root / clip).unlink()
     executor = InlineExecutor()
     go(ledger, {"pose": FakeStage(name="pose")}, executor)
     assert len(executor.finished) == 18
-    assert "pose: 2 items wait for an earlier stage, which is not done" in caplog.text
+    assert "pose: 2 items wait" in caplog.text
     caplog.clear()
     go(ledger, fake_stages(trouble={"url:000": ["error_reason"]}))
-    assert "pose: 2 items wait for an earlier stage, which is not done" in caplog.text
+    assert "pose: 2 items wait" in caplog.text
     ledger.requeue([("clip", "url:000")], reason="retry")
     go(ledger)
     assert ledger.counts()["pack"] == {"done": 20}
     assert_sound(ledger)
 
 
-def test_a_video_that_cannot_be_fetched_again_still_gives_what_it_gave(ledger: Ledger) -> None:
+def test_a_video_that_cannot_be_fetched_again_keeps_its_clips(ledger: Ledger) -> None:
     go(ledger)
     stages = fake_stages(trouble={"url:000": ["gone"]}, setting="2")
     go(ledger, {"fetch": stages["fetch"]}, selection=Selection(redo=["fetch"], keys=["url:000"]))
@@ -267,7 +252,7 @@ def test_a_video_that_cannot_be_fetched_again_still_gives_what_it_gave(ledger: L
     assert ledger.counts()["pack"] == {"done": 19}
 
 
-def test_videos_deleted_after_they_were_cut_are_fetched_again_only_where_needed(ledger: Ledger) -> None:
+def test_videos_deleted_after_clipping_are_fetched_again_only_if_needed(ledger: Ledger) -> None:
     go(ledger)
     for path in (ledger.root / "videos").rglob("*.mp4"):
         path.unlink()
@@ -278,7 +263,7 @@ def test_videos_deleted_after_they_were_cut_are_fetched_again_only_where_needed(
     assert Counter(stage for stage, _ in executor.finished) == {"fetch": 1, "clip": 1, "pose": 2, "pack": 2}
 
 
-def test_a_host_that_refuses_is_waited_for_while_others_go_on(ledger: Ledger) -> None:
+def test_a_rate_limited_host_pauses_while_others_continue(ledger: Ledger) -> None:
     ledger.add_videos([replace(line, key=f"other:{line.key}") for line in manifest(4, host="other.example")])
     storm = {"url:000": ["risk_control"], "url:001": ["risk_control"] * 2}
     executor = InlineExecutor()
@@ -288,7 +273,7 @@ def test_a_host_that_refuses_is_waited_for_while_others_go_on(ledger: Ledger) ->
     assert summary.text() == "fetch: 14 done"
     items = [item for _, item in executor.finished]
     others = [items.index(f"other:url:{index:03d}") for index in range(4)]
-    # Neither the other host nor the other items of this one paid for it.
+    # The other host was not delayed, nor were items attempted more often.
     assert max(others) < items.index("url:003")
     assert Counter(items) == {
         **dict.fromkeys(KEYS, 1),
@@ -298,7 +283,7 @@ def test_a_host_that_refuses_is_waited_for_while_others_go_on(ledger: Ledger) ->
     }
 
 
-def test_a_host_that_never_gives_in_is_given_up_and_its_items_stay(
+def test_items_of_a_host_that_keeps_rate_limiting_stay_pending(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     storm = {key: ["risk_control"] * 99 for key in KEYS}
@@ -306,15 +291,15 @@ def test_a_host_that_never_gives_in_is_given_up_and_its_items_stay(
     retries = Retries(tries={"risk_control": 99}, wait_s=0.0)
     go(ledger, {"fetch": FakeStage(name="fetch", trouble=storm)}, gate=gate, retries=retries)
     assert ledger.counts() == {"fetch": {"pending": 10}}
-    assert "videos.example refused too often in a row; 10 items stay pending, run again later" in caplog.text
+    assert "videos.example rate-limited us too often in a row; 10 items stay pending" in caplog.text
     go(ledger)
     assert ledger.counts()["pack"] == {"done": 20}
 
 
-def test_a_root_that_gives_way_ends_the_run_and_the_next_one_completes_it(ledger: Ledger) -> None:
+def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(ledger: Ledger) -> None:
     stages = fake_stages(trouble={"url:003": ["no_space"]})
     executor = InlineExecutor()
-    with pytest.raises(RootError, match=r"gave way \(no_space\) at fetch url:003: .*No space left .*run again"):
+    with pytest.raises(RootError, match=r"no_space.*fetch url:003.*No space left"):
         go(ledger, stages, executor)
     assert executor.num_cancelled > 0
     assert {state for states in ledger.counts().values() for state in states} <= {"done", "pending"}
@@ -325,11 +310,11 @@ def test_a_root_that_gives_way_ends_the_run_and_the_next_one_completes_it(ledger
     assert_sound(ledger)
 
 
-def test_a_disk_that_is_too_full_for_the_ledger_itself_ends_the_run(ledger: Ledger) -> None:
+def test_a_disk_too_full_for_the_ledger_ends_the_run(ledger: Ledger) -> None:
     (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
     ledger._connection.execute(f"PRAGMA max_page_count = {pages + 3}")
     executor = InlineExecutor()
-    with pytest.raises(RootError, match=r"ledger\.sqlite cannot be written: database or disk is full; mend the disk"):
+    with pytest.raises(RootError, match=r"ledger\.sqlite.*disk is full"):
         go(ledger, executor=executor)
     ledger.close()
     with Ledger.open(ledger.root, val_fraction=0.2, test_fraction=0.1) as again:
@@ -340,7 +325,7 @@ def test_a_disk_that_is_too_full_for_the_ledger_itself_ends_the_run(ledger: Ledg
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_in_good_order(ledger: Ledger, number: signal.Signals) -> None:
+def test_a_signal_ends_the_run_in_order(ledger: Ledger, number: signal.Signals) -> None:
     def at_the_fifth(task: Task) -> None:
         if len(executor.finished) == 5:
             os.kill(os.getpid(), number)
@@ -357,29 +342,21 @@ def test_a_signal_ends_the_run_in_good_order(ledger: Ledger, number: signal.Sign
     assert ledger.counts()["pack"] == {"done": 20}
 
 
-def test_a_run_works_outside_the_main_thread(ledger: Ledger, tmp_path: Path) -> None:
-    def work() -> None:
-        with Ledger.open(tmp_path / "other", val_fraction=0.0, test_fraction=0.0) as opened:
-            opened.add_videos(manifest(1))
-            texts.append(go(opened).text())
-
-    texts: list[str] = []
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert texts == ["fetch: 1 done\nclip: 1 done\npose: 2 done\npack: 2 done"]
-
-
-def test_progress_is_a_line_in_the_log_where_there_is_no_terminal(
-    ledger: Ledger, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_progress_without_a_terminal_is_logged(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     trouble = {"url:000": ["gone"], "url:001": ["transient"]}
     go(ledger, {"fetch": FakeStage(name="fetch", trouble=trouble)}, progress=Progress(log_every_s=0.0))
-    lines = [record.getMessage() for record in caplog.records if "items a minute" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "items/min" in record.getMessage()]
     assert len(lines) > 2
     assert lines[-1].startswith("fetch 10/10, refused/gone 1, retried 1; ")
     assert any(line.endswith(" left") for line in lines)
+
+
+def test_reasons_that_no_item_has_are_reported(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    ledger.finish(ledger.start("fetch", "url:000"), Outcome(state="refused", reason="login"))
+    assert Selection(retry=["login", "logn"]).apply(ledger, ["fetch"]) == set(KEYS)
+    assert ledger.pending("fetch") == KEYS
+    assert "retry=logn:" in caplog.text
 
 
 class _ShortLink(FakeStage):
@@ -390,16 +367,16 @@ class _ShortLink(FakeStage):
         return replace(outcome, result={**outcome.result, "video_id": "BV1xx411c7mD_p2"})
 
 
-def test_a_video_under_two_names_is_kept_once(ledger: Ledger) -> None:
+def test_a_video_under_two_keys_is_kept_once(ledger: Ledger) -> None:
     ledger.add_videos(replace(line, key=f"b23:{index}") for index, line in enumerate(manifest(2)))
     summary = go(ledger, {"fetch": _ShortLink(name="fetch")})
     assert summary.reasons["fetch"] == {"refused/duplicate": 1}
     (refused,) = (row for row in ledger.rows("fetch", state="refused"))
-    assert "the same video as b23:" in refused.message
+    assert "b23:" in refused.message
     assert_sound(ledger)
 
 
-def test_nor_is_it_kept_twice_where_its_own_name_comes_in_later(ledger: Ledger) -> None:
+def test_a_video_is_kept_once_if_its_own_key_comes_later(ledger: Ledger) -> None:
     short, plain = manifest(2)
     ledger.add_videos([replace(short, key="b23:0")])
     go(ledger, {"fetch": _ShortLink(name="fetch")})
@@ -407,5 +384,5 @@ def test_nor_is_it_kept_twice_where_its_own_name_comes_in_later(ledger: Ledger) 
     summary = go(ledger, {"fetch": _ShortLink(name="fetch")})
     assert summary.reasons["fetch"] == {"refused/duplicate": 1}
     (refused,) = ledger.rows("fetch", state="refused")
-    assert refused.message.startswith("the same video as b23:0; resolve=true makes one line of both, in a new root")
+    assert re.search("b23:0.*resolve=true.*new root", refused.message)
     assert_sound(ledger)

@@ -1,4 +1,4 @@
-"""From published lists to a training step, over a site that makes every kind of trouble."""
+"""From published lists to a training step, over a site with every kind of fault."""
 
 import logging
 import subprocess
@@ -32,11 +32,11 @@ from wnv.scenes.scene_file import validate_scene
 
 @dataclass(frozen=True)
 class Row:
-    """A video of the list: what befalls it at the site, and what becomes of it."""
+    """A video of the list: the fault of its site, and its outcome."""
 
     trouble: dict[str, Any] = field(default_factory=dict)
     outcome: str = "done"
-    after: str | None = None  # with cookies, and tried again
+    after: str | None = None  # of a retry with cookies
     film: str = "layers"
 
 
@@ -108,7 +108,7 @@ def test_from_lists_to_a_training_step(
     root = tmp_path / "root"
     _, err = wnv_data(*command, cwd=tmp_path)
     assert outcomes(root) == outcome_of
-    assert "left alone for" in err  # the storm was waited for
+    assert "downloads paused for" in err
     found = assert_sound(root)
     assert len(found) == sum(outcome == "done" for outcome in outcome_of.values())
     with Ledger.read(root) as ledger:
@@ -117,7 +117,7 @@ def test_from_lists_to_a_training_step(
         assert posed.result["num_registered"] == 12
         assert all(row.message for row in ledger.rows("fetch") if row.state != "done")
 
-    # What a log-in was asked for is tried again with cookies, and what failed once more.
+    # Retry with cookies.
     (tmp_path / "cookies.txt").write_text(
         "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tSESSDATA\tsecret\n"
     )
@@ -176,7 +176,7 @@ def _train(root: Path, folder: Path) -> None:
 
 
 @pytest.fixture
-def logging_as_it_was() -> Iterator[None]:
+def restored_logging() -> Iterator[None]:
     """Hydra's log handlers write to a stream that is closed when a test ends."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -185,8 +185,8 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
-@pytest.mark.usefixtures("logging_as_it_was")
-def test_one_video_all_the_way(
+@pytest.mark.usefixtures("restored_logging")
+def test_one_video_through_all_stages(
     site: LoopbackSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     film = write_video(tmp_path / "film.mp4", moving(16), fps=10)
@@ -207,4 +207,4 @@ def test_one_video_all_the_way(
     assert info.source["title"] == "第1段 🏠"
     assert info.source["segment"] == [0.0, 1.6]
     assert wnv_data_here("verify", f"path={scene}").startswith("ok  ")
-    assert "1 videos" in wnv_data_here("status", "root=root")
+    assert "1 video;" in wnv_data_here("status", "root=root")

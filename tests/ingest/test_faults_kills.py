@@ -139,7 +139,7 @@ def test_a_run_is_interrupted(number: signal.Signals, undisturbed: Undisturbed, 
         process.send_signal(signal.SIGCONT)
         _, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
-    assert err.endswith("wnv-data run: interrupted (the same command goes on where it stopped)\n")
+    assert err.endswith("wnv-data run: interrupted (run the same command to resume)\n")
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert _running(root, "pose") == []
     assert leftovers(root) == []
@@ -167,7 +167,7 @@ def _stop_while_in_hand(root: Path, stage: StageName, process: "subprocess.Popen
 def _running(root: Path, stage: StageName) -> list[str]:
     try:
         with Ledger.read(root) as ledger:
-            return [item for found, item, _, state, _ in ledger.standing() if (found, state) == (stage, "running")]
+            return [item for found, item, _, state, _ in ledger.states() if (found, state) == (stage, "running")]
     except (FileNotFoundError, ValueError):  # not made yet, or only just
         return []
 

@@ -1,33 +1,27 @@
-"""The stages of `wnv-data` that make scene files of videos: manifest, run and its parts, status, report."""
+"""The stages of `wnv-data` that turn videos into scene files: manifest, run and its stages, status, report, forget."""
 
 import logging
-import os
-import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from wnv.cli.app import JobFailed
 from wnv.cli.settings import check_setting, path_setting, plain, switch
+from wnv.cli.video_sources import read_sources, resolve_sources, short_link_settings, videos_folder
 from wnv.ingest.database import RootError
 from wnv.ingest.driver import run
 from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.manifest import make_manifest
-from wnv.ingest.manifest.published import PublishedFile, download_published
-from wnv.ingest.manifest.short_links import LocationOpener
-from wnv.ingest.manifest.videos import SUFFIXES
 from wnv.ingest.progress import Progress
 from wnv.ingest.scene_index import index_scenes
 from wnv.ingest.selection import Selection
 from wnv.ingest.status import status_text
 from wnv.ingest.tasks import STAGES, StageName
 from wnv.pages.ingest.write import write_ingest_report
-from wnv.scenes.schema import SceneError, SceneKind
+from wnv.scenes.schema import SceneError
 
 _log = logging.getLogger(__name__)
 
@@ -35,44 +29,48 @@ DEFAULT_FRACTION = 0.02
 
 
 def manifest(cfg: DictConfig) -> None:
-    """Repair lists of videos and write one canonical line a video."""
+    """Clean lists of videos and write one JSON line per video."""
     out = Path(path_setting(cfg, "out"))
-    sources, kinds = _sources(cfg)
+    sources, kinds = resolve_sources(cfg)
     result = make_manifest(
         sources,
         kind=kinds,
         out=out,
         json_out=None if cfg.json is None else Path(path_setting(cfg, "json")),
         overwrite=switch(cfg, "overwrite"),
-        **_short_links(cfg, out.with_name(f"{out.name}.links.json")),
+        **short_link_settings(cfg, out.with_name(f"{out.name}.links.json")),
     )
     report = result.report
     print(
         f"{out}: {report['num_keys']} videos ({report['num_segments']} marked segments, "
         f"{report['marked_s'] / 3600:.1f} h) from {report['num_rows']} rows; "
-        f"{report['num_without_key']} rows name no video"
+        f"{report['num_without_key']} rows without a video"
     )
     for code, number in sorted(report["codes"].items(), key=lambda entry: -entry[1]):
         print(f"  {number:6} {code}")
 
 
 def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
-    root = Path(path_setting(cfg, "root")).absolute()
+    root = _root(cfg)
     selection = _selection(cfg)
+    fractions = _fractions(cfg, root)
     if "fetch" in names:
-        cfg.fetch.videos = _folder_of_videos(cfg)
-    # Before the root is made: a mistake in a setting or in the source leaves nothing behind.
+        folder = videos_folder(cfg)
+        cfg.fetch.videos = folder or _known_videos_folder(root)
+    # Before the root is created: an invalid setting or source leaves nothing behind.
     stages = {name: instantiate(cfg[name], _convert_="all") for name in names}
     retries = instantiate(cfg.retries, _convert_="all")
     gate = instantiate(cfg.gate, _convert_="all") if "fetch" in names else None
-    fractions = _fractions(cfg, root)
-    lines = None if cfg.get("source") is None else _lines(cfg, root)
+    lines = None if cfg.get("source") is None else read_sources(cfg, root)
     with Ledger.open(root, **fractions) as ledger:
         if lines is not None:
             counts = ledger.add_videos(lines)
             print("manifest: " + ", ".join(f"{number} {name}" for name, number in counts.items() if number))
-        if "fetch" in names and cfg.fetch.videos is None:
-            _refuse_lost_videos(ledger)
+        if "fetch" in names:
+            if folder is not None:
+                ledger.set_videos_folder(folder)
+            elif cfg.fetch.videos is None:
+                _check_local_videos(ledger)
         try:
             with instantiate(cfg.executor, _convert_="all") as executor:
                 summary = run(
@@ -85,89 +83,53 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
                     progress=Progress(),
                 )
         except (KeyboardInterrupt, RootError) as error:
-            _index_what_is_there(root)
+            _index_after_stop(root)
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt("(the same command goes on where it stopped)") from error
+                raise KeyboardInterrupt("(run the same command to resume)") from error
             raise
         print(summary.text())
         changed = any(summary.counts[stage] for stage in ("clip", "pose", "pack"))
-        for folder, number in index_scenes(root, changed=changed).items():
-            print(f"{root / folder}: {number} scenes")
+        for place, number in index_scenes(root, changed=changed).items():
+            print(f"{root / place}: {number} scenes")
+    if summary.nothing_succeeded():
+        raise JobFailed("no item of this run succeeded; wnv-data status lists the reasons", code=1)
 
 
-def _index_what_is_there(root: Path) -> None:
-    """Name the scenes of a run that was broken off, if the root still lets itself be written to."""
+def _root(cfg: DictConfig) -> Path:
+    root = path_setting(cfg, "root")
+    if "://" in root:
+        raise ValueError(f"root must be a local folder, got {root}; copy ROOT/scenes to object storage afterwards")
+    return Path(root).absolute()
+
+
+def _index_after_stop(root: Path) -> None:
+    """Index the scenes of a run that ended early, if the root can still be written to."""
     try:
         index_scenes(root)
-    except (OSError, SceneError) as error:  # what ended the run is what has to be told
-        _log.warning("the scenes of %s could not be indexed: %s; the next run does", root, error)
+    except (OSError, SceneError) as error:  # must not hide the error that ended the run
+        _log.warning("the scenes of %s could not be indexed: %s; the next run indexes them", root, error)
 
 
-def _sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]]:
-    """The lists and folders that `source` names, published ones downloaded, and the kind of each where it is told."""
-    check_setting("kind", plain(cfg, "kind"), SceneKind | None)
-    named = plain(cfg, "source")
-    paths: list[Path] = []
-    kinds: list[SceneKind | None] = []
-    for name in named if isinstance(named, list) else [named]:
-        published = files("wnv.conf.ingest") / "sources" / f"{name}.yaml"
-        # A folder of that name is likely the root; as a source it is ./kokoni.
-        if re.fullmatch(r"\w+", str(name)) and published.is_file():
-            lists = instantiate(OmegaConf.create(published.read_text(encoding="utf-8")).files, _convert_="all")
-            paths += _downloaded(lists, Path(path_setting(cfg, "cache")) / str(name))
-            kinds += [file.kind for file in lists]
-        else:
-            path = Path(os.path.expanduser(str(name)))
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                raise ValueError(f"source: {path} is a video; name the folder that it lies in, or a list of videos")
-            paths.append(path)
-            # One's own videos, as a rule of a place that stands still; a list says what it holds by its name.
-            kinds.append(cfg.kind or ("static" if path.is_dir() else None))
-    return paths, kinds
-
-
-def _downloaded(lists: Sequence[PublishedFile], cache: Path) -> list[Path]:
+def _known_videos_folder(root: Path) -> str | None:
+    """Return the folder of local videos that an earlier run was given, if it exists."""
     try:
-        return download_published(lists, cache)
-    except OSError as error:
-        raise ValueError(
-            f"{error}; or put {' and '.join(file.name for file in lists)} into {cache} yourself"
-        ) from error
+        with Ledger.read(root) as ledger:
+            folder = ledger.videos_folder()
+    except FileNotFoundError:
+        return None
+    if folder is not None and not Path(folder).is_dir():
+        _log.warning("the folder of local videos, %s, does not exist; set source= if it has moved", folder)
+        return None
+    return folder
 
 
-def _short_links(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
-    """Where the answers of the short-link host are kept, and whether it is to be asked."""
-    if not switch(cfg, "resolve"):
-        return {"lock_file": lock_file if lock_file.exists() else None}
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    return {"lock_file": lock_file, "opener": LocationOpener()}
-
-
-def _lines(cfg: DictConfig, root: Path) -> list[ManifestLine]:
-    sources, kinds = _sources(cfg)
-    return make_manifest(sources, kind=kinds, **_short_links(cfg, root / "links.json")).lines
-
-
-def _folder_of_videos(cfg: DictConfig) -> str | None:
-    """The folder of one's own videos: the one that `fetch.videos` or `source` names; None without any."""
-    sources = plain(cfg, "source")
-    named = [cfg.fetch.videos, *(sources if isinstance(sources, list) else [sources])]
-    paths = [Path(os.path.expanduser(str(name))).absolute() for name in named if name is not None]
-    folders = sorted({str(path) for path in paths if path.is_dir()})
-    if len(folders) > 1:
-        raise ValueError(
-            f"a root holds the videos of one folder, got {', '.join(folders)}; give each folder a root of its own"
-        )
-    return folders[0] if folders else cfg.fetch.videos
-
-
-def _refuse_lost_videos(ledger: Ledger) -> None:
-    """Without their folder, one's own videos would be refused one by one, for a mistake in the command."""
+def _check_local_videos(ledger: Ledger) -> None:
+    """Stop before every local video is rejected because its folder is not set."""
     waiting = [item for item in ledger.pending("fetch") if item.startswith("file:")]
     if waiting:
         raise ValueError(
-            f"{len(waiting)} videos of your own wait to be read ({waiting[0]} first); name their folder with source= "
-            "or fetch.videos="
+            f"{len(waiting)} local videos are pending ({waiting[0]}, ...) but their folder is not set; pass "
+            "source=FOLDER"
         )
 
 
@@ -186,7 +148,7 @@ def _selection(cfg: DictConfig) -> Selection:
 
 
 def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
-    """The shares of validation and test: those told; else those of the root; else, for a new root, the default."""
+    """Return the shares of validation and test: as set, else those of the root, else the default."""
     known: dict[str, float] = {}
     try:
         with Ledger.read(root) as ledger:
@@ -194,34 +156,35 @@ def _fractions(cfg: DictConfig, root: Path) -> dict[str, float]:
     except FileNotFoundError:
         if "source" not in cfg:
             raise FileNotFoundError(
-                f"{root} has no {LEDGER_FILE}; begin with wnv-data run or fetch, source=... root={root}"
+                f"{root} has no {LEDGER_FILE}; start with wnv-data run source=... root={root}"
             ) from None
         if cfg.source is None:
-            raise ValueError(f"{root} is new and has no videos yet; name some with source=") from None
-    told = {name: cfg.get(name) for name in ("val_fraction", "test_fraction")}
-    for name, value in told.items():
-        check_setting(name, value, float | int | None)
-    return {name: float(known.get(name, DEFAULT_FRACTION) if value is None else value) for name, value in told.items()}
+            raise ValueError(f"root={root} is new and has no videos; set source=") from None
+    fractions = {}
+    for name in ("val_fraction", "test_fraction"):
+        check_setting(name, cfg.get(name), float | int | None)
+        fractions[name] = float(known.get(name, DEFAULT_FRACTION) if cfg.get(name) is None else cfg[name])
+    return fractions
 
 
 def forget(cfg: DictConfig) -> None:
-    """Delete all that was made of videos, and keep them out."""
-    root = Path(path_setting(cfg, "root")).absolute()
+    """Delete everything made from videos, and reject the videos from now on."""
+    root = _root(cfg)
     keys = plain(cfg, "keys")
     with Ledger.open(root, **_fractions(cfg, root)) as ledger:
-        for file in ledger.take_out([keys] if isinstance(keys, str) else keys):
+        for file in ledger.forget([keys] if isinstance(keys, str) else keys):
             print(f"deleted {root / file}")
         index_scenes(root)
 
 
 def status(cfg: DictConfig) -> None:
-    """Print how far everything is."""
-    print(status_text(Path(path_setting(cfg, "root"))))
+    """Print the number of items per stage and state, and the reasons."""
+    print(status_text(_root(cfg)))
 
 
 def report(cfg: DictConfig) -> None:
-    """Write one page about everything."""
-    root = Path(path_setting(cfg, "root"))
+    """Write the report page."""
+    root = _root(cfg)
     out = root / REPORT_FILE if cfg.out is None else Path(path_setting(cfg, "out"))
     if cfg.out is not None and out.exists():
         raise FileExistsError(f"{out} exists; choose another out=")
@@ -230,25 +193,25 @@ def report(cfg: DictConfig) -> None:
 
 
 def run_all(cfg: DictConfig) -> None:
-    """Take every video through all stages, as far as it can go."""
+    """Run all stages."""
     _run(cfg, STAGES)
 
 
 def fetch(cfg: DictConfig) -> None:
-    """Download."""
+    """Run the fetch stage."""
     _run(cfg, ["fetch"])
 
 
 def clip(cfg: DictConfig) -> None:
-    """Cut into clips."""
+    """Run the clip stage."""
     _run(cfg, ["clip"])
 
 
 def pose(cfg: DictConfig) -> None:
-    """Recover cameras."""
+    """Run the pose stage."""
     _run(cfg, ["pose"])
 
 
 def pack(cfg: DictConfig) -> None:
-    """Write scene files."""
+    """Run the pack stage."""
     _run(cfg, ["pack"])

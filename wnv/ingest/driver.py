@@ -1,7 +1,7 @@
-"""The driver: takes items through the stages until there is nothing left to do, and writes down what became of them.
+"""The driver: takes items through the stages until nothing is left to do, and records every outcome.
 
-Late stages go first, so that disks do not fill with half-done work. A stage's children are queued as it ends, and never
-run while what they are made from is to be made again.
+Later stages run first, so that disks do not fill with unfinished work. The children of an item are queued when it ends,
+and wait while the item itself is to be redone.
 """
 
 import logging
@@ -21,6 +21,8 @@ from wnv.ingest.duplicates import duplicate_of
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.gate import Gate, host_of
 from wnv.ingest.ledger import Ledger
+from wnv.ingest.missing_outputs import requeue_missing
+from wnv.ingest.outputs import delete_files, files_of
 from wnv.ingest.progress import Progress, Summary
 from wnv.ingest.records import Child
 from wnv.ingest.retries import Retries
@@ -29,7 +31,7 @@ from wnv.ingest.tasks import STAGES, Outcome, Stage, StageName, Task
 
 _log = logging.getLogger(__name__)
 
-# Longest time for which nothing is looked at: a signal or a gate must not wait longer than that.
+# Longest wait for a task: signals and the gate are checked this often.
 _TICK_S = 0.5
 
 _Item = tuple[StageName, str]
@@ -46,46 +48,39 @@ def run(
     max_waiting: int = 64,
     progress: Progress | None = None,
 ) -> Summary:
-    """Do what is pending in these stages, and what comes of it.
+    """Run the pending items of these stages, and what follows from them.
 
     Args:
         ledger: Opened to write.
-        stages: The stages to do, by name: one, some, or all.
-        executor: Where they run. It is the caller's to close; what is under way in it is ended if the run is.
-        gate: When hosts may be asked.
-        retries: Which failures are tried again within the run.
-        selection: Which videos, and what of them is done again; by default all that is pending.
-        max_waiting: Nothing is fetched while so many items wait for later stages of this run.
-        progress: Where to show how it goes; None for nowhere.
+        stages: The stages to run, by name.
+        executor: Where they run. The caller closes it; its tasks are cancelled if the run ends early.
+        gate: Limits requests per host.
+        retries: Which failures are retried within the run.
+        selection: Which videos, and which of their items to run again; by default all pending items.
+        max_waiting: No video is fetched while this many items wait for later stages.
+        progress: Where to show progress; None shows none.
 
     Raises:
-        RootError: If the output root gave way. What was under way is pending; the next run goes on.
-        KeyboardInterrupt: At Ctrl-C or SIGTERM. Likewise.
-        ValueError: If the selection cannot be.
+        RootError: If the output root cannot be written. Running items become pending; the next run resumes.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM; likewise.
+        ValueError: If the selection is invalid.
     """
     if max_waiting < 1:
         raise ValueError(f"max_waiting must be at least 1, got {max_waiting}")
-    work = _Run(
-        ledger=ledger,
-        stages={name: stages[name] for name in STAGES if name in stages},
-        executor=executor,
-        gate=gate or Gate(),
-        retries=retries or Retries(),
-        max_waiting=max_waiting,
-        progress=progress or Progress(shown=False),
-    )
-    return work.run(selection or Selection())
+    chosen = {name: stages[name] for name in STAGES if name in stages}
+    work = _Run(ledger, chosen, executor, gate or Gate(), retries or Retries(), progress or Progress(shown=False))
+    return work.run(selection or Selection(), max_waiting)
 
 
 def children_of(task: Task, result: Mapping[str, Any]) -> list[Child]:
-    """The items of the next stage that a finished one gives rise to."""
+    """Return the items of the next stage that follow from a finished task."""
     payload = task.payload
     if task.stage == "fetch":
-        about = {name: payload[name] for name in ("key", "kind", "split", "title", "url")}
-        return [Child(stage="clip", item=task.item, payload={**about, "fetch": dict(result)})]
+        video = {name: payload[name] for name in ("key", "kind", "split", "title", "url")}
+        return [Child(stage="clip", item=task.item, payload={**video, "fetch": dict(result)})]
     if task.stage == "clip":
-        about = {name: payload[name] for name in ("title", "url")}
-        return [Child(stage="pose", item=clip["id"], payload={**clip, **about}) for clip in result["clips"]]
+        video = {name: payload[name] for name in ("title", "url")}
+        return [Child(stage="pose", item=clip["id"], payload={**clip, **video}) for clip in result["clips"]]
     if task.stage == "pose":
         return [Child(stage="pack", item=task.item, payload={**payload, "pose": dict(result)})]
     return []
@@ -99,13 +94,11 @@ def _parent_of(stage: StageName, item: str, key: str) -> _Item | None:
 class _Run:
     def __init__(
         self,
-        *,
         ledger: Ledger,
         stages: dict[StageName, Stage],
         executor: Executor,
         gate: Gate,
         retries: Retries,
-        max_waiting: int,
         progress: Progress,
     ) -> None:
         self.ledger = ledger
@@ -113,47 +106,44 @@ class _Run:
         self.executor = executor
         self.gate = gate
         self.retries = retries
-        self.max_waiting = max_waiting
         self.progress = progress
         self.versions = {name: stage.versions() for name, stage in stages.items()}
         self.summary = Summary()
-        # Items that may start, by stage and host: a host that is closed must not hold up the others.
+        # Items that may start, per stage and host: a closed host must not block the others.
         self.ready: dict[StageName, dict[str | None, deque[str]]] = {name: defaultdict(deque) for name in stages}
         self.hosts: dict[str, str | None] = {}
-        self.later: list[tuple[float, _Item]] = []  # to be tried again, by when
-        self.blocked: dict[_Item, list[_Item]] = defaultdict(list)  # by what they wait for
-        self.under_way: dict[_Item, Task] = {}
+        self.later: list[tuple[float, _Item]] = []  # retries, by the time they are due
+        self.blocked: dict[_Item, list[_Item]] = defaultdict(list)  # items, by the parent they wait for
+        self.running: dict[_Item, Task] = {}
         self.num_tries: dict[_Item, int] = defaultdict(int)
         self.stopped = False
 
-    def run(self, selection: Selection) -> Summary:
+    def run(self, selection: Selection, max_waiting: int) -> Summary:
         self._prepare(selection)
         with self._signals(), self.progress:
             try:
-                self._loop()
+                self._loop(max_waiting)
             except BaseException:
-                self._break_off()
+                self._cancel()
                 raise
-        self._say_what_is_left()
+        self._log_unfinished()
         return self.summary
-
-    # ---------------------------------------------------------------- what there is to do
 
     def _prepare(self, selection: Selection) -> None:
         self._requeue_missing()
         keys = selection.apply(self.ledger, tuple(self.stages))
-        self._requeue_missing()  # a clip that is made anew needs its video again
+        self._requeue_missing()  # a clip that is redone needs its video again
         for name, versions in self.versions.items():
             number = self.ledger.num_other_versions(name, versions)
             if number:
                 _log.warning(
-                    "%s: %d finished items were made with other settings or tools; redo=[%s] makes them anew",
+                    "%s: %d finished items were made with other settings or tools; redo them with redo=[%s]",
                     *(name, number, name),
                 )
         self.hosts = {row.item: host_of(row.payload) for row in self.ledger.rows("fetch", state="pending")}
-        standing = self.ledger.standing()
-        states = {(stage, item): state for stage, item, _, state, _ in standing}
-        for stage, item, key, state, _ in standing:
+        items = self.ledger.states()
+        states = {(stage, item): state for stage, item, _, state, _ in items}
+        for stage, item, key, state, _ in items:
             if state != "pending" or stage not in self.stages or key not in keys:
                 continue
             self.progress.expect(stage)
@@ -166,35 +156,33 @@ class _Run:
                 self.blocked[parent].append((stage, item))
 
     def _requeue_missing(self) -> None:
-        for stage, number in self.ledger.requeue_missing().items():
-            _log.warning("%s: files of %d finished items are gone; they are made again", stage, number)
+        for stage, number in requeue_missing(self.ledger).items():
+            _log.warning("%s: the files of %d finished items are missing; redoing them", stage, number)
 
     def _make_ready(self, stage: StageName, item: str) -> None:
         self.ready[stage][self.hosts.get(item) if stage == "fetch" else None].append(item)
 
-    # ---------------------------------------------------------------- the loop
-
-    def _loop(self) -> None:
+    def _loop(self, max_waiting: int) -> None:
         while not self.stopped:
             now = time.monotonic()
             while self.later and self.later[0][0] <= now:
                 _, (stage, item) = heappop(self.later)
                 self._make_ready(stage, item)
-            delay_s = self._dispatch()
+            delay_s = self._start_ready(max_waiting)
             if self.later:
                 delay_s = min(delay_s, self.later[0][0] - now)
-            if not self.under_way and delay_s == math.inf:
+            if not self.running and delay_s == math.inf:
                 return
             for task, outcome in self.executor.wait(max(0.0, min(delay_s, _TICK_S))):
-                self._settle(task, outcome)
+                self._finish(task, outcome)
             self.progress.show()
         raise KeyboardInterrupt
 
-    def _dispatch(self) -> float:
-        """Start what can be started; seconds until a host lets the next item in, infinite if none is waited for."""
+    def _start_ready(self, max_waiting: int) -> float:
+        """Start the items that may start; return the seconds until a host accepts the next one, or infinity."""
         delay_s = math.inf
         for stage in reversed(self.stages):
-            if stage == "fetch" and self._num_waiting() >= self.max_waiting:
+            if stage == "fetch" and self._num_waiting() >= max_waiting:
                 continue
             while self.executor.room(stage) > 0:
                 item, opens_s = self._next(stage)
@@ -205,12 +193,12 @@ class _Run:
         return delay_s
 
     def _num_waiting(self) -> int:
-        """Items of later stages that this run has still to do."""
+        """Return the number of items of later stages that this run has still to do."""
         num_ready = sum(len(items) for stage in self.stages if stage != "fetch" for items in self.ready[stage].values())
-        return num_ready + sum(stage != "fetch" for stage, _ in self.under_way)
+        return num_ready + sum(stage != "fetch" for stage, _ in self.running)
 
     def _next(self, stage: StageName) -> tuple[str | None, float]:
-        """An item that may start now; or none, and in how many seconds there may be one."""
+        """Return an item that may start now, or None and the seconds until one may."""
         opens_s = math.inf
         for host, items in self.ready[stage].items():
             if not items:
@@ -223,40 +211,36 @@ class _Run:
 
     def _start(self, stage: StageName, item: str) -> None:
         task = self.ledger.start(stage, item)
-        self.under_way[stage, item] = task
+        self.running[stage, item] = task
         self.num_tries[stage, item] += 1
         if stage == "fetch":
             self.gate.started(self.hosts.get(item), item)
         self.executor.submit(self.stages[stage], task)
 
-    def _settle(self, task: Task, outcome: Outcome) -> None:
+    def _finish(self, task: Task, outcome: Outcome) -> None:
         stage, item = task.stage, task.item
         if stage == "fetch":
             host = self.hosts.get(item)
-            left_alone_s = self.gate.ended(host, item, outcome)
-            if left_alone_s is not None:
-                _log.warning("%s: %s; left alone for %.0f s", outcome.host or host, outcome.message, left_alone_s)
+            pause_s = self.gate.ended(host, item, outcome)
+            if pause_s is not None:
+                _log.warning("%s: %s; downloads paused for %.0f s", outcome.host or host, outcome.message, pause_s)
         if outcome.state == "pending":
             raise RootError(
-                f"the disk gave way ({outcome.reason}) at {stage} {item}: {outcome.message}; nothing that was done is "
-                "lost: mend it and run again"
+                f"cannot write to the root ({outcome.reason}) at {stage} {item}: {outcome.message}; finished work is "
+                "safe, so fix the disk and run the same command again"
             )
         delay_s = self.retries.delay_s(outcome, self.num_tries[stage, item])
         if delay_s is not None:
             self.ledger.finish(task, replace(outcome, state="pending"))
-            del self.under_way[stage, item]
+            del self.running[stage, item]
             heappush(self.later, (time.monotonic() + delay_s, (stage, item)))
             self.progress.retried(stage, outcome)
             return
-        if stage == "fetch" and outcome.state == "done" and (twin := duplicate_of(self.ledger, item, outcome.result)):
-            self.ledger.discard(outcome.result)
-            # A short link that was fetched first stays, whatever name its video gets later.
-            where = "" if twin.startswith("bv:") else ", in a new root"
-            message = f"the same video as {twin}; resolve=true makes one line of both{where}, with the segments of both"
-            outcome = replace(outcome, state="refused", reason="duplicate", message=message)
+        if stage == "fetch" and outcome.state == "done":
+            outcome = self._without_duplicate(item, outcome)
         children = children_of(task, outcome.result) if outcome.state == "done" else []
         pending = self.ledger.finish(task, outcome, versions=self.versions[stage], children=children)
-        del self.under_way[stage, item]
+        del self.running[stage, item]
         self.summary.add(stage, outcome)
         self.progress.ended(stage, outcome)
         blocked = self.blocked.pop((stage, item), [])
@@ -269,50 +253,59 @@ class _Run:
         elif self.ledger.has_outputs(stage, item):
             for child_stage, child_item in blocked:
                 self._make_ready(child_stage, child_item)
-        elif outcome.state == "failed" or stage == "fetch":  # else they are gone with it
+        elif outcome.state == "failed" or stage == "fetch":  # else the children were removed with it
             self.blocked[stage, item] = blocked
 
-    # ---------------------------------------------------------------- the end
+    def _without_duplicate(self, item: str, outcome: Outcome) -> Outcome:
+        """Reject a fetched video that the root has under another key, and delete its files."""
+        other = duplicate_of(self.ledger, item, outcome.result)
+        if other is None:
+            return outcome
+        delete_files(self.ledger.root, files_of(outcome.result))
+        # A short link that was fetched first keeps its key, so only a new root can merge the two.
+        where = "" if other.startswith("bv:") else ", in a new root"
+        message = f"the same video as {other}; resolve=true merges both{where}, with the segments of both"
+        return replace(outcome, state="refused", reason="duplicate", message=message)
 
-    def _break_off(self) -> None:
+    def _cancel(self) -> None:
         self.executor.cancel()
         try:
-            for task in self.under_way.values():
+            for task in self.running.values():
                 self.ledger.release(task)
         except RootError:
-            pass  # what cannot be written now is put right when the ledger is opened again
+            pass  # opening the ledger again repairs what cannot be written now
 
-    def _say_what_is_left(self) -> None:
+    def _log_unfinished(self) -> None:
         for stage, hosts in self.ready.items():
             for host, items in hosts.items():
                 if items:
                     _log.warning(
-                        "%s: %s refused too often in a row; %d items stay pending, run again later",
+                        "%s: %s rate-limited us too often in a row; %d items stay pending, run again later",
                         *(stage, host, len(items)),
                     )
         blocked = [item for items in self.blocked.values() for item in items]
         for stage in self.stages:
             number = sum(name == stage for name, _ in blocked)
             if number:
-                _log.warning("%s: %d items wait for an earlier stage, which is not done", stage, number)
+                _log.warning("%s: %d items wait for an earlier stage that is not done", stage, number)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Turn Ctrl-C and SIGTERM into an orderly end; a second one ends at once."""
+        """End the run in order on Ctrl-C or SIGTERM; a second one ends it at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def stop(number: int, frame: object) -> None:
             self.stopped = True
             restore()
 
         def restore() -> None:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
-        for number in before:
+        for number in previous:
             signal.signal(number, stop)
         try:
             yield

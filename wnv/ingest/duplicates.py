@@ -1,23 +1,23 @@
-"""One video under two names: a short link that nobody had resolved when the lists were merged."""
+"""Find a video that a root has under two keys: its own, and a short link that was not resolved."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from wnv.ingest.ledger import Ledger
+from wnv.ingest.ledger_view import LedgerView
 
 _VIDEO_ID = re.compile(r"(BV[0-9A-Za-z]{10})(?:_p([1-9][0-9]*))?")
 
 
-def duplicate_of(ledger: Ledger, key: str, result: Mapping[str, Any]) -> str | None:
-    """The key under which the root has, besides, the video that has been fetched; one of the two is a short link.
+def duplicate_of(ledger: LedgerView, key: str, result: Mapping[str, Any]) -> str | None:
+    """Return the other key under which the root has a fetched video; one of the two keys is a short link.
 
-    Were both kept, the video could stand on both sides of the split.
+    Keeping both could put one video into two splits.
 
     Args:
-        ledger: Of the root.
-        key: Of the video that has been fetched.
-        result: What fetch found.
+        ledger: The ledger of the root.
+        key: Key of the fetched video.
+        result: Result of its fetch.
     """
     if key.startswith("bv:"):
         plain: str | None = key

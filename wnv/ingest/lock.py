@@ -1,4 +1,4 @@
-"""One writer to an output root: a lock that ends with its holder, however that ends."""
+"""A lock that lets one run write to an output root, and ends with the process that holds it."""
 
 import errno
 import fcntl
@@ -11,22 +11,21 @@ from typing import IO
 
 from wnv.ingest.layout import LOCK_FILE
 
-_LOOK_S = 0.1
+_RETRY_S = 0.1
 
 
 def take_lock(root: Path) -> IO[str]:
-    """Take the lock of an output root; it is held until the file that is returned is closed, or the process is gone.
+    """Lock an output root until the returned file is closed or the process ends.
 
     Raises:
-        ValueError: If another run holds it; the message says who and since when.
+        ValueError: If another run holds the lock; the message names its process, host and start.
         OSError: If the root cannot be written to.
     """
-    path = root / LOCK_FILE
-    # "a": what the holder wrote about itself must survive our look at it.
-    file = open(path, "a+", encoding="utf-8")
+    # "a": opening must not erase what the holder wrote.
+    file = open(root / LOCK_FILE, "a+", encoding="utf-8")
     try:
         if not _try(file, fcntl.LOCK_EX):
-            time.sleep(_LOOK_S)  # somebody may only have looked
+            time.sleep(_RETRY_S)  # `is_locked` of another process holds it for a moment
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         holder = _holder(file)
@@ -34,8 +33,8 @@ def take_lock(root: Path) -> IO[str]:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
         raise ValueError(
-            f"{root} is in use by another run ({holder}); wait for it, end it, or choose another root "
-            "(status and report work meanwhile)"
+            f"root={root} is used by another run ({holder}); wait for it, stop it, or choose another root. "
+            "wnv-data status and report work meanwhile"
         ) from None
     file.truncate(0)
     since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -45,10 +44,10 @@ def take_lock(root: Path) -> IO[str]:
 
 
 def is_locked(root: Path) -> bool:
-    """Whether a run is going on in an output root."""
+    """Return whether a run is active in an output root."""
     try:
         with open(root / LOCK_FILE, encoding="utf-8") as file:
-            return not _try(file, fcntl.LOCK_SH)  # the one that a file opened to read can have on every system
+            return not _try(file, fcntl.LOCK_SH)  # a file opened to read can take a shared lock on every system
     except FileNotFoundError:
         return False
 
@@ -67,4 +66,4 @@ def _holder(file: IO[str]) -> str:
         holder = json.loads(file.read())
         return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):
-        return "it has not said which"
+        return "process unknown"

@@ -1,4 +1,4 @@
-"""Stage `pack`: a posed clip becomes a scene file."""
+"""The pack stage: write posed clips as scene files."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,21 +19,21 @@ from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import SceneError, SceneInfo
 from wnv.scenes.video import Decoder
 
-# Decoded at once: enough that key frames are not decoded again and again, little enough for the memory.
+# Frames decoded at once: more decode key frames less often, fewer take less memory.
 _FRAMES_AT_ONCE = 16
 
 
 class PackStage:
-    """Writes one scene file a clip: the frames with a pose, undistorted, with where they came from.
+    """Writes one scene file per clip: its posed frames, undistorted, with their source.
 
-    Frames keep their times on the clip's clock and their numbers in the clip. The same clip gives the same bytes.
+    Frames keep their times and indices in the clip. The same clip gives the same bytes.
 
     Args:
-        short_side: Shorter side of the stored images in pixels, at most; None keeps that of the clip.
-        max_side: Longer side of the stored images in pixels, at most; None sets no limit.
-        image_format: `jpeg`, or `png` where loss matters.
+        short_side: Maximum shorter side of the images in pixels; None keeps that of the clip.
+        max_side: Maximum longer side of the images in pixels; None sets no limit.
+        image_format: `jpeg`, or `png` for lossless images.
         quality: JPEG quality, 1..100.
-        decoder: What reads the clip: `decord`, `pyav`, or `auto`.
+        decoder: Video decoder: `decord`, `pyav`, or `auto`.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -62,7 +62,7 @@ class PackStage:
         self.decoder: Decoder = decoder
 
     def __call__(self, task: Task) -> Outcome:
-        """Write the scene file, in place of one of an earlier try."""
+        """Write the scene file, replacing one of an earlier attempt."""
         payload = task.payload
         folder = scene_folder(kind=payload["kind"], split=payload["split"])
         try:
@@ -77,7 +77,7 @@ class PackStage:
                 quality=self.quality,
             )
         except FileNotFoundError as error:
-            raise StageError("failed", "missing", f"{error}; run the clip and pose stages again for it") from error
+            raise StageError("failed", "missing", f"{error}; run the clip and pose stages again") from error
         except SceneError as error:
             raise StageError("failed", "corrupt", str(error)) from error
         return Outcome(
@@ -92,7 +92,7 @@ class PackStage:
         )
 
     def versions(self) -> dict[str, str]:
-        """Settings and tool versions that a scene file depends on."""
+        """Return the settings and tool versions that a scene file depends on."""
         return {
             "wnv": __version__,
             "pillow": PIL.__version__,

@@ -1,4 +1,4 @@
-"""How a run goes, for whoever watches it, and how it went."""
+"""Progress of a run, and its summary."""
 
 import logging
 import sys
@@ -15,24 +15,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Summary:
-    """What a run did.
+    """Outcomes of a run.
 
     Attributes:
-        counts: How many items ended how, by stage and state.
-        reasons: How many did not go well and why, by stage and `state/reason`.
+        counts: Number of items per stage and final state.
+        reasons: Number of items that are not done, per stage and `state/reason`.
     """
 
     counts: dict[StageName, Counter[State]] = field(default_factory=lambda: defaultdict(Counter))
     reasons: dict[StageName, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, stage: StageName, outcome: Outcome) -> None:
-        """Count an item that has ended."""
+        """Count an item that ended."""
         self.counts[stage][outcome.state] += 1
         if outcome.state != "done":
             self.reasons[stage][f"{outcome.state}/{outcome.reason}"] += 1
 
+    def nothing_succeeded(self) -> bool:
+        """Return whether items ended and none of them is done."""
+        return bool(self.counts) and not any(states["done"] for states in self.counts.values())
+
     def text(self) -> str:
-        """A line a stage."""
+        """Return one line per stage."""
         lines = []
         for stage in STAGES:
             if stage in self.counts:
@@ -45,11 +49,11 @@ class Summary:
 
 
 class Progress:
-    """A bar on stderr where that is a terminal, else a line in the log every so often. A context manager.
+    """A progress bar if stderr is a terminal, otherwise a log line at intervals. A context manager.
 
     Args:
         shown: Whether to show anything.
-        log_every_s: Seconds between lines in the log.
+        log_every_s: Seconds between log lines.
     """
 
     def __init__(self, *, shown: bool = True, log_every_s: float = 30.0) -> None:
@@ -57,7 +61,7 @@ class Progress:
         self.log_every_s = log_every_s
         self._expected: Counter[StageName] = Counter()
         self._ended: Counter[StageName] = Counter()
-        self._trouble: Counter[str] = Counter()
+        self._not_done: Counter[str] = Counter()
         self._num_retried = 0
         self._bar: tqdm | None = None
         self._began = self._logged = time.monotonic()
@@ -76,21 +80,21 @@ class Progress:
             _log.info("%s", self.line())
 
     def expect(self, stage: StageName) -> None:
-        """One more item to do."""
+        """Count one more item to do."""
         self._expected[stage] += 1
 
     def retried(self, stage: StageName, outcome: Outcome) -> None:
-        """An item did not go well and is going to be tried again."""
+        """Count an attempt that failed and will be retried."""
         self._num_retried += 1
 
     def ended(self, stage: StageName, outcome: Outcome) -> None:
-        """One item less to do."""
+        """Count an item that ended."""
         self._ended[stage] += 1
         if outcome.state != "done":
-            self._trouble[f"{outcome.state}/{outcome.reason}"] += 1
+            self._not_done[f"{outcome.state}/{outcome.reason}"] += 1
 
     def show(self) -> None:
-        """Bring what is shown up to date, if it is time."""
+        """Update the bar, or log a line if it is due."""
         if self._bar is not None:
             self._bar.total = self._expected.total()
             self._bar.set_postfix_str(self._counts(), refresh=False)
@@ -100,15 +104,15 @@ class Progress:
             _log.info("%s", self.line())
 
     def line(self) -> str:
-        """Where the run stands, in a line; the time left is a guess from what is known to be left."""
+        """Return the progress in one line. The time left counts known items only."""
         elapsed_s = time.monotonic() - self._began
         ended, left = self._ended.total(), self._expected.total() - self._ended.total()
         rate = ended / elapsed_s if elapsed_s > 0 else 0.0
         left_s = f", {tqdm.format_interval(left / rate)} left" if rate and left else ""
-        return f"{self._counts()}; {rate * 60:.1f} items a minute, {tqdm.format_interval(elapsed_s)} gone{left_s}"
+        return f"{self._counts()}; {rate * 60:.1f} items/min, {tqdm.format_interval(elapsed_s)} elapsed{left_s}"
 
     def _counts(self) -> str:
         stages = [f"{name} {self._ended[name]}/{self._expected[name]}" for name in STAGES if self._expected[name]]
-        trouble = [f"{reason} {number}" for reason, number in self._trouble.most_common(4)]
+        reasons = [f"{reason} {number}" for reason, number in self._not_done.most_common(4)]
         retried = [f"retried {self._num_retried}"] if self._num_retried else []
-        return ", ".join([*stages, *trouble, *retried])
+        return ", ".join([*stages, *reasons, *retried])

@@ -1,4 +1,4 @@
-"""What the ledger holds, as values: videos, items in stages, and the files that were made."""
+"""Values that the ledger stores: videos, and items of stages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from wnv.ingest.tasks import StageName, State
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An item in a stage.
+    """An item of a stage.
 
     Attributes:
-        stage: Which stage.
+        stage: Its stage.
         item: Key of the video (fetch, clip) or id of the clip (pose, pack).
         key: Key of the video it comes from.
-        state: How it stands.
-        tries: How often it was begun since its payload was new.
-        reason: Reason code of the last try; for pending items why they are pending, if there is something to say.
-        message: A line for people.
-        seconds: How long the last try took.
-        num_bytes: What the last try wrote.
-        versions: Settings and tools of the last time it was done; empty before.
-        payload: What it is made from.
-        result: What was made the last time it was done; empty before. Holds true only where the state is `done`.
-        updated: When this last changed, Unix time.
+        state: Its state.
+        tries: Attempts since its payload last changed.
+        reason: Reason code of the last attempt; of a pending item, why it is pending, if known.
+        message: Details of the last attempt, one line.
+        seconds: Duration of the last attempt.
+        num_bytes: Bytes written by the last attempt.
+        versions: Settings and tools of the last successful attempt; empty before it.
+        payload: Input of the stage.
+        result: Output of the last successful attempt; empty before it. Up to date only if the state is `done`.
+        updated: Unix time of the last change.
     """
 
     stage: StageName
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A video of the manifests. `position` counts from 0 in the order in which the root was told of them."""
+    """A video of the manifests. `position` counts from 0 in the order in which videos were added."""
 
     position: int
     key: str
@@ -55,14 +55,8 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class Child:
-    """An item that a finished one gives rise to."""
+    """An item that follows from a finished one."""
 
     stage: StageName
     item: str
     payload: Mapping[str, Any]
-
-
-def files_of(result: Mapping[str, Any]) -> set[str]:
-    """The files that a stage's result names."""
-    files = {part["file"] for name in ("parts", "clips") for part in result.get(name, ())}
-    return files | {result[name] for name in ("sidecar", "file") if name in result}

@@ -9,18 +9,18 @@ from wnv.scenes.schema import INDEX_FILE, SceneKind
 
 
 def index_scenes(root: Path, *, changed: bool = True) -> dict[str, int]:
-    """Index every folder of scene files under an output root anew.
+    """Rebuild the index of every folder of scene files under an output root.
 
     Args:
         root: The output root.
-        changed: Whether scenes may have been written or removed. If not, an index that names the files that are there
-            is left as it is; it is missing or behind where the run before was killed.
+        changed: Whether scenes may have been written or removed. If not, only indexes that do not name the existing
+            files are rebuilt, as after a killed run.
 
     Returns:
-        Folder, relative to the root -> how many scenes it has.
+        Number of scenes per folder, relative to the root.
 
     Raises:
-        SceneError: If a scene is refused; names it and why.
+        SceneError: If a scene file is invalid; the message names it and the reason.
     """
     counts: dict[str, int] = {}
     for kind in get_args(SceneKind):
@@ -29,10 +29,10 @@ def index_scenes(root: Path, *, changed: bool = True) -> dict[str, int]:
             scenes = {path.name for path in (root / folder).glob("*.zip")}
             index = root / folder / INDEX_FILE
             if not scenes:
-                index.unlink(missing_ok=True)  # of scenes that were taken back
+                index.unlink(missing_ok=True)  # all its scenes were removed
                 continue
             if changed or _indexed(index) != scenes:
-                from wnv.scenes.index import build_index  # brings torch, which no worker needs
+                from wnv.scenes.index import build_index  # imports torch, which workers do not need
 
                 build_index(root / folder)
             counts[folder] = len(scenes)

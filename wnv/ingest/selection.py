@@ -1,4 +1,4 @@
-"""Which videos a run is about, and which of their items it does again."""
+"""Which videos a run processes, and which of their items it runs again."""
 
 import json
 import logging
@@ -14,16 +14,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which videos, and what of them besides the items that are pending.
+    """Videos to process, and items to run again in addition to the pending ones.
 
     Attributes:
-        keys: Keys of videos, or files that hold one a line (as text, or as a manifest has it); None for all.
+        keys: Keys of videos, or files with one key per line (plain, or manifest lines); None for all.
         start: First position in the order of the manifests, counted from 0.
         end: Position after the last one; None for the end.
-        limit: At most so many videos that there is something to do for.
-        retry: Items to try again: `none`, those that `failed`, `all` (also those that were refused, but not what was
-            taken out), or a list of reason codes.
-        redo: Stages whose items are made anew though they are done, and with them what comes of them.
+        limit: Maximum number of videos that have something to do.
+        retry: Items to run again: `none`, those that `failed`, `all` (also rejected ones, but not forgotten ones), or a
+            list of reason codes.
+        redo: Stages whose finished items are redone, with everything made from them.
     """
 
     keys: Sequence[str] | None = None
@@ -42,42 +42,40 @@ class Selection:
             raise ValueError(f"retry must be none, failed, all or a list of reason codes, got {self.retry}")
 
     def apply(self, ledger: Ledger, stages: Collection[StageName]) -> set[str]:
-        """Send what is to be done again back to `pending`; the keys of the videos that there is something to do for.
+        """Return the items to run again to `pending`; return the keys of the videos that have something to do.
 
         Raises:
-            ValueError: If a key is not in the ledger, or `redo` names a stage that this run does not do.
+            ValueError: If a key is not in the ledger, or `redo` names a stage that is not among `stages`.
         """
-        strange = [stage for stage in self.redo if stage not in stages]
-        if strange:
-            raise ValueError(f"redo={','.join(strange)}: this run does {', '.join(stages)} only")
+        unknown = [stage for stage in self.redo if stage not in stages]
+        if unknown:
+            raise ValueError(f"redo={','.join(unknown)} is not among the stages of this run: {', '.join(stages)}")
         wanted = self._wanted(ledger)
         chosen: dict[str, None] = {}
-        again: list[tuple[StageName, str]] = []
-        anew: list[tuple[StageName, str]] = []
-        met: set[str] = set()
-        for stage, item, key, state, reason in ledger.standing():
+        retried: list[tuple[StageName, str]] = []
+        redone: list[tuple[StageName, str]] = []
+        found_reasons: set[str] = set()
+        for stage, item, key, state, reason in ledger.states():
             if key not in wanted or stage not in stages:
                 continue
-            met |= {reason} if state in ("failed", "refused") else set()
-            remade = state == "done" and stage in self.redo
-            retried = state in ("failed", "refused") and self._retries(state, reason)
-            if not (remade or retried or state == "pending"):
+            is_redone, is_retried = state == "done" and stage in self.redo, False
+            if state in ("failed", "refused"):
+                found_reasons.add(reason)
+                is_retried = self._retries(state, reason)
+            if not (is_redone or is_retried or state == "pending"):
                 continue
             if key not in chosen and self.limit is not None and len(chosen) >= self.limit:
                 continue
             chosen[key] = None
-            if remade:
-                anew.append((stage, item))
-            elif retried:
-                again.append((stage, item))
-        strangers = [] if isinstance(self.retry, str) else sorted(set(self.retry) - met)
-        if strangers:
-            _log.warning(
-                "retry: nothing failed or was refused for %s; wnv-data status shows the reasons there are",
-                " or ".join(strangers),
-            )
-        ledger.requeue(again, reason="retry")
-        ledger.requeue(anew, reason="redo", anew=True)
+            if is_redone:
+                redone.append((stage, item))
+            elif is_retried:
+                retried.append((stage, item))
+        absent = [] if isinstance(self.retry, str) else sorted(set(self.retry) - found_reasons)
+        if absent:
+            _log.warning("retry=%s: no item has this reason; wnv-data status lists the reasons", ",".join(absent))
+        ledger.requeue(retried, reason="retry")
+        ledger.requeue(redone, reason="redo", redo=True)
         return set(chosen)
 
     def _retries(self, state: str, reason: str) -> bool:
@@ -93,8 +91,8 @@ class Selection:
             unknown = [key for key in keys if key not in positions]
             if unknown:
                 raise ValueError(
-                    f"keys: {', '.join(unknown[:5])}: not known in {ledger.root}, nor a file of keys; wnv-data "
-                    "manifest writes the keys of a list"
+                    f"keys: {', '.join(unknown[:5])}: neither in {ledger.root} nor a file of keys; wnv-data manifest "
+                    "writes the keys of a list"
                 )
         end = len(positions) if self.end is None else self.end
         return {key for key in keys if self.start <= positions[key] < end}

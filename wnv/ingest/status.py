@@ -1,8 +1,8 @@
-"""How far an output root is, as a table for a terminal."""
+"""The state of an output root as text tables."""
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wnv.ingest.ledger import Ledger
@@ -13,15 +13,15 @@ from wnv.ingest.tasks import STAGES, STATES, StageName, State
 
 
 def status_text(root: str | Path, *, now: float | None = None) -> str:
-    """Items by stage and state, reasons, scenes by kind and side of the split; readable while a run goes on.
+    """Return items per stage and state, reasons, and scenes per kind and split. Works during a run.
 
     Args:
         root: The output root.
-        now: Unix time from which ages are counted; None for the clock's.
+        now: Unix time that durations refer to; None for the current time.
 
     Raises:
         FileNotFoundError: If the root has no ledger.
-        ValueError: If its ledger is damaged or of a newer version.
+        ValueError: If its ledger is corrupt or has a newer version.
     """
     now = time.time() if now is None else now
     with Ledger.read(root) as ledger:
@@ -29,8 +29,7 @@ def status_text(root: str | Path, *, now: float | None = None) -> str:
         fractions = ledger.fractions()
         num_videos = ledger.num_videos()
     parts = [
-        f"{root}: {num_videos} videos, {fractions['val_fraction']:g} of them to validate on and "
-        f"{fractions['test_fraction']:g} to test on",
+        f"{root}: {num_videos} video{'s' if num_videos != 1 else ''}; split {_split_text(fractions)}",
         _stages(rows),
     ]
     reasons = _reasons(rows)
@@ -41,30 +40,35 @@ def status_text(root: str | Path, *, now: float | None = None) -> str:
         parts.append(scenes)
     running = min((row for row in rows if row.state == "running"), key=lambda row: row.updated, default=None)
     if running is not None and not is_locked(Path(root)):
-        parts.append("no run is going on: what is running was broken off, and the next run begins it again")
+        parts.append("no run is active: running items were interrupted, and the next run restarts them")
     elif running is not None:
-        parts.append(f"longest under way: {running.stage} {running.item}, for {_duration(now - running.updated)}")
+        parts.append(f"longest running: {running.stage} {running.item}, {_duration(now - running.updated)}")
     return "\n\n".join(parts)
 
 
 def advice_text(root: str | Path) -> str:
-    """What did not go well with each item, in plain words, and what to do about it; empty where all went well.
+    """Explain each failed or rejected item and what to do about it; empty if there is none.
 
     Args:
         root: The output root.
 
     Raises:
         FileNotFoundError: If the root has no ledger.
-        ValueError: If its ledger is damaged or of a newer version.
+        ValueError: If its ledger is corrupt or has a newer version.
     """
     with Ledger.read(root) as ledger:
         rows = [row for row in ledger.rows() if row.state in ("failed", "refused")]
     parts = []
     for row in rows:
-        meaning, way_out = explain(row.stage, row.reason)
-        lines = [f"{row.item}: {row.stage} {row.state}, {row.reason}", meaning, row.message, f"What to do: {way_out}"]
+        meaning, remedy = explain(row.stage, row.reason)
+        lines = [f"{row.item}: {row.stage} {row.state}, {row.reason}", meaning, row.message, f"What to do: {remedy}"]
         parts.append("\n  ".join(line for line in lines if line))
     return "\n".join(parts)
+
+
+def _split_text(fractions: Mapping[str, float]) -> str:
+    val, test = fractions["val_fraction"], fractions["test_fraction"]
+    return f"{1 - val - test:.4g} train, {val:.4g} val, {test:.4g} test"
 
 
 def _stages(rows: Sequence[Row]) -> str:
@@ -83,11 +87,11 @@ def _stages(rows: Sequence[Row]) -> str:
                     _duration(sum(row.seconds for row in here)),
                 ]
             )
-    return _table(["stage", *STATES, "all", "written", "work"], table, right=range(1, 9))
+    return _table(["stage", *STATES, "total", "written", "time"], table, right=range(1, 9))
 
 
 def _reasons(rows: Sequence[Row]) -> str:
-    """Why items are not done, the commonest reason of a stage first."""
+    """Return the reasons of items that are not done, per stage, the most frequent first."""
     alike: dict[tuple[StageName, State, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row.state != "done" and row.reason:
@@ -98,11 +102,11 @@ def _reasons(rows: Sequence[Row]) -> str:
             alike.items(), key=lambda entry: (STAGES.index(entry[0][0]), -len(entry[1]), entry[0])
         )
     ]
-    return _table(["stage", "items", "state", "why", "for example"], table, right=(1,)) if table else ""
+    return _table(["stage", "items", "state", "reason", "example"], table, right=(1,)) if table else ""
 
 
 def _example(rows: Sequence[Row]) -> str:
-    """What the last of these items has to say."""
+    """Return the message of the item that changed last."""
     last = max(rows, key=lambda row: row.updated)
     text = f"{last.item}: {last.message}" if last.message else last.item
     return text if len(text) <= 100 else f"{text[:99]}…"

@@ -1,4 +1,4 @@
-"""What the driver hands to a stage and what a stage hands back: plain values that cross processes and machines."""
+"""The interface between driver and stages: plain values that are sent to other processes and machines."""
 
 import errno
 import time
@@ -10,30 +10,30 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 StageName = Literal["fetch", "clip", "pose", "pack"]
 STAGES: tuple[StageName, ...] = ("fetch", "clip", "pose", "pack")
-"""The stages that a ledger keeps account of, in the order in which an item goes through them."""
+"""The stages, in the order in which an item passes through them."""
 
 State = Literal["pending", "running", "done", "failed", "refused"]
-"""`failed` may go well another time; `refused` will not, unless something outside changes (cookies, a setting)."""
+"""`failed` may succeed when retried. `refused` is permanent unless cookies or settings change."""
 
 STATES: tuple[State, ...] = ("pending", "running", "done", "failed", "refused")
 
 TOOL = "tool "
-"""Begins the names of versions that are told but make no difference: a newer one is no reason to do an item again."""
+"""Prefix of versions that are recorded only: a change of these does not make an item outdated."""
 
-# What is wrong with the disk or the folder, not with the item: the run has to stop, and the item stays pending.
+# Errors of the disk or folder rather than of the item: the run stops and the item stays pending.
 _ROOT_ERRORS = {errno.ENOSPC: "no_space", errno.EDQUOT: "no_space", errno.EROFS: "read_only", errno.EACCES: "denied"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One item's turn in one stage.
+    """An item to process in a stage.
 
     Attributes:
-        stage: Which stage.
-        item: What the ledger calls the item: the key of a video (fetch, clip), the id of a clip (pose, pack).
+        stage: The stage.
+        item: Key of the video (fetch, clip) or id of the clip (pose, pack).
         root: The output root, absolute.
-        payload: What the stages before have found out about the item, as JSON has it.
-        attempt: 0 the first time, one more at every repetition.
+        payload: Results of the previous stages, as JSON values.
+        attempt: 0 for the first attempt.
     """
 
     stage: StageName
@@ -45,16 +45,16 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a task ended.
+    """The outcome of a task.
 
     Attributes:
-        state: `done`, `failed`, `refused`; or `pending` where the output root itself gave way, which ends the run.
-        reason: A short code in snake_case, counted in tables; `ok` where it is done.
-        message: What a person needs to know besides, in a line.
-        result: What the next stages need, as JSON has it.
-        host: The host that trouble belongs to, where a host is to be left alone for a while.
-        seconds: How long it took.
-        num_bytes: How much it wrote to the output root.
+        state: `done`, `failed` or `refused`; or `pending` if the output root cannot be written, which ends the run.
+        reason: Reason code in snake_case; `ok` if done.
+        message: Details, one line.
+        result: Input of the next stages, as JSON values.
+        host: The host to pause, after a rate limit.
+        seconds: Duration.
+        num_bytes: Bytes written to the output root.
     """
 
     state: State
@@ -68,24 +68,24 @@ class Outcome:
 
 @runtime_checkable
 class Stage(Protocol):
-    """One stage with its settings. It is pickled and sent to where it runs."""
+    """A stage with its settings. Pickled and sent to the workers."""
 
     name: StageName
 
     def __call__(self, task: Task) -> Outcome:
-        """Do the work; outputs appear whole or not at all, and an output of an earlier try is replaced."""
+        """Process an item. Outputs are written atomically and replace those of earlier attempts."""
         ...
 
     def versions(self) -> dict[str, str]:
-        """Settings and tool versions that the outputs depend on, for the ledger; see `TOOL`."""
+        """Return the settings and tool versions that the outputs depend on; see `TOOL`."""
         ...
 
 
 class StageError(Exception):
-    """Ends a task with a reason; raised inside a stage where handing an `Outcome` up would only be in the way."""
+    """Ends a task with a state and reason; for use deep inside a stage."""
 
     def __init__(self, state: Literal["failed", "refused"], reason: str, message: str, host: str | None = None) -> None:
-        super().__init__(state, reason, message, host)  # all of them, so that it survives pickling
+        super().__init__(state, reason, message, host)  # all arguments, so that it can be pickled
         self.outcome = Outcome(state=state, reason=reason, message=message, host=host)
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class StageError(Exception):
 
 
 def run_task(stage: Stage, task: Task) -> Outcome:
-    """Run a task and give its outcome, whatever it raises; only `KeyboardInterrupt` and `SystemExit` pass through."""
+    """Run a task and return its outcome. Exceptions become outcomes, except `KeyboardInterrupt` and `SystemExit`."""
     start = time.monotonic()
     try:
         outcome = stage(task)
@@ -103,7 +103,7 @@ def run_task(stage: Stage, task: Task) -> Outcome:
         outcome = Outcome(state="failed", reason="out_of_memory", message="the worker ran out of memory")
     except OSError as error:
         if error.errno in _ROOT_ERRORS:
-            where = "" if error.filename else f"{task.root}: "  # it may also be the folder for temporary files
+            where = "" if error.filename else f"{task.root}: "  # the folder for temporary files may be meant as well
             outcome = Outcome(state="pending", reason=_ROOT_ERRORS[error.errno], message=f"{where}{error}")
         else:
             outcome = _unexpected(error)

@@ -19,7 +19,7 @@ from wnv.ingest.driver import run
 from wnv.ingest.executors.local import LocalExecutor, default_num_workers
 from wnv.ingest.gate import Gate
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.records import files_of
+from wnv.ingest.outputs import files_of
 from wnv.ingest.retries import Retries
 from wnv.ingest.tasks import Outcome, Task
 
@@ -260,7 +260,7 @@ def test_workers_and_their_children_end_with_the_driver(tmp_path: Path, number: 
 
 def test_a_second_run_on_the_same_root_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     driver = start_driver(tmp_path, num_videos=1, waits=True)
-    with pytest.raises(ValueError, match=rf"in use by another run \(process {driver.pid} on"):
+    with pytest.raises(ValueError, match=f"process {driver.pid} on"):
         Ledger.open(tmp_path, val_fraction=0.2, test_fraction=0.1)
     _, said = driver.communicate("\n", timeout=PATIENCE_S)
     assert driver.returncode == 0, said

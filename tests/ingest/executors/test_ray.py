@@ -15,7 +15,7 @@ from fake_stages import FakeStage, written
 
 from wnv.ingest.executors.ray import RayExecutor
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.records import files_of
+from wnv.ingest.outputs import files_of
 from wnv.ingest.tasks import Outcome, Task
 
 BEGIN = """

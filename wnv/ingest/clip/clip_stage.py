@@ -1,4 +1,4 @@
-"""The clip stage: from a fetched video and its marks to clips of constant rate that hold one moving shot each."""
+"""The clip stage: cut a fetched video into clips of constant frame rate, each a single shot with camera motion."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ _ENCODER_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "med
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A fetched file; `start_s` is the second of the whole video at which its clock shows zero."""
+    """A fetched file. `start_s` is the time of its first frame in the whole video, seconds."""
 
     source: SourceVideo
     start_s: float
@@ -35,8 +35,8 @@ class _Part:
 
 
 @dataclass(kw_only=True)
-class _Yield:
-    """What a video has given so far."""
+class _Clips:
+    """Clips of a video, and the ranges that were dropped."""
 
     clips: list[dict[str, Any]]
     dropped: list[dict[str, Any]]
@@ -46,7 +46,7 @@ class _Yield:
     def drop(self, start_s: float, end_s: float, reason: str, stats: Mapping[str, Any] | None = None) -> None:
         entry = {"start_s": round(start_s, 3), "end_s": round(end_s, 3), "reason": reason}
         last = self.dropped[-1] if self.dropped else {}
-        # A storm of flashes is one entry, not thousands.
+        # Adjoining ranges are merged: flashing lights would otherwise make thousands of entries.
         if not stats and last.get("reason") == reason and last["end_s"] == entry["start_s"] and "stats" not in last:
             last["end_s"] = entry["end_s"]
         else:
@@ -56,21 +56,21 @@ class _Yield:
 class ClipStage:
     """Cuts a video into clips.
 
-    Marked segments are cut at hard cuts, trimmed and divided; what is too short, too dark, frozen or without parallax
-    is dropped, with its reason and measures. An unmarked video is treated as one segment if it is short; of a long one,
-    a number of places are looked at, and each gives at most one clip. A video that yields no clip is refused with the
-    commonest reason.
+    Marked segments are split at hard cuts, trimmed and divided. Shots that are too short, too dark, frozen or without
+    parallax are dropped and recorded with reason and measurements. A short video without marks counts as one segment; a
+    long one is sampled at `max_clips` places with at most one clip each. A video without any clip is rejected with the
+    most frequent reason.
 
     Args:
-        rules: What a clip must be.
-        short_side: Length of the shorter side of clips, pixels, even; smaller videos keep their size.
-        fps: Frames a second of the clips, as a number or a fraction (`30000/1001`); null for the video's own rate.
-        max_fps: Greatest rate where `fps` is null: a video of 60 has every second of its frames taken.
-        max_clips: Greatest number of clips of a video without marks.
-        max_tries: Windows that are tried at each place of a long video without marks.
-        gop: Frames from one key frame to the next.
-        crf: x264's quality: 0 loses nothing, 18 cannot be told from the original, 51 is the worst.
-        preset: x264's effort: `veryfast`, `fast`, `medium`, ...
+        rules: Requirements on clips.
+        short_side: Shorter side of the clips in pixels, even; smaller videos keep their size.
+        fps: Frame rate of the clips, as a number or a fraction (`30000/1001`); None keeps that of the video.
+        max_fps: Maximum frame rate if `fps` is None: a 60 fps video keeps every second frame.
+        max_clips: Maximum number of clips of a video without marks.
+        max_tries: Windows to try at each place of a long video without marks.
+        gop: Frames between key frames.
+        crf: x264's CRF: 0 is lossless, 18 visually lossless, 51 the worst.
+        preset: x264's preset: `veryfast`, `fast`, `medium`, ...
         threads: Threads of decoder, encoder and OpenCV.
 
     Raises:
@@ -110,7 +110,7 @@ class ClipStage:
         self._gop, self._crf, self._preset, self._threads = gop, crf, preset, threads
 
     def versions(self) -> dict[str, str]:
-        """Settings and tool versions that the clips depend on."""
+        """Return the settings and tool versions that the clips depend on."""
         settings = {
             **asdict(self._rules),
             "short_side": self._short_side,
@@ -128,10 +128,10 @@ class ClipStage:
         """Write the clips of one video.
 
         Raises:
-            StageError: If there is nothing to cut clips from, or nothing worth cutting.
+            StageError: If the video gives no clip.
         """
         fetched = task.payload["fetch"]
-        result = _Yield(clips=[], dropped=[], messages=[])
+        result = _Clips(clips=[], dropped=[], messages=[])
         with _opencv_threads(self._threads):
             parts = self._open(task, fetched["parts"], result)
             if fetched["segments"]:
@@ -150,8 +150,8 @@ class ClipStage:
             num_bytes=result.num_bytes,
         )
 
-    def _open(self, task: Task, parts: list[dict[str, Any]], result: _Yield) -> list[_Part]:
-        """The files that can be opened; one that cannot is dropped, and it alone."""
+    def _open(self, task: Task, parts: list[dict[str, Any]], result: _Clips) -> list[_Part]:
+        """Open the files; drop those that cannot be opened."""
         opened = []
         for part in parts:
             try:
@@ -165,9 +165,9 @@ class ClipStage:
             opened.append(_Part(source=source, start_s=float(part["start_s"]), end_s=float(part["end_s"])))
         return opened
 
-    def _cut_marked(self, task: Task, parts: list[_Part], segments: list[list[float]], result: _Yield) -> None:
+    def _cut_marked(self, task: Task, parts: list[_Part], segments: list[list[float]], result: _Clips) -> None:
         if not parts:
-            return  # why has been said where they were opened
+            return  # dropped by `_open`
         for start_s, end_s in ((float(start_s), float(end_s)) for start_s, end_s in segments):
             covered = [min(part.end_s, end_s) - max(part.start_s, start_s) for part in parts]
             if max(covered) <= 0:
@@ -178,7 +178,7 @@ class ClipStage:
             for piece in segment.pieces:
                 self._keep_or_drop(task, part, segment, piece, result)
 
-    def _cut_unmarked(self, task: Task, parts: list[_Part], result: _Yield) -> None:
+    def _cut_unmarked(self, task: Task, parts: list[_Part], result: _Clips) -> None:
         total_s = sum(part.source.duration_s for part in parts)
         if total_s <= self._max_clips * self._rules.max_s:
             found = []
@@ -187,7 +187,7 @@ class ClipStage:
                 segment = self._measure(part, 0.0, length_s, result)
                 found += [(part, segment, piece) for piece in segment.pieces]
             good = [index for index, (_, _, piece) in enumerate(found) if piece.reason is None]
-            # Too many: those that lie evenly over the video.
+            # If there are too many, keep evenly spaced ones.
             if len(good) > self._max_clips:
                 chosen = {good[(2 * n + 1) * len(good) // (2 * self._max_clips)] for n in range(self._max_clips)}
                 for index in set(good) - chosen:
@@ -207,7 +207,7 @@ class ClipStage:
             for windows in places:
                 self._cut_one_of(task, part, [(window.start_s, window.end_s) for window in windows], result)
 
-    def _cut_one_of(self, task: Task, part: _Part, windows: list[tuple[float, float]], result: _Yield) -> None:
+    def _cut_one_of(self, task: Task, part: _Part, windows: list[tuple[float, float]], result: _Clips) -> None:
         """The longest good piece of the first window that has one."""
         for start_s, end_s in windows:
             segment = self._measure(part, start_s, end_s, result)
@@ -219,7 +219,7 @@ class ClipStage:
             if best is not None:
                 return
 
-    def _measure(self, part: _Part, start_s: float, end_s: float, result: _Yield) -> Segment:
+    def _measure(self, part: _Part, start_s: float, end_s: float, result: _Clips) -> Segment:
         fps = self._fps or constant_rate(part.source.fps, self._max_fps)
         segment = find_pieces(part.source, start_s, end_s, fps=fps, rules=self._rules)
         decoded_s = float(segment.origin_s) + segment.pieces[-1].end / float(fps) if segment.pieces else start_s
@@ -230,7 +230,7 @@ class ClipStage:
             result.drop(part.start_s + start_s, part.start_s + end_s, "few_frames")
         return segment
 
-    def _keep_or_drop(self, task: Task, part: _Part, segment: Segment, piece: Piece, result: _Yield) -> None:
+    def _keep_or_drop(self, task: Task, part: _Part, segment: Segment, piece: Piece, result: _Clips) -> None:
         origin_s = segment.origin_s + piece.start / segment.fps
         num_frames = piece.end - piece.start
         start_s = part.start_s + float(origin_s)
@@ -242,7 +242,7 @@ class ClipStage:
         clip = clip_id(key, start_s)
         file = clip_file(clip, kind=kind, split=split)
         path = task.root / file
-        # Poses that lie there belong to a clip of an earlier run, which this one replaces.
+        # Existing poses belong to the clip of an earlier run, which this one replaces.
         path.with_suffix(".json").unlink(missing_ok=True)
         frames = part.source.frames(float(origin_s), float(origin_s + num_frames / segment.fps))
         shown = islice(on_grid(frames, origin_s=origin_s, fps=segment.fps), num_frames)
@@ -288,9 +288,9 @@ def _pictures(
 
 @contextmanager
 def _opencv_threads(number: int) -> Iterator[None]:
-    before = cv2.getNumThreads()
+    previous = cv2.getNumThreads()
     cv2.setNumThreads(number)
     try:
         yield
     finally:
-        cv2.setNumThreads(before)
+        cv2.setNumThreads(previous)

@@ -1,4 +1,4 @@
-"""Frames of any video as upright RGB pictures with square pixels, even sides and standard dynamic range."""
+"""Convert frames of any video to upright RGB images with square pixels, even sides and standard dynamic range."""
 
 import numpy as np
 from av.sidedata.sidedata import Type
@@ -9,24 +9,24 @@ from jaxtyping import UInt8
 from wnv.ingest.clip.source_video import SourceVideo
 from wnv.ingest.clip.tone_mapping import needs_tone_mapping, tone_map
 
-# Pictures of unlabelled videos: standard definition has the colours of BT.601, everything larger those of BT.709.
+# Untagged videos: standard definition is taken as BT.601, larger ones as BT.709.
 _HD_HEIGHT = 720
 _UNSPECIFIED = 2
 _INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 class FrameConverter:
-    """Turns the frames of one video into pictures of one size.
+    """Converts the frames of one video to images of one size.
 
     Args:
         source: The video.
-        first: Its first frame: size, display matrix and kind of light are taken from it.
-        short_side: Length of the picture's shorter side in pixels; smaller pictures stay as they are.
+        first: Its first frame, which sets size, display matrix and color transfer.
+        short_side: Shorter side of the images in pixels; smaller frames keep their size.
 
     Attributes:
-        width: Width of the pictures in pixels, even.
-        height: Height of the pictures in pixels, even.
-        tone_mapped: Whether the video is of high dynamic range or wide gamut and is brought down to BT.709.
+        width: Width of the images in pixels, even.
+        height: Height of the images in pixels, even.
+        tone_mapped: Whether the video is HDR or wide gamut and is mapped to BT.709.
     """
 
     def __init__(self, source: SourceVideo, first: VideoFrame, *, short_side: int) -> None:
@@ -43,10 +43,10 @@ class FrameConverter:
             for own, side in ((first.width, width), (first.height, height))
         )
         sides = (self._width // 2 * 2, self._height // 2 * 2)
-        self.width, self.height = sides[::-1] if self._is_lying() else sides
+        self.width, self.height = sides[::-1] if self._is_transposed() else sides
 
     def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
-        """A frame as a picture, in the colours and the transfer curve of BT.709."""
+        """Convert a frame to an image in BT.709."""
         if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
             extended = Colorspace.BT2020 if self.tone_mapped else None
             by_size = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
@@ -64,14 +64,14 @@ class FrameConverter:
             image = tone_map(image, frame.color_trc)
         return self._upright(image[: self._height // 2 * 2, : self._width // 2 * 2])
 
-    def _is_lying(self) -> bool:
+    def _is_transposed(self) -> bool:
         (a, b), _ = self._matrix
         return abs(b) > abs(a)
 
     def _upright(self, image: np.ndarray) -> np.ndarray:
-        """As the display matrix wants it: column x, row y goes to (a x + c y, b x + d y)."""
+        """Apply the display matrix: column x, row y moves to (a x + c y, b x + d y)."""
         (a, b), (c, d) = self._matrix
-        if self._is_lying():
+        if self._is_transposed():
             image, a, d = image.transpose(1, 0, 2), c, b
         return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 

@@ -1,8 +1,8 @@
-"""How a camera moves through a shot: how far the picture shifts, and how much of it no single plane or turn explains.
+"""Measure camera motion in a shot: image shift and parallax.
 
-A camera on a tripod, or one that only turns or zooms, changes its picture by a homography, and no depth can be seen in
-that. So points are followed until the picture has shifted by a good part of its width, a homography is fitted to them,
-and the share of points that it does not explain is the parallax of that stretch of video.
+A static, rotating or zooming camera changes the image by a homography, which carries no depth. Points are tracked until
+the image has shifted by a share of its width; the share of points off the best homography is the parallax of that
+stretch of video.
 """
 
 from dataclasses import dataclass
@@ -15,26 +15,25 @@ _MAX_POINTS = 400
 _MIN_POINTS = 30
 _WINDOW = (15, 15)  # pixels
 _LEVELS = 3
-_ROUND_TRIP_PX = 0.5  # a point that does not come back when followed back in time was not followed
-# Share of the points that must be left, or the stretch ends.
+_ROUND_TRIP_PX = 0.5  # maximum forward-backward tracking error
+# Share of points that must still be tracked, or the stretch ends.
 _MIN_SURVIVING = 0.4
-# What cannot be followed better than this is noise, water or a blur.
+# Below this share of tracked points the content is noise, water or blur.
 _MIN_SHARE = 0.2
-# A point is explained by the homography within this share of the width, plus this share of the shift: lenses bend
-# pictures a little, and so does following points.
+# Tolerance of the homography, as shares of image width and of the shift: covers lens distortion and tracking error.
 _TOLERANCE = 0.003
 _TOLERANCE_OF_SHIFT = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """A stretch of video.
+    """Motion in a stretch of video.
 
     Attributes:
-        start: Its first frame.
-        end: Its last frame, with which the next stretch starts.
-        shift: Median way of the points over the width of the picture.
-        parallax: Share of the points that the homography does not explain; 0 where too few could be followed.
+        start: First frame.
+        end: Last frame, which is the first one of the next stretch.
+        shift: Median displacement of the points over the image width.
+        parallax: Share of the points off the best homography; 0 if too few could be tracked.
     """
 
     start: int
@@ -44,14 +43,14 @@ class Stretch:
 
 
 class MotionMeter:
-    """Follows points through a shot, frame by frame, and keeps a list of stretches; no frames are kept but two.
+    """Tracks points frame by frame and measures stretches.
 
     Args:
-        max_shift: Shift over the width at which a stretch ends.
-        max_frames: Frames after which a stretch ends anyway.
+        max_shift: Image shift over the width at which a stretch ends.
+        max_frames: Maximum frames of a stretch.
 
     Attributes:
-        stretches: What has been measured, in order.
+        stretches: The measured stretches, in order.
     """
 
     def __init__(self, *, max_shift: float, max_frames: int) -> None:
@@ -63,23 +62,23 @@ class MotionMeter:
         self._grey: np.ndarray | None = None
 
     def add(self, index: int, grey: UInt8[np.ndarray, "height width"]) -> None:
-        """The next frame to look at; not every frame of the video need be shown."""
+        """Add a frame. Frames may be skipped."""
         if self._grey is None:
             self._begin(index, grey)
             return
-        kept = self._follow(grey)
+        kept = self._track(grey)
         self._grey, self._last = grey, index
-        way = np.linalg.norm(self._points - self._origins, axis=1)
-        shift = float(np.median(way)) / grey.shape[1] if len(way) else 0.0
+        distance = np.linalg.norm(self._points - self._origins, axis=1)
+        shift = float(np.median(distance)) / grey.shape[1] if len(distance) else 0.0
         if kept < _MIN_SURVIVING or shift >= self._max_shift or index - self._start >= self._max_frames:
             self._end(shift)
             self._begin(index, grey)
 
     def finish(self) -> list[Stretch]:
-        """End the shot, because the video ends or because there is a cut; all stretches so far."""
+        """End the shot; return all stretches."""
         if self._grey is not None and self._last > self._start:
-            way = np.linalg.norm(self._points - self._origins, axis=1)
-            self._end(float(np.median(way)) / self._grey.shape[1] if len(way) else 0.0)
+            distance = np.linalg.norm(self._points - self._origins, axis=1)
+            self._end(float(np.median(distance)) / self._grey.shape[1] if len(distance) else 0.0)
         self._grey = None
         return self.stretches
 
@@ -89,17 +88,17 @@ class MotionMeter:
         self._origins, self._num_started = self._points, len(self._points)
         self._grey, self._start, self._last = grey, index, index
 
-    def _follow(self, grey: np.ndarray) -> float:
-        """Move the points on; the share of those the stretch began with that are still followed."""
+    def _track(self, grey: np.ndarray) -> float:
+        """Track the points to a frame; return the share of the initial points that is left."""
         if not len(self._points):
             return 0.0
         settings = {"winSize": _WINDOW, "maxLevel": _LEVELS}
-        there, found, _ = cv2.calcOpticalFlowPyrLK(self._grey, grey, self._points, None, **settings)
-        back, returned, _ = cv2.calcOpticalFlowPyrLK(grey, self._grey, there, None, **settings)
+        forward, found, _ = cv2.calcOpticalFlowPyrLK(self._grey, grey, self._points, None, **settings)
+        back, returned, _ = cv2.calcOpticalFlowPyrLK(grey, self._grey, forward, None, **settings)
         good = (found & returned).ravel().astype(bool)
         good &= np.linalg.norm(back - self._points, axis=1) < _ROUND_TRIP_PX
-        good &= ((there >= 0) & (there < grey.shape[::-1])).all(axis=1)
-        self._points, self._origins = there[good], self._origins[good]
+        good &= ((forward >= 0) & (forward < grey.shape[::-1])).all(axis=1)
+        self._points, self._origins = forward[good], self._origins[good]
         return len(self._points) / self._num_started
 
     def _end(self, shift: float) -> None:
@@ -113,7 +112,7 @@ class MotionMeter:
 def _parallax(
     before: Float32[np.ndarray, "point 2"], after: Float32[np.ndarray, "point 2"], width: int, shift: float
 ) -> float:
-    """Share of points that the homography of most of them leaves too far from where they are."""
+    """Return the share of points off the best homography."""
     tolerance_px = (_TOLERANCE + _TOLERANCE_OF_SHIFT * shift) * width
     homography, _ = cv2.findHomography(before, after, cv2.RANSAC, tolerance_px, maxIters=500)
     if homography is None:

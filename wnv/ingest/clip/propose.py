@@ -1,4 +1,4 @@
-"""Where to look for clips in a long video that nobody has marked: windows spread over it, the promising ones first."""
+"""Propose windows of a long video without marks in which to look for clips, best first."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import numpy as np
 from wnv.ingest.clip.frame_converter import FrameConverter
 from wnv.ingest.clip.source_video import SourceVideo
 
-_LOOK_SIDE_PX = 180
-_LOOKS = (0.1, 0.5, 0.9)  # where in a window its key frames are looked at
-# Mean change, 0..1, between the looks of a window above which more of it makes no better window.
+_SHORT_SIDE_PX = 180
+_PLACES = (0.1, 0.5, 0.9)  # positions in a window whose key frames are decoded
+# Mean change between key frames, 0..1, above which the score does not grow further.
 _ENOUGH_CHANGE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A stretch of a file, seconds, and how promising it looks: 0 is dark or standing still."""
+    """A range of a file in seconds, with a score; 0 means dark or without motion."""
 
     start_s: float
     end_s: float
@@ -27,16 +27,16 @@ class Window:
 def propose_windows(
     source: SourceVideo, *, num_places: int, window_s: float, per_place: int, min_brightness: float
 ) -> list[list[Window]]:
-    """Windows by place: the video is divided evenly into places, and each has a few windows, the best one first.
+    """Divide a video evenly into places and return the windows of each place, best first.
 
-    Only a few key frames of each window are decoded: bright ones that are sharp and differ from each other score high.
+    The score comes from a few decoded key frames: bright, sharp and different ones score high.
 
     Args:
         source: The video.
-        num_places: Number of places; fewer if the video is too short to hold them.
-        window_s: Length of a window.
-        per_place: Windows of a place at most.
-        min_brightness: Mean luminance, 0..1, below which a window scores 0.
+        num_places: Number of places; fewer if the video is too short.
+        window_s: Length of a window, seconds.
+        per_place: Maximum number of windows per place.
+        min_brightness: Mean luminance, 0..1, below which the score is 0.
     """
     num_places = max(1, min(num_places, int(source.duration_s / window_s)))
     place_s = source.duration_s / num_places
@@ -54,14 +54,14 @@ def propose_windows(
 
 
 def _score(source: SourceVideo, start_s: float, end_s: float, min_brightness: float) -> float:
-    looks = []
-    for frame in source.key_frames(start_s + share * (end_s - start_s) for share in _LOOKS):
+    images = []
+    for frame in source.key_frames(start_s + share * (end_s - start_s) for share in _PLACES):
         if frame is None:
             return 0.0
-        image = FrameConverter(source, frame, short_side=_LOOK_SIDE_PX)(frame)
-        looks.append(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-    if np.mean([look.mean() for look in looks]) / 255 < min_brightness or len({look.shape for look in looks}) > 1:
+        image = FrameConverter(source, frame, short_side=_SHORT_SIDE_PX)(frame)
+        images.append(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    if np.mean([image.mean() for image in images]) / 255 < min_brightness or len({image.shape for image in images}) > 1:
         return 0.0
-    change = np.mean([cv2.absdiff(a, b).mean() / 255 for a, b in itertools.pairwise(looks)])
-    sharpness = np.mean([cv2.Laplacian(look, cv2.CV_32F).std() / 255 for look in looks])
+    change = np.mean([cv2.absdiff(a, b).mean() / 255 for a, b in itertools.pairwise(images)])
+    sharpness = np.mean([cv2.Laplacian(image, cv2.CV_32F).std() / 255 for image in images])
     return float(sharpness * min(1.0, change / _ENOUGH_CHANGE))

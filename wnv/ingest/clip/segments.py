@@ -1,4 +1,4 @@
-"""From a segment of a video to the pieces worth writing: one pass over small pictures measures all that decides."""
+"""Split a segment of a video into shots and measure them in one pass over downscaled frames."""
 
 import itertools
 import math
@@ -18,26 +18,26 @@ from wnv.ingest.clip.source_video import DamagedVideoError, SourceVideo, TimedFr
 _ANALYSIS_SIDE_PX = 180
 _TRACKING_FPS = 10
 _MAX_STRETCH_S = 3.0
-# Mean difference, of 255, below which two pictures are the same picture, coded twice.
+# Mean difference, of 255, below which two frames are the same image, encoded twice.
 _STILL_DIFFERENCE = 0.3
 _FROZEN_SHARE = 0.9
-# Stretches with more parallax than a clip needs must fill this share of its time; with the rest it may stand or turn.
+# Share of a clip's time in which stretches must reach the required parallax; in the rest the camera may stand or turn.
 _PARALLAX_SHARE_OF_TIME = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRules:
-    """What a clip must be.
+    """Requirements on clips.
 
     Attributes:
-        min_s: Least length.
-        max_s: Greatest length; longer shots are split evenly.
-        trim_s: What is cut off at both ends of a shot, where cuts and fades leave traces and marks are inexact.
-        min_frames: Least number of frames.
-        min_brightness: Least mean luminance, 0..1.
-        min_parallax: Least share of followed points that no homography explains, in the better quarter of its time.
-        min_shift: Shift of the picture, over its width, below which a stretch of video counts as standing.
-        max_shift: Shift over which parallax is measured.
+        min_s: Minimum length, seconds.
+        max_s: Maximum length, seconds; longer shots are split evenly.
+        trim_s: Seconds removed at both ends of a shot, where fades leave traces and marks are inexact.
+        min_frames: Minimum number of frames.
+        min_brightness: Minimum mean luminance, 0..1.
+        min_parallax: Minimum share of tracked points off the best homography, over at least a quarter of the clip.
+        min_shift: Image shift over its width below which the camera counts as static.
+        max_shift: Image shift over its width at which parallax is measured.
         cut_detector: `adaptive`, `content` or `none`.
         cut_threshold: See `CutFinder`.
         cut_min_content: See `CutFinder`.
@@ -70,13 +70,13 @@ class ClipRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A range of frames of a segment, with why it is not wanted, or None.
+    """A range of frames of a segment.
 
     Attributes:
-        start: Its first frame.
-        end: One behind its last frame.
-        reason: Reason code for leaving it out.
-        stats: What was measured.
+        start: First frame.
+        end: Frame after the last one.
+        reason: Reason code for dropping it; None keeps it.
+        stats: Measurements.
     """
 
     start: int
@@ -87,13 +87,13 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A segment, measured.
+    """A measured segment.
 
     Attributes:
-        origin_s: Time of its first frame in the file; frame `i` is what is shown at `origin_s + i / fps`.
-        fps: Frames a second of the grid.
-        pieces: What it falls into.
-        damage: What is wrong with the file, if it cannot be decoded to the end of the segment.
+        origin_s: Time of its first frame in the file; frame `i` is the one shown at `origin_s + i / fps`.
+        fps: Frame rate of the clips.
+        pieces: Its shots, divided.
+        damage: The decoder's error, if the file cannot be decoded to the end of the segment.
     """
 
     origin_s: Fraction
@@ -104,7 +104,7 @@ class Segment:
 
 @dataclass(kw_only=True)
 class _Measures:
-    """Per frame of the grid."""
+    """Measurements per frame."""
 
     repeated: list[bool] = field(default_factory=list)
     brightness: list[float] = field(default_factory=list)
@@ -113,14 +113,14 @@ class _Measures:
 
 
 def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fraction, rules: ClipRules) -> Segment:
-    """Decode a segment of a video once, small, and divide it into pieces, wanted and unwanted.
+    """Decode a segment of a video once, downscaled, and divide it into pieces.
 
     Args:
         source: The video.
-        start_s: Start of the segment on the file's clock.
-        end_s: Its end.
-        fps: Frames a second of the clips.
-        rules: What a clip must be.
+        start_s: Start of the segment, seconds in the file.
+        end_s: End of the segment, seconds in the file.
+        fps: Frame rate of the clips.
+        rules: Requirements on clips.
     """
     origin_s, frames = starting_at(source.frames(start_s, end_s), start_s, fps)
     cuts = CutFinder(
@@ -129,20 +129,20 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
     meter = MotionMeter(max_shift=rules.max_shift, max_frames=round(_MAX_STRETCH_S * fps))
     every, next_tracked = max(1, round(fps / _TRACKING_FPS)), 0
     measures = _Measures()
-    picture: FrameConverter | None = None
+    convert: FrameConverter | None = None
     grey: np.ndarray | None = None
     damage: str | None = None
     try:
         for shown in on_grid(frames, origin_s=origin_s, fps=fps):
-            picture = picture or FrameConverter(source, shown.frame, short_side=_ANALYSIS_SIDE_PX)
+            convert = convert or FrameConverter(source, shown.frame, short_side=_ANALYSIS_SIDE_PX)
             measures.repeated.append(shown.repeated)
             if not shown.repeated or grey is None:
-                image = picture(shown.frame)
-                before, grey = grey, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+                image = convert(shown.frame)
+                previous, grey = grey, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
                 cuts.add(shown.index, image)
                 measures.brightness.append(float(grey.mean()) / 255)
                 measures.sharpness.append(float(cv2.Laplacian(grey, cv2.CV_32F).std()) / 255)
-                measures.change.append(255.0 if before is None else float(cv2.absdiff(grey, before).mean()))
+                measures.change.append(255.0 if previous is None else float(cv2.absdiff(grey, previous).mean()))
             else:
                 measures.brightness.append(measures.brightness[-1])
                 measures.sharpness.append(measures.sharpness[-1])
@@ -156,7 +156,7 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
     boundaries = [0, *(cut for cut in cuts.finish() if cut > 0), num_frames]
     stretches = meter.finish()
     pieces = [
-        _judge(piece, fps, measures, stretches, rules, tone_mapped=picture is not None and picture.tone_mapped)
+        _judge(piece, fps, measures, stretches, rules, tone_mapped=convert is not None and convert.tone_mapped)
         for start, end in itertools.pairwise(boundaries)
         for piece in _split(start, end, num_frames, fps, rules)
         if num_frames
@@ -165,9 +165,9 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
 
 
 def starting_at(frames: Iterator[TimedFrame], start_s: float, fps: Fraction) -> tuple[Fraction, Iterator[TimedFrame]]:
-    """The time of the first frame that is shown from `start_s` on, and the frames from that one on.
+    """Return the time of the first frame at or after `start_s`, and the frames from it on.
 
-    A video that is damaged before gives `start_s` and an iterator that raises what is wrong.
+    If decoding fails before it, return `start_s` and an iterator that raises the error.
     """
     earliest_s = Fraction(start_s) - Fraction(1, 4) / fps
     try:
@@ -185,22 +185,22 @@ def _raising(error: Exception) -> Iterator[TimedFrame]:
 
 
 def _split(start: int, end: int, num_frames: int, fps: Fraction, rules: ClipRules) -> Iterator[Piece]:
-    """A shot of a segment of so many frames: trimmed, in equal parts of at most `max_s`."""
+    """Trim a shot and divide it into equal pieces of at most `max_s`."""
     trim = math.ceil(rules.trim_s * fps)
-    first, behind = start + trim, end - trim
-    if behind - first < max(rules.min_s * fps, rules.min_frames):
-        few = num_frames < rules.min_frames or behind - first >= rules.min_s * fps
+    first, stop = start + trim, end - trim
+    if stop - first < max(rules.min_s * fps, rules.min_frames):
+        few = num_frames < rules.min_frames or stop - first >= rules.min_s * fps
         yield Piece(start=start, end=end, reason="few_frames" if few else "too_short")
         return
-    num_parts = math.ceil((behind - first) / max(1, math.floor(rules.max_s * fps)))
-    edges = [first + (behind - first) * part // num_parts for part in range(num_parts + 1)]
+    num_parts = math.ceil((stop - first) / max(1, math.floor(rules.max_s * fps)))
+    edges = [first + (stop - first) * part // num_parts for part in range(num_parts + 1)]
     yield from (Piece(start=a, end=b) for a, b in itertools.pairwise(edges))
 
 
 def _judge(
     piece: Piece, fps: Fraction, measures: _Measures, stretches: list[Stretch], rules: ClipRules, *, tone_mapped: bool
 ) -> Piece:
-    """The piece with its measures, and the reason against it if there is one."""
+    """Return the piece with its measurements and, if it is to be dropped, the reason."""
     if piece.reason is not None:
         return piece
     span = slice(piece.start, piece.end)
@@ -227,11 +227,11 @@ def _judge(
 
 
 def _motion(piece: Piece, stretches: list[Stretch], rules: ClipRules) -> tuple[float, float]:
-    """Parallax that is reached for a quarter of the piece's time, and the shifts of all its stretches together."""
+    """Return the parallax reached in a quarter of the piece's time, and the sum of its shifts."""
     total_shift, shares = 0.0, []
     for stretch in stretches:
         inside = min(stretch.end, piece.end) - max(stretch.start, piece.start)
-        # A stretch that reaches over a cut has lost its points there and counts for nothing.
+        # Tracking fails at cuts, so a stretch across one says nothing about either side.
         if inside * 2 > stretch.end - stretch.start:
             shares.append((stretch.parallax if stretch.shift >= rules.min_shift else 0.0, inside))
             total_shift += stretch.shift

@@ -1,4 +1,4 @@
-"""A fetched video as the clip stage sees it: frames by the time at which they are shown, whatever the file is like."""
+"""Read frames of any video file by presentation time."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from av.video.frame import VideoFrame
 from wnv.ingest.fetch.container import CLOCK_STARTS_ANYWHERE, FORMATS
 from wnv.ingest.tasks import StageError
 
-# A file that ends this much before its header says is taken for truncated.
+# A file that ends this long before the duration in its header is truncated.
 _MISSING_END_S = 1.0
-# Where a seek lands behind its aim, a second one aims this much before it; the third goes to the start.
+# If a seek lands after its target, a second one aims this much earlier; a third one goes to the start.
 _STEP_BACK_S = 10.0
-# Rates that videos are made at. One that is measured within 2.5 % of such a rate is that rate.
+# Common frame rates. A measured rate within 2.5 % of one of them is rounded to it.
 _RATES = tuple(
     sorted(
         {Fraction(rate) for rate in (*range(1, 31), 48, 50, 60, 72, 75, 90, 100, 120, 144, 200, 240)}
@@ -28,39 +28,39 @@ _RATE_TOLERANCE = Fraction(25, 1000)
 
 
 class DamagedVideoError(ValueError):
-    """The video cannot be decoded any further; what came before it is good."""
+    """The video cannot be decoded any further. The frames before are intact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedFrame:
-    """A decoded frame and the second of the file's presentation from which it is shown."""
+    """A decoded frame and its presentation time, seconds."""
 
     time_s: Fraction
     frame: VideoFrame
 
 
 class SourceVideo:
-    """A video file, read by presentation time: edit lists, reordered frames and varying rates are dealt with here.
+    """A video file, read by presentation time. Handles edit lists, reordered frames and variable frame rates.
 
     Args:
         path: The file.
         threads: Threads of the decoder.
 
     Attributes:
-        duration_s: Length of the presentation as the header has it, 0 where it says nothing.
-        fps: Average rate, frames a second, as the header has it.
+        duration_s: Duration in the header, seconds; 0 if unknown.
+        fps: Average frame rate in the header.
         pixel_aspect: Width of a pixel over its height.
 
     Raises:
-        StageError: `corrupt` if it is no video file, `no_video` if it has no pictures, `missing_file`.
+        StageError: `corrupt` if it is not a video file, `no_video` if it has no video stream, or `missing_file`.
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        # Absolute, since FFmpeg takes a relative name with a colon for an address.
+        # Absolute, since FFmpeg takes a relative name with a colon for a URL.
         self.path = path.absolute()
         self._threads = threads
         if not self.path.is_file():
-            raise StageError("failed", "missing_file", f"{path} is not there any more; fetch it again")
+            raise StageError("failed", "missing_file", f"{path} does not exist; fetch it again")
         with self._open() as container:
             stream = self._stream(container)
             length = stream.duration * stream.time_base if stream.duration is not None else None
@@ -77,10 +77,10 @@ class SourceVideo:
             self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
 
     def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[TimedFrame]:
-        """Frames in the order of their times, from the one shown at `start_s` or before, to `end_s` or the end.
+        """Iterate over frames by time, from the key frame at or before `start_s` up to `end_s` or the end.
 
         Raises:
-            DamagedVideoError: If a frame cannot be decoded, or the file ends too early. The frames before it are good.
+            DamagedVideoError: If a frame cannot be decoded or the file is truncated. The frames before are intact.
         """
         deinterlacer: Graph | None = None
         last_s: Fraction | None = None
@@ -99,7 +99,7 @@ class SourceVideo:
             raise DamagedVideoError(f"{self.path.name} ends at {float(last_s or 0):.2f} s of {self.duration_s:.2f}")
 
     def key_frames(self, times_s: Iterable[float]) -> Iterator[VideoFrame | None]:
-        """For each time the key frame before it, cheaply; None where nothing can be decoded."""
+        """Iterate over the key frames at or before these times; None where decoding fails."""
         with self._open() as container:
             stream = self._stream(container)
             for time_s in times_s:
@@ -113,7 +113,7 @@ class SourceVideo:
                     yield None
 
     def _decode(self, start_s: float) -> Iterator[VideoFrame]:
-        """Frames from the key frame before `start_s`; the way there is longer where the file has no index."""
+        """Iterate over frames from a key frame at or before `start_s`, decoding from the start if seeking fails."""
         for entry_s in (start_s, start_s - _STEP_BACK_S, 0.0):
             frames = self._decode_from(entry_s)
             first = next(frames, None)
@@ -130,26 +130,26 @@ class SourceVideo:
                 return
             try:
                 for frame in container.decode(stream):
-                    # What refers to frames before the entry comes out broken; that is no fault of the file.
+                    # Frames that refer to ones before the entry are incomplete, which is not an error of the file.
                     if frame.is_corrupt and not clean:
                         continue
                     if frame.is_corrupt:
-                        raise DamagedVideoError(f"{self.path.name} is damaged behind {position_s:.2f} s")
+                        raise DamagedVideoError(f"{self.path.name} is damaged after {position_s:.2f} s")
                     clean, position_s = True, float(self._time(frame, None))
                     yield frame
             except av.FFmpegError as error:
                 _raise_if_not_damage(error)
-                raise DamagedVideoError(f"{self.path.name} is damaged behind {position_s:.2f} s: {error}") from error
+                raise DamagedVideoError(f"{self.path.name} is damaged after {position_s:.2f} s: {error}") from error
 
     def _seek(self, container: av.container.InputContainer, stream: av.VideoStream, time_s: float) -> bool:
         try:
             container.seek(int((Fraction(time_s) + self._zero_s) / stream.time_base), stream=stream)
-        except av.FFmpegError:  # of any kind: FFmpeg says "not permitted" where a file has no index
+        except av.FFmpegError:  # of any kind: FFmpeg reports "not permitted" for a file without index
             return False
         return True
 
     def _time(self, frame: VideoFrame, last_s: Fraction | None) -> Fraction:
-        if frame.pts is None:  # old formats: one after the other
+        if frame.pts is None:  # old formats have no times
             return Fraction(0) if last_s is None else last_s + 1 / self.fps
         return frame.pts * frame.time_base - self._zero_s
 
@@ -158,7 +158,7 @@ class SourceVideo:
             return av.open(str(self.path), container_options={"format_whitelist": FORMATS})
         except av.FFmpegError as error:
             _raise_if_not_damage(error)
-            message = f"{self.path.name} ({self.path.stat().st_size} bytes) is no readable video: {error}"
+            message = f"{self.path.name} ({self.path.stat().st_size} bytes) is not a readable video: {error}"
             raise StageError("refused", "corrupt", message) from error
 
     def _stream(self, container: av.container.InputContainer) -> av.VideoStream:
@@ -172,14 +172,13 @@ class SourceVideo:
         return streams[0]
 
 
-_ATTACHED_PICTURE = 0x400  # a cover image, which FFmpeg also calls a video stream
+_ATTACHED_PICTURE = 0x400  # a cover image, which FFmpeg also lists as a video stream
 
 
 def constant_rate(average: Fraction, max_fps: Fraction | int) -> Fraction:
-    """The rate to write a video at: its own, as the world knows it, or a whole part of it where that is too much.
+    """Round the rate of a video to a common one, and divide it to stay within `max_fps`.
 
-    A rate that is near none of the usual ones (a mixture) becomes the next lower one: frames are rather left out than
-    shown twice.
+    A rate far from all common ones becomes the next lower one, which drops frames rather than repeating them.
 
     Raises:
         ValueError: If `max_fps` is not positive.
@@ -197,7 +196,7 @@ def constant_rate(average: Fraction, max_fps: Fraction | int) -> Fraction:
 
 @dataclass(frozen=True, kw_only=True)
 class GridFrame:
-    """What is shown at a moment of a regular grid of times; `repeated` if it was also shown at the one before."""
+    """The frame shown at a time of a regular grid; `repeated` if it was also shown at the previous time."""
 
     index: int
     frame: VideoFrame
@@ -205,10 +204,10 @@ class GridFrame:
 
 
 def on_grid(frames: Iterator[TimedFrame], *, origin_s: Fraction, fps: Fraction) -> Iterator[GridFrame]:
-    """For i = 0, 1, ...: the frame shown at `origin_s + i / fps`, as long as there is one.
+    """Iterate over the frames shown at `origin_s + i / fps`, i = 0, 1, ...
 
-    Containers round times: a frame counts as shown up to a quarter of a period before its time, so that a frame on the
-    grid never falls to the wrong side of it. The last frame is shown as long as the one before, or one period.
+    Containers round times, so a frame counts as shown from a quarter of a period before its time. The last frame is
+    shown as long as the previous one, at most one period.
     """
     early_s = Fraction(1, 4) / fps
     index, shown, repeated = 0, None, False
@@ -242,6 +241,6 @@ def _through(graph: Graph, frame: VideoFrame) -> Iterator[VideoFrame]:
 
 
 def _raise_if_not_damage(error: av.FFmpegError) -> None:
-    """A disk that fails is not a video that is damaged."""
+    """Re-raise errors of the disk, which are not errors of the video."""
     if isinstance(error, OSError):
         raise error

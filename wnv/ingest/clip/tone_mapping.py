@@ -1,9 +1,8 @@
-"""High dynamic range and wide gamut down to what an ordinary screen shows: PQ, HLG and BT.2020 to BT.709.
+"""Tone mapping: PQ, HLG and BT.2020 to BT.709.
 
-The way of a pixel: transfer curve to linear light, as a reference display of 1000 cd/m2 shows it, divided by the 203
-cd/m2 of a white sheet of paper (ITU-R BT.2408); BT.2020 primaries to BT.709; the brightest channel through a curve that
-leaves the darker half alone and bends 1000 cd/m2 to 1, the other channels in proportion, so that hues stay; display
-gamma 2.2.
+Steps per pixel: decode to linear light as a 1000 cd/m2 reference display shows it, divided by the 203 cd/m2 of diffuse
+white (ITU-R BT.2408); convert BT.2020 primaries to BT.709; compress the brightest channel with a curve that keeps the
+darker half and maps 1000 cd/m2 to 1, scaling the other channels in proportion to preserve hue; encode with gamma 2.2.
 """
 
 from functools import cache
@@ -25,31 +24,31 @@ _LUMINANCE_2020 = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
 _TO_709 = np.array(
     [[1.6605, -0.1246, -0.0182], [-0.5876, 1.1329, -0.1006], [-0.0728, -0.0083, 1.1187]], dtype=np.float32
 )
-# FFmpeg's scaler makes 65280 of full white in 16 bits; 12 of them are looked up.
+# FFmpeg's scaler outputs 65280 for full white in 16 bits; the tables use the upper 12 bits.
 _SHIFT = 4
 _FULL = 65280 >> _SHIFT
 
 
 def needs_tone_mapping(transfer: int, primaries: int) -> bool:
-    """Whether frames with these codes (ITU-T H.273) need to be brought down."""
+    """Return whether frames with these codes (ITU-T H.273) are HDR or wide gamut."""
     return transfer in (PQ, HLG) or primaries == BT2020
 
 
 def tone_map(image: UInt16[np.ndarray, "height width 3"], transfer: int) -> UInt8[np.ndarray, "height width 3"]:
-    """An RGB picture of BT.2020 primaries, 0..65280, and a transfer curve of H.273 in 8 bits of BT.709."""
+    """Convert an RGB image (BT.2020 primaries, 0..65280, transfer code of H.273) to 8-bit BT.709."""
     linear = _to_linear(transfer)[np.minimum(image >> _SHIFT, _FULL)]
     if transfer == HLG:
-        # The display's own curve, which HLG leaves to it (BT.2100: system gamma 1.2 at 1000 cd/m2).
+        # HLG leaves the display's curve to the display (BT.2100: system gamma 1.2 at 1000 cd/m2).
         linear *= np.maximum(linear @ _LUMINANCE_2020, 1e-6)[..., None] ** 0.2 * (_PEAK / _WHITE)
     linear = np.maximum(linear @ _TO_709, 0)
     brightest = np.maximum(linear.max(axis=2, keepdims=True), 1e-6)
     if transfer in (PQ, HLG):
-        linear *= _bend(brightest) / brightest
+        linear *= _compress(brightest) / brightest
     return _to_code()[(np.minimum(linear, 1) * 65535).astype(np.uint16)]
 
 
-def _bend(light: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    """The tone curve: the identity up to the knee, then ever flatter up to 1 at the peak, without a corner."""
+def _compress(light: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    """Compress light smoothly: identity below the knee, 1 at the peak."""
     top = (_PEAK / _WHITE - _KNEE) / (1 - _KNEE)
     above = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
     return np.minimum(light, _KNEE) + (1 - _KNEE) * above * (1 + above / top**2) / (1 + above)
@@ -57,7 +56,7 @@ def _bend(light: Float32[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
 
 @cache
 def _to_linear(transfer: int) -> Float32[np.ndarray, " code"]:
-    """Linear light of each code: over paper white for PQ and SDR, of the scene (0..1) for HLG."""
+    """Return linear light per code: relative to diffuse white for PQ and SDR, scene light (0..1) for HLG."""
     signal = np.arange(_FULL + 1) / _FULL
     if transfer == PQ:
         root = signal ** (1 / 78.84375)

@@ -1,4 +1,4 @@
-"""Writing a clip: H.264 in MP4, constant rate, a key frame every few frames, frame `i` shown at `i / fps`."""
+"""Write clips: H.264 in MP4 at a constant frame rate with frequent key frames; frame `i` has time `i / fps`."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -17,18 +17,18 @@ Images = Iterable[UInt8[np.ndarray, "height width 3"]]
 def write_clip(
     path: Path, images: Images, *, fps: Fraction, gop: int, crf: int, preset: str, threads: int
 ) -> tuple[int, int, int]:
-    """Write RGB pictures of one even size as a clip, whole or not at all; gives their width, height and number.
+    """Write RGB images of one even size atomically as a clip; return their width, height and number.
 
-    No picture refers to a later one, so that frames lie in the file in the order of their times and no decoder starts
-    with a delay. The file says BT.709 and limited range, so that every decoder makes the same colours of it.
+    There are no B-frames, so that decoding order is presentation order. The file is tagged BT.709, limited range, so
+    that every decoder produces the same colors.
 
     Raises:
         OSError: If the disk is full or fails, with its errno.
-        ValueError: If there are no pictures.
+        ValueError: If there are no images.
     """
     count = 0
     with atomic_file(path, overwrite=True) as file:
-        # By the temporary name: moving the index to the front makes FFmpeg open the file a second time.
+        # By name, since FFmpeg opens the file again to move the index to its front.
         with av.open(file.name, "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream: av.VideoStream | None = None
             for image in images:
@@ -40,7 +40,7 @@ def write_clip(
                 container.mux(stream.encode(frame))
                 count += 1
             if stream is None:
-                raise ValueError(f"no pictures for clip {path}")
+                raise ValueError(f"no images for clip {path}")
             container.mux(stream.encode())
     return stream.width, stream.height, count
 

@@ -1,0 +1,79 @@
+"""The lists and folders of videos that `source` names."""
+
+import os
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from wnv.cli.settings import check_setting, path_setting, plain, switch
+from wnv.ingest.manifest.line import ManifestLine
+from wnv.ingest.manifest.manifest import make_manifest
+from wnv.ingest.manifest.published import PublishedFile, download_published
+from wnv.ingest.manifest.short_links import LocationOpener
+from wnv.ingest.manifest.videos import SUFFIXES
+from wnv.scenes.schema import SceneKind
+
+
+def resolve_sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]]:
+    """Return the lists and folders of `source`, published ones downloaded, and their kinds where known."""
+    check_setting("kind", plain(cfg, "kind"), SceneKind | None)
+    paths: list[Path] = []
+    kinds: list[SceneKind | None] = []
+    for name in _named(cfg):
+        published = files("wnv.conf.ingest") / "sources" / f"{name}.yaml"
+        # A folder of that name is likely the root; as a source it is ./kokoni.
+        if re.fullmatch(r"\w+", name) and published.is_file():
+            lists = instantiate(OmegaConf.create(published.read_text(encoding="utf-8")).files, _convert_="all")
+            paths += _download(lists, Path(path_setting(cfg, "cache")) / name)
+            kinds += [file.kind for file in lists]
+        else:
+            path = Path(os.path.expanduser(name))
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                raise ValueError(f"source={path} is a video; name its folder, or a list of videos")
+            paths.append(path)
+            # Local videos usually show a static place; a list states its kind by its name.
+            kinds.append(cfg.kind or ("static" if path.is_dir() else None))
+    return paths, kinds
+
+
+def short_link_settings(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
+    """Return the arguments of `make_manifest` about short links: the file of known answers, and who asks for others."""
+    if not switch(cfg, "resolve"):
+        return {"lock_file": lock_file if lock_file.exists() else None}
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    return {"lock_file": lock_file, "opener": LocationOpener()}
+
+
+def read_sources(cfg: DictConfig, root: Path) -> list[ManifestLine]:
+    """Return the videos of `source`."""
+    sources, kinds = resolve_sources(cfg)
+    return make_manifest(sources, kind=kinds, **short_link_settings(cfg, root / "links.json")).lines
+
+
+def videos_folder(cfg: DictConfig) -> str | None:
+    """Return the folder of local videos that `fetch.videos` or `source` names, if any."""
+    named = [*_named(cfg), *([] if cfg.fetch.videos is None else [str(cfg.fetch.videos)])]
+    paths = [Path(os.path.expanduser(name)).absolute() for name in named]
+    folders = sorted({str(path) for path in paths if path.is_dir()})
+    if len(folders) > 1:
+        raise ValueError(f"a root takes local videos from one folder, got {', '.join(folders)}; use a root for each")
+    return folders[0] if folders else cfg.fetch.videos
+
+
+def _named(cfg: DictConfig) -> list[str]:
+    sources = plain(cfg, "source")
+    return [str(name) for name in (sources if isinstance(sources, list) else [sources]) if name is not None]
+
+
+def _download(lists: Sequence[PublishedFile], cache: Path) -> list[Path]:
+    try:
+        return download_published(lists, cache)
+    except OSError as error:
+        raise ValueError(
+            f"{error}; or put {' and '.join(file.name for file in lists)} into {cache} yourself"
+        ) from error
