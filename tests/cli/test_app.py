@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError
 from torch._utils import ExceptionWrapper
 
-from wnv.cli.app import USER_ERRORS, _answer_user_errors, as_text, describe_error
+from wnv.cli.app import USER_ERRORS, describe_error, report_errors
+from wnv.cli.overrides import readable
 from wnv.scenes.schema import SceneError
 
 
@@ -101,7 +102,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
         raise kind("width must be even,\ngot 3")
 
     with pytest.raises(SystemExit) as caught:
-        _answer_user_errors(fail, prog="wnv-x")
+        report_errors(fail, prog="wnv-x")
     assert caught.value.code == 2
     assert capsys.readouterr().err == "wnv-x: error: width must be even, got 3\n"
 
@@ -111,7 +112,7 @@ def test_the_traceback_is_there_for_who_asks(
 ) -> None:
     monkeypatch.setenv("WNV_DEBUG", "1")
     with pytest.raises(SystemExit):
-        _answer_user_errors(lambda: build(radius=0), prog="wnv-x")
+        report_errors(lambda: build(radius=0), prog="wnv-x")
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert shown.splitlines()[-1] == "wnv-x: error: radius must be positive, got 0 (config key car.wheel)"
@@ -127,7 +128,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
         raise KeyboardInterrupt(*words)
 
     with pytest.raises(SystemExit) as caught:
-        _answer_user_errors(interrupt, prog="wnv-x")
+        report_errors(interrupt, prog="wnv-x")
     assert caught.value.code == 130
     assert capsys.readouterr().err == f"\n{line}\n"
 
@@ -138,7 +139,7 @@ def test_what_no_user_can_mend_keeps_its_traceback(kind: type[Exception]) -> Non
         raise kind("a fault of the program")
 
     with pytest.raises(kind, match="a fault of the program"):
-        _answer_user_errors(fail, prog="wnv-x")
+        report_errors(fail, prog="wnv-x")
 
 
 def test_a_fault_inside_a_constructor_is_no_mistake_of_the_users() -> None:
@@ -152,7 +153,7 @@ def test_a_fault_inside_a_constructor_is_no_mistake_of_the_users() -> None:
 def test_a_process_says_which_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
     with pytest.raises(SystemExit):
-        _answer_user_errors(lambda: build(radius=0), prog="wnv-x")
+        report_errors(lambda: build(radius=0), prog="wnv-x")
     assert capsys.readouterr().err.endswith("(config key car.wheel) (rank 3)\n")
 
 
@@ -160,13 +161,13 @@ def test_a_process_says_which_it_is(capsys: pytest.CaptureFixture[str], monkeypa
     "value", ["我的视频", "IMG (1).mp4", "it's", 'a "b" \\"c\\', "a#b&c;d", "http://a/b?c=d", "=", "🏠\\", "it's\\\\"]
 )
 def test_a_value_that_hydra_cannot_read_is_a_text(value: str) -> None:
-    override = OverridesParser.create().parse_override(as_text(f"data.root={value}"))
+    override = OverridesParser.create().parse_override(readable(f"data.root={value}"))
     assert override.key_or_group == "data.root"
     assert override.value() == value
 
 
 def test_a_list_of_such_values_is_a_list() -> None:
-    override = OverridesParser.create().parse_override(as_text("keys=[file:泰.mp4, bv:BV1:p1,url:http://a?b=c,3]"))
+    override = OverridesParser.create().parse_override(readable("keys=[file:泰.mp4, bv:BV1:p1,url:http://a?b=c,3]"))
     assert override.value() == ["file:泰.mp4", "bv:BV1:p1", "url:http://a?b=c", 3]
 
 
@@ -175,4 +176,4 @@ def test_a_list_of_such_values_is_a_list() -> None:
     ["a=1", "a=[1,2]", "~a", "+a={b: c}", "a=x,y", "--help", "a=my videos", "a=[1", 'a="x', "a={我", "我", "a="],
 )
 def test_what_hydra_reads_or_should_complain_about_stays_as_it_is(argument: str) -> None:
-    assert as_text(argument) == argument
+    assert readable(argument) == argument

@@ -123,7 +123,7 @@ CASES = [
         ["run_dir=done"],
         "done holds a run already; continue it with resume=last, or choose another run_dir",
     ),
-    ("wnv-eval", ["out=text"], "text is there already, and is no folder; name another one"),
+    ("wnv-eval", ["out=text"], "text: file exists"),
     ("wnv-view", ["out=text"], "out=text is a file; name a folder for recorded videos"),
 ]
 

@@ -59,10 +59,7 @@ def test_a_name_is_needed(monkeypatch, capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, *arguments)
     assert stop.value.code == 2
-    assert (
-        "the first argument names a benchmark (attention, encodings, ingest, loader, startup, viewer)"
-        in capsys.readouterr().err
-    )
+    assert "attention, encodings, ingest, loader, startup, viewer" in capsys.readouterr().err
 
 
 def test_help_lists_the_benchmarks(monkeypatch, capsys):

@@ -252,7 +252,7 @@ def test_what_cannot_be_evaluated_is_one_line_and_leaves_no_scores(tmp_path, cal
         (["weights=@", "data=scenes", "data.root=nowhere"], "nowhere"),
         (["weights=@", "overwrite=no"], "overwrite must be true or false, got 'no'"),
         (["weights=@", "num_sheet_scenes=-1"], "num_sheet_scenes must be at least 0, got -1"),
-        (["weights=@", "num_sheet_scenes=few"], "num_sheet_scenes must be a whole number, got 'few'"),
+        (["weights=@", "num_sheet_scenes=few"], "num_sheet_scenes must be an integer, got 'few'"),
         (["weights=@", "data.image_size=[15,24]"], "image height must be a multiple of patch_size=8, got 15"),
         (["weights=@", "data.num_val_scenes=0"], "num_val_scenes"),
     ],

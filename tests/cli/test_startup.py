@@ -1,6 +1,7 @@
 """Commands answer at once: what the work needs is imported when there is work."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -59,5 +60,5 @@ def test_help_waits_for_nothing_heavy(answers: dict[str, Answer], command: str) 
 def test_a_mistyped_setting_is_told_before_anything_heavy_is_imported(answers: dict[str, Answer]) -> None:
     code, modules, _, told = answers[MISTYPED]
     assert code == 2
-    assert told.startswith("wnv-train: error: Could not override 'trainer.max_stepz'")
+    assert re.match(r"wnv-train: error: trainer\.max_stepz .*trainer\.max_steps", told)
     assert modules.isdisjoint(HEAVY)

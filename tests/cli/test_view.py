@@ -55,7 +55,7 @@ def call(tmp_path, monkeypatch, capsys, weights, scene_file):
         pytest.param(["scene=synthetic:first"], "scene=synthetic:INDEX needs a number", marks=pytest.mark.slow),
         pytest.param(["context=[0,1]"], "context names frames of a scene file", marks=pytest.mark.slow),
         pytest.param(["scene=@", "image_size=[20,24]"], "height must be a multiple", marks=pytest.mark.slow),
-        pytest.param(["scene=@", "port=high"], "port must be a whole number, got 'high'", marks=pytest.mark.slow),
+        pytest.param(["scene=@", "port=high"], "port must be an integer, got 'high'", marks=pytest.mark.slow),
         pytest.param(["scene=@", "host=nowhere.invalid"], "host=nowhere.invalid is no address", marks=pytest.mark.slow),
         pytest.param(["scene=@", "fps=0"], "fps must be positive, got 0", marks=pytest.mark.slow),
         pytest.param(["scene=@", "moving_side=0"], "moving_side must be at least 1", marks=pytest.mark.slow),

@@ -11,8 +11,9 @@ from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
 import wnv.cli.commands  # noqa: F401 registers the resolver of run_dir
-from wnv.cli.app import as_text, describe_error, import_function
+from wnv.cli.app import describe_error, import_function
 from wnv.cli.composition import composed
+from wnv.cli.overrides import readable
 
 if TYPE_CHECKING:  # each function imports only what its command needs
     from wnv.data.datamodule import ExampleDataModule
@@ -47,7 +48,7 @@ def train(
 
     words = [overrides] if isinstance(overrides, str) else [*overrides]
     if run_dir is not None:
-        words.append(as_text(f"run_dir={run_dir}"))
+        words.append(readable(f"run_dir={run_dir}"))
     with _plain_errors(), composed("train", words, config_dir=config_dir) as cfg:
         folder = Path(HydraConfig.get().runtime.output_dir)
         cfg.run_dir = str(folder)

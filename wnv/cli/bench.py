@@ -3,6 +3,7 @@
 import sys
 
 from wnv.cli import commands
+from wnv.cli.app import choose, report_errors
 
 BENCHMARKS = {
     "attention": "cached against joint attention: drawing a view, a training step, and what the camera encoding costs",
@@ -16,20 +17,16 @@ BENCHMARKS = {
 
 def main() -> None:
     """Run the benchmark that the first argument names."""
-    arguments = sys.argv[1:]
-    if arguments and arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:11}{summary}" for name, summary in BENCHMARKS.items()]
-        print("\n".join(["usage: wnv-bench NAME [setting=value ...]", "", *lines, "", "wnv-bench NAME --cfg job"]))
-        return
-    if not arguments or arguments[0] not in BENCHMARKS:
-        found = f"got {arguments[0]!r}" if arguments else "none was given"
-        sys.stderr.write(
-            f"wnv-bench: error: the first argument names a benchmark ({', '.join(BENCHMARKS)}), {found}; "
-            "see wnv-bench --help\n"
-        )
-        raise SystemExit(2)
-    sys.argv = ["wnv-bench", f"bench={arguments[0]}", *arguments[1:]]
-    commands.bench()
+    lines = [f"  {name:11}{summary}" for name, summary in BENCHMARKS.items()]
+    usage = "\n".join(
+        ["Usage: wnv-bench NAME [KEY=VALUE ...]", "", *lines, "", "wnv-bench NAME --help lists its settings."]
+    )
+    choice = report_errors(
+        lambda: choose(BENCHMARKS, prog="wnv-bench", word="benchmark", usage=usage), prog="wnv-bench"
+    )
+    if choice is not None:
+        sys.argv[1] = f"bench={choice}"
+        commands.bench()
 
 
 if __name__ == "__main__":

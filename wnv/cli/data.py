@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 
-from wnv.cli.app import CONFIG_PATH, hydra_command
+from wnv.cli.app import CONFIG_PATH, choose, hydra_command, report_errors
 
 INGEST = "pkg://wnv.conf.ingest"
 
@@ -112,23 +112,14 @@ STAGES = {
 
 def main() -> None:
     """Run the stage that the first argument names."""
-    arguments = sys.argv[1:]
-    if arguments and arguments[0] in ("-h", "--help"):
-        print(_usage())
-        return
-    if not arguments or arguments[0] not in STAGES:
-        found = f"got {arguments[0]!r}" if arguments else "none was given"
-        sys.stderr.write(
-            f"wnv-data: error: the first argument names a stage ({', '.join(STAGES)}), {found}; see wnv-data --help\n"
-        )
-        raise SystemExit(2)
-    # Hydra reads the rest from here.
-    sys.argv = [f"wnv-data {arguments[0]}", *arguments[1:]]
-    STAGES[arguments[0]].run(arguments[0])
+    choice = report_errors(lambda: choose(STAGES, prog="wnv-data", word="stage", usage=_usage()), prog="wnv-data")
+    if choice is not None:
+        sys.argv[:2] = [f"wnv-data {choice}"]
+        STAGES[choice].run(choice)
 
 
 def _usage() -> str:
-    lines = ["usage: wnv-data STAGE [setting=value ...]", ""]
+    lines = ["Usage: wnv-data STAGE [KEY=VALUE ...]", ""]
     for name, stage in STAGES.items():
         lines += [f"  {name:10}{stage.summary}", f"            {stage.example}"]
     return "\n".join([*lines, "", "wnv-data STAGE --help lists the settings of a stage."])

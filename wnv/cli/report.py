@@ -5,7 +5,7 @@ import re
 import sys
 
 from wnv.cli import commands
-from wnv.cli.app import quote
+from wnv.cli.overrides import quote
 
 # Words of Hydra's that another one belongs to.
 _WITH_VALUE = ("-cd", "--config-dir", "-cn", "--config-name", "-cp", "--config-path", "-c", "--cfg", "-p", "--package")

@@ -1,30 +1,32 @@
-"""Settings as people type them: what a configuration holds, checked before anything relies on it."""
+"""Read settings of a composed configuration, and check their types."""
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
 _WORDS = {
     bool: "true or false",
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
-    str: "a text",
-    dict: "named values, as {degrees: 90}",
+    str: "text",
+    list: "a list, such as [0,10]",
+    dict: "a mapping, such as {degrees: 90}",
 }
 
 
 def plain(cfg: DictConfig, name: str) -> Any:
-    """The value of a setting without OmegaConf's wrapping, its interpolations resolved."""
+    """Return a setting as plain Python, its interpolations resolved."""
     value = cfg[name]
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def path_setting(cfg: DictConfig, name: str) -> str:
-    """A setting that is a path, a URL or a name: a text even if it looks like a number, `~` made the home folder."""
+    """Return a path, URL or name as text, `~` expanded, even if it looks like a number."""
     return os.path.expanduser(str(cfg[name]))
 
 
@@ -41,49 +43,91 @@ def local_path_setting(cfg: DictConfig, name: str) -> Path:
 
 
 def switch(cfg: DictConfig, name: str) -> bool:
-    """A setting that is true or false.
-
-    Raises:
-        ValueError: If it is anything else: a `no` is a text to Hydra, and a text counts as true to Python.
-    """
+    """Return a setting that must be true or false: `no` is text to Hydra, and text is true to Python."""
     check_setting(name, cfg[name], bool)
     return cfg[name]
 
 
 def check_setting(name: str, value: Any, kind: Any) -> None:
-    """Refuse a value that is not of the kind a function declares for it.
+    """Check a value against a type annotation.
 
     Args:
         name: The setting, as it is typed.
         value: Its plain value.
-        kind: A type, `Literal[...]`, `list[...]`, or a union of them, with None for what may be left out.
+        kind: Any annotation: a type, `Literal[...]`, `list[...]`, a union, ...
 
     Raises:
-        ValueError: If the value is none of these.
+        ValueError: If the value does not fit.
     """
-    if not _is_a(value, kind):
-        kinds = _kinds(kind)
-        hidden = {type(None), int} if float in kinds else {type(None)}
-        words = [_words(option) for option in kinds if option not in hidden]
-        unset = "; null leaves it out" if type(None) in kinds else ""
-        raise ValueError(f"{name} must be {' or '.join(words)}, got {value!r}{unset}")
+    if not fits(value, kind):
+        options = [option for option in _options(kind) if option is not NoneType]
+        words = dict.fromkeys(_describe(option) for option in options if not (option is int and float in options))
+        unset = " or null" if NoneType in _options(kind) else ""
+        raise ValueError(f"{name} must be {' or '.join(words)}{unset}, got {value!r}")
 
 
-def _kinds(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a plain value of a configuration can be passed as an argument annotated with `kind`."""
+    if isinstance(value, dict) and "_target_" in value:
+        return True  # known only when it is built
+    options = _options(kind)
+    if len(options) > 1:
+        return any(fits(value, option) for option in options)
+    kind = options[0]
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is Literal:
+        return value in arguments
+    if not isinstance(origin, type) or origin in (object, Callable):
+        return True
+    if origin is NoneType:
+        return value is None
+    if origin in (bool, str):
+        return isinstance(value, origin)
+    if origin in (int, float):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number and (origin is float or value == int(value))
+    if isinstance(value, list):
+        return (
+            issubclass(list, origin) and _items_fit(value, arguments, is_tuple=False)
+            if origin is not tuple
+            else (_items_fit(value, arguments, is_tuple=True))
+        )
+    if isinstance(value, dict):
+        return issubclass(dict, origin) and (len(arguments) < 2 or all(fits(v, arguments[1]) for v in value.values()))
+    return isinstance(value, str) and (issubclass(origin, os.PathLike) or not _is_built(origin))
 
 
-def _is_a(value: Any, kind: Any) -> bool:
-    if len(_kinds(kind)) > 1:
-        return any(_is_a(value, option) for option in _kinds(kind))
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) is list:
-        return isinstance(value, list) and all(_is_a(item, get_args(kind)[0]) for item in value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+def _items_fit(values: list[Any], kinds: tuple[Any, ...], *, is_tuple: bool) -> bool:
+    if is_tuple and kinds and kinds[-1] is not Ellipsis:
+        return len(values) == len(kinds) and all(map(fits, values, kinds))
+    return not kinds or all(fits(value, kinds[0]) for value in values)
 
 
-def _words(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(get_args(kind))
-    return "a list of numbers, as [0,10]" if get_origin(kind) is list else _WORDS[kind]
+def _is_built(kind: type) -> bool:
+    """Whether values of a class come from a `_target_`, not from text as those of `torch.device` and enums do."""
+    return not hasattr(kind, "__members__") and kind.__module__.partition(".")[0] != "torch"
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if get_origin(kind) in (UnionType, Union):
+        return tuple(option for part in get_args(kind) for option in _options(part))
+    return (NoneType if kind is None else object if isinstance(kind, TypeVar) else kind,)
+
+
+def _describe(kind: Any) -> str:
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    if origin in _WORDS:
+        return _WORDS[origin]
+    if (isinstance(origin, type) and issubclass(list, origin)) or origin is tuple:
+        sizes = [kind for kind in get_args(kind) if kind is not Ellipsis]
+        numbers = f" of {len(sizes)} values" if origin is tuple and len(sizes) == len(get_args(kind)) > 0 else ""
+        return f"a list{numbers}, such as [0,10]"
+    if isinstance(origin, type) and issubclass(dict, origin):
+        return _WORDS[dict]
+    if isinstance(origin, type) and issubclass(origin, os.PathLike):
+        return "a path"
+    return f"an object of {getattr(origin, '__name__', origin)} with its _target_"
