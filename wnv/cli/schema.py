@@ -100,13 +100,11 @@ def _parameters(target: str) -> dict[str, tuple[inspect.Parameter, Any]] | None:
         found = get_object(target)
     except Exception:  # reported when it is built
         return None
-    functions = (
-        [vars(base)["__init__"] for base in found.__mro__ if "__init__" in vars(base)]
-        if inspect.isclass(found)
-        else [found]
-    )
+    functions = [(found, found)]
+    if inspect.isclass(found):
+        functions = [(base, vars(base)["__init__"]) for base in found.__mro__ if "__init__" in vars(base)]
     parameters: dict[str, tuple[inspect.Parameter, Any]] = {}
-    for function in functions:
+    for owner, function in functions:
         try:
             own = inspect.signature(function).parameters
         except (TypeError, ValueError):
@@ -118,7 +116,7 @@ def _parameters(target: str) -> dict[str, tuple[inspect.Parameter, Any]] | None:
         extra = next((name for name, parameter in own.items() if parameter.kind is parameter.VAR_KEYWORD), None)
         parameters = {name: (parameter, hints.get(name, object)) for name, parameter in own.items()} | parameters
         # **kwargs of our classes are the arguments of the base class; elsewhere they may be anything.
-        if extra is None or not function.__module__.startswith("wnv."):
+        if extra is None or not owner.__module__.startswith("wnv."):
             break
         del parameters[extra]
     return parameters

@@ -85,16 +85,21 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, origin)
     if origin in (int, float):
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and (origin is float or value == int(value))
+        return is_number and (origin is float or float(value).is_integer())
+    if isinstance(value, list) and origin is tuple:
+        return _items_fit(value, arguments, is_tuple=True)
     if isinstance(value, list):
-        return (
-            issubclass(list, origin) and _items_fit(value, arguments, is_tuple=False)
-            if origin is not tuple
-            else (_items_fit(value, arguments, is_tuple=True))
-        )
+        return _is_base(origin, list) and _items_fit(value, arguments, is_tuple=False)
     if isinstance(value, dict):
-        return issubclass(dict, origin) and (len(arguments) < 2 or all(fits(v, arguments[1]) for v in value.values()))
-    return isinstance(value, str) and (issubclass(origin, os.PathLike) or not _is_built(origin))
+        return _is_base(origin, dict) and (len(arguments) < 2 or all(fits(v, arguments[1]) for v in value.values()))
+    return isinstance(value, str) and (_is_base(origin, Path) or not _is_built(origin))
+
+
+def _is_base(kind: Any, derived: type) -> bool:
+    try:
+        return issubclass(derived, kind)
+    except TypeError:  # no class, or a protocol that cannot be checked
+        return False
 
 
 def _items_fit(values: list[Any], kinds: tuple[Any, ...], *, is_tuple: bool) -> bool:
@@ -122,12 +127,12 @@ def _describe(kind: Any) -> str:
         return " or ".join(map(str, get_args(kind)))
     if origin in _WORDS:
         return _WORDS[origin]
-    if (isinstance(origin, type) and issubclass(list, origin)) or origin is tuple:
-        sizes = [kind for kind in get_args(kind) if kind is not Ellipsis]
+    if origin is tuple or _is_base(origin, list):
+        sizes = [part for part in get_args(kind) if part is not Ellipsis]
         numbers = f" of {len(sizes)} values" if origin is tuple and len(sizes) == len(get_args(kind)) > 0 else ""
         return f"a list{numbers}, such as [0,10]"
-    if isinstance(origin, type) and issubclass(dict, origin):
+    if _is_base(origin, dict):
         return _WORDS[dict]
-    if isinstance(origin, type) and issubclass(origin, os.PathLike):
+    if _is_base(origin, Path):
         return "a path"
     return f"an object of {getattr(origin, '__name__', origin)} with its _target_"
