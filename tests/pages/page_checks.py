@@ -1,4 +1,4 @@
-"""A reader of pages that is strict, and what a browser makes of them."""
+"""A strict reader of HTML pages, and their rendering by a browser."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ VOID = {"meta", "img", "input", "br", "link"}
 
 @dataclass
 class Page:
-    """What a page holds: its elements with their attributes, and the text of each kind of element."""
+    """The elements of a page with their attributes, and the texts per tag and per id."""
 
     elements: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     texts: dict[str, list[str]] = field(default_factory=dict)
@@ -22,7 +22,8 @@ class Page:
         return [attributes for name, attributes in self.elements if name == tag]
 
     def section(self, name: str) -> str:
-        return " ".join(self.texts.get(f"#{name}", []))
+        """The text of the element of an id, with single spaces."""
+        return " ".join(" ".join(self.texts.get(f"#{name}", [])).split())
 
 
 class _Reader(HTMLParser):
@@ -51,7 +52,7 @@ class _Reader(HTMLParser):
 
 
 def read_page(text: str) -> Page:
-    """Parse a page; an element that is not ended, or ended by another's end, fails the test."""
+    """Parse a page; fails for an element without its end tag."""
     reader = _Reader()
     reader.feed(text)
     reader.close()
@@ -60,7 +61,7 @@ def read_page(text: str) -> Page:
 
 
 def browse(path: Path, *, profile: Path) -> str:
-    """What Chromium makes of a page, after its scripts; skips the test where there is no Chromium."""
+    """The DOM of a page in Chromium after its scripts ran; skips the test without Chromium."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("needs Chromium")

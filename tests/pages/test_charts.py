@@ -1,14 +1,15 @@
-"""Charts show the values where they are: read back out of the drawing."""
+"""Charts show values where they are: read back from the SVG."""
 
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from page_checks import Page, read_page
 
-from wnv.pages.charts import Dot, Line, colour_class, legend, line_chart, round_ticks, scatter_chart
+from wnv.pages.charts import Dot, Line, colour_class, histogram, line_chart, round_ticks, scatter_chart, stacked_bar
 
 
 def places(page: Page, name: str) -> list[tuple[float, float]]:
@@ -60,7 +61,7 @@ def test_many_points_become_means_and_the_last_stays() -> None:
 
 def test_values_that_are_not_finite_are_left_out() -> None:
     broken = Line(name="a", points=[(0, math.nan), (1, math.inf)])
-    with pytest.raises(ValueError, match="loss: a chart needs at least one finite value, got none"):
+    with pytest.raises(ValueError, match=r"loss.*finite"):
         line_chart([broken], x_name="", label="loss")
     page = read_page(line_chart([broken, Line(name="b", points=[(5, 2.0)], colour=1)], x_name="", label=""))
     assert page.all("polyline") == []
@@ -78,8 +79,6 @@ def test_a_scatter_chart_has_equal_axes_and_names_its_dots() -> None:
     assert low[0] < same[0] < high[0]
     assert low[1] < same[1] < high[1]  # up is towards smaller numbers
     assert page.texts["title"] == ["low: 10 and 20", "same: 15 and 15", "<b>: 20 and 10"]
-    with pytest.raises(ValueError, match="x: a scatter chart needs at least one pair, got none"):
-        scatter_chart([], x_name="", y_name="", label="x")
 
 
 def test_thousands_of_dots_are_one_cloud() -> None:
@@ -93,6 +92,53 @@ def test_thousands_of_dots_are_one_cloud() -> None:
 
 def test_colours_begin_again_dashed() -> None:
     assert [colour_class(i) for i in (0, 7, 8)] == ["colour0", "colour7", "colour0 dashed"]
-    page = read_page(legend([Line(name="<a>", points=()), Line(name="b", points=(), is_reference=True)]))
-    assert [span["class"] for span in page.all("span")] == ["key colour0", "key reference"]
-    assert page.texts["li"] == ["<a>", "b"]
+
+
+def bars(svg: str) -> list[int]:
+    return [int(count.replace(",", "")) for count in re.findall(r"<title>[^<]*: ([\d,]+)</title>", svg)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.0],
+        [3.7] * 50,
+        [1.0, 1.0 + 1e-12],
+        [-2.5, 0.0, 7.0],
+        np.linspace(0.5, 1.0, 101).tolist(),
+        np.random.default_rng(0).lognormal(1, 1, 1000).tolist(),
+        [*([1.0] * 500), 1e9],
+        [1e-9, 2e-9],
+        [0.1 * number for number in range(30)],
+    ],
+)
+def test_every_value_is_in_one_bar(values: list[float]) -> None:
+    svg = histogram(values, unit=" s")
+    read_page(svg)
+    assert sum(bars(svg)) == len(values)
+    assert len(bars(svg)) <= 60
+    assert "nan" not in svg
+    for attribute in ("x", "y", "x1", "width", "height"):
+        assert all(0 <= float(number) <= 320 for number in re.findall(rf'\b{attribute}="([-\d.]+)"', svg))
+
+
+def test_outliers_do_not_squeeze_the_others() -> None:
+    svg = histogram([*np.linspace(0, 10, 1000).tolist(), 1e6], unit=" px")
+    assert len(bars(svg)) > 10
+    assert "and more px: " in svg
+
+
+def test_edges_are_round_and_values_on_them_are_in_the_bar_above() -> None:
+    svg = histogram([0.0, 0.1, 0.2, 0.3, 0.6, 0.7, 1.2], unit="")
+    assert "0.3 to 0.35: 1<" in svg
+    assert "0.7 to 0.75: 1<" in svg
+
+
+def test_a_stacked_bar_has_the_shares_of_the_states() -> None:
+    svg = stacked_bar({"done": 3, "failed": 1, "pending": 0})
+    assert re.findall(r'class="(fill-\w+)" x="([\d.]+)%" width="([\d.]+)%"', svg) == [
+        ("fill-done", "0.000", "75.000"),
+        ("fill-failed", "75.000", "25.000"),
+    ]
+    assert 'aria-label="3 done, 1 failed"' in svg
+    assert "rect" not in stacked_bar({})

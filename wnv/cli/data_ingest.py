@@ -20,7 +20,7 @@ from wnv.ingest.scene_index import index_scenes
 from wnv.ingest.selection import Selection
 from wnv.ingest.status import status_text
 from wnv.ingest.tasks import STAGES, StageName
-from wnv.pages.ingest.write import write_ingest_report
+from wnv.pages.ingest.report import write_ingest_report
 from wnv.scenes.schema import SceneError
 
 _log = logging.getLogger(__name__)

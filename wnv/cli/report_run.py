@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from wnv.cli.settings import check_setting, path_setting, plain, switch
-from wnv.pages.runs.write import write_run_report
+from wnv.pages.runs.report import write_run_report
 
 
 def run(cfg: DictConfig) -> None:

@@ -1,19 +1,26 @@
-"""Charts of numbers as inline SVG: lines over steps, and pairs of scores; coloured by classes of the style sheet."""
+"""Charts as inline SVG. Colours come from the style sheet's classes, so that they follow dark mode."""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from wnv.pages.markup import Content, Markup, element
+from markupsafe import Markup
+
+Number = float | int
+Point = tuple[Number, Number]
 
 NUM_COLOURS = 8
 _WIDTH, _HEIGHT, _SIDE = 420, 230, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 32
-_MAX_POINTS = 240  # of a line; more are averaged
-_MAX_DOTS = 400  # that are told one by one; of more only a cloud is drawn
+_MAX_POINTS = 240  # per line; more are averaged
+_MAX_DOTS = 400  # with a tooltip each; more are one path
 _NUM_TICKS = 5
-_LOG_RATIO = 8  # of the values; where they lie closer a logarithmic scale shows nothing more
+_LOG_RATIO = 8  # of the largest to the smallest value, below which a logarithmic axis shows nothing more
+_BARS_WIDTH, _BARS_HEIGHT, _BARS_LEFT, _BARS_TOP, _BARS_BOTTOM = 320, 120, 4, 8, 20
+_NUM_BINS = 24
+_TAIL = 0.99  # of the values; outliers beyond are counted in the last bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,130 +28,142 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        name: Whose it is.
+        name: Its name in legend and tooltip.
         points: (x, y) in order of x; values that are not finite leave a gap.
-        colour: Number of its colour, 0..7; further ones begin again, dashed, then dotted.
-        is_reference: Whether it is what others are compared with: drawn thin and grey.
+        colour: Index of its colour.
+        is_reference: Whether it is a baseline, thin and grey.
     """
 
     name: str
-    points: Sequence[tuple[float | int, float | int]]
+    points: Sequence[Point]
     colour: int = 0
     is_reference: bool = False
+
+    @property
+    def style(self) -> str:
+        """Class of the style sheet."""
+        return "reference" if self.is_reference else colour_class(self.colour)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A point of a scatter chart, and what it is."""
+    """A named point of a scatter chart."""
 
     name: str
-    x: float | int
-    y: float | int
+    x: Number
+    y: Number
+
+
+def colour_class(index: int) -> str:
+    """The class of a colour: from the ninth on, the first eight again, dashed, then dotted."""
+    return f"colour{index % NUM_COLOURS}" + ("", " dashed", " dotted")[index // NUM_COLOURS % 3]
 
 
 def line_chart(lines: Sequence[Line], *, x_name: str, label: str, log: bool = False) -> Markup:
-    """Lines over a common axis; of many points the means of neighbours are drawn.
+    """Plot lines over a common axis. Lines of many points show the means of neighbouring points.
 
     Args:
-        lines: At least one, with at least one finite value among them.
-        x_name: What stands under the axis.
-        label: What the chart is, for those who cannot see it.
-        log: Whether the values stand on a logarithmic scale, where they are positive and far enough apart.
+        lines: Lines with at least one finite value among them.
+        x_name: Label of the horizontal axis.
+        label: Description for screen readers.
+        log: Whether to use a logarithmic vertical axis where the values are positive and far enough apart.
 
     Raises:
         ValueError: If no value is finite.
     """
-    drawn = [(line, part) for line in lines for part in _parts(line.points)]
-    values = [y for _, points in drawn for _, y in points]
-    if not values:
+    parts = [(line, part) for line in lines for part in _finite_parts(line.points)]
+    xs = [x for _, points in parts for x, _ in points]
+    ys = [y for _, points in parts for _, y in points]
+    if not ys:
         raise ValueError(f"{label}: a chart needs at least one finite value, got none")
-    log = log and max(values) > _LOG_RATIO * min(values) > 0
-    xs = [x for _, points in drawn for x, _ in points]
-    across = _Scale(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT)
-    up = _Scale(min(values), max(values), _HEIGHT - _BOTTOM, _TOP, log=log)
-    shapes = [*_grid(across, up, _WIDTH, _HEIGHT, x_name=x_name)]
-    for line, points in drawn:
-        title = element("title", f"{line.name}: {_short(points[-1][1])} at {points[-1][0]:,.0f}")
-        path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
-        kind = "reference" if line.is_reference else colour_class(line.colour)
+    log = log and max(ys) > _LOG_RATIO * min(ys) > 0
+    across = _Axis(xs, _LEFT, _WIDTH - _RIGHT)
+    up = _Axis(ys, _HEIGHT - _BOTTOM, _TOP, log=log)
+    shapes = [*_grid(across, up, x_name)]
+    for line, points in parts:
+        title = f"{line.name}: {_short(points[-1][1])} at {points[-1][0]:,.0f}"
         if len(points) == 1:
-            x, y = path.split(",")
-            shapes.append(element("circle", title, class_=f"end {kind}", cx=x, cy=y, r=3))
+            shape = Markup('<circle class="end {}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
+            shapes.append(shape.format(line.style, across(points[0][0]), up(points[0][1]), title))
         else:
-            shapes.append(element("polyline", title, class_=f"line {kind}", points=path))
-    return _svg(shapes, _WIDTH, _HEIGHT, label=label)
+            shape = Markup('<polyline class="line {}" points="{}"><title>{}</title></polyline>')
+            path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
+            shapes.append(shape.format(line.style, path, title))
+    return _svg("chart", _WIDTH, _HEIGHT, shapes, label)
 
 
 def scatter_chart(dots: Sequence[Dot], *, x_name: str, y_name: str, label: str) -> Markup:
-    """Pairs of values on equal axes, with the diagonal on which both are the same.
-
-    Raises:
-        ValueError: If there is no dot.
-    """
-    if not dots:
-        raise ValueError(f"{label}: a scatter chart needs at least one pair, got none")
+    """Plot at least one pair of values on equal axes, with the diagonal of equal values."""
     values = [value for dot in dots for value in (dot.x, dot.y)]
-    across = _Scale(min(values), max(values), _LEFT, _SIDE - _RIGHT)
-    up = _Scale(min(values), max(values), _SIDE - _BOTTOM, _TOP)
-    shapes = [*_grid(across, up, _SIDE, _SIDE, x_name=x_name)]
-    shapes.append(element("text", y_name, class_="name", x=_LEFT + 4, y=_TOP + 10))
-    low, high = across.low, across.high
-    shapes.append(
-        element(
-            "line",
-            class_="diagonal",
-            x1=f"{across(low):.1f}",
-            y1=f"{up(low):.1f}",
-            x2=f"{across(high):.1f}",
-            y2=f"{up(high):.1f}",
-        )
-    )
+    across = _Axis(values, _LEFT, _SIDE - _RIGHT)
+    up = _Axis(values, _SIDE - _BOTTOM, _TOP)
+    ends = (across(across.low), up(up.low), across(across.high), up(up.high))
+    shapes = [
+        *_grid(across, up, x_name),
+        Markup('<text class="name" x="{}" y="{}">{}</text>').format(_LEFT + 4, _TOP + 10, y_name),
+        Markup('<line class="diagonal" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(*ends),
+    ]
     if len(dots) <= _MAX_DOTS:
-        for dot in dots:
-            title = element("title", f"{dot.name}: {_short(dot.x)} and {_short(dot.y)}")
-            x, y = f"{across(dot.x):.1f}", f"{up(dot.y):.1f}"
-            shapes.append(element("circle", title, class_="dot", cx=x, cy=y, r=3.2))
+        shape = Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3.2"><title>{}: {} and {}</title></circle>')
+        shapes += [shape.format(across(dot.x), up(dot.y), dot.name, _short(dot.x), _short(dot.y)) for dot in dots]
     else:
         path = "".join(f"M{across(dot.x):.1f} {up(dot.y):.1f}h0" for dot in dots)
-        shapes.append(element("path", class_="cloud", d=path))
-    return _svg(shapes, _SIDE, _SIDE, label=label)
+        shapes.append(Markup('<path class="cloud" d="{}"/>').format(path))
+    return _svg("chart", _SIDE, _SIDE, shapes, label)
 
 
-def legend(lines: Sequence[Line]) -> Markup:
-    """The names of lines beside their colours."""
-    entries = (
-        element(
-            "li",
-            element("span", class_=f"key {'reference' if line.is_reference else colour_class(line.colour)}"),
-            line.name,
-        )
-        for line in lines
+def histogram(values: Sequence[Number], *, unit: str) -> Markup:
+    """Plot the distribution of at least one value, with a line at the median; `unit` is for the bars' tooltips."""
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[min(len(ordered) - 1, math.ceil(_TAIL * len(ordered)))]
+    # An axis that starts just above zero misleads.
+    edges = round_ticks(0 if 0 < low < 0.25 * high else low, high, count=_NUM_BINS)
+    low, step, num_bins = edges[0], edges[1] - edges[0], len(edges) - 1
+    # 1e-9 keeps a value on an edge in the bin above it, despite rounding.
+    counts = Counter(min(max(int((value - low) / step + 1e-9), 0), num_bins - 1) for value in ordered)
+    has_tail = ordered[-1] > edges[-1] + 1e-9 * step
+    texts = _tick_texts(edges)
+
+    def x(value: Number) -> float:
+        return _BARS_LEFT + (_BARS_WIDTH - 2 * _BARS_LEFT) * (value - low) / (step * num_bins)
+
+    floor = _BARS_HEIGHT - _BARS_BOTTOM
+    axis = Markup('<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>')
+    shapes = [axis.format(_BARS_LEFT, _BARS_WIDTH - _BARS_LEFT, floor)]
+    bar = Markup(
+        '<rect class="fill-done" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
     )
-    return element("ul", *entries, class_="keys")
+    for index, count in sorted(counts.items()):
+        end = "and more" if has_tail and index == num_bins - 1 else f"to {texts[index + 1]}"
+        height = (floor - _BARS_TOP) * count / max(counts.values())
+        left, right = x(edges[index]) + 0.6, x(edges[index + 1]) - 0.6
+        title = f"{texts[index]} {end}{unit}: {count:,}"
+        shapes.append(bar.format(left, floor - height, right - left, height, title))
+    median = Markup('<line class="median" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>')
+    shapes.append(median.format(x(ordered[len(ordered) // 2]), _BARS_TOP - 6, floor))
+    for index in range(0, num_bins + 1, max(1, math.ceil(num_bins / _NUM_TICKS))):
+        shapes.append(_text(texts[index], x(edges[index]), _BARS_HEIGHT - 6, _anchor(index, num_bins)))
+    if has_tail:
+        shapes.append(_text("and more", _BARS_WIDTH - _BARS_LEFT, _BARS_TOP + 2, "end"))
+    return _svg("histogram", _BARS_WIDTH, _BARS_HEIGHT, shapes, "histogram")
 
 
-def colour_class(number: int) -> str:
-    """The class of a colour: of the ninth on, the first eight again, dashed, then dotted."""
-    return f"colour{number % NUM_COLOURS}" + ("", " dashed", " dotted")[number // NUM_COLOURS % 3]
+def stacked_bar(counts: Mapping[str, int]) -> Markup:
+    """Divide a bar, as wide as its place, by the counts of states, in their order."""
+    total = sum(counts.values())
+    shape = Markup('<rect class="fill-{}" x="{:.3f}%" width="{:.3f}%" height="100%"><title>{}</title></rect>')
+    shapes, start = [], 0.0
+    for state, count in counts.items():
+        share = 100 * count / total if total else 0
+        if count:
+            shapes.append(shape.format(state, start, share, f"{state}: {count:,} ({share:.1f} %)"))
+        start += share
+    label = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "nothing"
+    return Markup('<svg class="bar" role="img" aria-label="{}">{}</svg>').format(label, _joined(shapes))
 
 
-class _Scale:
-    """From values to places in the drawing; its ends are round numbers."""
-
-    def __init__(self, low: float | int, high: float | int, start: int, end: int, *, log: bool = False) -> None:
-        self._log = log
-        self.ticks = _log_ticks(low, high) if log else round_ticks(low, high)
-        self.low, self.high = min(low, self.ticks[0]), max(high, self.ticks[-1])
-        self._start, self._end = start, end
-
-    def __call__(self, value: float | int) -> float:
-        low, high = (math.log(self.low), math.log(self.high)) if self._log else (self.low, self.high)
-        value = math.log(value) if self._log else value
-        return self._start + (self._end - self._start) * ((value - low) / (high - low) if high > low else 0.5)
-
-
-def round_ticks(low: float | int, high: float | int, *, count: int = _NUM_TICKS) -> list[float]:
-    """Round numbers at equal distances, about `count`, that enclose a range."""
+def round_ticks(low: Number, high: Number, *, count: int = _NUM_TICKS) -> list[float]:
+    """Round numbers at equal distances, about `count` intervals, that enclose a range."""
     if high <= low:
         pad = abs(low) * 0.1 or 1.0
         low, high = low - pad, high + pad
@@ -156,54 +175,79 @@ def round_ticks(low: float | int, high: float | int, *, count: int = _NUM_TICKS)
     return [round(i * step, digits) for i in range(first, last + 1)]
 
 
-def _log_ticks(low: float | int, high: float | int) -> list[float]:
-    """Of 1, 2 and 5 times the powers of ten those that enclose a range; of many only the powers."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    fine = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1, 2, 5)]
-    inside = [value for value in fine if low <= value <= high]
-    below, above = [v for v in fine if v < low][-1:], [v for v in fine if v > high][:1]
-    ticks = [*(below if inside[:1] != [low] else []), *inside, *(above if inside[-1:] != [high] else [])]
-    if len(ticks) > 2 * _NUM_TICKS:
-        ticks = [10.0**power for power in range(first, last + 1)]
-    return ticks
+def _log_ticks(low: Number, high: Number) -> list[float]:
+    """The values of 1, 2 and 5 times the powers of ten that enclose a range; if many, only the powers."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    fine = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    first = max(i for i, value in enumerate(fine) if value <= low)
+    last = min((i for i, value in enumerate(fine) if value >= high), default=len(fine) - 1)
+    ticks = fine[first : last + 1]
+    return ticks if len(ticks) <= 2 * _NUM_TICKS else [10.0**power for power in powers[1:]]
 
 
-def _parts(points: Sequence[tuple[float | int, float | int]]) -> list[list[tuple[float | int, float | int]]]:
-    """The stretches of a line between values that are not finite, each with few enough points."""
+class _Axis:
+    """Maps values to coordinates of the drawing; its ends are round numbers."""
+
+    def __init__(self, values: Sequence[Number], start: int, end: int, *, log: bool = False) -> None:
+        low, high = min(values), max(values)
+        self._log = log
+        self.ticks = _log_ticks(low, high) if log else round_ticks(low, high)
+        self.low, self.high = min(low, self.ticks[0]), max(high, self.ticks[-1])
+        self.start, self.end = start, end
+
+    def __call__(self, value: Number) -> float:
+        low, high = (math.log(self.low), math.log(self.high)) if self._log else (self.low, self.high)
+        value = math.log(value) if self._log else value
+        return self.start + (self.end - self.start) * ((value - low) / (high - low) if high > low else 0.5)
+
+
+def _grid(across: _Axis, up: _Axis, x_name: str) -> Iterable[Markup]:
+    line = Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>')
+    for value, text in zip(up.ticks, _tick_texts(up.ticks), strict=True):
+        yield line.format(across.start, across.end, up(value))
+        yield _text(text, across.start - 6, up(value) + 3.5, "end")
+    for index, (value, text) in enumerate(zip(across.ticks, _tick_texts(across.ticks), strict=True)):
+        yield _text(text, across(value), up.start + 13, _anchor(index, len(across.ticks) - 1))
+    name = Markup('<text class="name" x="{}" y="{}" text-anchor="end">{}</text>')
+    yield name.format(across.end, up.start + _BOTTOM - 2, x_name)
+
+
+def _text(text: str, x: Number, y: Number, anchor: str) -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
+
+
+def _anchor(index: int, last: int) -> str:
+    """Keeps the first and the last text of an axis inside the drawing."""
+    return {0: "start", last: "end"}.get(index, "middle")
+
+
+def _svg(style: str, width: int, height: int, shapes: Iterable[Markup], label: str) -> Markup:
+    svg = Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
+    return svg.format(style, width, height, label, _joined(shapes))
+
+
+def _joined(shapes: Iterable[Markup]) -> Markup:
+    return Markup("").join(shapes)
+
+
+def _finite_parts(points: Sequence[Point]) -> list[list[Point]]:
+    """Split a line at values that are not finite, and thin each part: the last point stays, others become means."""
     size = math.ceil(len(points) / _MAX_POINTS)
-    parts = []
+    parts: list[list[Point]] = []
     for is_finite, group in itertools.groupby(points, key=lambda point: math.isfinite(point[1])):
+        part = [*group]
+        if is_finite and size > 1:
+            chunks = [part[i : i + size] for i in range(0, len(part), size)]
+            means = [(sum(x for x, _ in c) / len(c), sum(y for _, y in c) / len(c)) for c in chunks]
+            part = [*means[:-1], part[-1]]
         if is_finite:
-            parts.append(_thin([*group], size))
+            parts.append(part)
     return parts
 
 
-def _thin(points: list[tuple[float | int, float | int]], size: int) -> list[tuple[float | int, float | int]]:
-    """The means of so many neighbours each; the last point is itself."""
-    if size <= 1:
-        return points
-    groups = [points[i : i + size] for i in range(0, len(points), size)]
-    means = [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
-    return [*means[:-1], points[-1]]
-
-
-def _grid(across: _Scale, up: _Scale, width: int, height: int, *, x_name: str) -> list[Markup]:
-    shapes = []
-    floor = height - _BOTTOM
-    for value, text in zip(up.ticks, _tick_texts(up.ticks), strict=True):
-        y = f"{up(value):.1f}"
-        shapes.append(element("line", class_="grid", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y))
-        shapes.append(element("text", text, x=_LEFT - 6, y=f"{up(value) + 3.5:.1f}", text_anchor="end"))
-    last = len(across.ticks) - 1
-    for number, (value, text) in enumerate(zip(across.ticks, _tick_texts(across.ticks), strict=True)):
-        anchor = {0: "start", last: "end"}.get(number, "middle")
-        shapes.append(element("text", text, x=f"{across(value):.1f}", y=floor + 13, text_anchor=anchor))
-    shapes.append(element("text", x_name, class_="name", x=width - _RIGHT, y=height - 2, text_anchor="end"))
-    return shapes
-
-
-def _tick_texts(ticks: Sequence[float | int]) -> list[str]:
-    """Ticks in as few letters as tell them apart."""
+def _tick_texts(ticks: Sequence[Number]) -> list[str]:
+    """Format ticks with as few digits as keep them different."""
+    texts: list[str] = []
     for digits in range(3, 16):
         texts = [_short(value, digits) for value in ticks]
         if len({*texts}) == len(texts):
@@ -211,12 +255,8 @@ def _tick_texts(ticks: Sequence[float | int]) -> list[str]:
     return texts
 
 
-def _svg(shapes: Sequence[Content], width: int, height: int, *, label: str) -> Markup:
-    return element("svg", *shapes, class_="chart", viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
-
-
-def _short(value: float | int, digits: int = 4) -> str:
-    """A number in few letters: thousands as k, millions as M."""
+def _short(value: Number, digits: int = 4) -> str:
+    """Format a number shortly: thousands as k, millions as M."""
     for limit, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= limit:
             return f"{value / unit:.{digits}g}{letter}"

@@ -1,6 +1,5 @@
-"""A small root with every kind of trouble, made through the ledger itself."""
+"""Output roots with every kind of problem, filled through the ledger."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,8 @@ from wnv.scenes.schema import Frame, SceneInfo
 WIDTH, HEIGHT = 48, 32
 
 
-@pytest.fixture
-def orbit() -> Callable[[int], np.ndarray]:
-    """Cameras on an arc around the origin, which they look at; the ground is the plane of x and y."""
-
-    def make(num_frames: int) -> np.ndarray:
-        poses = np.tile(np.eye(4), (num_frames, 1, 1))
-        for pose, angle in zip(poses, np.linspace(0, math.pi, num_frames), strict=True):
-            forward = np.array([-math.cos(angle), -math.sin(angle), 0.0])
-            down = np.array([0.0, 0.0, -1.0])
-            pose[:3, :3] = np.stack([np.cross(down, forward), down, forward], axis=1)
-            pose[:3, 3] = -3 * forward
-        return poses
-
-    return make
-
-
 class Root:
-    """Fills the ledger of a root, a video or clip at a time."""
+    """Fills the ledger of a root."""
 
     def __init__(self, path: Path, ledger: Ledger, orbit: Callable[[int], np.ndarray]) -> None:
         self.path = path
@@ -55,7 +38,7 @@ class Root:
     def scene(
         self, key: str, *, title: str = "", url: str | None = None, start_s: float = 0.0, file: bool = True
     ) -> str:
-        """Take a video all the way; the id of the scene."""
+        """Take a video through all stages; returns the scene id."""
         self.add(key, title=title, url=url)
         self.finish("fetch", key, result={"duration_s": 600.0}, seconds=9.0, num_bytes=2_000_000)
         name = clip_id(key, start_s)
@@ -88,7 +71,7 @@ class Root:
 
 @pytest.fixture
 def root(tmp_path: Path, orbit: Callable[[int], np.ndarray]) -> Any:
-    """An empty root with an open ledger, as while a run goes on."""
+    """An empty root with an open ledger, as during a run."""
     path = tmp_path / "kokoni"
     with Ledger.open(path, val_fraction=0.0, test_fraction=0.0) as ledger:
         yield Root(path, ledger, orbit)

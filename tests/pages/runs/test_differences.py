@@ -4,7 +4,7 @@ import pytest
 
 from wnv.models.konet import KoNet
 from wnv.pages.runs.differences import ABSENT, config_differences, labels, short_names
-from wnv.pages.runs.runs import Run, find_runs
+from wnv.pages.runs.run_folders import Run, find_runs
 
 
 def test_only_what_differs_and_nothing_of_the_place(folders):

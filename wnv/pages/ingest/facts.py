@@ -1,10 +1,10 @@
-"""What the report says, gathered from the ledger in one pass; memory grows with the scenes, not with the messages."""
+"""Facts of the ingest report, gathered from the ledger in one pass; memory grows with scenes, not with messages."""
 
 import heapq
 import itertools
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -12,10 +12,8 @@ from typing import Any
 from wnv.ingest.records import Row
 from wnv.ingest.tasks import STAGES, StageName
 
-MAX_ITEMS_A_REASON = 200
-"""So many items of one reason are remembered, those that were tried most often; all are counted."""
-
-MEASURES = ("duration_s", "parallax_deg", "registered_ratio", "reprojection_px", "num_frames", "pose_s")
+MAX_ITEMS_PER_REASON = 200
+"""Items listed per reason, those with the most tries first; all are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +21,15 @@ class SceneEntry:
     """A packed scene.
 
     Attributes:
-        id: Its id.
+        id: Scene id.
         file: Its file, relative to the root.
-        key: The video it was made of.
+        key: Key of its video.
         kind: `static` or `dynamic`.
         split: `train`, `val` or `test`.
-        title: The title of the video.
-        url: The address of the video.
-        num_frames: Its frames.
-        statistics: What the pose stage measured.
+        title: Title of its video.
+        url: Address of its video.
+        num_frames: Number of frames.
+        statistics: Measurements of the pose stage.
     """
 
     id: str
@@ -46,8 +44,8 @@ class SceneEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
-    """An item that did not go well; the fields are those of the ledger's row, title and url those of its video."""
+class Problem:
+    """An item that failed, was rejected or has to wait: fields of its ledger row, title and address of its video."""
 
     stage: StageName
     item: str
@@ -65,12 +63,12 @@ class StageFacts:
     """Sums over the items of one stage.
 
     Attributes:
-        counts: Items by state.
-        reasons: Items by state and reason, of all that are not done.
-        pieces: Parts of videos that the clip stage left out, by reason.
-        seconds: Time that workers spent.
-        num_bytes: What they wrote.
-        versions: Items by what they were made with, as JSON.
+        counts: Items per state.
+        reasons: Items per (state, reason), without the finished ones.
+        pieces: Parts of videos that the clip stage left out, per reason.
+        seconds: Working time.
+        num_bytes: Bytes written.
+        versions: Items per set of settings and tool versions, as JSON.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -83,49 +81,62 @@ class StageFacts:
 
 @dataclass
 class Facts:
-    """All of the report's content but the scenes' pixels.
+    """Everything that the report shows, except pixels.
 
     Attributes:
-        stages: Sums a stage.
-        measures: For each of `MEASURES` the values, with the ids of the clips or scenes they belong to.
-        codes: Videos by what was repaired in their lines of the manifest.
-        scenes: Every packed scene.
-        video_s: Seconds of the videos that were fetched, so far as their length is known.
-        clip_s: Seconds of the clips.
+        stages: Sums per stage.
+        measures: Measurement -> values with the ids of their clips or scenes.
+        codes: Videos per repair of their line in the manifest.
+        scenes: All packed scenes.
+        video_s: Seconds of fetched video, where the length is known.
+        clip_s: Seconds of clips.
         scene_s: Seconds of the clips that became scenes.
-        last_update: When the ledger last changed, seconds since 1970; None in an empty one.
+        last_update: Time of the ledger's last change, seconds since 1970; None if it is empty.
     """
 
     stages: dict[StageName, StageFacts] = field(default_factory=lambda: {stage: StageFacts() for stage in STAGES})
-    measures: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: {name: [] for name in MEASURES})
+    measures: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
     codes: Counter[str] = field(default_factory=Counter)
     scenes: list[SceneEntry] = field(default_factory=list)
     video_s: float = 0.0
     clip_s: float = 0.0
     scene_s: float = 0.0
     last_update: float | None = None
-    # By stage, state and reason the items with most tries; the number breaks ties, as items have no order.
-    _trouble: dict[tuple[StageName, str, str], list[tuple[int, int, Trouble]]] = field(default_factory=dict)
+    # Per stage, state and reason a heap of the items with the most tries; the row number breaks ties.
+    _problems: dict[tuple[StageName, str, str], list[tuple[int, int, Problem]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
-    def add(self, row: Row, number: int) -> None:
-        """Take in a row of the ledger; numbers are the rows' order."""
+    @property
+    def num_problems(self) -> int:
+        """Number of items with a problem."""
+        return sum(stage.reasons.total() for stage in self.stages.values())
+
+    def problems(self, most: int) -> list[Problem]:
+        """At most `most` problems: some of every reason, those with the most tries first."""
+        groups = [sorted(heap, reverse=True) for _, heap in sorted(self._problems.items(), key=_group_order)]
+        rounds = itertools.zip_longest(*groups)
+        taken = itertools.islice((entry[2] for turn in rounds for entry in turn if entry is not None), most)
+        return sorted(taken, key=lambda item: (STAGES.index(item.stage), item.state, item.reason, -item.tries))
+
+    def _add(self, row: Row, number: int) -> None:
         stage = self.stages[row.stage]
         stage.counts[row.state] += 1
         stage.seconds += row.seconds
         stage.num_bytes += row.num_bytes
         self.last_update = max(row.updated, self.last_update or row.updated)
-        # A pending item may have been tried, and may have to wait for something.
+        # A pending item with a reason has been tried, or waits for something.
         if row.state in ("failed", "refused") or (row.state == "pending" and row.reason):
-            self._add_trouble(row, number)
+            self._add_problem(row, number)
         if row.stage == "fetch":
             self.codes.update(row.payload.get("codes", ()))
         if row.state == "done":
             stage.versions[json.dumps(row.versions, sort_keys=True, ensure_ascii=False)] += 1
-            _READERS[row.stage](self, row)
+            self._add_result(row)
 
-    def _add_trouble(self, row: Row, number: int) -> None:
-        self.stages[row.stage].reasons[(row.state, row.reason)] += 1
-        trouble = Trouble(
+    def _add_problem(self, row: Row, number: int) -> None:
+        self.stages[row.stage].reasons[row.state, row.reason] += 1
+        problem = Problem(
             stage=row.stage,
             item=row.item,
             key=row.key,
@@ -136,88 +147,49 @@ class Facts:
             message=row.message,
             tries=row.tries,
         )
-        heap = self._trouble.setdefault((row.stage, row.state, row.reason), [])
-        entry = (row.tries, -number, trouble)
-        if len(heap) < MAX_ITEMS_A_REASON:
-            heapq.heappush(heap, entry)
-        else:
-            heapq.heappushpop(heap, entry)
+        heap = self._problems[row.stage, row.state, row.reason]
+        heapq.heappush(heap, (row.tries, -number, problem))
+        if len(heap) > MAX_ITEMS_PER_REASON:
+            heapq.heappop(heap)
 
-    def trouble(self, most: int) -> list[Trouble]:
-        """At most so many items that did not go well: a few of every reason first, in each those with most tries."""
-        groups = [sorted(heap, reverse=True) for _, heap in sorted(self._trouble.items(), key=_group_order)]
-        turns = itertools.zip_longest(*groups)
-        taken = itertools.islice((entry for turn in turns for entry in turn if entry is not None), most)
-        items = [entry[2] for entry in taken]
-        return sorted(items, key=lambda item: (STAGES.index(item.stage), item.state, item.reason, -item.tries))
-
-    @property
-    def num_trouble(self) -> int:
-        """How many items did not go well."""
-        return sum(stage.reasons.total() for stage in self.stages.values())
+    def _add_result(self, row: Row) -> None:
+        if row.stage == "fetch":
+            self.video_s += row.result.get("duration_s") or 0.0
+        elif row.stage == "clip":
+            for clip in row.result.get("clips", ()):
+                self.clip_s += _duration_s(clip)
+                self.measures["duration_s"].append((_duration_s(clip), clip["id"]))
+            self.stages["clip"].pieces.update(piece["reason"] for piece in row.result.get("dropped", ()))
+        elif row.stage == "pose":
+            for name, value in {**pose_statistics(row.result), "pose_s": row.seconds}.items():
+                self.measures[name].append((value, row.item))
+        elif row.stage == "pack":
+            self.scene_s += _duration_s(row.payload)
+            scene = SceneEntry(
+                id=row.item,
+                file=row.result["file"],
+                key=row.key,
+                kind=row.payload["kind"],
+                split=row.payload["split"],
+                title=row.payload.get("title") or "",
+                url=row.payload.get("url"),
+                num_frames=int(row.result["num_frames"]),
+                statistics=pose_statistics(row.payload.get("pose", {})),
+            )
+            self.scenes.append(scene)
+            self.measures["num_frames"].append((float(scene.num_frames), row.item))
 
 
 def gather(rows: Iterable[Row]) -> Facts:
-    """Read the ledger's rows, once."""
+    """Read the ledger's rows once."""
     facts = Facts()
     for number, row in enumerate(rows):
-        facts.add(row, number)
+        facts._add(row, number)
     return facts
 
 
-def _group_order(group: tuple[tuple[StageName, str, str], Any]) -> tuple[int, str, str]:
-    (stage, state, reason), _ = group
-    return STAGES.index(stage), state, reason
-
-
-def _read_fetch(facts: Facts, row: Row) -> None:
-    facts.video_s += row.result.get("duration_s") or 0.0
-
-
-def _read_clip(facts: Facts, row: Row) -> None:
-    for clip in row.result.get("clips", ()):
-        duration_s = _duration_s(clip)
-        facts.clip_s += duration_s
-        facts.measures["duration_s"].append((duration_s, clip["id"]))
-    facts.stages["clip"].pieces.update(piece["reason"] for piece in row.result.get("dropped", ()))
-
-
-def _read_pose(facts: Facts, row: Row) -> None:
-    facts.measures["pose_s"].append((row.seconds, row.item))
-    for name, value in pose_statistics(row.result).items():
-        if name in facts.measures:
-            facts.measures[name].append((value, row.item))
-
-
-def _read_pack(facts: Facts, row: Row) -> None:
-    num_frames = int(row.result["num_frames"])
-    facts.scene_s += _duration_s(row.payload)
-    facts.measures["num_frames"].append((float(num_frames), row.item))
-    facts.scenes.append(
-        SceneEntry(
-            id=row.item,
-            file=row.result["file"],
-            key=row.key,
-            kind=row.payload["kind"],
-            split=row.payload["split"],
-            title=row.payload.get("title") or "",
-            url=row.payload.get("url"),
-            num_frames=num_frames,
-            statistics=pose_statistics(row.payload.get("pose", {})),
-        )
-    )
-
-
-_READERS: dict[StageName, Callable[[Facts, Row], None]] = {
-    "fetch": _read_fetch,
-    "clip": _read_clip,
-    "pose": _read_pose,
-    "pack": _read_pack,
-}
-
-
 def pose_statistics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers that the pose stage measured; an estimator that cannot tell one leaves it out."""
+    """The numbers that the pose stage measured; which ones depends on the estimator."""
     numbers = {
         name: float(value)
         for name, value in (result.get("stats") or {}).items()
@@ -226,6 +198,11 @@ def pose_statistics(result: Mapping[str, Any]) -> dict[str, float]:
     if result.get("num_frames") and "num_registered" in result:
         numbers.setdefault("registered_ratio", result["num_registered"] / result["num_frames"])
     return numbers
+
+
+def _group_order(group: tuple[tuple[StageName, str, str], Any]) -> tuple[int, str, str]:
+    (stage, state, reason), _ = group
+    return STAGES.index(stage), state, reason
 
 
 def _duration_s(clip: Mapping[str, Any]) -> float:

@@ -1,65 +1,65 @@
-"""What did not go well in runs and evaluations, in words."""
+"""Problems of runs and evaluations that a reader of their scores has to know."""
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from wnv.evaluation.layout import PICTURES_FOLDER
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.table import caveats
-from wnv.pages.runs.runs import Evaluation, Run, Training
-from wnv.pages.words import counted
+from wnv.pages.html import counted
+from wnv.pages.runs.run_folders import Evaluation, Run, Training
 from wnv.training.run_folder import FAILED, STOPPED
 
 _MAX_NAMES = 5
 
 
 def failures(run: Run, *, with_training: bool = True) -> list[str]:
-    """Everything about a run that a reader of its scores has to know, a sentence each; nothing where all went well.
-
-    Args:
-        run: The run.
-        with_training: Whether its training is told of; once is enough for several evaluations of one training.
-    """
-    training = run.training if with_training else None
-    found = [] if training is None else [*_of_the_end(training), *_of_the_steps(training)]
+    """Describe the problems of a run and its evaluations, one sentence each; empty if there are none."""
+    found: list[str] = []
+    if run.training is not None and with_training:
+        found += _of_training(run.training)
     for evaluation in run.evaluations:
-        found += [f"{evaluation.folder}: {words}" for words in _of_an_evaluation(evaluation)]
+        found += [f"{evaluation.folder}: {text}" for text in _of_evaluation(evaluation)]
     return found
 
 
-def _of_the_end(training: Training) -> Iterator[str]:
-    done, wanted = training.num_steps, training.max_steps
+def empty_job(folder: Path) -> str:
+    """Describe a job of a sweep that left nothing."""
+    logs = sorted(folder.glob("*.log"))
+    hint = f"; see {logs[0].name}" if logs else ""
+    return f"This job of a sweep left neither a run nor an evaluation: it failed early, or has not started{hint}."
+
+
+def _of_training(training: Training) -> Iterator[str]:
+    done, wanted, end = training.num_steps, training.max_steps, training.last_end
     progress = f"step {done}" if wanted is None else f"step {done} of {wanted}"
-    end = training.last_end
-    if end is None and training.notes_ends:
-        yield f"Its last start has not ended: it is still running, or was killed at or after {progress}."
-    elif end is None and wanted is not None and done < wanted:
-        yield f"It is at {progress}; how it ended was not noted by its version."
+    is_short = wanted is not None and done < wanted
+    if end is None and training.logs_ends:
+        yield f"The last start has not ended: it is running, or was killed at or after {progress}."
+    elif end is None and is_short:
+        yield f"It reached {progress}; its version did not log how it ended."
     elif end is not None and end["how"] == FAILED:
         yield f"It failed at {progress}: {end['message']}"
     elif end is not None and end["how"] == STOPPED:
-        yield f"It was stopped by {end['message']} at {progress}; resume=last goes on with it."
-    elif end is not None and wanted is not None and done < wanted:
-        yield f"It ended at {progress}, as trainer.max_time or a limit of epochs asked."
+        yield f"It was stopped by {end['message']} at {progress}; resume=last continues it."
+    elif end is not None and is_short:
+        yield f"It ended at {progress}, at trainer.max_time or a limit of epochs."
     if not training.metrics:
-        yield "It has no metrics.csv (logger=csv writes it), so no curves are drawn."
-
-
-def _of_the_steps(training: Training) -> Iterator[str]:
+        yield "It has no metrics.csv (written by logger=csv), so it has no curves."
     skipped = training.last("train/skipped_steps")
     if skipped:
-        count = counted(round(skipped), "step")
-        yield f"{count} changed nothing, because loss or gradient were not finite or far too long."
+        yield f"{counted(round(skipped), 'step')} skipped: loss or gradient was not finite, or the gradient too large."
     metrics = training.metrics.items()
     broken = [name for name, points in metrics if not all(math.isfinite(value) for _, value in points)]
     if broken:
         yield f"Not finite at some steps: {', '.join(sorted(broken))}."
 
 
-def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
+def _of_evaluation(evaluation: Evaluation) -> Iterator[str]:
     summary = evaluation.summary
     if summary is None:
-        yield f"not finished, {counted(len(evaluation.records), 'example')} scored; resume=true goes on with it."
+        yield f"not finished, {counted(len(evaluation.records), 'example')} scored; resume=true continues it."
         return
     yield from caveats(summary)
     for variant in summary.variants:
@@ -71,10 +71,10 @@ def _of_an_evaluation(evaluation: Evaluation) -> Iterator[str]:
             names = ", ".join(f"{scene} by {abs(lead):.1f} dB" for lead, scene in lags[:_MAX_NAMES])
             yield f"{name}no better than the nearest context view in {behind} of {variant.num_examples}: {names}."
     if not (evaluation.folder / PICTURES_FOLDER).is_dir():
-        yield "no pictures (num_sheet_scenes=6 makes some)."
+        yield "no images (num_sheet_scenes=6 saves some)."
 
 
 def _lead(record: SceneRecord) -> float | None:
-    """How far the model is ahead of the copy, in dB; None where either has no score."""
+    """How far the model is ahead of the copied view, in dB; None where either has no score."""
     psnr, copied = record.mean("model", "psnr"), record.mean("copy", "psnr")
     return None if psnr is None or copied is None else psnr - copied

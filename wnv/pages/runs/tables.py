@@ -1,171 +1,141 @@
-"""The report's tables: the runs beside each other, and the scores of every evaluation."""
+"""Tables of the runs and of their scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from wnv.evaluation.confidence import Mean
 from wnv.evaluation.summary import Summary, VariantSummary
 from wnv.evaluation.table import decimals, heading
-from wnv.pages.charts import colour_class
-from wnv.pages.markup import Content, Markup, element, foreign, join
-from wnv.pages.runs.contents import Contents, Task
+from wnv.pages.runs.comparison import Comparison, Task
 from wnv.pages.runs.differences import short_names
-from wnv.pages.runs.pairs import compare
-from wnv.pages.words import note, section
+from wnv.pages.runs.paired import compare
 
-_MAX_COLUMNS = 6  # settings in the table of runs; the others stand below
-_VALUE_LENGTH, NAME_LENGTH = 60, 120
+_MAX_SETTINGS = 6  # in the table of runs; the others get a table of their own
 _VALIDATION = {"val/psnr": ("val PSNR dB", 2), "val/ssim": ("val SSIM", 4), "val/lpips": ("val LPIPS", 4)}
-Cell = tuple[str, Content, str]
-"""Heading, content and class of a cell."""
 
 
-def runs_table(contents: Contents) -> Markup:
-    """One row a run: in what it differs from the others, how far it was trained, what it scored."""
-    if not contents.runs:
-        return section("Runs", "runs", note("There is none."))
-    differences = contents.differences
-    shown = [*differences][:_MAX_COLUMNS]
-    rest = {name: values for name, values in differences.items() if name not in shown}
-    rows = [_run_cells(contents, number, shown) for number in range(len(contents.runs))]
-    hints = []
-    if len(contents.runs) > 1 and not differences:
-        hints.append(note("No setting differs between them, as far as their folders tell."))
-    if not contents.tasks:
-        way = " scores on scenes of your choice, with intervals and pictures."
-        hints.append(note("Scores are those of the last validation. ", element("code", "wnv-eval"), way))
-    return section("Runs", "runs", _table(rows), *hints, _more_settings(contents, rest) if rest else None)
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: Its heading.
+        cells: Its text per row.
+        style: Class of its cells.
+    """
+
+    name: str
+    cells: Sequence[str]
+    style: str = "number"
 
 
-def _run_cells(contents: Contents, number: int, shown: Sequence[str]) -> list[Cell]:
-    run, short = contents.runs[number], short_names([*contents.differences])
-    cells: list[Cell] = [("run", run_title(contents, number), "")]
-    cells += [(short[name], foreign(contents.differences[name][number], limit=_VALUE_LENGTH), "") for name in shown]
-    training = run.training
-    if any(other.training is not None for other in contents.runs):
-        cells.append(("steps", f"{training.num_steps:,}" if training is not None else "", "number"))
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with one row per run, or per variant and run.
+
+    Attributes:
+        runs: Index of the run per row; None in rows of the copied nearest view.
+        columns: The columns that follow the run's name.
+    """
+
+    runs: Sequence[int | None]
+    columns: Sequence[Column]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ScoreRow:
+    """A row of a table of scores: a variant of a run, or the copied nearest view if `run` is None."""
+
+    run: int | None
+    variant: VariantSummary
+    summary: Summary
+
+    @property
+    def means(self) -> Mapping[str, Mean]:
+        return self.variant.copy if self.run is None else self.variant.model
+
+
+def runs_table(comparison: Comparison) -> Table:
+    """One row per run: the settings in which runs differ, the steps, the scores."""
+    short = short_names([*comparison.differences])
+    settings = [*comparison.differences.items()][:_MAX_SETTINGS]
+    columns = [Column(name=short[name], cells=values, style="") for name, values in settings]
+    trainings = [run.training for run in comparison.runs]
+    if any(trainings):
+        columns.append(Column(name="steps", cells=[f"{t.num_steps:,}" if t else "" for t in trainings]))
     for metric, (title, digits) in _VALIDATION.items():
-        values = [other.training and other.training.last(metric) for other in contents.runs]
+        values = [training.last(metric) if training else None for training in trainings]
         if any(value is not None for value in values):
-            value = values[number]
-            cells.append((title, "" if value is None else f"{value:.{digits}f}", "number"))
-    for task in contents.tasks:
-        summary = task.summary(number) if number in task.numbers else None
-        is_only = len(contents.tasks) == 1
+            cells = ["" if value is None else f"{value:.{digits}f}" for value in values]
+            columns.append(Column(name=title, cells=cells))
+    is_only = len(comparison.tasks) == 1
+    for task in comparison.tasks:
         for name, metric in task.columns.items():
-            if is_only or metric == "psnr":  # the others stand among the scores
-                means = {} if summary is None else summary.main.model
-                text = _mean(means, metric, name, summary)
-                cells.append((name if is_only else f"{task.title}, {name}", text, "number"))
-    return cells
+            if is_only or metric == "psnr":  # the other metrics are in the tables of scores
+                summaries = [task.summaries.get(index) for index in range(len(comparison.runs))]
+                cells = ["" if s is None else _mean(s.main.model, metric, name, s) for s in summaries]
+                columns.append(Column(name=name if is_only else f"{task.title}, {name}", cells=cells))
+    return Table(runs=range(len(comparison.runs)), columns=columns)
 
 
-def _more_settings(contents: Contents, rest: Mapping[str, Sequence[str]]) -> Markup:
-    rows = [
-        [("setting", element("code", foreign(name, limit=NAME_LENGTH)), "")]
-        + [
-            (label, foreign(value, limit=_VALUE_LENGTH), "")
-            for label, value in zip(contents.labels, values, strict=True)
+def more_settings(comparison: Comparison) -> Mapping[str, Sequence[str]]:
+    """Setting -> value per run, for settings that `runs_table` has no room for."""
+    return dict([*comparison.differences.items()][_MAX_SETTINGS:])
+
+
+def scores_table(task: Task) -> Table:
+    """One row per variant and run, and per variant one of the copied nearest context view."""
+    rows: list[_ScoreRow] = []
+    for name in task.variants:
+        found = [
+            _ScoreRow(run=run, variant=variant, summary=summary)
+            for run, summary in task.summaries.items()
+            for variant in summary.variants
+            if variant.variant == name
         ]
-        for name, values in rest.items()
-    ]
-    words = f"{len(rest)} more settings that differ"
-    return element("details", element("summary", words), _table(rows))
+        rows += [*found, _ScoreRow(run=None, variant=found[0].variant, summary=found[0].summary)]
 
+    def per_run(name: str, cell: Callable[[_ScoreRow], str]) -> Column:
+        return Column(name=name, cells=["" if row.run is None else cell(row) for row in rows])
 
-def scores(contents: Contents) -> Markup:
-    """Every evaluation: its variants, beside the nearest context view copied, and which run is ahead."""
-    if not contents.tasks:
-        missing = note("No finished evaluation was named; ", element("code", "wnv-eval"), " makes one.")
-        return section("Scores", "scores", missing)
-    return section("Scores", "scores", *(_task_scores(contents, task) for task in contents.tasks))
-
-
-def _task_scores(contents: Contents, task: Task) -> Markup:
-    rows = []
-    for variant in task.variants:
-        copied: tuple[Summary, VariantSummary] | None = None
-        for number in task.numbers:
-            summary = task.summary(number)
-            found = next((v for v in summary.variants if v.variant == variant), None)
-            if found is None:
-                continue
-            copied = copied or (summary, found)
-            rows.append(_score_cells(contents, task, summary, found, number))
-        if copied is not None:
-            rows.append(_copy_cells(task, *copied))
-    return join(
-        element("h3", foreign(task.title, limit=NAME_LENGTH), element("small", foreign(task.data, limit=NAME_LENGTH))),
-        _table(rows),
-        note("± is half the 95 % confidence interval of the mean. ", _verdict(contents, task)),
-    )
-
-
-def _score_cells(contents: Contents, task: Task, summary: Summary, variant: VariantSummary, number: int) -> list[Cell]:
-    cells: list[Cell] = [("run", run_key(contents, number), "")]
+    columns = []
     if len(task.variants) > 1:
-        cells.insert(1, ("variant", variant.variant, ""))
-    cells += [(name, _mean(variant.model, m, name, summary), "number") for name, m in task.columns.items()]
-    change = variant.change or {}
-    if any(v.change for s in task.summaries for v in s.variants):
-        shown = change["psnr"].text(2, sign=True) if "psnr" in change else ""
-        cells.append((f"change from {summary.reference}, dB", shown, "number"))
-    lead = variant.difference.get("psnr")
-    cells.append(("ahead of the copy, dB", "" if lead is None else lead.text(2, sign=True), "number"))
-    scenes = f"{variant.num_ahead} of {variant.num_examples}"
-    cells.append(("ahead in", scenes + (" (partial)" if variant.is_partial else ""), "number"))
-    cells.append(("ms a view", f"{variant.render_ms:.1f}", "number"))
-    return cells
+        columns.append(Column(name="variant", cells=[row.variant.variant for row in rows], style=""))
+    for name, metric in task.columns.items():
+        columns.append(Column(name=name, cells=[_mean(row.means, metric, name, row.summary) for row in rows]))
+    if any(row.variant.change for row in rows):
+        reference = next(row.summary.reference for row in rows if row.variant.change)
+        columns.append(per_run(f"change from {reference}, dB", lambda row: _signed(row.variant.change or {})))
+    columns.append(per_run("ahead of the copy, dB", lambda row: _signed(row.variant.difference)))
+    columns.append(per_run("ahead in", lambda row: _ahead(row.variant)))
+    columns.append(per_run("ms per view", lambda row: f"{row.variant.render_ms:.1f}"))
+    return Table(runs=[row.run for row in rows], columns=columns)
 
 
-def _copy_cells(task: Task, summary: Summary, variant: VariantSummary) -> list[Cell]:
-    cells: list[Cell] = [("run", element("span", "nearest context view, copied", class_="quiet"), "copy")]
-    if len(task.variants) > 1:
-        cells.append(("variant", variant.variant, ""))
-    cells += [(name, _mean(variant.copy, m, name, summary), "number") for name, m in task.columns.items()]
-    return cells
-
-
-def _verdict(contents: Contents, task: Task) -> str:
-    """Which run has the highest PSNR, and whether that is sure: by the paired difference to the next one."""
-    order = sorted(task.numbers, key=lambda number: -task.summary(number).main.model["psnr"].mean)
+def verdict(comparison: Comparison, task: Task) -> str:
+    """Which run has the highest PSNR, and whether its paired difference to the next one is significant."""
+    order = sorted(task.summaries, key=lambda run: -task.summaries[run].main.model["psnr"].mean)[:2]
     if len(order) < 2:
         return ""
-    first, second = (contents.evaluation(number, task).variant(task.main_variant) for number in order[:2])
-    found = compare(second, first)
+    best, next_best = (task.evaluations[run].variant(task.main_variant) for run in order)
+    found = compare(next_best, best)
     if found is None:
         return "The runs share no example, so they cannot be compared."
-    names = [contents.labels[number] for number in order[:2]]
+    best_name, next_name = (comparison.labels[run] for run in order)
     of_variant = f" of {task.main_variant}" if task.main_variant else ""
     gap = f"{found.difference.text(2, sign=True)} dB, paired over {len(found.pairs)} examples{of_variant}"
-    words = "is ahead of" if found.is_sure else "is not surely ahead of"
-    return f"{names[0]} has the highest mean, and {words} {names[1]}: {gap}."
+    significance = "significantly" if found.is_significant else "not significantly"
+    return f"{best_name} has the highest mean, {significance} ahead of {next_name}: {gap}."
 
 
-def _table(rows: Sequence[Sequence[Cell]]) -> Markup:
-    heads = [(name, style) for name, _, style in max(rows, key=len)]
-    head = element("tr", *(element("th", name, class_=style or None) for name, style in heads))
-    body = []
-    for row in rows:
-        cells = [element("td", content, data_name=name, class_=style or None) for name, content, style in row]
-        cells += [element("td")] * (len(heads) - len(cells))
-        body.append(element("tr", *cells))
-    return element("div", element("table", element("thead", head), element("tbody", *body)), class_="wide")
+def _ahead(variant: VariantSummary) -> str:
+    return f"{variant.num_ahead} of {variant.num_examples}" + (" (partial)" if variant.is_partial else "")
 
 
-def run_title(contents: Contents, number: int) -> Markup:
-    """A run's colour and label, and below them where it is, if the label does not say so."""
-    name = contents.runs[number].name
-    place = element("small", foreign(name, limit=NAME_LENGTH), class_="where")
-    return join(run_key(contents, number), place if name != contents.labels[number] else None)
+def _signed(means: Mapping[str, Mean]) -> str:
+    return means["psnr"].text(2, sign=True) if "psnr" in means else ""
 
 
-def run_key(contents: Contents, number: int) -> Markup:
-    """A run's colour and label."""
-    colour = element("span", class_=f"key {colour_class(number)}")
-    return element("span", colour, foreign(contents.labels[number], limit=NAME_LENGTH))
-
-
-def _mean(means: Mapping[str, Mean], metric: str, name: str, summary: Summary | None) -> str:
-    """A mean for the column of that name, which is not that of every summary: LPIPS is by different networks."""
-    is_its_own = summary is not None and metric in means and heading(metric, summary) == name
-    return means[metric].text(decimals(metric)) if is_its_own else ""
+def _mean(means: Mapping[str, Mean], metric: str, name: str, summary: Summary) -> str:
+    """The mean of a metric, if the column is that of the summary's LPIPS network."""
+    return means[metric].text(decimals(metric)) if metric in means and heading(metric, summary) == name else ""

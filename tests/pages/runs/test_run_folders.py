@@ -1,21 +1,21 @@
-"""Runs and evaluations are found where they lie, and an evaluation finds its run."""
+"""Search for runs and evaluations, and matching of evaluations with runs."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from wnv.pages.runs.runs import find_runs
+from wnv.pages.runs.run_folders import find_runs
 
 SCORES = {"a": 20.0, "b": 21.0}
 
 
-def test_a_sweep_and_the_evaluations_of_its_jobs_are_brought_together(folders):
+def test_evaluations_of_a_sweep_belong_to_its_jobs(folders):
     for job in (0, 1, 2, 10):
         folders.run(f"sweep/{job}", seed=job)
         folders.evaluation(f"evals/{job}", SCORES, weights=f"sweep/{job}", fingerprint=str(job))
     runs = find_runs(["sweep", "evals"]).runs
-    assert [run.name for run in runs] == ["sweep/0", "sweep/1", "sweep/2", "sweep/10"]  # numbers as numbers
+    assert [run.name for run in runs] == ["sweep/0", "sweep/1", "sweep/2", "sweep/10"]  # in numerical order
     assert [[evaluation.folder for evaluation in run.evaluations] for run in runs] == [
         [Path(f"evals/{job}")] for job in (0, 1, 2, 10)
     ]
@@ -33,7 +33,7 @@ def test_a_folder_is_read_once_and_an_evaluation_within_a_run_is_its(folders):
     assert [evaluation.folder for evaluation in run.evaluations] == [Path("mine/eval")]
 
 
-def test_an_evaluation_brings_its_run_along(folders):
+def test_the_run_of_an_evaluation_is_read(folders):
     folders.run("runs/mine", seed=7)
     folders.evaluation("eval", SCORES, weights="runs/mine")
     (run,) = find_runs(["eval"]).runs
@@ -41,27 +41,27 @@ def test_an_evaluation_brings_its_run_along(folders):
     assert run.config["seed"] == 7
 
 
-def test_a_run_that_is_brought_along_and_cannot_be_read_is_named(folders):
+def test_an_unreadable_run_of_an_evaluation_is_reported(folders):
     folders.run("runs/mine")
     folders.evaluation("eval", SCORES, weights="runs/mine")
     Path("runs/mine/metrics.csv").write_text("no table\n1\n")
     findings = find_runs(["eval"])
     assert [(run.name, run.training) for run in findings.runs] == [("runs/mine", None)]
-    assert "metrics.csv, line 2 is not a row" in findings.unreadable[Path("runs/mine").resolve()]
+    assert "metrics.csv, line 2" in findings.unreadable[Path("runs/mine").resolve()]
 
 
-def test_weights_without_a_run_stand_for_themselves(folders):
+def test_weights_without_a_run(folders):
     folders.evaluation("shipped", SCORES, weights="konet_tiny", fingerprint="1")
     folders.evaluation("again", SCORES, weights="konet_tiny", fingerprint="1", protocol="zoom")
     folders.evaluation("gone", SCORES, weights="runs/gone", fingerprint="2")
     tiny, gone = find_runs(["shipped", "again", "gone"]).runs
     assert tiny.training is gone.training is None
     assert (tiny.name, len(tiny.evaluations), tiny.config["model"]["camera_encoding"]) == ("konet_tiny", 2, "geope")
-    assert tiny.config["model"]["qk_norm_eps"] == 1e-6  # what its file does not name is what the model takes
+    assert tiny.config["model"]["qk_norm_eps"] == 1e-6  # defaults of the model are filled in
     assert (gone.name, gone.config) == ("runs/gone", {})
 
 
-def test_checkpoints_of_a_run_are_rows_of_their_own(folders):
+def test_checkpoints_of_a_run_are_separate_rows(folders):
     folders.run("mine")
     folders.evaluation("best", SCORES, weights="mine/best.ckpt", fingerprint="1")
     folders.evaluation("last", SCORES, weights="mine", fingerprint="2")
@@ -73,13 +73,13 @@ def test_checkpoints_of_a_run_are_rows_of_their_own(folders):
     assert len({id(run.training) for run in runs}) == 1
 
 
-def test_weights_of_one_name_and_other_values_are_two(folders):
+def test_weights_of_one_name_and_different_values_are_two(folders):
     for name in ("e1", "e2"):
         folders.evaluation(name, SCORES, weights="last.ckpt", fingerprint=name)
     assert [run.name for run in find_runs(["e1", "e2"]).runs] == ["last.ckpt (e1)", "last.ckpt (e2)"]
 
 
-def test_runs_stand_in_the_order_in_which_they_were_named(folders):
+def test_runs_keep_the_order_of_the_folders(folders):
     folders.run("r")
     folders.evaluation("er", SCORES, weights="r")
     folders.evaluation("es", SCORES, weights="konet_tiny")
@@ -94,12 +94,12 @@ def test_an_evaluation_finds_its_run_from_another_folder_and_no_other_of_the_sam
     folders.run("r", seed=1)
     folders.evaluation("e", SCORES, weights="r")
     monkeypatch.chdir(tmp_path)
-    folders.run("r", seed=99)  # which has nothing to do with it
+    folders.run("r", seed=99)  # unrelated
     (run,) = find_runs(["p/e"]).runs
     assert (run.training.folder, run.config["seed"]) == (tmp_path / "p" / "r", 1)
 
 
-def test_runs_that_have_been_moved_are_found_by_the_end_of_their_path(folders):
+def test_moved_runs_are_found_by_the_end_of_their_path(folders):
     folders.run("runs/a/0")
     folders.run("runs/b/0")
     folders.evaluation("e", SCORES, weights="runs/a/0", is_noted=False)
@@ -110,10 +110,10 @@ def test_runs_that_have_been_moved_are_found_by_the_end_of_their_path(folders):
     Path("moved").rename("other/runs")
     runs = find_runs(["other", "e", "f"]).runs
     found = {run.name: [str(evaluation.folder) for evaluation in run.evaluations] for run in runs}
-    assert found == {"other/runs/a/0": ["e"], "other/runs/b/0": [], "0": ["f"]}  # two runs end in 0: it is neither's
+    assert found == {"other/runs/a/0": ["e"], "other/runs/b/0": [], "0": ["f"]}  # ambiguous: two runs end in 0
 
 
-def test_links_are_followed_and_each_place_is_read_once(folders):
+def test_links_are_followed_and_each_folder_is_read_once(folders):
     folders.run("store/r")
     Path("compared").mkdir()
     Path("compared/r").symlink_to(Path("store/r").resolve())
@@ -121,25 +121,25 @@ def test_links_are_followed_and_each_place_is_read_once(folders):
     assert [run.name for run in find_runs(["compared"]).runs] == ["compared/r"]
 
 
-def test_a_summary_of_another_evaluation_is_none(folders):
+def test_a_summary_of_a_previous_evaluation_is_ignored(folders):
     folders.evaluation("e", SCORES, weights="old")
     settings = json.loads(Path("e/evaluation.json").read_text())
     Path("e/evaluation.json").write_text(json.dumps(settings | {"weights": "new"}))
     assert find_runs(["e"]).runs[0].evaluations[0].summary is None
 
 
-def test_jobs_of_a_sweep_that_left_nothing_are_named(folders):
+def test_empty_jobs_of_a_sweep_are_reported(folders):
     folders.run("sweep/0")
     (folders.root / "sweep" / "multirun.yaml").write_text("")
     for job in ("10", "2"):
         (folders.root / "sweep" / job).mkdir()
     assert find_runs(["sweep", "sweep"]).empty_jobs == [Path("sweep/2"), Path("sweep/10")]
     Path("typo").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"^typo holds neither"):
+    with pytest.raises(FileNotFoundError, match=r"^typo"):
         find_runs(["sweep", "typo"])
 
 
-def test_what_is_being_written_is_read_as_far_as_it_goes(folders):
+def test_active_runs_and_evaluations_are_read(folders):
     folders.run("mine", end=None)
     with Path("mine/metrics.csv").open("a") as file:
         file.write("49,")
@@ -151,14 +151,14 @@ def test_what_is_being_written_is_read_as_far_as_it_goes(folders):
     assert len(run.evaluations[0].records) == 2
 
 
-def test_folders_without_anything_are_refused(folders):
-    with pytest.raises(ValueError, match="no run was named"):
+def test_folders_without_runs_are_rejected(folders):
+    with pytest.raises(ValueError, match="runs is empty"):
         find_runs([])
-    with pytest.raises(FileNotFoundError, match=r"^nowhere is not a folder"):
+    with pytest.raises(FileNotFoundError, match=r"^nowhere"):
         find_runs(["nowhere"])
     folders.run("mine")
     Path("empty/below").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"^empty holds neither a run \(config.yaml, metrics.csv\) nor an eval"):
+    with pytest.raises(FileNotFoundError, match=r"^empty.*wnv-train.*wnv-eval"):
         find_runs(["mine", "empty"])
 
 
@@ -174,7 +174,7 @@ def test_folders_without_anything_are_refused(folders):
         ("eval/summary.json", "[]"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(folders, file: str, text: str):
+def test_an_unreadable_file_is_named(folders, file: str, text: str):
     folders.run("mine")
     folders.evaluation("eval", SCORES)
     Path(file).write_text(text)
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_read_is_named(folders, file: str, text: str):
     Path("both").mkdir()
     for name in ("mine", "eval"):
         Path(name).rename(f"both/{name}")
-    findings = find_runs(["both"])  # below a folder that is named one bad file refuses nothing else
+    findings = find_runs(["both"])  # in a subfolder, a bad file affects nothing else
     assert len(findings.runs) == 1
     ((path, message),) = findings.unreadable.items()
     assert str(path / Path(file).name) in message

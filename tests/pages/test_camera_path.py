@@ -1,4 +1,4 @@
-"""The drawing of a path: the right way up, never mirrored, also where a path hardly is one."""
+"""Camera paths: the right way up and never mirrored, also for degenerate paths."""
 
 import re
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from wnv.pages.ingest.camera_path import draw_path, path_length
+from wnv.pages.camera_path import camera_path, path_length
 
 
-def drawn(svg: str) -> np.ndarray:
+def line_of(svg: str) -> np.ndarray:
     points = re.search(r'points="([^"]*)"', svg)[1]
     return np.array([[float(number) for number in pair.split(",")] for pair in points.split()])
 
@@ -30,10 +30,10 @@ def rotation(seed: int) -> np.ndarray:
 def test_an_orbit_to_the_left_is_drawn_to_the_left_in_any_world_frame(orbit: Callable, seed: int) -> None:
     world = np.eye(4)
     world[:3, :3], world[:3, 3] = rotation(seed), (30, -20, 10)
-    svg = draw_path(world @ orbit(40), label="path")
-    points = drawn(svg)
+    svg = camera_path(world @ orbit(40), label="path")
+    points = line_of(svg)
     assert turn(points) > 0
-    assert turn(drawn(draw_path((world @ orbit(40))[::-1].copy(), label="path"))) < 0
+    assert turn(line_of(camera_path((world @ orbit(40))[::-1].copy(), label="path"))) < 0
     assert points.min() >= 0
     assert points.max() <= 200
     # A half circle: twice as wide as high, opening up the page, where the cameras look.
@@ -44,8 +44,8 @@ def test_an_orbit_to_the_left_is_drawn_to_the_left_in_any_world_frame(orbit: Cal
 
 
 def test_wedges_open_where_the_cameras_look(orbit: Callable) -> None:
-    svg = draw_path(orbit(9), label="path")
-    centre = np.array([100.0, drawn(svg)[0, 1]])
+    svg = camera_path(orbit(9), label="path")
+    centre = np.array([100.0, line_of(svg)[0, 1]])
     for text in re.findall(r'class="camera" d="M([^"]*)Z"', svg):
         apex, *corners = (np.array([float(number) for number in pair.split()]) for pair in text.split("L"))
         assert np.dot(np.mean(corners, axis=0) - apex, centre - apex) > 0
@@ -53,20 +53,20 @@ def test_wedges_open_where_the_cameras_look(orbit: Callable) -> None:
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5])
 def test_a_camera_that_stands_still_is_drawn_in_the_middle(num_frames: int) -> None:
-    points = drawn(draw_path(np.tile(np.eye(4), (num_frames, 1, 1)), label="still"))
+    points = line_of(camera_path(np.tile(np.eye(4), (num_frames, 1, 1)), label="still"))
     np.testing.assert_allclose(points, 100)
 
 
 def test_a_straight_path_is_straight() -> None:
     poses = np.tile(np.eye(4), (10, 1, 1))
     poses[:, 2, 3] = np.arange(10)
-    points = drawn(draw_path(poses, label="straight"))
+    points = line_of(camera_path(poses, label="straight"))
     assert np.ptp(points[:, 1]) < 0.2
     assert points[-1, 0] > points[0, 0]  # it walks where it looks, to the right
     assert path_length(poses) == pytest.approx(9)
 
 
 def test_a_long_path_is_thinned_but_ends_where_it_ends(orbit: Callable) -> None:
-    svg = draw_path(orbit(20_000), label="long")
+    svg = camera_path(orbit(20_000), label="long")
     assert len(svg) < 6000
-    np.testing.assert_allclose(drawn(svg)[[0, -1]], drawn(draw_path(orbit(3), label="short"))[[0, -1]], atol=0.2)
+    np.testing.assert_allclose(line_of(svg)[[0, -1]], line_of(camera_path(orbit(3), label="short"))[[0, -1]], atol=0.2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wnv.pages.runs.pairs import compare
-from wnv.pages.runs.runs import find_runs
+from wnv.pages.runs.paired import compare
+from wnv.pages.runs.run_folders import find_runs
 
 
 def records(folders, name, scores, **options):
@@ -24,19 +24,16 @@ def test_the_difference_is_that_of_pairs(folders):
     assert found.difference.mean == pytest.approx(gap.mean())
     assert found.difference.half_width == pytest.approx(stats.t.ppf(0.975, 29) * gap.std(ddof=1) / np.sqrt(30))
     assert found.num_higher == (gap > 0).sum()
-    assert [pair.scene for pair in found.pairs] == scenes
+    assert [pair.gain for pair in found.pairs] == pytest.approx(sorted(gap))
 
 
-def test_only_what_both_were_scored_on_counts(folders):
+def test_only_examples_that_both_scored_count(folders):
     one = records(folders, "one", {"a": 20.0, "b": 21.0, "c": 22.0})
     other = records(folders, "other", {"a": 21.0, "x": 25.0, "c": 22.5})
-    found = compare(one, other, metric="ssim")
-    assert [(pair.scene, pair.one, pair.other) for pair in found.pairs] == [
-        ("a", 0.5, pytest.approx(21 / 40)),
-        ("c", 22 / 40, pytest.approx(22.5 / 40)),
-    ]
+    found = compare(one, other)
+    assert [(pair.scene, pair.first, pair.second) for pair in found.pairs] == [("c", 22.0, 22.5), ("a", 20.0, 21.0)]
     assert found.num_higher == 2
+    assert not found.is_significant  # two pairs are too few
     assert compare(one, records(folders, "third", {"y": 1.0})) is None
-    assert compare(one, other, metric="lpips") is None
     single = compare(one[:1], other)
     assert (single.difference.mean, single.difference.half_width) == (1.0, None)

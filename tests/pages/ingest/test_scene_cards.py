@@ -1,4 +1,4 @@
-"""Which scenes are shown, and how their frames get small."""
+"""Selection and thumbnails of scenes."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from wnv.pages.ingest.facts import SceneEntry
-from wnv.pages.ingest.gallery import choose, exhibit
+from wnv.pages.ingest.scene_cards import choose, read_card
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
 
@@ -21,7 +21,7 @@ def entry(name: str, *, key: str = "", kind: str = "static", split: str = "train
     )
 
 
-def test_kinds_and_sides_take_turns() -> None:
+def test_kinds_and_splits_take_turns() -> None:
     scenes = [entry(f"s{number}") for number in range(500)]
     scenes += [entry(f"d{number}", kind="dynamic") for number in range(40)]
     scenes += [entry(f"v{number}", split="val") for number in range(2)]
@@ -40,7 +40,7 @@ def test_videos_take_turns() -> None:
     assert {"b", "c"} < chosen
 
 
-def test_the_lot_follows_from_the_seed_alone() -> None:
+def test_the_sample_depends_on_the_seed_alone() -> None:
     scenes = [entry(f"s{number}") for number in range(50)]
     chosen = [scene.id for scene in choose(scenes, most=5, seed=1)]
     assert [scene.id for scene in choose(scenes[::-1], most=5, seed=1)] == chosen
@@ -55,7 +55,7 @@ def test_thumbnails_are_small_and_in_order_of_time(tmp_path: Path, orbit: Callab
     info = SceneInfo(id="grey", kind="static", width=640, height=360, frames=frames)
     images = (np.full((360, 640, 3), 12 * number, dtype=np.uint8) for number in range(20))
     write_scene(tmp_path, info, images, image_format="png")
-    shown = exhibit(tmp_path, entry("grey", file="grey.zip"))
+    shown = read_card(tmp_path, entry("grey", file="grey.zip"))
     assert shown.problem == ""
     assert (shown.width, shown.height) == (640, 360)
     np.testing.assert_array_equal(shown.camtoworld, info.camtoworld)
@@ -72,7 +72,7 @@ def test_upright_scenes_show_three_frames(tmp_path: Path, orbit: Callable) -> No
     frames = tuple(Frame(time_s=t, K=K, camtoworld=pose) for t, pose in enumerate(orbit(9)))
     info = SceneInfo(id="phone", kind="static", width=36, height=64, frames=frames)
     write_scene(tmp_path, info, (np.zeros((64, 36, 3), dtype=np.uint8) for _ in frames))
-    assert len(exhibit(tmp_path, entry("phone", file="phone.zip")).thumbnails) == 3
+    assert len(read_card(tmp_path, entry("phone", file="phone.zip")).thumbnails) == 3
 
 
 def test_noise_does_not_make_the_page_large(tmp_path: Path, orbit: Callable) -> None:
@@ -81,5 +81,5 @@ def test_noise_does_not_make_the_page_large(tmp_path: Path, orbit: Callable) -> 
     frames = tuple(Frame(time_s=t, K=K, camtoworld=pose) for t, pose in enumerate(orbit(4)))
     info = SceneInfo(id="noise", kind="static", width=256, height=256, frames=frames)
     write_scene(tmp_path, info, (rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in frames), quality=90)
-    shown = exhibit(tmp_path, entry("noise", file="noise.zip"))
+    shown = read_card(tmp_path, entry("noise", file="noise.zip"))
     assert sum(len(source) for source in shown.thumbnails) <= 4 * 43_000
