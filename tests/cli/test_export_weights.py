@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,80 +126,71 @@ def test_a_run_with_its_card(command: Run, run_folder: Path, tmp_path: Path) -> 
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---\n")[1])
     assert (header["license"], header["datasets"]) == ("apache-2.0", ["me/rooms"])
-    for told in (
-        "trained in the run `mine`",
+    for fact in (
+        "in the run `mine`",
         "| data | SceneDataModule |",
         "| root | .../rooms/train |",
         "| sampler.num_context | 3 |",
-        "| seed | 7 |",
         "| optim.lr | 0.0004 |",
-        "| loss.perceptual_weight | 0.5 |",
         "| trainer.precision | bf16-mixed |",
         "| steps done | 40 of 60 |",
-        "| weights | averaged over the steps |",
+        "| weights | averaged over steps |",
         "| commit | aaaa, bbbb |",
         "wnv-train experiment=konet<br>wnv-train experiment=konet resume=last",
-        "**re10k_context views=4 on .../re10k/test**",
         "**re10k_context views=8 on .../re10k/test**",
         "| these weights | 23.46 ± 0.50 | 0.7000 | 0.2100 ± 0.0100 |",
-        "| nearest given image, copied | 18.00 ± 0.40 |  |  |",
-        "Of the 12 scenes that the index lists, 3 were missing.",
-        "LPIPS with the backbone vgg.",
-        "**validation in the run, after step 40**",
+        "| nearest context image, copied | 18.00 ± 0.40 |  |  |",
+        "3 of the 12 scenes in the index were missing.",
+        "commit cccc",
+        "after step 40**",
         "| these weights | 21.25 | 0.6600 |",
-        "Trained on images of 64 x 96 pixels (height x width)",
-        "Trained with 3 given images",
+        "64 x 96 pixels",
+        "3 context images",
     ):
-        assert told in card
+        assert fact in card
     for hidden in ("/scratch/me", "num_workers", "optimized_metric", str(tmp_path)):
         assert hidden not in card
 
 
-def test_nothing_is_overwritten_unasked(command: Run, tmp_path: Path) -> None:
+def test_existing_folders_are_kept_unless_overwrite(command: Run, tmp_path: Path) -> None:
     assert command("weights=konet_tiny", "out=out")[0] == 0
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
     code, out, err = command("weights=konet_tiny", "out=out", "dtype=fp16")
     assert (code, out) == (2, "")
-    assert err == "wnv-export: error: out is not empty; set overwrite=true to replace it, or name another folder\n"
+    assert "overwrite=true" in err
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
     assert command("weights=konet_tiny", "out=out", "dtype=fp16", "overwrite=true")[0] == 0
     assert len((tmp_path / "out" / "model.safetensors").read_bytes()) < 0.6 * len(before)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     code, _, err = command("weights=konet_tiny", "out=out", "overwrite=true")
-    assert code == 2
-    assert "out also holds notes.txt, which would be lost" in err
+    assert (code, "notes.txt" in err) == (2, True)
 
 
-def test_a_copy_keeps_the_card_and_the_licence_of_its_source(command: Run, tmp_path: Path) -> None:
+def test_a_copy_keeps_card_and_licence(command: Run, tmp_path: Path) -> None:
     assert command("weights=konet_tiny", "out=first")[0] == 0
     assert command("weights=first", "out=second")[0] == 0
     for name in ("first", "second"):
         card = (tmp_path / name / "README.md").read_text()
         assert "license: apache-2.0" in card
-        assert "Nothing but the synthetic world went into the training." in card
+        assert "make demo" in card  # of the original card
     _, out, _ = command("weights=first", "out=third", "license=mit")
     assert "license: mit" in (tmp_path / "third" / "README.md").read_text()
     assert "unknown" not in out
 
 
-def test_a_folder_called_as_shipped_weights_has_a_card_of_its_own(command: Run, tmp_path: Path) -> None:
+def test_a_local_folder_takes_precedence_over_shipped_weights(command: Run, tmp_path: Path) -> None:
     model = KoNet(**TINY)
     model.save_pretrained(tmp_path / "konet_tiny")
     code, out, err = command("weights=konet_tiny", "out=copy")
     assert code == 0, err
-    assert "licence is unknown" in out
-    assert "whose own card" not in (tmp_path / "copy" / "README.md").read_text()
+    assert "unknown licence" in out
+    assert "make demo" not in (tmp_path / "copy" / "README.md").read_text()
     assert KoNet.from_pretrained(tmp_path / "copy").config == model.config
-
-
-def test_an_unknown_licence_is_pointed_out(command: Run, run_folder: Path, tmp_path: Path) -> None:
-    code, out, _ = command("weights=runs/mine/last.ckpt", "out=out")
-    assert (code, "the card says that the licence is unknown: set license=" in out) == (0, True)
 
 
 @pytest.fixture
 def lvsm_file(tmp_path: Path) -> Path:
-    """A checkpoint under LVSM's names, of one layer; tests/models/test_lvsm.py compares what is drawn."""
+    """A checkpoint under LVSM's names, of one layer; tests/models/test_lvsm.py compares its images."""
     dim, patch = 32, 8
     shapes = {
         "image_tokenizer.1.weight": (dim, 9 * patch**2),
@@ -225,11 +217,10 @@ def lvsm_file(tmp_path: Path) -> Path:
 def test_lvsm_weights_are_converted_and_evaluated(command: Run, lvsm_file: Path, tmp_path: Path) -> None:
     code, out, err = command("from=lvsm", f"checkpoint={lvsm_file.name}", "out=lvsm", "dtype=fp16")
     assert (code, err) == (0, "")
-    assert "left out, since drawing does not need it: loss_computer (2 tensors)" in out
+    assert "loss_computer (2 tensors)" in out
     card = (tmp_path / "lvsm" / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-nc-sa-4.0"
-    for told in ("CC BY-NC-SA 4.0", "scene_decoder_only_256.pt`, SHA-256 `", "arXiv:2410.17242", "## Data\n\nUnknown."):
-        assert told in card
+    assert "scene_decoder_only_256.pt`, SHA-256 `" in card
     code, out, _ = command(
         "weights=lvsm",
         "data.num_val_scenes=2",
@@ -246,25 +237,25 @@ def test_lvsm_weights_are_converted_and_evaluated(command: Run, lvsm_file: Path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("out=out",), "set one of scene= (a scene file, or a folder of them), weights= (weights, or a run) and from="),
-        (("weights=a", "scene=b", "out=out"), "got scene=b and weights=a"),
-        (("weights=konet_tiny", "out=out", "format=colmap"), "format goes with scene=, not with weights="),
-        (("scene=b", "out=out", "dtype=bf16"), "dtype goes with weights= and from=, not with scene="),
-        (("weights=konet_tiny", "out=out", "ray_code=plucker"), "ray_code goes with from=, not with weights="),
-        (("weights=konet_tiny",), "out has no default; set out=... to the folder to write"),
-        (("weights=konet_tiny", "out=out", "dtype=int8"), "dtype must be one of fp32, bf16, fp16, got int8"),
-        (("weights=konet_tiny", "out=out", "hub=konet"), "a model on the hub is named owner/name"),
-        (("weights=konet_tiny", "out=out", "private=no"), "private must be true or false, got 'no'"),
+        (("out=out",), "scene=.*weights=.*from="),
+        (("weights=a", "scene=b", "out=out"), "scene=b and weights=a"),
+        (("weights=konet_tiny", "out=out", "format=colmap"), "format.*scene="),
+        (("scene=b", "out=out", "dtype=bf16"), "dtype.*weights= and from="),
+        (("weights=konet_tiny", "out=out", "ray_code=plucker"), "ray_code.*from="),
+        (("weights=konet_tiny",), "out="),
+        (("weights=konet_tiny", "out=out", "dtype=int8"), "dtype.*bf16.*int8"),
+        (("weights=konet_tiny", "out=out", "hub=konet"), "owner/name.*konet"),
+        (("weights=konet_tiny", "out=out", "private=no"), "private"),
         (("weights=konet_tiny", "out=out", "license=2"), "license"),
-        (("weights=konet_tiny", "out=out", "datasets=me/rooms"), "datasets must be a list, as datasets=[one,other]"),
-        (("weights=konet_tiny", "out=out", "evaluations=[scenes]"), "no finished evaluation in scenes: it holds no"),
+        (("weights=konet_tiny", "out=out", "datasets=me/rooms"), "datasets.*me/rooms"),
+        (("weights=konet_tiny", "out=out", "evaluations=[scenes]"), "scenes.*summary.json"),
         (("weights=nowhere", "out=out"), "no weights at 'nowhere'"),
-        (("weights=konet_tiny", "hub=me/konet"), "konet_tiny is no folder of weights with a card, to upload as it is"),
-        (("from=gs", "checkpoint=x", "out=out"), "from must be one of lvsm, prope, got gs"),
-        (("from=lvsm", "out=out"), "checkpoint has no default; set checkpoint= to the file that from=lvsm is to"),
-        (("from=lvsm", "checkpoint=x.pt", "out=out"), "no checkpoint at x.pt"),
-        (("from=lvsm", "checkpoint=x", "out=out", "ray_code=none"), "from=lvsm has no ray_code; it has num_heads"),
-        (("from=prope", "checkpoint=scene_decoder_only_256.pt", "out=out"), "set from=lvsm"),
+        (("weights=konet_tiny", "hub=me/konet"), "out=.*konet_tiny"),
+        (("from=gs", "checkpoint=x", "out=out"), "from.*lvsm, prope.*gs"),
+        (("from=lvsm", "out=out"), "checkpoint="),
+        (("from=lvsm", "checkpoint=x.pt", "out=out"), "x.pt"),
+        (("from=lvsm", "checkpoint=x", "out=out", "ray_code=none"), "ray_code.*num_heads"),
+        (("from=prope", "checkpoint=scene_decoder_only_256.pt", "out=out"), "from=lvsm"),
         (("from=lvsm", "checkpoint=x", "out=out", "num_heads=many"), "num_heads"),
     ],
 )
@@ -274,22 +265,20 @@ def test_mistakes_are_one_line_and_code_2(
     code, out, err = command(*arguments)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith("wnv-export: error: ")
-    assert message in err
+    assert re.search(message, err)
     assert os.listdir(tmp_path) == [lvsm_file.name]
 
 
-def test_scores_of_other_weights_are_refused(command: Run, run_folder: Path, tmp_path: Path) -> None:
+def test_unusable_evaluations_and_runs(command: Run, run_folder: Path, tmp_path: Path) -> None:
     write_evaluation(tmp_path / "other", KoNet(**TINY))
     _, _, err = command("weights=runs/mine", "out=out", "evaluations=[other]")
-    assert "other scored other weights (fingerprint " in err
+    assert re.search("other.*fingerprint", err)
     write_evaluation(tmp_path / "broken", KoNet(**TINY), variants=[{"variant": "x"}])
     _, _, err = command("weights=runs/mine", "out=out", "evaluations=[broken]")
-    assert "broken/summary.json is not the summary of an evaluation of weights: KeyError 'model'" in err
+    assert "broken/summary.json" in err
     (run_folder / "starts.jsonl").write_text("half a li\n")
     _, _, err = command("weights=runs/mine", "out=out")
-    assert (
-        "runs/mine is not a whole run's folder: runs/mine/starts.jsonl, line 1 cannot be read: Expecting value" in err
-    )
+    assert "starts.jsonl, line 1" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -310,8 +299,8 @@ def test_straight_to_the_hub_and_back(tmp_path: Path) -> None:
 
         refused = run("weights=konet_tiny", "out=out", "hub=me/konet", "private=true")
         assert refused.returncode == 2
-        assert "log in with `hf auth login`" in refused.stderr
-        assert "upload it by itself with: wnv-export weights=out hub=me/konet" in refused.stderr
+        assert "hf auth login" in refused.stderr
+        assert "wnv-export weights=out hub=me/konet" in refused.stderr
         environment["HF_TOKEN"] = "hf_writer"
         pushed = run("weights=out", "hub=me/konet", "private=true")
         assert (pushed.returncode, pushed.stdout) == (0, f"{hub.endpoint}/me/konet/commit/{'a' * 40}\n"), pushed.stderr

@@ -43,7 +43,7 @@ def test_what_is_pushed_comes_back_the_same(make_model, make_views, make_cameras
 def test_weights_on_the_hub_are_not_overwritten_unasked(make_model, hub):
     make_model(seed=1).push_to_hub("me/konet", card=CARD, api=api(hub))
     before = dict(hub.files["me/konet"])
-    with pytest.raises(FileExistsError, match="me/konet has weights on the hub already; set overwrite=true"):
+    with pytest.raises(FileExistsError, match=r"me/konet.*overwrite=true"):
         make_model(seed=2).push_to_hub("me/konet", card=CARD, api=api(hub))
     assert hub.files["me/konet"] == before
     make_model(seed=2).push_to_hub("me/konet", card=CARD, overwrite=True, dtype=torch.bfloat16, api=api(hub))
@@ -58,32 +58,30 @@ def test_an_empty_repository_is_filled(make_model, hub):
 
 
 @pytest.mark.parametrize("token", ["hf_reader", False])
-def test_without_write_access_the_way_to_log_in_is_told(make_model, hub, token):
-    with pytest.raises(PermissionError, match="not let you write to me/konet: log in with `hf auth login`, or set"):
+def test_upload_needs_write_access(make_model, hub, token):
+    with pytest.raises(PermissionError, match=r"me/konet.*hf auth login.*HF_TOKEN"):
         make_model().push_to_hub("me/konet", card=CARD, api=api(hub, token))
     assert hub.files == {}
 
 
 @pytest.mark.parametrize("name", ["konet", "me/konet/v2", "me/ko net", "", "me/", "-/-"])
-def test_what_names_no_repository_is_refused(make_model, hub, name):
-    with pytest.raises(ValueError, match="a model on the hub is named owner/name"):
+def test_invalid_repository_names(make_model, hub, name):
+    with pytest.raises(ValueError, match="owner/name"):
         make_model().push_to_hub(name, card=CARD, api=api(hub))
 
 
-def test_a_hub_out_of_reach_is_told(make_model, hub):
+def test_unreachable_hub(make_model, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     away = HfApi(endpoint="http://127.0.0.1:9", token="hf_writer")
-    with pytest.raises(ValueError, match=r"me/konet was not uploaded: .*refused"):
+    with pytest.raises(ValueError, match=r"me/konet.*refused"):
         make_model().push_to_hub("me/konet", card=CARD, api=away)
-
-
-def test_offline_is_told(make_model, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"me/konet was not uploaded: .*offline"):
+    with pytest.raises(ValueError, match=r"me/konet.*offline"):
         make_model().push_to_hub("me/konet", card=CARD, api=HfApi(token="hf_writer"))
 
 
-def test_half_a_folder_is_not_uploaded(make_model, hub, tmp_path):
+def test_incomplete_folder_is_not_uploaded(make_model, hub, tmp_path):
     make_model().save_pretrained(tmp_path / "weights")
-    with pytest.raises(FileNotFoundError, match=r"holds no README\.md; nothing was uploaded"):
+    with pytest.raises(FileNotFoundError, match=r"README\.md"):
         upload_folder(tmp_path / "weights", "me/konet", api=api(hub))
     assert hub.files == {}
