@@ -58,7 +58,8 @@ def make_module() -> Callable[..., ViewSynthesisModule]:
     def make(**options: object) -> ViewSynthesisModule:
         torch.manual_seed(1)
         model = KoNet(dim=32, num_layers=2, num_heads=2, mlp_dim=64)
-        return ViewSynthesisModule(model=model, loss=ImageLoss(), **({"lr": 1e-3, "warmup_steps": 2} | options))
+        defaults = {"loss": ImageLoss(), "lr": 1e-3, "warmup_steps": 2}
+        return ViewSynthesisModule(model=model, **(defaults | options))
 
     return make
 
@@ -82,6 +83,19 @@ def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
         return L.Trainer(**(defaults | {"enable_checkpointing": has_checkpoints} | options))
 
     return make
+
+
+@pytest.fixture
+def fit(make_module: Callable, make_trainer: Callable, loader: Callable) -> Callable[..., L.Trainer]:
+    """Train `make_module(**module)` on batches, one step per batch (of `accumulate_grad_batches`)."""
+
+    def run(batches: list[Batch], *callbacks: L.Callback, module: object = None, **options: object) -> L.Trainer:
+        max_steps = len(batches) // options.get("accumulate_grad_batches", 1)
+        trainer = make_trainer(**({"max_steps": max_steps, "callbacks": list(callbacks)} | options))
+        trainer.fit(make_module() if module is None else module, loader(batches))
+        return trainer
+
+    return run
 
 
 @pytest.fixture

@@ -151,8 +151,8 @@ def test_pictures_are_written_and_handed_to_the_loggers(tmp_path: Path, make_bat
     trainer = fake(L.Trainer, sanity_checking=False, is_global_zero=True, global_step=7, loggers=loggers)
     module = fake(L.LightningModule)
     batch = make_batch()
-    callback.on_validation_batch_end(trainer, module, {"drawn": batch.target.images}, batch, 0)
-    callback.on_validation_batch_end(trainer, module, {"drawn": batch.target.images}, batch, 1)
+    callback.on_validation_batch_end(trainer, module, {"rendered": batch.target.images}, batch, 0)
+    callback.on_validation_batch_end(trainer, module, {"rendered": batch.target.images}, batch, 1)
     files = list((tmp_path / "images").iterdir())
     assert [file.name for file in files] == ["step_00000007.png"]
     with Image.open(files[0]) as picture:
@@ -165,7 +165,7 @@ def test_pictures_are_written_and_handed_to_the_loggers(tmp_path: Path, make_bat
     shown.clear()
     for other in ({"is_global_zero": False}, {"sanity_checking": True}):
         state = {"sanity_checking": False, "is_global_zero": True, "global_step": 8, "loggers": loggers} | other
-        callback.on_validation_batch_end(fake(L.Trainer, **state), module, {"drawn": batch.target.images}, batch, 0)
+        callback.on_validation_batch_end(fake(L.Trainer, **state), module, {"rendered": batch.target.images}, batch, 0)
     assert not shown
     assert list((tmp_path / "images").iterdir()) == files
 

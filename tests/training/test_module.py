@@ -1,14 +1,19 @@
+import copy
 import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder
 
 from wnv.geometry.poses import nearest_pose
 from wnv.metrics.image import psnr, ssim
-from wnv.training.module import ViewSynthesisModule
+from wnv.models.konet import KoNet
+from wnv.training.module import TrainingDiverged, ViewSynthesisModule
+from wnv.training.run_checkpoints import RunCheckpoints
 
 
 class Recorder(L.Callback):
@@ -36,12 +41,9 @@ class SpoiledGradient(L.Callback):
                 parameter.grad.mul_(factor)
 
 
-def test_training_learns_a_batch_by_heart(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> None:
+def test_training_overfits_a_batch(make_batch: Callable, make_module: Callable, fit: Callable) -> None:
     recorder = Recorder()
-    trainer = make_trainer(max_steps=40, callbacks=[recorder])
-    trainer.fit(make_module(lr=5e-3), loader([make_batch()] * 40))
+    fit([make_batch()] * 40, recorder, module=make_module(lr=5e-3))
     assert recorder.metrics[-1]["train/loss"] < 0.95 * recorder.metrics[0]["train/loss"]
     last = recorder.metrics[-1]
     assert last["train/psnr"] == pytest.approx(-10 * math.log10(last["train/mse"]), abs=1e-4)
@@ -49,68 +51,52 @@ def test_training_learns_a_batch_by_heart(
     assert last["train/grad_norm"] > 0
 
 
-def test_learning_rate_logged_is_the_one_of_the_step(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> None:
+def test_the_logged_learning_rate_is_that_of_the_step(make_batch: Callable, fit: Callable) -> None:
     recorder = Recorder()
-    make_trainer(max_steps=4, callbacks=[recorder]).fit(
-        make_module(lr=1e-3, warmup_steps=2), loader([make_batch()] * 4)
-    )
-    seen = [metrics["train/lr"] for metrics in recorder.metrics[1:]]  # a batch's own come with the next one
+    fit([make_batch()] * 4, recorder)
+    seen = [metrics["train/lr"] for metrics in recorder.metrics[1:]]  # a batch's own are logged with the next one
     assert seen == pytest.approx([5e-4, 1e-3, 1e-3])
 
 
-def test_validation_is_the_mean_over_scenes_whatever_the_batches(
+def test_validation_and_test_are_means_over_scenes_and_predict_returns_images(
     make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
 ) -> None:
-    batches = [make_batch(1, num_scenes=3), make_batch(2, num_scenes=1)]
-    module = make_module()
-    metrics = make_trainer().validate(module, loader(batches), verbose=False)[0]
+    batches, module = [make_batch(1, num_scenes=3), make_batch(2, num_scenes=1)], make_module()
+    validated = make_trainer().validate(module, loader(batches), verbose=False)[0]
+    tested = make_trainer().test(module, loader(batches), verbose=False)[0]
+    images = make_trainer().predict(module, loader(batches))
     each = {"psnr": [], "ssim": [], "psnr_copy": []}
-    module.eval()
-    for batch in batches:
+    for rendered, batch in zip(images, batches, strict=True):
+        assert rendered.shape == batch.target.images.shape
         for i in range(len(batch)):
-            with torch.no_grad():
-                drawn = module.draw(batch)[i]
             nearest = nearest_pose(batch.target.cameras.camtoworld[i], batch.context.cameras.camtoworld[i])
-            each["psnr"].append(psnr(drawn, batch.target.images[i]).mean())
-            each["ssim"].append(ssim(drawn, batch.target.images[i]).mean())
+            each["psnr"].append(psnr(rendered[i], batch.target.images[i]).mean())
+            each["ssim"].append(ssim(rendered[i], batch.target.images[i]).mean())
             each["psnr_copy"].append(psnr(batch.context.images[i][nearest], batch.target.images[i]).mean())
     for name, values in each.items():
-        assert metrics[f"val/{name}"] == pytest.approx(float(torch.stack(values).mean()), abs=1e-4), name
+        assert validated[f"val/{name}"] == pytest.approx(float(torch.stack(values).mean()), abs=1e-4), name
+    assert tested == {name.replace("val/", "test/"): value for name, value in validated.items()}
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf, 1e6])
 def test_a_bad_gradient_changes_nothing_and_is_counted(
-    make_batch: Callable,
-    make_module: Callable,
-    make_trainer: Callable,
-    loader: Callable,
-    factor: float,
-    caplog: pytest.LogCaptureFixture,
+    make_batch: Callable, make_module: Callable, fit: Callable, factor: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recorder = Recorder()
-    module = make_module(warmup_steps=1)
-    trainer = make_trainer(max_steps=5, callbacks=[SpoiledGradient({3: factor}), recorder])
+    recorder, module = Recorder(), make_module(warmup_steps=1)
     with caplog.at_level(logging.WARNING):
-        trainer.fit(module, loader([make_batch(i) for i in range(5)]))
+        trainer = fit([make_batch(i) for i in range(5)], SpoiledGradient({3: factor}), recorder, module=module)
     torch.testing.assert_close(recorder.weights[3], recorder.weights[2], rtol=0, atol=0)
     assert not torch.equal(recorder.weights[4], recorder.weights[3])
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
     assert module.skipped_steps == 1
-    assert "step 3 skipped: gradient norm" in caplog.text
+    assert "step 3 skipped" in caplog.text
     steps = {float(state["step"]) for state in trainer.optimizers[0].state.values()}
     assert steps == {4.0}, "the optimiser must not count a skipped step"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_skips_the_step_and_its_scenes_are_named(
-    make_batch: Callable,
-    make_module: Callable,
-    make_trainer: Callable,
-    loader: Callable,
-    value: float,
-    caplog: pytest.LogCaptureFixture,
+def test_a_non_finite_loss_skips_the_step_and_logs_its_scenes(
+    make_batch: Callable, make_module: Callable, fit: Callable, value: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also a loss whose gradient is finite, and one of several batches of a step."""
 
@@ -123,32 +109,29 @@ def test_a_loss_that_is_not_finite_skips_the_step_and_its_scenes_are_named(
 
     recorder, module = Recorder(), make_module(warmup_steps=1)
     module.loss = Spoiled()
-    trainer = make_trainer(max_steps=3, accumulate_grad_batches=2, callbacks=[recorder])
     with caplog.at_level(logging.WARNING):
-        trainer.fit(module, loader([make_batch(i) for i in range(6)]))
+        fit([make_batch(i) for i in range(6)], recorder, module=module, accumulate_grad_batches=2)
     torch.testing.assert_close(recorder.weights[3], recorder.weights[1], rtol=0, atol=0)
     assert not torch.equal(recorder.weights[5], recorder.weights[3])
     assert module.skipped_steps == 1
-    assert f"rank 0 had loss {value:g} of scene-2-0, scene-2-1; loss " in caplog.text
+    assert f"loss {value:g} of scene-2-0, scene-2-1" in caplog.text
     assert "scene-1-0" not in caplog.text
 
 
-def test_training_draws_nothing_from_the_global_generator(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> None:
-    """So a resumed run needs no state of it. What is random draws from a generator of its own, seeded by the sample."""
+def test_training_does_not_use_the_global_generator(make_batch: Callable, fit: Callable) -> None:
+    """So a resumed run needs no state of it."""
     states = []
 
     class States(L.Callback):
         def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
             states.append(torch.get_rng_state())
 
-    make_trainer(max_steps=3, callbacks=[States()]).fit(make_module(), loader([make_batch(i) for i in range(3)]))
+    fit([make_batch(i) for i in range(3)], States())
     assert all(torch.equal(state, states[0]) for state in states)
 
 
-def test_a_long_gradient_is_clipped_in_the_warmup_and_not_skipped(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+def test_a_long_gradient_is_clipped_and_not_skipped_during_warmup(
+    make_batch: Callable, make_module: Callable, fit: Callable
 ) -> None:
     norms = []
 
@@ -159,30 +142,34 @@ def test_a_long_gradient_is_clipped_in_the_warmup_and_not_skipped(
                 norms.append(float(torch.nn.utils.get_total_norm(gradients)))
 
     module = make_module(warmup_steps=3, clip_norm=0.5)
-    trainer = make_trainer(max_steps=4, callbacks=[SpoiledGradient({1: 1e4}), ClippedNorm()])
-    trainer.fit(module, loader([make_batch(i) for i in range(4)]))
+    fit([make_batch(i) for i in range(4)], SpoiledGradient({1: 1e4}), ClippedNorm(), module=module)
     assert module.skipped_steps == 0
     assert norms[1] == pytest.approx(0.5, rel=1e-4)
 
 
-def test_many_skipped_steps_in_a_row_stop_the_run(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+def test_many_consecutive_skipped_steps_stop_the_run(
+    make_batch: Callable, make_module: Callable, fit: Callable
 ) -> None:
     spoiled = SpoiledGradient({step: math.nan for step in range(2, 9)})
-    trainer = make_trainer(max_steps=9, callbacks=[spoiled])
-    with pytest.raises(RuntimeError, match=r"3 steps in a row had a gradient norm above .* lower optim.lr"):
-        trainer.fit(make_module(max_skipped_in_a_row=3), loader([make_batch(i) for i in range(9)]))
+    with pytest.raises(TrainingDiverged, match=r"3 consecutive .*scene-4-0.*optim\.lr"):
+        fit([make_batch(i) for i in range(9)], spoiled, module=make_module(max_skipped_in_a_row=3))
 
 
-def test_gradients_are_accumulated_over_batches(
+def test_non_finite_images_in_validation_are_reported_as_divergence(
     make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
 ) -> None:
-    """Two batches of one scene a step give the gradient of one batch of both."""
+    module = make_module()
+    module.model.head.weight.data.fill_(torch.nan)
+    with pytest.raises(TrainingDiverged, match=r"scene-0-0.*optim\.lr"):
+        make_trainer().validate(module, loader([make_batch()]), verbose=False)
+
+
+def test_gradients_are_accumulated_over_batches(make_batch: Callable, fit: Callable) -> None:
+    """Two batches of one scene per step give the gradient of one batch of both."""
     both = make_batch(0, num_scenes=2)
-    halves = [_scene(both, 0), _scene(both, 1)]
     whole, parts = Recorder(), Recorder()
-    make_trainer(max_steps=3, callbacks=[whole]).fit(make_module(), loader([both] * 3))
-    make_trainer(max_steps=3, accumulate_grad_batches=2, callbacks=[parts]).fit(make_module(), loader(halves * 3))
+    fit([both] * 3, whole)
+    fit([_scene(both, 0), _scene(both, 1)] * 3, parts, accumulate_grad_batches=2)
     torch.testing.assert_close(parts.weights[-1], whole.weights[-1], rtol=1e-4, atol=1e-6)
 
 
@@ -194,58 +181,115 @@ def _scene(batch: object, index: int) -> object:
     )
 
 
-def test_batches_are_moved_as_a_whole(make_batch: Callable, make_module: Callable) -> None:
-    moved = make_module().transfer_batch_to_device(make_batch(), torch.device("meta"), 0)
-    tensors = [moved.context.images, moved.context.cameras.K, moved.target.cameras.camtoworld, moved.target.times]
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert moved.scenes == make_batch().scenes
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"lr": 0.0}, ValueError, r"lr.*0\.0"),
+        ({"clip_norm": -1}, ValueError, r"clip_norm.*-1"),
+        ({"skip_norm_factor": 0.5}, ValueError, r"skip_norm_factor.*0\.5"),
+        ({"optimizer": "sgd"}, ValueError, r"optimizer.*sgd"),
+        ({"optimizer": {"momentum": 0.9}}, TypeError, r"optimizer.*momentum"),
+        ({"model": torch.nn.Linear(2, 2)}, TypeError, r"Linear.*\.config"),
+    ],
+)
+def test_invalid_arguments_are_rejected(make_module: Callable, options: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        ViewSynthesisModule(**({"model": make_module().model, "loss": torch.nn.MSELoss()} | options))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": 0.0}, "lr must be positive, got 0.0"),
-        ({"clip_norm": -1}, "clip_norm must be positive, got -1"),
-        ({"skip_norm_factor": 0.5}, "skip_norm_factor must be at least 1"),
+        ({"max_steps": -1, "max_epochs": 1}, r"trainer\.max_steps.*-1"),
+        ({"gradient_clip_val": 1.0}, r"gradient_clip_val.*1\.0.*optim\.clip_norm"),
+        ({"callbacks": [LearningRateFinder()]}, r"LearningRateFinder.*optim\.lr"),
     ],
 )
-def test_numbers_out_of_range_are_refused(make_module: Callable, options: dict, message: str) -> None:
+def test_trainer_options_that_cannot_work_are_rejected(
+    make_batch: Callable, fit: Callable, options: dict, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        make_module(**options)
+        fit([make_batch()] * 4, **options)
 
 
-def test_the_trainer_must_have_a_last_step(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+class Loss(torch.nn.Module):
+    """A user's loss: returns what it is made with, called on the mean absolute error."""
+
+    def __init__(self, returned: Callable = lambda l1: {"loss": 2 * l1, "l1": l1}) -> None:
+        super().__init__()
+        self.returned = returned
+
+    def forward(self, rendered: torch.Tensor, truth: torch.Tensor) -> object:
+        return self.returned((rendered - truth).abs().mean())
+
+
+@pytest.mark.parametrize(("loss", "logged"), [(Loss(), {"loss", "l1"}), (Loss(lambda l1: l1), {"loss"})])
+def test_a_loss_returns_a_scalar_or_a_dictionary_of_terms(
+    make_batch: Callable, make_module: Callable, fit: Callable, loss: Loss, logged: set[str]
 ) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.max_steps must be positive"):
-        make_trainer(max_steps=-1, max_epochs=1).fit(make_module(), loader([make_batch()]))
+    metrics = fit([make_batch()], module=make_module(loss=loss)).callback_metrics
+    own = {"psnr", "lr", "grad_norm", "skipped_steps"}
+    assert {name.removeprefix("train/") for name in metrics} == logged | own
+    assert math.isfinite(metrics["train/psnr"])
 
 
-def test_the_trainers_own_clipping_is_refused(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda l1: None, "Loss.*NoneType"),
+        (lambda l1: {"l1": l1}, "Loss.*l1"),
+        (lambda l1: l1.expand(3), r"Loss.*\(3,\)"),
+    ],
+)
+def test_other_returns_of_a_loss_are_rejected(
+    make_batch: Callable, make_module: Callable, fit: Callable, returned: Callable, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=r"gradient_clip_val must not be set, got 1\.0; set optim.clip_norm"):
-        make_trainer(gradient_clip_val=1.0).fit(make_module(), loader([make_batch()] * 4))
+    with pytest.raises(TypeError, match=message):
+        fit([make_batch()], module=make_module(loss=Loss(returned)))
 
 
-def test_bf16_trains_and_its_loss_is_float32(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+def test_incomplete_batches_are_reported_by_name(make_batch: Callable, make_module: Callable) -> None:
+    def without(part: object, name: str) -> object:
+        object.__setattr__(changed := copy.copy(part), name, None)  # as no type is checked in a user's run
+        return changed
+
+    batch, module = make_batch(), make_module()
+    assert module.on_before_batch_transfer(batch, 0) is batch
+    timeless = copy.copy(batch)
+    object.__setattr__(timeless, "context", without(batch.context, "times"))
+    cases = {
+        r"Batch, got dict": {},
+        r"batch\.target.*None": without(batch, "target"),
+        r"context\.times.*None": timeless,
+    }
+    for message, bad in cases.items():
+        with pytest.raises(TypeError, match=message):
+            module.on_before_batch_transfer(bad, 0)
+
+
+def test_the_module_loads_from_its_checkpoint_alone(
+    tmp_path: Path, make_batch: Callable, make_module: Callable, fit: Callable
 ) -> None:
+    module = make_module(lr=2e-3)
+    fit([make_batch()] * 2, RunCheckpoints(folder=tmp_path, monitor=None), module=module)
+    loaded = ViewSynthesisModule.load_from_checkpoint(tmp_path / "last.ckpt")
+    assert (loaded.lr, loaded.warmup_steps, loaded.loss.perceptual_weight) == (2e-3, 2, 0.0)
+    torch.testing.assert_close(loaded.render(make_batch()), module.render(make_batch()), rtol=0, atol=0)
+    torch.testing.assert_close(loaded.model.state_dict(), KoNet.from_pretrained(tmp_path).state_dict(), rtol=0, atol=0)
+    assert ViewSynthesisModule.load_from_checkpoint(tmp_path, clip_norm=0.5).clip_norm == 0.5
+
+
+def test_a_loss_without_config_is_passed_at_loading(
+    tmp_path: Path, make_batch: Callable, make_module: Callable, fit: Callable
+) -> None:
+    fit([make_batch()], RunCheckpoints(folder=tmp_path, monitor=None), module=make_module(loss=Loss()))
+    with pytest.raises(ValueError, match=r"Loss.*loss="):
+        ViewSynthesisModule.load_from_checkpoint(tmp_path)
+    assert isinstance(ViewSynthesisModule.load_from_checkpoint(tmp_path, loss=Loss()).loss, Loss)
+
+
+def test_bf16_trains_and_its_loss_is_float32(make_batch: Callable, fit: Callable) -> None:
     recorder = Recorder()
-    make_trainer(max_steps=3, precision="bf16-mixed", callbacks=[recorder]).fit(
-        make_module(), loader([make_batch()] * 3)
-    )
+    fit([make_batch()] * 3, recorder, precision="bf16-mixed")
     assert math.isfinite(recorder.metrics[-1]["train/loss"])
     assert recorder.weights[-1].dtype == torch.float32
-
-
-def test_compiling_keeps_the_names_of_the_weights(
-    make_module: Callable, make_batch: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiled = []
-    module: ViewSynthesisModule = make_module(compile=True)
-    monkeypatch.setattr(type(module.model), "compile", lambda self: compiled.append(self))
-    module.configure_model()
-    module.configure_model()
-    assert compiled == [module.model], "Lightning calls configure_model more than once"
-    assert module.state_dict().keys() == make_module().state_dict().keys()

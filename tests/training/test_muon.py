@@ -22,7 +22,7 @@ def test_a_step_equals_the_written_out_update():
     torch.manual_seed(0)
     weight = nn.Parameter(torch.randn(4, 6, dtype=torch.float64))
     before = weight.detach().clone()
-    optimizer = Muon(matrices=[weight], others=[], undecayed=[], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
+    optimizer = Muon([{"params": [weight], "orthogonal": True}], lr=0.1, betas=(0.9, 0.95), weight_decay=0.5)
     mean = torch.zeros_like(before)
     expected = before
     for _ in range(3):
@@ -35,16 +35,15 @@ def test_a_step_equals_the_written_out_update():
     torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-6)
 
 
-def test_the_rest_is_adamw():
+def test_other_groups_are_updated_by_adamw():
+    def groups(parameters):
+        return [{"params": parameters[:1]}, {"params": parameters[1:], "weight_decay": 0.0}]
+
     torch.manual_seed(0)
     values = [torch.randn(3, 4), torch.randn(5)]
     ours, theirs = ([nn.Parameter(value.clone()) for value in values] for _ in range(2))
-    optimizer = Muon(matrices=[], others=[ours[0]], undecayed=[ours[1]], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
-    reference = torch.optim.AdamW(
-        [{"params": [theirs[0]], "weight_decay": 0.1}, {"params": [theirs[1]], "weight_decay": 0.0}],
-        lr=0.01,
-        betas=(0.9, 0.99),
-    )
+    optimizer = Muon(groups(ours), lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    reference = torch.optim.AdamW(groups(theirs), lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
     for _ in range(4):
         for one, other in zip(ours, theirs, strict=True):
             one.grad = torch.randn_like(one)
@@ -96,11 +95,11 @@ def test_a_restored_optimizer_goes_on_where_it_was():
 
 def test_parameters_without_a_gradient_stay():
     weight, other = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(3))
-    Muon(matrices=[weight], others=[], undecayed=[other], lr=0.1).step()
+    Muon([{"params": [weight], "orthogonal": True}, {"params": [other]}], lr=0.1).step()
     assert torch.equal(weight, torch.ones(3, 3))
     assert torch.equal(other, torch.ones(3))
 
 
-def test_refuses_what_has_not_two_axes():
-    with pytest.raises(ValueError, match=r"takes parameters with two axes, got one of shape \(3,\)"):
-        Muon(matrices=[nn.Parameter(torch.ones(3))], others=[], undecayed=[], lr=0.1)
+def test_a_vector_in_an_orthogonal_group_is_rejected():
+    with pytest.raises(ValueError, match=r"two axes.*\(3,\)"):
+        Muon([{"params": [nn.Parameter(torch.ones(3))], "orthogonal": True}], lr=0.1)

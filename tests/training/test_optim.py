@@ -1,16 +1,17 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from wnv.training.optim import adamw, lr_factor, warmup_cosine
+from wnv.training.optim import lr_factor, make_optimizer, warmup_cosine
 
 
 def test_only_matrices_decay_and_frozen_parameters_are_left_out() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     module[2].weight.requires_grad_(False)
-    optimizer = adamw(module, lr=1e-3, weight_decay=0.05)
+    optimizer = make_optimizer("adamw", module, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay[id(module[0].weight)] == 0.05
     assert decay[id(module[0].bias)] == 0.0
@@ -20,9 +21,22 @@ def test_only_matrices_decay_and_frozen_parameters_are_left_out() -> None:
     assert optimizer.defaults["betas"] == (0.9, 0.95)
 
 
-def test_nothing_to_train_is_refused() -> None:
+def test_nothing_to_train_is_rejected() -> None:
     with pytest.raises(ValueError, match="no trainable parameters"):
-        adamw(nn.Linear(2, 2).requires_grad_(False), lr=1.0)
+        make_optimizer("adamw", nn.Linear(2, 2).requires_grad_(False), lr=1.0)
+
+
+def test_any_optimizer_can_be_used() -> None:
+    """Its own arguments come first, None is not passed on, and what it does not take is named."""
+    optimizer = make_optimizer(partial(torch.optim.SGD, momentum=0.9), nn.Linear(3, 4), lr=0.1, weight_decay=0.5)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+    assert {(group["lr"], group["momentum"]) for group in optimizer.param_groups} == {(0.1, 0.9)}
+    own = make_optimizer(partial(torch.optim.AdamW, lr=0.3), nn.Linear(3, 4), lr=0.1)
+    assert own.param_groups[0]["lr"] == 0.3
+    with pytest.raises(TypeError, match=r"SGD.*betas"):
+        make_optimizer(torch.optim.SGD, nn.Linear(3, 4), lr=0.1, betas=(0.9, 0.95))
+    with pytest.raises(TypeError, match=r"transformer\.blocks.*Linear"):
+        make_optimizer("muon", nn.Linear(3, 4), lr=0.1)
 
 
 def test_schedule_equals_the_written_table() -> None:
@@ -44,18 +58,18 @@ def test_no_warmup_begins_at_the_peak_and_past_the_end_stays_at_zero() -> None:
     assert lr_factor(25, warmup_steps=0, max_steps=10) == 0.0
 
 
-def test_a_negative_warmup_is_refused() -> None:
+def test_a_negative_warmup_is_rejected() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    with pytest.raises(ValueError, match=r"warmup_steps must be at least 0, got -1; set optim\.warmup_steps"):
+    with pytest.raises(ValueError, match=r"optim\.warmup_steps.*-1"):
         warmup_cosine(optimizer, warmup_steps=-1, max_steps=10)
 
 
-@pytest.mark.parametrize(("warmup_steps", "is_told"), [(9, False), (10, True), (40, True)])
-def test_a_run_that_ends_within_the_warmup_is_told(
-    warmup_steps: int, is_told: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("warmup_steps", "warns"), [(9, False), (10, True), (40, True)])
+def test_a_run_that_ends_within_the_warmup_warns(
+    warmup_steps: int, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     with caplog.at_level("WARNING"):
         warmup_cosine(optimizer, warmup_steps=warmup_steps, max_steps=10)
-    assert ("ends within the warm-up" in caplog.text) == is_told
+    assert ("optim.warmup_steps" in caplog.text) == warns
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1 / warmup_steps)

@@ -24,7 +24,7 @@ from wnv.checkpoints.sharded import AVERAGE, MODEL, read_sharded
 log = logging.getLogger(__name__)
 
 CONFIG_KEY = "model_config"
-_MODEL_PREFIX = "model."  # the model is the attribute `model` of the LightningModule
+MODEL_PREFIX = "model."  # the model is the attribute `model` of the LightningModule
 
 
 def resolve_checkpoint(source: str | os.PathLike) -> Path:
@@ -113,9 +113,9 @@ def read_weights(source: str | os.PathLike) -> tuple[dict[str, Any], dict[str, t
     """
     checkpoint = read_checkpoint(source)
     weights = {
-        name.removeprefix(_MODEL_PREFIX): tensor
+        name.removeprefix(MODEL_PREFIX): tensor
         for name, tensor in checkpoint[MODEL].items()
-        if name.startswith(_MODEL_PREFIX)
+        if name.startswith(MODEL_PREFIX)
     }
     return checkpoint[CONFIG_KEY], weights | checkpoint.get(AVERAGE, {})
 

@@ -26,6 +26,8 @@ class ImageLoss(nn.Module):
         if perceptual_weight < 0:
             raise ValueError(f"perceptual_weight must not be negative, got {perceptual_weight}")
         self.perceptual_weight = float(perceptual_weight)
+        # With a distance of one's own, checkpoints cannot rebuild the loss.
+        self.config = {"perceptual_weight": self.perceptual_weight} if perceptual is None else None
         self.perceptual = None
         if perceptual_weight > 0:
             self.perceptual = PerceptualLoss() if perceptual is None else perceptual

@@ -48,7 +48,7 @@ class ImageGrid(L.Callback):
     ) -> None:
         if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        grid = make_grid(batch, outputs["drawn"], num_scenes=self.num_scenes, error_gain=self.error_gain)
+        grid = make_grid(batch, outputs["rendered"], num_scenes=self.num_scenes, error_gain=self.error_gain)
         pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         with atomic_file(self.folder / f"step_{trainer.global_step:08d}.png", overwrite=True) as file:
             Image.fromarray(pixels).save(file, format="PNG")

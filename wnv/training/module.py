@@ -1,65 +1,86 @@
-"""What one training step and one validation step are."""
+"""The LightningModule: training, validation, test and prediction steps."""
 
 import logging
 import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from wnv.checkpoints.read import CONFIG_KEY, MODEL_PREFIX, read_checkpoint
+from wnv.checkpoints.sharded import AVERAGE, MODEL
+from wnv.losses.image_loss import ImageLoss
 from wnv.metrics.baseline import copy_nearest
-from wnv.metrics.image import LPIPS, psnr, ssim
+from wnv.metrics.image import LEAST_MSE, LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
 from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
+from wnv.training.parts import build_part, check_batch, check_model, describe_part, loss_terms
 from wnv.training.strategies import FullyShardedStrategy, reshard_model
 from wnv.types import Batch
 
 log = logging.getLogger(__name__)
 
+_HYPERPARAMETERS = (
+    *("optimizer", "lr", "betas", "weight_decay", "warmup_steps"),
+    *("clip_norm", "skip_norm_factor", "max_skipped_in_a_row", "lpips_backbone", "compile"),
+)
+
+
+class TrainingDiverged(RuntimeError):
+    """The weights or gradients of a training are no longer usable."""
+
 
 class ViewSynthesisModule(L.LightningModule):
-    """Trains a KoNet to draw the target views of a batch from its context views.
+    """Train a KoNet to render the target views of a batch from its context views.
 
-    Logs `train/{loss,mse,psnr,lr,grad_norm,skipped_steps}` of the first process, and `val/{loss,psnr,ssim,psnr_copy}`
-    (`val/lpips` when asked for) as means over all scenes. `psnr_copy` is what copying the context view nearest to each
-    target scores; a model below it has learned little.
+    Logs `train/{psnr,lr,grad_norm,skipped_steps}` and the terms of the loss (rank 0's), and
+    `val/{loss,psnr,ssim,psnr_copy}` (and `val/lpips` if asked for) as means over all scenes. `psnr_copy` is the score
+    of copying the context view nearest to each target: a model below it has learned little. `Trainer.test` logs the
+    same as `test/*`; `Trainer.predict` returns the rendered images of each batch.
 
-    A step whose loss or gradient is not finite on any process, or whose gradient is after the warm-up longer than
-    `skip_norm_factor * clip_norm`, changes neither weights nor optimiser state on any of them, and is counted; each
-    process names its scenes of that step.
+    If on any rank the loss or gradient is not finite, or after the warm-up the gradient norm exceeds
+    `skip_norm_factor * clip_norm`, all ranks skip the step (weights and optimiser state stay), count it, and log the
+    scenes involved.
 
     Args:
-        model: The network.
-        loss: Maps (drawn, truth) to a dictionary with `loss`, which is minimised; its other entries are logged.
-        optimizer: `adamw`, or `muon` for the matrices of the blocks with AdamW for the rest.
-        lr: Peak learning rate.
-        betas: Decay of the running mean of the gradient and of its square.
-        weight_decay: Decoupled decay of matrices.
-        warmup_steps: Steps in which the learning rate rises to its peak; over the rest it falls to 0 as a cosine.
-        clip_norm: Norm that a longer gradient is scaled down to.
-        skip_norm_factor: How many times `clip_norm` a gradient may be after the warm-up; None for any finite norm.
-        max_skipped_in_a_row: After so many skipped steps one after the other the run stops with an error.
-        lpips_backbone: Network of the perceptual distance in validation, `vgg` or `alex`; None leaves it out.
+        model: The network: called as `model(context, target_cameras, target_times)`, with its constructor's arguments
+            as `.config`.
+        loss: Maps (rendered, truth) to a scalar tensor, or to a dictionary with the scalar to minimise as `loss`, whose
+            other entries are logged.
+        optimizer: `adamw`, `muon`, or a callable of parameter groups, see `wnv.training.optim.make_optimizer`.
+        lr: Peak learning rate; like `betas` and `weight_decay` not passed to the optimiser if None.
+        betas: Decay rates of the running means of the gradient and of its square.
+        weight_decay: Decoupled weight decay of parameters with two or more axes.
+        warmup_steps: Steps of linear warm-up; over the rest the learning rate falls to 0 as a cosine.
+        clip_norm: Norm to which longer gradients are scaled down.
+        skip_norm_factor: Skip steps whose gradient norm exceeds this times `clip_norm` after the warm-up; None for no
+            limit.
+        max_skipped_in_a_row: Stop the run with an error after so many consecutive skipped steps.
+        lpips_backbone: Network for LPIPS in validation, `vgg` or `alex`; None leaves it out.
         compile: Compile the network with `torch.compile`.
 
     Raises:
-        ValueError: If a number is out of its range.
+        TypeError: If the model has no `.config`, or the optimiser is neither a name nor a callable.
+        ValueError: If a number is out of range, or there is no optimiser of that name.
         ImportError: If LPIPS is asked for and torchvision is not installed.
     """
 
     def __init__(
         self,
         *,
-        model: KoNet,
+        model: KoNet | nn.Module,
         loss: nn.Module,
-        optimizer: str = "adamw",
-        lr: float = 4e-4,
-        betas: tuple[float, float] | list[float] = (0.9, 0.95),
-        weight_decay: float | int = 0.05,
+        optimizer: str | Callable[..., Optimizer] = "adamw",
+        lr: float | None = 4e-4,
+        betas: tuple[float, float] | list[float] | None = (0.9, 0.95),
+        weight_decay: float | int | None = 0.05,
         warmup_steps: int = 3000,
         clip_norm: float | int = 1.0,
         skip_norm_factor: float | int | None = 10.0,
@@ -68,40 +89,87 @@ class ViewSynthesisModule(L.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        check_model(model)
         for name, value in (("lr", lr), ("clip_norm", clip_norm), ("max_skipped_in_a_row", max_skipped_in_a_row)):
-            if not value > 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         if skip_norm_factor is not None and skip_norm_factor < 1:
             raise ValueError(f"skip_norm_factor must be at least 1, or null for no limit, got {skip_norm_factor}")
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+        if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, or a _target_ with _partial_, got {optimizer!r}"
+            )
+        if not isinstance(optimizer, str) and not callable(optimizer):
+            raise TypeError(
+                f"optimizer must be a callable of parameter groups (_target_ with _partial_: true), got {optimizer!r}"
+            )
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
         self.lr = lr
-        self.betas = tuple(betas)
+        self.betas = betas
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.clip_norm = clip_norm
         self.skip_norm_factor = skip_norm_factor
         self.max_skipped_in_a_row = max_skipped_in_a_row
+        self.lpips_backbone = lpips_backbone
         self.compile_model = compile
         self.skipped_steps = 0
         self.validated_at_step = -1
         self._lpips = None if lpips_backbone is None else LPIPS(backbone=lpips_backbone)
         self._skipped_in_a_row = 0
-        self._batches: list[tuple[tuple[str, ...], Tensor]] = []  # scenes and loss, since the last step
+        self._batches: list[tuple[tuple[str, ...], Tensor]] = []  # scenes and loss since the last step
         self._grad_norm = 0.0
         self._lr = 0.0
         self._is_configured = False
 
-    @override
-    def on_fit_start(self) -> None:
-        """See that nothing is saved in the middle of a step, because a checkpoint holds no gradient.
+    @classmethod
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]  its decorator hides the signature
+        cls, checkpoint_path: str | os.PathLike, map_location: str | torch.device = "cpu", **parts: Any
+    ) -> "ViewSynthesisModule":
+        """Rebuild the module of a run, with averaged weights if the run kept an average.
+
+        Model and loss are rebuilt from their classes and their `.config`.
+
+        Args:
+            checkpoint_path: A `.ckpt` file, the folder of a sharded checkpoint, or the folder of a run.
+            map_location: Device of the weights.
+            parts: Arguments of the constructor that replace the saved ones, such as `loss`.
 
         Raises:
-            ValueError: If validation, after which the best is saved, comes between the batches of a step, or a count of
-                batches is not positive.
+            FileNotFoundError: If there is no checkpoint.
+            ValueError: If the checkpoint is damaged, or a part cannot be rebuilt.
+        """
+        checkpoint = read_checkpoint(checkpoint_path)
+        saved = dict(checkpoint.get("hyper_parameters", {}))
+        if saved.get("optimizer") not in OPTIMIZERS:
+            saved.pop("optimizer", None)  # of one's own: only a training needs it
+        # Older checkpoints hold the configuration of a KoNet alone.
+        described = {"model": describe_part(KoNet) | checkpoint[CONFIG_KEY]} | {
+            name: saved.pop(name) for name in ("model", "loss") if name in saved
+        }
+        rebuilt = {name: build_part(part, name=name) for name, part in described.items() if name not in parts}
+        module = cls(**({"loss": ImageLoss()} | saved | rebuilt | parts))
+        average = {f"{MODEL_PREFIX}{name}": value for name, value in checkpoint.get(AVERAGE, {}).items()}
+        module.load_state_dict({**checkpoint[MODEL], **average}, strict=True)
+        module.on_load_checkpoint(checkpoint)
+        return module.to(map_location)
+
+    @override
+    def setup(self, stage: str) -> None:
+        if any(isinstance(callback, LearningRateFinder) for callback in self.trainer.callbacks):
+            raise ValueError(
+                "LearningRateFinder does not work with the warm-up and cosine schedule, which sets every step's rate; "
+                "compare rates with a sweep: wnv-train -m optim.lr=1e-4,3e-4,1e-3"
+            )
+
+    @override
+    def on_fit_start(self) -> None:
+        """Check that no checkpoint is saved between the batches of a step, because checkpoints hold no gradients.
+
+        Raises:
+            ValueError: If `val_check_interval` is no multiple of `accumulate_grad_batches`, or one is not positive.
         """
         interval, num_batches = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
         for name, value in (("val_check_interval", interval), ("accumulate_grad_batches", num_batches)):
@@ -110,13 +178,12 @@ class ViewSynthesisModule(L.LightningModule):
         if isinstance(interval, int) and self.trainer.limit_val_batches and interval % num_batches:
             raise ValueError(
                 "trainer.val_check_interval counts batches and must be a multiple of trainer.accumulate_grad_batches="
-                f"{num_batches}, so that validation comes after a step and not in the middle of one, got {interval}; "
-                f"set it to {-(-interval // num_batches) * num_batches}"
+                f"{num_batches}, got {interval}; use {-(-interval // num_batches) * num_batches}"
             )
 
     @override
     def configure_model(self) -> None:
-        """Shard and compile the network where that is asked for; Lightning may call this more than once."""
+        """Shard and compile the network if asked for; Lightning may call this more than once."""
         if self._is_configured:
             return
         self._is_configured = True
@@ -129,16 +196,16 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def configure_optimizers(self) -> dict[str, Any]:
-        """The optimiser with a warm-up and a cosine over `trainer.max_steps`.
+        """Build the optimiser and its schedule over `trainer.max_steps`.
 
         Raises:
-            ValueError: If the trainer has no `max_steps`, or no more than the warm-up.
+            ValueError: If the trainer has no `max_steps`.
         """
         max_steps = self.trainer.max_steps
         if max_steps < 1:
             raise ValueError(
-                f"trainer.max_steps must be positive, because the learning rate falls to 0 over them, got {max_steps}; "
-                "set it, also where trainer.max_time may end the run earlier"
+                f"trainer.max_steps must be positive, as the learning rate schedule depends on it, got {max_steps}; "
+                "set it even if trainer.max_time may end the run earlier"
             )
         optimizer = make_optimizer(
             self.optimizer, self.model, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay
@@ -146,26 +213,30 @@ class ViewSynthesisModule(L.LightningModule):
         scheduler = warmup_cosine(optimizer, warmup_steps=self.warmup_steps, max_steps=max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def draw(self, batch: Batch) -> Tensor:
-        """The target views of a batch as the model draws them, in float32 unless its weights are float64."""
+    def render(self, batch: Batch) -> Tensor:
+        """Render the target views of a batch, in float32 unless the weights are float64."""
         return self.model(batch.context, batch.target.cameras, batch.target.times)
 
     @override
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        check_batch(batch)
+        return batch
+
+    @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        terms = self.loss(self.draw(batch), batch.target.images)
+        rendered, truth = self.render(batch), batch.target.images
+        terms = loss_terms(self.loss, rendered, truth)
         for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), batch_size=len(batch), prog_bar=name == "loss")
-        batch_psnr = -10.0 * terms["mse"].detach().clamp_min(1e-10).log10()
-        self.log("train/psnr", batch_psnr, batch_size=len(batch), prog_bar=True)
-        # Counted here and not after the step, because Lightning lets callbacks save before this module's later hooks.
+            value = value.detach() if isinstance(value, Tensor) else value
+            self.log(f"train/{name}", value, batch_size=len(batch), prog_bar=name == "loss")
+        self.log("train/psnr", _batch_psnr(rendered.detach(), truth), batch_size=len(batch), prog_bar=True)
+        # Counted here and not after the step, because callbacks may save before this module's later hooks.
         advance = getattr(self.trainer.datamodule, "advance", None)
         if advance is not None:
             advance(len(batch) * self.trainer.world_size)
         loss = terms["loss"]
         self._batches.append((batch.scenes, loss.detach()))
-        # A loss that is not finite makes the gradient NaN, whatever the loss function does: the sum of the gradients
-        # then tells all processes.
+        # A non-finite loss makes the gradient NaN, so that its sum over processes informs all of them.
         return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
     @override
@@ -175,17 +246,17 @@ class ViewSynthesisModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient to `clip_norm`, or drop it where it is not to be trusted.
+        """Clip the gradient to `clip_norm`, or skip the step.
 
         Raises:
-            ValueError: If the trainer has a clipping of its own.
-            RuntimeError: If too many steps in a row were dropped.
+            ValueError: If the trainer clips gradients itself.
+            TrainingDiverged: If too many consecutive steps were skipped.
         """
         if gradient_clip_val is not None:
             raise ValueError(
                 f"trainer.gradient_clip_val must not be set, got {gradient_clip_val}; set optim.clip_norm instead"
             )
-        self._lr = optimizer.param_groups[0]["lr"]  # read here, because the schedule moves on before the batch ends
+        self._lr = optimizer.param_groups[0]["lr"]  # before the schedule advances
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -202,9 +273,9 @@ class ViewSynthesisModule(L.LightningModule):
                 gradient.mul_(self.clip_norm / self._grad_norm)
 
     def _skip(self, parameters: list[nn.Parameter], *, limit: float) -> None:
-        # All processes see the same reduced gradient, so all of them decide alike.
+        # All ranks see the same reduced gradient and so decide alike.
         for parameter in parameters:
-            parameter.grad = None  # the optimiser passes over it: no decay, no moments
+            parameter.grad = None  # the optimiser skips it: no decay, no moments
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
         scenes = "; ".join(f"loss {float(loss):g} of {', '.join(names)}" for names, loss in self._batches)
@@ -219,10 +290,10 @@ class ViewSynthesisModule(L.LightningModule):
             scenes,
         )
         if self._skipped_in_a_row >= self.max_skipped_in_a_row:
-            raise RuntimeError(
-                f"training has diverged: {self._skipped_in_a_row} steps in a row had a gradient norm above {limit:g} "
-                f"or not finite, the last {self._grad_norm:g}, with {scenes}; lower optim.lr, lengthen "
-                "optim.warmup_steps, look at these scenes, or go back to an earlier checkpoint"
+            raise TrainingDiverged(
+                f"training has diverged: {self._skipped_in_a_row} consecutive steps had a gradient norm above "
+                f"{limit:g} or not finite, the last {self._grad_norm:g}, with {scenes}; lower optim.lr, increase "
+                "optim.warmup_steps, inspect these scenes, or resume from an earlier checkpoint"
             )
 
     @override
@@ -234,22 +305,43 @@ class ViewSynthesisModule(L.LightningModule):
         }
         self.log_dict(values, batch_size=len(batch))
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
-            self.trainer.should_stop = False  # not in the middle of a step; a time that is over is so after it too
+            self.trainer.should_stop = False  # finish the step; trainer.max_time stops the run after it
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Measure one batch; what was drawn is handed to the callbacks."""
-        drawn, truth = self.draw(batch), batch.target.images.float()
-        metrics = {"loss": self.loss(drawn, truth)["loss"], "psnr": psnr(drawn, truth).mean()}
-        metrics["ssim"] = ssim(drawn, truth).mean()
+        return {"rendered": self._measure(batch, "val")}
+
+    @override
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return {"rendered": self._measure(batch, "test")}
+
+    @override
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.render(batch)
+
+    def _measure(self, batch: Batch, stage: str) -> Tensor:
+        """Render a batch and log its metrics.
+
+        Raises:
+            TrainingDiverged: If rendered images are not finite.
+        """
+        rendered, truth = self.render(batch), batch.target.images.float()
+        if not rendered.isfinite().all():
+            raise TrainingDiverged(
+                f"training has diverged: at step {self.trainer.global_step} the images rendered of "
+                f"{', '.join(batch.scenes)} are not finite; lower optim.lr, increase optim.warmup_steps, or resume "
+                "from an earlier checkpoint"
+            )
+        metrics = {"loss": loss_terms(self.loss, rendered, truth)["loss"], "psnr": psnr(rendered, truth).mean()}
+        metrics["ssim"] = ssim(rendered, truth).mean()
         if self._lpips is not None:
-            metrics["lpips"] = self._lpips(drawn, truth).mean()
+            metrics["lpips"] = self._lpips(rendered, truth).mean()
         metrics["psnr_copy"] = psnr(copy_nearest(batch).float(), truth).mean()
         for name, value in metrics.items():
-            # Scenes of a batch have equally many targets: batches weighed by scenes give the mean over scenes. A weight
-            # is a float because Lightning averages their sums over processes, and rounds an average of integers down.
-            self.log(f"val/{name}", value, batch_size=float(len(batch)), on_epoch=True, sync_dist=True)
-        return {"drawn": drawn}
+            # Weighting batches by their scenes gives the mean over scenes. The weight is a float, because Lightning
+            # averages the sums of weights over processes and rounds integers down.
+            self.log(f"{stage}/{name}", value, batch_size=float(len(batch)), on_epoch=True, sync_dist=True)
+        return rendered
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -258,10 +350,27 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the model from the checkpoint alone."""
-        checkpoint["model_config"] = dict(self.model.config)
+        """Add what rebuilds the module from the checkpoint alone, as plain values."""
+        checkpoint[CONFIG_KEY] = dict(self.model.config)
         checkpoint["skipped_steps"] = self.skipped_steps
+        saved = {name: getattr(self, "compile_model" if name == "compile" else name) for name in _HYPERPARAMETERS}
+        if not isinstance(self.optimizer, str):
+            kind = getattr(self.optimizer, "func", self.optimizer)
+            names = {kind: name for name, kind in OPTIMIZERS.items()}
+            saved["optimizer"] = names.get(kind, f"{kind.__module__}.{kind.__qualname__}")
+        checkpoint["hyper_parameters"] = {
+            **saved,
+            "model": describe_part(self.model),
+            "loss": describe_part(self.loss),
+        }
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
+
+
+def _batch_psnr(rendered: Tensor, truth: Tensor) -> Tensor:
+    """PSNR of a batch's mean squared error; the mean of its images' PSNRs is higher."""
+    dtype = torch.promote_types(rendered.dtype, torch.float32)
+    mse = (rendered.to(dtype) - truth.to(dtype)).square().mean()
+    return -10.0 * mse.clamp_min(LEAST_MSE).log10()

@@ -1,7 +1,8 @@
-"""Muon: momentum whose matrices are made orthogonal before they are added (K. Jordan, 2024; arXiv:2502.16982)."""
+"""Muon: momentum whose matrices are orthogonalised before they are added (K. Jordan, 2024; arXiv:2502.16982)."""
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,49 +15,40 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(Optimizer):
-    """Muon for the matrices inside the blocks, AdamW for everything else, as one optimiser with one learning rate.
+    """Muon for parameter groups with `orthogonal` True, AdamW for the others, with one learning rate.
 
-    An update of Muon is scaled to the root mean square that AdamW's have (0.2, arXiv:2502.16982), so that a learning
-    rate means about the same for both.
+    Muon's updates are scaled to the root mean square of AdamW's (0.2, arXiv:2502.16982), so a learning rate means about
+    the same for both.
 
     Args:
-        matrices: Parameters with two axes, whose updates are made orthogonal.
-        others: Parameters for AdamW with decay.
-        undecayed: Parameters for AdamW without decay.
-        lr: Learning rate of all of them.
-        betas: AdamW's decays; the first is also Muon's momentum.
-        weight_decay: Decoupled decay of `matrices` and `others`.
+        params: Parameters or parameter groups; those of orthogonal groups must be matrices.
+        lr: Learning rate of all groups.
+        betas: AdamW's decay rates; the first is also Muon's momentum.
+        weight_decay: Decoupled weight decay.
 
     Raises:
-        ValueError: If a matrix does not have two axes, or is sharded over devices.
+        ValueError: If a parameter of an orthogonal group does not have two axes, or is sharded.
     """
+
+    separate_blocks: ClassVar[bool] = True  # `make_optimizer` makes the matrices of the blocks an orthogonal group
 
     def __init__(
         self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         *,
-        matrices: Iterable[nn.Parameter],
-        others: Iterable[nn.Parameter],
-        undecayed: Iterable[nn.Parameter],
         lr: float,
         betas: tuple[float, float] = (0.95, 0.95),
         weight_decay: float = 0.05,
     ) -> None:
-        groups = [
-            {"params": list(matrices), "weight_decay": weight_decay, "orthogonal": True},
-            {"params": list(others), "weight_decay": weight_decay, "orthogonal": False},
-            {"params": list(undecayed), "weight_decay": 0.0, "orthogonal": False},
-        ]
-        for matrix in groups[0]["params"]:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "orthogonal": False})
+        for matrix in (matrix for group in self.param_groups if group["orthogonal"] for matrix in group["params"]):
             if isinstance(matrix, DTensor):
                 raise ValueError(
-                    "optimizer=muon needs whole matrices, and this strategy shards them; set optim=adamw_cosine or "
-                    "strategy=ddp"
+                    "optim.optimizer=muon needs whole matrices, but this strategy shards them; set optim=adamw_cosine "
+                    "or strategy=ddp"
                 )
             if matrix.ndim != 2:
-                raise ValueError(
-                    f"optimizer=muon takes parameters with two axes, got one of shape {tuple(matrix.shape)}"
-                )
-        super().__init__([group for group in groups if group["params"]], {"lr": lr, "betas": betas})
+                raise ValueError(f"optim.optimizer=muon needs parameters of two axes, got {tuple(matrix.shape)}")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor | float | None] | None = None) -> Tensor | float | None:
@@ -118,7 +110,7 @@ class Muon(Optimizer):
 
 
 def orthogonalize(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
-    """The nearest orthogonal matrix, roughly: singular values near 1 (0.7 to 1.2), singular vectors kept.
+    """Approximate the nearest orthogonal matrix: singular values near 1 (0.7 to 1.2), same singular vectors.
 
     Args:
         matrices: Matrices in the last two axes.

@@ -1,81 +1,87 @@
-"""AdamW or Muon with decay on matrices only, and a linear warm-up followed by a cosine."""
+"""Optimisers with weight decay on matrices only, and the warm-up and cosine schedule."""
 
 import functools
 import logging
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from wnv.models.konet import KoNet
 from wnv.training.muon import Muon
+from wnv.training.parts import transformer_blocks
 
 log = logging.getLogger(__name__)
 
-OPTIMIZERS = ("adamw", "muon")
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": AdamW, "muon": Muon}
 
 
 def make_optimizer(
-    name: str, model: KoNet, *, lr: float, betas: tuple[float, float], weight_decay: float | int
+    optimizer: str | Callable[..., Optimizer],
+    model: nn.Module,
+    *,
+    lr: float | None = None,
+    betas: Sequence[float] | None = None,
+    weight_decay: float | int | None = None,
 ) -> Optimizer:
-    """The optimiser of that name over the model's trainable parameters.
+    """Build an optimiser over the model's trainable parameters.
 
     Args:
-        name: `adamw`, or `muon`: Muon for the matrices of the transformer's blocks, AdamW for the rest.
+        optimizer: `adamw`, `muon`, or a callable that takes parameter groups: an optimiser's class, or a
+            `functools.partial` of one, whose own arguments take precedence.
         model: The network.
-        lr: Peak learning rate.
-        betas: Decay of the running mean of the gradient and of its square.
-        weight_decay: Decoupled decay of every parameter with two or more axes.
+        lr: Peak learning rate. This and the next two are passed to the optimiser unless None.
+        betas: Decay rates of the running means of the gradient and of its square.
+        weight_decay: Decay of parameters with two or more axes; the others never decay.
+
+    Raises:
+        TypeError: If the optimiser does not take these arguments.
     """
-    if name == "adamw":
-        return adamw(model, lr=lr, betas=betas, weight_decay=weight_decay)
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [
-        parameter
-        for parameter in model.transformer.blocks.parameters()
-        if parameter.requires_grad and parameter.ndim == 2
-    ]
-    inside = {id(parameter) for parameter in matrices}
-    rest = [parameter for parameter in trainable if id(parameter) not in inside]
-    return Muon(
-        matrices=matrices,
-        others=[parameter for parameter in rest if parameter.ndim >= 2],
-        undecayed=[parameter for parameter in rest if parameter.ndim < 2],
-        lr=lr,
-        betas=betas,
-        weight_decay=weight_decay,
-    )
+    factory = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    kind, own = getattr(factory, "func", factory), getattr(factory, "keywords", {})
+    options: dict[str, Any] = {"lr": lr, "betas": None if betas is None else tuple(betas), "weight_decay": weight_decay}
+    options = {name: value for name, value in options.items() if value is not None and name not in own}
+    groups = parameter_groups(model, separate_blocks=getattr(kind, "separate_blocks", False))
+    try:
+        return factory(groups, **options)
+    except TypeError as error:
+        raise TypeError(
+            f"optim.optimizer {kind.__name__}: {error}; it is called with {', '.join(options)} (set optim.NAME=null to "
+            "leave one out)"
+        ) from error
 
 
-def adamw(
-    module: nn.Module, *, lr: float, betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.05
-) -> AdamW:
-    """AdamW over the trainable parameters, decaying matrices and nothing else (not biases, norms or scales).
+def parameter_groups(model: nn.Module, *, separate_blocks: bool = False) -> list[dict[str, Any]]:
+    """Group trainable parameters: those with two or more axes, then the others, with `weight_decay` 0.
 
     Args:
-        module: Holder of the parameters; frozen ones are left out.
-        lr: Peak learning rate.
-        betas: Decay of the running mean of the gradient and of its square.
-        weight_decay: Decoupled decay of every parameter with two or more axes.
+        model: The network.
+        separate_blocks: Put the matrices of the transformer's blocks into a first group, with `orthogonal` True.
 
     Raises:
         ValueError: If nothing is trainable.
     """
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
-        raise ValueError("the model has no trainable parameters")
+        raise ValueError(f"the model ({type(model).__name__}) has no trainable parameters")
+    inside = set()
+    if separate_blocks:
+        blocks = transformer_blocks(model, reason="optim.optimizer=muon")
+        inside = {parameter for parameter in blocks.parameters() if parameter.ndim == 2}
     groups = [
-        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trainable if parameter in inside], "orthogonal": True},
+        {"params": [parameter for parameter in trainable if parameter.ndim >= 2 and parameter not in inside]},
         {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=lr, betas=betas)
+    return [group for group in groups if group["params"]]
 
 
 def lr_factor(step: int, *, warmup_steps: int, max_steps: int) -> float:
-    """Share of the peak learning rate at a step: linear up to 1 over the warm-up, then a cosine down to 0.
+    """Fraction of the peak learning rate at a step: linear up to 1 during the warm-up, then a cosine down to 0.
 
-    The first step already learns (its share is 1 / warmup_steps), and step `max_steps` would be the first at 0.
+    The first step's is 1 / warmup_steps; step `max_steps` would be the first at 0.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -84,19 +90,17 @@ def lr_factor(step: int, *, warmup_steps: int, max_steps: int) -> float:
 
 
 def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, max_steps: int) -> LambdaLR:
-    """Schedule of `lr_factor`, to be stepped once an optimiser step.
-
-    A trial of a few steps may end within the warm-up, which is told.
+    """Schedule of `lr_factor`, stepped once per optimiser step. Logs a warning if the run ends during the warm-up.
 
     Raises:
-        ValueError: If the warm-up is negative.
+        ValueError: If `warmup_steps` is negative.
     """
     if warmup_steps < 0:
-        raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}; set optim.warmup_steps")
+        raise ValueError(f"optim.warmup_steps must be at least 0, got {warmup_steps}")
     if warmup_steps >= max_steps:
         log.warning(
-            "the run of %d steps ends within the warm-up of %d, at %.3g of the peak learning rate; for more than a "
-            "trial set optim.warmup_steps or trainer.max_steps",
+            "the run ends during the warm-up: trainer.max_steps=%d, optim.warmup_steps=%d; the learning rate reaches "
+            "%.3g of its peak",
             max_steps,
             warmup_steps,
             max_steps / warmup_steps,

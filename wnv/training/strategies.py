@@ -49,6 +49,7 @@ from wnv.checkpoints.sharded import (
 from wnv.models.konet import KoNet
 from wnv.runtime.device import device_module
 from wnv.training.accelerator import NPUAccelerator
+from wnv.training.parts import transformer_blocks
 from wnv.training.precision import low_dtype
 from wnv.training.processes import count_devices
 
@@ -223,7 +224,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
             "mp_policy": policy,
             "offload_policy": self._offload_policy,
         }
-        for block in model.transformer.blocks:
+        for block in transformer_blocks(model, reason="strategy=fsdp"):
             fully_shard(block, **options)
         fully_shard(model, **options)
 
