@@ -52,11 +52,17 @@ class Views:
         cameras: One camera an image.
         times: When each image was taken: seconds on the clip's clock in files; in a batch normalised so that the
             sampled window is 0..1 (dynamic scenes), zero everywhere for static scenes.
+
+    Raises:
+        TypeError: If one of them is missing.
     """
 
     images: Float[Tensor, "*batch 3 height width"]
     cameras: Cameras
     times: Float[Tensor, "*batch"]
+
+    def __post_init__(self) -> None:
+        _check_parts(self, images=Tensor, cameras=Cameras, times=Tensor)
 
     def __getitem__(self, index: Any) -> "Views":
         """Index or slice the batch axes."""
@@ -98,6 +104,9 @@ class Batch:
     context: Views
     target: Views
 
+    def __post_init__(self) -> None:
+        _check_parts(self, context=Views, target=Views)
+
     def __len__(self) -> int:
         return len(self.scenes)
 
@@ -110,6 +119,13 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """Copy to page-locked memory."""
         return Batch(scenes=self.scenes, context=self.context.pin_memory(), target=self.target.pin_memory())
+
+
+def _check_parts(owner: Any, **kinds: type) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(part := getattr(owner, name), kind):
+            hint = "; static scenes have zeros" if name == "times" else ""
+            raise TypeError(f"{type(owner).__name__}.{name} must be a {kind.__name__}, got {type(part).__name__}{hint}")
 
 
 def stack_cameras(cameras: Sequence[Cameras]) -> Cameras:

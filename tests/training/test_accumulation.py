@@ -67,7 +67,7 @@ def test_validation_in_the_middle_of_a_step_is_refused(
 ) -> None:
     trainer = make_trainer(accumulate_grad_batches=2, val_check_interval=3, check_val_every_n_epoch=None)
     batches = loader([make_batch()] * 8)
-    with pytest.raises(ValueError, match=r"multiple of trainer\.accumulate_grad_batches=2.* got 3; set it to 4"):
+    with pytest.raises(ValueError, match=r"accumulate_grad_batches=2.*3.*4"):
         trainer.fit(make_module(), batches, batches)
 
 

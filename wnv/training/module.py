@@ -21,7 +21,7 @@ from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LEAST_MSE, LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
 from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
-from wnv.training.parts import build_part, check_batch, check_model, describe_part, loss_terms
+from wnv.training.parts import build_part, check_model, describe_part, loss_terms
 from wnv.training.strategies import FullyShardedStrategy, reshard_model
 from wnv.types import Batch
 
@@ -213,14 +213,15 @@ class ViewSynthesisModule(L.LightningModule):
         scheduler = warmup_cosine(optimizer, warmup_steps=self.warmup_steps, max_steps=max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def render(self, batch: Batch) -> Tensor:
-        """Render the target views of a batch, in float32 unless the weights are float64."""
-        return self.model(batch.context, batch.target.cameras, batch.target.times)
+    def render(self, batch: Any) -> Tensor:
+        """Render the target views of a batch, in float32 unless the weights are float64.
 
-    @override
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        check_batch(batch)
-        return batch
+        Raises:
+            TypeError: If it is no `Batch`.
+        """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"the data must yield wnv.types.Batch, got {type(batch).__name__}")
+        return self.model(batch.context, batch.target.cameras, batch.target.times)
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Requirements on the parts of a training (model, loss, batches), and how checkpoints describe them."""
+"""Requirements on the parts of a training (model, loss), and how checkpoints describe them."""
 
 import importlib
 import inspect
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-
-from wnv.types import Batch, Cameras, Views
 
 _TARGET = "_target_"
 
@@ -65,24 +63,6 @@ def transformer_blocks(model: nn.Module, *, reason: str) -> nn.ModuleList:
     if blocks is None:
         raise TypeError(f"{reason} needs model.transformer.blocks, which {type(model).__name__} lacks")
     return blocks
-
-
-def check_batch(batch: Any) -> None:
-    """Check that a batch is complete before it is moved to the device.
-
-    Raises:
-        TypeError: If it is no `Batch`, or one of its parts is missing.
-    """
-    if not isinstance(batch, Batch):
-        raise TypeError(f"the data must yield wnv.types.Batch, got {type(batch).__name__}")
-    for side in ("context", "target"):
-        views = getattr(batch, side)
-        if not isinstance(views, Views):
-            raise TypeError(f"batch.{side} must be wnv.types.Views, got {type(views).__name__}")
-        for name, kind in {"images": Tensor, "cameras": Cameras, "times": Tensor}.items():
-            if not isinstance(value := getattr(views, name), kind):
-                hint = "; static scenes have zeros" if name == "times" else ""
-                raise TypeError(f"batch.{side}.{name} must be a {kind.__name__}, got {type(value).__name__}{hint}")
 
 
 def loss_terms(loss: nn.Module, rendered: Tensor, truth: Tensor) -> dict[str, Any]:
