@@ -1,4 +1,4 @@
-"""Courtesy to hosts: how many fetches at a time, how far apart, and when to leave a host alone for a while."""
+"""Rate limits per host: parallel fetches, pauses between them, and back-off after a rate-limit answer."""
 
 import math
 import random
@@ -18,28 +18,28 @@ class _Host:
     num_running: int = 0
     next_start: float = -math.inf
     trips: int = 0
-    closed_until: float | None = None  # None: the host is open
-    probe: str | None = None  # the one item that tries whether a closed host can be opened again
+    closed_until: float | None = None  # None: open
+    probe: str | None = None  # the item that tests whether a closed host has reopened
 
 
 class Gate:
-    """Says when a host may be asked again.
+    """Decide when a host may be contacted again.
 
-    A host that answers with risk control is closed: nothing is asked of it for a while. Then one item tries. If it gets
-    through, the host is open again; if not, the wait is twice as long.
+    A host that answers with risk control (a rate limit) is closed for a while. Then one item probes it. If the probe
+    succeeds the host is open again; otherwise the wait doubles.
 
     Args:
-        parallel: Fetches from a host at a time.
-        pause_s: Least time between two starts at a host, seconds.
-        wait_s: How long a host is left alone at first, seconds.
-        max_wait_s: How long at most, seconds.
-        jitter: Pauses and waits are longer by a random share up to this, so that they have no beat.
-        max_trips: After so many vain waits in a row the host is given up for this run; its items stay pending.
-        seed: Of the jitter.
-        clock: Seconds that never run back.
+        parallel: Maximum concurrent fetches per host.
+        pause_s: Minimum seconds between two starts per host.
+        wait_s: First wait after a rate limit, seconds.
+        max_wait_s: Maximum wait, seconds.
+        jitter: Pauses and waits are lengthened by a random share of up to this.
+        max_trips: After this many consecutive waits the host is given up for this run; its items stay pending.
+        seed: Seed of the jitter.
+        clock: Monotonic clock, seconds.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of range.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Gate:
         self._hosts: dict[str, _Host] = {}
 
     def delay_s(self, host: str | None) -> float:
-        """Seconds until the host may be asked: 0 for now; infinite where that depends on what is under way there."""
+        """Seconds until the host may be contacted; infinite while that depends on running fetches."""
         if host is None:
             return 0.0
         state = self._host(host)
@@ -85,11 +85,11 @@ class Gate:
         return max(0.0, opens - self._clock())
 
     def has_given_up(self, host: str | None) -> bool:
-        """Whether the host is left alone for the rest of the run."""
+        """Whether the host is given up for the rest of the run."""
         return host is not None and self._host(host).trips > self.max_trips
 
     def started(self, host: str | None, item: str) -> None:
-        """Take note that an item is being fetched from the host."""
+        """Record the start of a fetch."""
         if host is None:
             return
         state = self._host(host)
@@ -99,12 +99,12 @@ class Gate:
             state.probe = item
 
     def ended(self, host: str | None, item: str, outcome: Outcome | None) -> float | None:
-        """Take note of how it ended; None if it was broken off.
+        """Record the end of a fetch; an outcome of None means that it was aborted.
 
-        Trouble belongs to the host that the outcome names, and to the one that was asked, which led there.
+        A rate limit closes the host named in the outcome and the host that was contacted, which redirected there.
 
         Returns:
-            For how many seconds a host is left alone from now on, if it is.
+            Seconds for which a host is now closed, if one is.
         """
         wait_s = None
         if host is not None:
@@ -112,7 +112,7 @@ class Gate:
             state.num_running -= 1
             if state.probe == item:
                 state.probe = None
-                if outcome is not None and outcome.state in ("done", "refused"):  # an answer, even if it is no
+                if outcome is not None and outcome.state in ("done", "refused"):  # a rejection is an answer too
                     state.closed_until, state.trips = None, 0
         if outcome is not None and outcome.reason == RISK_CONTROL:
             for name in {host, outcome.host} - {None}:
@@ -122,7 +122,7 @@ class Gate:
     def _trip(self, host: str) -> float | None:
         state = self._host(host)
         if state.closed_until is not None and self._clock() < state.closed_until:
-            return None  # it began before the host was closed, and says what is known
+            return None  # started before the host was closed
         state.trips += 1
         wait_s = self._with_jitter(min(self.max_wait_s, self.wait_s * 2 ** (state.trips - 1)))
         state.closed_until = self._clock() + wait_s
@@ -132,19 +132,19 @@ class Gate:
         return seconds * (1 + self.jitter * self._rng.random())
 
     def _host(self, host: str) -> _Host:
-        # Outcomes may name a host with its port.
+        # Outcomes may include a port.
         return self._hosts.setdefault(host.partition(":")[0].lower(), _Host())
 
 
 def host_of(payload: Mapping[str, Any]) -> str | None:
-    """The host that a fetch will ask, as `site_of` has it; None for a file of one's own."""
+    """Return the host of a fetch, normalised by `site_of`; None for a local file."""
     try:
         parts = urlsplit(payload.get("url") or "")
-    except ValueError:  # not a URL that can be parsed: the fetch will say so
+    except ValueError:  # the fetch will report it
         return None
     return site_of(parts.hostname) if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 def site_of(host: str) -> str:
-    """The host by which a site is known: Bilibili's pages, interfaces and short links are one."""
+    """Return the canonical host of a site: Bilibili's pages, APIs and short links share one."""
     return "www.bilibili.com" if host == "b23.tv" or f".{host}".endswith(".bilibili.com") else host

@@ -1,4 +1,4 @@
-"""Which failures are tried again within a run, how often, and after how long."""
+"""Retry policy of temporary failures within a run."""
 
 import random
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ TRIES = {
 
 
 class Retries:
-    """Tries an item again after failures that may pass; other items go on meanwhile.
+    """Retry items after temporary failures; other items continue meanwhile.
 
     Args:
-        tries: How often an item may be tried in a run where it ends with a reason; once for reasons not named.
-        wait_s: Least wait before the second try, seconds; twice as long before each further one.
-        max_wait_s: Longest wait, seconds.
-        jitter: Waits are longer by a random share up to this.
-        seed: Of the jitter.
+        tries: Maximum tries per run, by reason of the failure; 1 for other reasons.
+        wait_s: Minimum seconds before the second try; doubled before each further one.
+        max_wait_s: Maximum wait, seconds.
+        jitter: Waits are lengthened by a random share of up to this.
+        seed: Seed of the jitter.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Retries:
         self._rng = random.Random(seed)
 
     def delay_s(self, outcome: Outcome, num_tries: int) -> float | None:
-        """Seconds until an item that was tried so often in this run is tried again; None if it is not."""
+        """Seconds until the next try of an item after `num_tries` in this run; None for no further try."""
         if outcome.state != "failed" or num_tries >= self.tries.get(outcome.reason, 1):
             return None
         wait_s = min(self.max_wait_s, self.wait_s * 2 ** (num_tries - 1))

@@ -17,7 +17,7 @@ from loopback.site import LoopbackSite
 from loopback.videos import frames_by_time, make_video
 from omegaconf import OmegaConf
 
-from wnv.ingest.fetch import container, downloader
+from wnv.ingest.fetch import container, downloader, fetch_stage
 from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS
 from wnv.ingest.tasks import Outcome
@@ -395,9 +395,7 @@ def test_leftovers_of_a_killed_try_go(
             made.append(1)
             return real(*args, **kwargs)
 
-        from wnv.ingest.fetch import stage
-
-        stage.cut = dying
+        fetch_stage.cut = dying
         try:
             fetch(url, segments=[[3, 4], [16, 17]])
         finally:

@@ -1,4 +1,4 @@
-"""What is not allowed is not asked, and not connected to."""
+"""Hosts and addresses that the settings do not allow are neither asked nor connected to."""
 
 import socket
 from typing import Any
@@ -26,7 +26,8 @@ def test_hosts() -> None:
 def test_private_addresses() -> None:
     anywhere = AddressGuard(hosts=["*"])
     anywhere.check_host("http", "example.com")
-    anywhere.check_host("http", "93.184.216.34")
+    for public in ("93.184.216.34", "[2606:4700::1111]", "[64:ff9b::808:808]"):
+        anywhere.check_host("http", public)
     private = ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0"]
     private += [
         "[::1]",
@@ -34,11 +35,15 @@ def test_private_addresses() -> None:
         "[::ffff:127.0.0.1]",
         "[2002:7f00:1::]",
         "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::a00:1]",
+        "[::7f00:1]",
+        "[fec0::1]",
+        "[::ffff:0:a00:1]",
         "224.0.0.1",
         "localhost",
     ]
     for host in private:
-        with pytest.raises(ForbiddenAddressError, match="not a public address"):
+        with pytest.raises(ForbiddenAddressError, match="not public"):
             anywhere.check_host("http", host)
         AddressGuard(hosts=["*"], allow_private=True).check_host("http", host)
     for host in ("169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"):
@@ -47,7 +52,7 @@ def test_private_addresses() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0x7f.1", "2130706433", "10.0.0.5"])
-def test_what_a_name_resolves_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolved_addresses_are_checked(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = socket.getaddrinfo
 
     def local(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
@@ -56,7 +61,7 @@ def test_what_a_name_resolves_to(address: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket, "getaddrinfo", local)
     guard = AddressGuard(hosts=["*"])
     guard.check_host("http", "rebound.example.com")
-    with pytest.raises(ForbiddenAddressError, match="not a public address"):
+    with pytest.raises(ForbiddenAddressError, match="not public"):
         guard.resolve("rebound.example.com", 80)
     assert AddressGuard(hosts=["*"], allow_private=True).resolve("rebound.example.com", 80)
     with GuardedYoutubeDL({"quiet": True, "proxy": ""}, guard=guard) as ydl, pytest.raises(ForbiddenAddressError):
@@ -64,7 +69,7 @@ def test_what_a_name_resolves_to(address: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_connects_to_what_was_checked(site: LoopbackSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A name that is public when it is looked at and private a moment later.
+    # DNS rebinding: the name is public when it is checked and private a moment later.
     resolve, answers = socket.getaddrinfo, iter(["93.184.216.34", "127.0.0.1"])
     connected: list[str] = []
     entry = {"93.184.216.34": "93.184.216.34"}

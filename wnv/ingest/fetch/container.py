@@ -1,4 +1,7 @@
-"""Video files, read and cut without decoding more than has to be: PyAV, whatever the file claims to be."""
+"""Read and cut video files with PyAV, decoding as little as possible."""
+
+# PyAV types the time base of a stream as optional; an open one has it.
+# pyright: reportOperatorIssue=false
 
 import math
 import os
@@ -16,15 +19,15 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-# Only containers that hold their own data: playlists and the like name other files and addresses, and a file that a
-# stranger serves must not have those read.
+# Containers that hold their own data. Playlists name other files and addresses, which an untrusted file must not make
+# us read.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,h264,hevc,m4v,asf,ogg,live_flv"
 
-# Those that say where their keyframes lie.
+# Formats with an index of keyframes.
 _INDEXED = ("mov", "mp4", "matroska", "webm")
 
 CLOCK_STARTS_ANYWHERE = ("mpegts", "mpeg", "flv")
-"""Formats whose clock starts anywhere; in all others zero is where the presentation starts."""
+"""Formats with an arbitrary clock origin; in all others the presentation starts at zero."""
 
 _SECOND = 1.0
 _MAX_BACK_S = 60.0
@@ -32,27 +35,27 @@ _MAX_BACK_S = 60.0
 
 @runtime_checkable
 class Readable(Protocol):
-    """What PyAV needs of a file."""
+    """The file interface that PyAV needs."""
 
     def read(self, num_bytes: int = -1, /) -> bytes:
-        """Up to so many bytes."""
+        """Read at most `num_bytes`."""
         ...
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Stand elsewhere; the place."""
+        """Move to an offset and return it, in bytes."""
         ...
 
     def tell(self) -> int:
-        """The place, in bytes."""
+        """Return the current offset, in bytes."""
         ...
 
 
 VideoSource = tuple[InputContainer, VideoStream]
-"""An open container with the stream of it that is meant."""
+"""An open container and its video stream."""
 
 
 class MediaError(Exception):
-    """A file that is no usable video.
+    """The file is not a usable video.
 
     Attributes:
         reason: `empty_file`, `corrupt`, `no_video` or `few_frames`.
@@ -65,21 +68,21 @@ class MediaError(Exception):
 
 
 class UncuttableError(Exception):
-    """A video that cannot be cut without decoding it: its container cannot be sought in or its codec not be kept."""
+    """The video cannot be cut without re-encoding: its container has no index, or mp4 cannot hold its codec."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """What a container says of its first video stream.
+    """Properties of the first video stream, as the container declares them.
 
     Attributes:
         width: Pixels as coded, before any rotation.
         height: Pixels as coded, before any rotation.
-        fps: Frames a second, on average.
-        codec: As FFmpeg calls it.
-        duration_s: Source time of the end; None where the container does not say.
-        origin_s: The container's clock at source time zero: most clocks start there, and a first frame that comes
-            later is late; that of a transport stream starts anywhere.
+        fps: Average frames per second.
+        codec: FFmpeg's name.
+        duration_s: Source time of the end; None if the container does not declare it.
+        origin_s: Container time at source time zero. Zero for most formats, so a later first frame is a delay;
+            arbitrary for `CLOCK_STARTS_ANYWHERE`.
     """
 
     width: int
@@ -92,7 +95,7 @@ class VideoFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """What was cut: a file with its place in the source.
+    """A cut file and its position in the source.
 
     Attributes:
         path: The file.
@@ -107,15 +110,15 @@ class Cut:
 
 @contextmanager
 def open_video(source: Path | Readable) -> Iterator[VideoSource]:
-    """A container and its first video stream, pictures such as cover art aside.
+    """Open a container and its first video stream, ignoring cover art.
 
     Raises:
-        MediaError: If it is none, or has none.
+        MediaError: If the file is empty, not a container, or has no video stream.
     """
     if isinstance(source, Path) and source.stat().st_size == 0:
         raise MediaError("empty_file", "the file is empty")
     try:
-        container = av.open(
+        container: InputContainer = av.open(  # pyright: ignore[reportAssignmentType]
             str(source) if isinstance(source, Path) else source,
             container_options={"format_whitelist": FORMATS},
             buffer_size=64 * 1024,
@@ -130,7 +133,7 @@ def open_video(source: Path | Readable) -> Iterator[VideoSource]:
 
 
 def video_facts(container: InputContainer, stream: VideoStream) -> VideoFacts:
-    """What the container says."""
+    """Read the declared properties of a video stream."""
     start_s = float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
     origin_s = 0.0
     if container.format.name in CLOCK_STARTS_ANYWHERE:
@@ -153,22 +156,22 @@ def video_facts(container: InputContainer, stream: VideoStream) -> VideoFacts:
 
 
 def check_ends(path: Path) -> float:
-    """Decode the first frames and the last ones of a file; give the source time where the last one ends, in seconds.
+    """Decode the first and last frames of a file and return the source time at which the last one ends, in seconds.
 
     Raises:
-        MediaError: If they cannot be decoded, or if there is only one.
+        MediaError: If they cannot be decoded, or the video has one frame.
     """
     try:
         with open_video(path) as (container, stream):
             stream.thread_type = "AUTO"
             first = [frame.pts for frame, _ in zip(container.decode(stream), range(2), strict=False)]
             if not first:
-                raise MediaError("corrupt", "not one frame can be decoded")
+                raise MediaError("corrupt", "no frame can be decoded")
             if len(first) < 2:
                 raise MediaError("few_frames", "the video has one frame")
             facts = video_facts(container, stream)
             last = None
-            for back_s in (_SECOND, _MAX_BACK_S, math.inf):  # further where no keyframe is found behind the aim
+            for back_s in (_SECOND, _MAX_BACK_S, math.inf):  # seek further back if no keyframe follows
                 near_end_s = max(0.0, (facts.duration_s or 0.0) - back_s)
                 container.seek(_pts(stream, facts.origin_s + near_end_s), stream=stream)
                 for frame in container.decode(stream):
@@ -183,16 +186,15 @@ def check_ends(path: Path) -> float:
 
 
 def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | None:
-    """Copy the frames between two source times into an mp4, from the last keyframe before them; no re-encoding.
+    """Copy the frames between two source times into an mp4, from the preceding keyframe on, without re-encoding.
 
-    Source time is the clock of a container that has an index. Every frame of the span that the source holds is there
-    and decodes as in the source; before the span and after it there may be more.
+    All frames of the span decode as in the source. Frames before and after it may be included.
 
     Returns:
-        What was written; None if the source has no frame at or after `start_s`.
+        The cut; None if the source has no frame at or after `start_s`.
 
     Raises:
-        UncuttableError: If this container or codec does not allow it.
+        UncuttableError: If the container has no index or the codec cannot be copied.
         OSError: If the file cannot be written.
     """
     container, stream = source
@@ -206,12 +208,12 @@ def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | 
         first_s, first_pts, frame_s = _seconds(first, first.pts), first.pts, _frame_s(facts)
         last_s = first_s + frame_s
         with open(path, "xb") as file:
-            # A file object, so that a full disk is Python's OSError and not FFmpeg's.
+            # Through a file object, a full disk raises Python's OSError instead of FFmpeg's.
             with av.open(file, "w", format="mp4") as output:
                 target = output.add_stream_from_template(stream)
                 for packet in chain([first], packets):
                     if packet.pts is None or packet.pts < first_pts:
-                        continue  # pictures that lean on frames before the keyframe
+                        continue  # leading frames that need frames before the keyframe
                     if _seconds(packet, packet.pts if packet.dts is None else packet.dts) >= end_s:
                         break
                     length_s = _seconds(packet, packet.duration) if packet.duration else frame_s
@@ -225,7 +227,7 @@ def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | 
             os.fsync(file.fileno())
     except (av.FFmpegError, ValueError) as error:
         raise UncuttableError(f"the video cannot be cut: {_text(error)}") from error
-    # Asked of the file itself, so that no edit list and no shift of negative time stamps can move the clock.
+    # Read back from the file: edit lists and shifts of negative time stamps may have moved its clock.
     with open_video(path) as (written, copy):
         zero = next(packet for packet in written.demux(copy) if packet.pts is not None)
         zero_s = first_s - _seconds(zero, zero.pts)
@@ -235,14 +237,14 @@ def cut(source: VideoSource, start_s: float, end_s: float, path: Path) -> Cut | 
 def _from_keyframe(
     container: InputContainer, stream: VideoStream, time_s: float
 ) -> tuple[Packet | None, Iterator[Packet]]:
-    """The last keyframe at or before a time, or the first there is, and the packets that follow it."""
+    """Return the last keyframe at or before a time (else the first one) and the packets after it."""
     back_s = 0.0
     while True:
         target_s = max(0.0, time_s - back_s)
         container.seek(_pts(stream, target_s), stream=stream)
         packets = (packet for packet in container.demux(stream) if packet.pts is not None and packet.size)
         first = next((packet for packet in packets if packet.is_keyframe), None)
-        # Some containers seek by decoding time, and so may land on a keyframe that is shown a little too late.
+        # Some containers seek by decoding time and may land on a keyframe that is presented too late.
         if target_s == 0 or (first is not None and _seconds(first, first.pts) <= time_s):
             return first, packets
         if first is None and back_s > _MAX_BACK_S:

@@ -1,4 +1,8 @@
-"""yt-dlp, kept on a short lead: one video, no other program, no file of its own, every request behind the guard."""
+"""A restricted yt-dlp: one video, no external programs, no files of its own, every request guarded."""
+
+# yt-dlp's published stubs know neither these parameters nor the fields of its info dictionary.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportTypedDictNotRequiredAccess=false
+# pyright: reportAttributeAccessIssue=false
 
 import functools
 import io
@@ -20,7 +24,7 @@ from yt_dlp.utils import ExtractorError, UnsupportedError
 
 from wnv.ingest.fetch.guard import AddressGuard, GuardedRH
 
-# Streams that yt-dlp fetches itself; for others it would start FFmpeg, which no guard stands before.
+# Protocols that yt-dlp downloads itself; for others it would start ffmpeg, which the guard cannot check.
 _PROTOCOLS = ("http", "https", "http_dash_segments", "m3u8_native")
 
 _NOWHERE = "/nonexistent/ffmpeg"
@@ -29,27 +33,27 @@ _PREVIEW = re.compile(r"only the preview will be extracted|only preview format i
 
 
 class GuardedYoutubeDL(YoutubeDL):
-    """yt-dlp with every request of it behind an `AddressGuard`; what it would print is kept.
+    """yt-dlp whose requests all pass an `AddressGuard` and whose warnings are kept instead of printed.
 
     Args:
-        params: As yt-dlp takes them.
-        guard: Sees every request.
+        params: yt-dlp parameters.
+        guard: Checks every request.
     """
 
     def __init__(self, params: Mapping[str, Any], *, guard: AddressGuard) -> None:
         self._guard = guard
         self._responses: list[Response] = []
         self.warnings: list[str] = []
-        # No other program: nothing would stand between it and the network. yt-dlp looks in both places.
+        # External programs would bypass the guard. yt-dlp looks for ffmpeg in both places, and for JavaScript runtimes.
         FFmpegPostProcessor._ffmpeg_location.set(_NOWHERE)
-        super().__init__({**params, "ffmpeg_location": _NOWHERE, "logger": _Log(self.warnings)})
+        super().__init__({**params, "ffmpeg_location": _NOWHERE, "js_runtimes": {}, "logger": _Log(self.warnings)})
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
-        """A director with the guarded handler and no other."""
+        """Build a director with only the guarded handler."""
         return super().build_request_director([functools.partial(GuardedRH, guard=self._guard)])
 
     def urlopen(self, req: Request | str) -> Response:
-        """Send a request, as yt-dlp does."""
+        """Send a request and remember its response for `hang_up`."""
         self._responses = [response for response in self._responses if not response.closed]
         try:
             response = super().urlopen(req)
@@ -60,19 +64,19 @@ class GuardedYoutubeDL(YoutubeDL):
         return response
 
     def hang_up(self) -> None:
-        """Close what has been opened: extractors look at the head of a file and leave the server sending the rest."""
+        """Close open responses: extractors read the head of a file and leave the server sending the rest."""
         for response in self._responses:
             response.close()
         self._responses.clear()
 
     def close(self) -> None:
-        """Give everything back."""
+        """Close responses and yt-dlp."""
         self.hang_up()
         super().close()
 
 
 class _Log:
-    """Takes what yt-dlp prints: errors come as exceptions too, and some refusals come as warnings alone."""
+    """Collects yt-dlp's warnings; some causes of failure appear only there. Errors also come as exceptions."""
 
     def __init__(self, warnings: list[str]) -> None:
         self._warnings = warnings
@@ -89,19 +93,19 @@ class _Log:
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """The one stream of a video that is fetched.
+    """The stream of a video to download.
 
     Attributes:
-        info: What yt-dlp has found out, for its own downloader.
-        url: The media file.
-        headers: To be sent for it.
-        has_ranges: Whether it is one file, so that parts of it can be asked for.
-        duration_s: What the site says, if it does.
-        num_bytes: What the site says, if it does.
-        short_side: Pixels of the shorter side, as the site says, if it does.
-        video_id: As the site names the video.
+        info: yt-dlp's info dictionary, for its own downloader.
+        url: Address of the media file.
+        headers: HTTP headers to send.
+        has_ranges: The media is a single file, so range requests are possible.
+        duration_s: Duration according to the site, if given.
+        num_bytes: Size according to the site, if given.
+        short_side: Shorter side in pixels according to the site, if given.
+        video_id: The site's id of the video.
         format: The site's and yt-dlp's name of the stream.
-        is_preview: Whether the site gives only the beginning of what there is.
+        is_preview: The site offers only a preview.
     """
 
     info: Mapping[str, Any]
@@ -129,26 +133,26 @@ def downloader_params(
     num_retries: int,
     retry_pause_s: float,
 ) -> dict[str, Any]:
-    """Parameters of yt-dlp for one quiet, self-contained video.
+    """Build yt-dlp parameters for downloading one video quietly.
 
     Args:
-        format: Which streams may be taken.
-        format_sort: Which of these is best.
-        cookies: The text of a cookie file; yt-dlp writes its cookies back, and must not write into the user's file.
-        proxy: Address of a proxy; None for what the environment names.
-        ratelimit: Bytes a second.
-        min_rate: Bytes a second; a server that gives less counts as stalled.
-        socket_timeout_s: How long a server may be silent, seconds.
-        request_pause_s: Between the requests for a page and what belongs to it, seconds.
-        num_retries: Of a media request.
-        retry_pause_s: The first pause between them, seconds; each further one is twice as long.
+        format: yt-dlp format selector.
+        format_sort: yt-dlp sort order of the selected formats.
+        cookies: Text of a cookie file. Not its path: yt-dlp writes cookies back.
+        proxy: Proxy address; None uses the environment's.
+        ratelimit: Maximum bytes per second.
+        min_rate: Minimum bytes per second; a slower server counts as stalled.
+        socket_timeout_s: Seconds a server may be silent.
+        request_pause_s: Seconds between the requests of one page.
+        num_retries: Retries of a media request.
+        retry_pause_s: Seconds before the first retry; doubled for each further one.
     """
     params: dict[str, Any] = {
         "quiet": True,
         "noprogress": True,
         "color": "never",
         "noplaylist": True,
-        "playlistend": 1,  # what is a playlist all the same is refused; it need not be read to its end
+        "playlistend": 1,  # playlists are rejected; do not list them
         "ignoreerrors": False,
         "cachedir": False,
         "format": format,
@@ -173,30 +177,30 @@ def downloader_params(
 
 
 def read_cookies(path: Path) -> str:
-    """The text of a cookie file.
+    """Read and check a cookie file.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is not in Netscape's format.
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is not in Netscape format.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"cookies: no file {path}; export cookies.txt from a browser, or leave cookies out")
+        raise FileNotFoundError(f"cookies: no file {path}; export cookies.txt from a browser, or unset fetch.cookies")
     text = path.read_text(encoding="utf-8")
     try:
         YoutubeDLCookieJar(io.StringIO(text)).load()
     except Exception as error:
         raise ValueError(
-            f"cookies: {path} is not a cookie file in Netscape's format (tab-separated, first line '# Netscape HTTP "
-            "Cookie File'); export it anew"
+            f"cookies: {path} is not in Netscape format (tab-separated, first line '# Netscape HTTP Cookie File'); "
+            "export it again"
         ) from error
     return text
 
 
 def extract(ydl: GuardedYoutubeDL, url: str) -> Media:
-    """Ask the site about a video.
+    """Query the site for a video's stream.
 
     Raises:
-        Exception: What yt-dlp raises; see `classify`.
+        Exception: Any error of yt-dlp; see `classify`.
     """
     try:
         info = ydl.extract_info(url, download=False)
@@ -206,18 +210,18 @@ def extract(ydl: GuardedYoutubeDL, url: str) -> Media:
             raise
         info = ydl.extract_info(desktop, download=False)
     if not info:
-        raise ExtractorError("the site gives nothing for this address", expected=True)
+        raise ExtractorError("the site returned nothing for this address", expected=True)
     if info.get("_type", "video") != "video":
-        raise ExtractorError("a list of videos, or one in several pieces, is not fetched as one", expected=True)
+        raise ExtractorError("playlists and videos in several pieces are not supported", expected=True)
     if info.get("requested_formats"):
-        raise ExtractorError("fetch.format= asks for several streams to be merged; one is fetched", expected=True)
+        raise ExtractorError("fetch.format selects several streams to merge; select a single one", expected=True)
     if info.get("live_status") in ("is_live", "is_upcoming"):
-        raise ExtractorError("a live stream cannot be fetched", expected=True)
+        raise ExtractorError("live streams are not supported", expected=True)
     ydl.hang_up()
     protocol = (info.get("protocol") or urlsplit(info["url"]).scheme).replace("m3u8_native", "m3u8")
     protocol = "m3u8_native" if protocol == "m3u8" else protocol
     if protocol not in _PROTOCOLS:
-        raise ExtractorError(f"streams by '{protocol}' are not fetched", expected=True)
+        raise ExtractorError(f"protocol '{protocol}' is not supported", expected=True)
     size = info.get("filesize")
     return Media(
         info={**info, "protocol": protocol},
@@ -234,25 +238,25 @@ def extract(ydl: GuardedYoutubeDL, url: str) -> Media:
 
 
 def download_whole(ydl: GuardedYoutubeDL, media: Media, path: Path, *, check_size: Callable[[int], None]) -> None:
-    """Fetch the whole stream into a file by yt-dlp's own downloader.
+    """Download the whole stream with yt-dlp's own downloader.
 
     Args:
-        ydl: As it extracted the media.
-        media: What to fetch.
-        path: The file; partial ones lie beside it.
-        check_size: Called with the bytes so far; may raise to end it.
+        ydl: The object that extracted the media.
+        media: Stream to download.
+        path: Output file; partial files are written beside it.
+        check_size: Called with the number of bytes so far; may raise to abort.
 
     Raises:
-        Exception: What yt-dlp raises; see `classify`.
+        Exception: Any error of yt-dlp; see `classify`.
     """
     ydl.add_progress_hook(lambda progress: check_size(int(progress.get("downloaded_bytes") or 0)))
     ydl.dl(str(path), dict(media.info))
-    with open(path, "ab") as file:  # made here if the answer was empty, of which yt-dlp makes no file
-        os.fsync(file.fileno())  # on the disk before it gets its name, as what is cut is
+    with open(path, "ab") as file:  # creates the file if the answer was empty
+        os.fsync(file.fileno())  # on disk before it is renamed
 
 
 def _desktop_address(error: BaseException) -> str | None:
-    """Where a mobile page was reached by a redirect, which yt-dlp does not know: the page it does know."""
+    """Return the desktop address of a mobile page, which yt-dlp does not support, if a redirect led to one."""
     found: BaseException | None = error
     if (kept := getattr(error, "exc_info", None)) and isinstance(kept[1], UnsupportedError):
         found = kept[1]

@@ -1,4 +1,4 @@
-"""What went wrong, told apart: by what yt-dlp raised, and by what it says where it raises one class for many things."""
+"""Classify fetch errors by exception type and, where yt-dlp raises one class for many causes, by message."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,16 @@ from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnavailableVideoErr
 from wnv.ingest.fetch.guard import ForbiddenAddressError
 
 Verdict = tuple[Literal["failed", "refused"], str, str]
-"""State, reason and message of an outcome."""
+"""State, reason code and message of an outcome."""
 
 _MAX_MESSAGE = 300
 
-# What yt-dlp and Bilibili say, in the order in which it is looked for: the first that fits decides.
+# Messages of yt-dlp and Bilibili; the first match decides.
 _SIGNS: tuple[tuple[str, str], ...] = (
     (r"supporter-only video", "premium"),
     (r"premium members? only|become a premium member|大会员", "premium"),
     (r"exceeded the rate limit", "risk_control"),
-    # A captcha page that yt-dlp cannot read ends as this one; so does any other page without the state it expects.
+    # yt-dlp fails like this on a captcha page, and on any page without the state it expects.
     (r"Unable to extract initial state", "risk_control"),
     (r"Unable to download video info: (352|401|412)\b", "risk_control"),
     (r"please wait and try later", "risk_control"),
@@ -40,7 +40,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
 
 _REFUSED = {"gone", "geo", "login", "premium", "unsupported", "forbidden_address"}
 
-# HTTP statuses of pages and of the site's interfaces.
+# HTTP statuses of pages and APIs.
 _STATUS = {
     401: "login",
     403: "login",
@@ -55,15 +55,15 @@ _STATUS = {
 
 
 def classify(error: BaseException, *, has_proxy: bool, warnings: Sequence[str] = (), media: bool = False) -> Verdict:
-    """State, reason and message for what a fetch raised.
+    """Map an error of a fetch to state, reason and message.
 
     Args:
-        error: As raised by yt-dlp or by the reader of ranges, with what it was raised from.
-        has_proxy: Whether a proxy is in use. Where a site says "deleted or geo-restricted" of both, a proxy makes it
-            worth another try, from elsewhere: the reason is `geo` and the state `failed`.
-        warnings: What yt-dlp printed on the way: some refusals are only warnings, and "no formats" after them.
-        media: Whether the page was read and it is the media file that failed; a media link that is refused or not
-            found has expired, and the next try gets another.
+        error: Raised by yt-dlp or by `RangeFile`.
+        has_proxy: A proxy is in use. "Deleted or geo-restricted" then becomes `geo` and `failed`: another proxy may
+            help.
+        warnings: Warnings of yt-dlp: some causes appear only there, followed by a "no formats" error.
+        media: The page was read and the media file failed. A media link answered with 401, 403, 404 or 410 has
+            expired; a retry gets a new one.
     """
     message = one_line(str(error) or type(error).__name__)
     for cause in causes(error):
@@ -79,7 +79,7 @@ def classify(error: BaseException, *, has_proxy: bool, warnings: Sequence[str] =
             reason = "transient" if status >= 500 else _STATUS.get(status, "unsupported")
             return _verdict(reason, message, has_proxy=has_proxy)
     said = " ".join([message, str(error)])
-    for text in (said, *warnings):  # what was raised decides; a warning only where that says nothing
+    for text in (said, *warnings):  # the error decides; warnings only if it matches nothing
         reason = _sign(text)
         if reason is not None:
             if text is not said:
@@ -92,7 +92,7 @@ def classify(error: BaseException, *, has_proxy: bool, warnings: Sequence[str] =
             return "refused", "unsupported", message
         if isinstance(cause, RequestError):
             return "refused", "unsupported", message
-    # An extractor that did not expect what it met: a site that has changed, to be tried again with a newer yt-dlp.
+    # An unexpected extractor error: the site has changed; a newer yt-dlp may help.
     expected = any(isinstance(cause, ExtractorError) and cause.expected for cause in causes(error))
     return "refused" if expected else "failed", "unsupported", message
 
@@ -110,7 +110,7 @@ def _verdict(reason: str, message: str, *, has_proxy: bool) -> Verdict:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it was made from, the way yt-dlp and Python keep it, each once."""
+    """Yield an error and its causes, as yt-dlp and Python chain them, each once."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -125,7 +125,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def disk_error(error: BaseException) -> OSError | None:
-    """The error of the disk below what yt-dlp made of it, if that is what it was."""
+    """Return the disk error (full or read-only) that yt-dlp wrapped, if any."""
     for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno in (ENOSPC, EDQUOT, EROFS):
             return cause
@@ -133,7 +133,7 @@ def disk_error(error: BaseException) -> OSError | None:
 
 
 def one_line(text: str) -> str:
-    """A message in a line, without yt-dlp's decoration and without what addresses and cookies carry of a person."""
+    """Reduce a message to one line, without yt-dlp's decoration, credentials, query strings and cookies."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = re.sub(r"^(ERROR|WARNING):\s*", "", text.strip())
     text = re.sub(r"; please report this issue on.*", "", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""The fetch stage: one video, the marked parts of it where there are marks, whole files or nothing."""
+"""The fetch stage: download the marked segments of a video, or find a local one."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -47,14 +47,14 @@ from wnv.scenes.schema import safe_id
 DEFAULT_FORMAT = "bv*[dynamic_range=SDR]/b[dynamic_range=SDR]"
 
 _PART = re.compile(r"\d\d\.[a-z0-9]{1,5}")
-_TOLERANCE_S = 2.0  # lengths that sites tell are rounded, and streams of one video differ by a little
-_LEAST_SHARE = 0.8  # of the promised size; sites round it
+_TOLERANCE_S = 2.0  # sites round durations, and the streams of a video differ slightly
+_LEAST_SHARE = 0.8  # of the size the site gives, which it rounds
 _SUFFIXES = {"matroska,webm": ".mkv", "flv": ".flv", "mpegts": ".ts", "avi": ".avi", "asf": ".wmv", "ogg": ".ogv"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Fetched:
-    """What lies in the folder of a video."""
+    """The contents of a video's folder."""
 
     facts: VideoFacts
     segments: Segments
@@ -63,31 +63,31 @@ class _Fetched:
 
 
 class FetchStage:
-    """Fetches a video by yt-dlp, or finds a user's own; see `__call__`.
+    """Download a video with yt-dlp, or find a local one; see `__call__`.
 
     Args:
-        hosts: Hosts that may be talked to, each with its subdomains; `*` for any public one.
-        allow_private: Whether hosts at private addresses (this machine, the local network) may be talked to.
-        videos: Folder of the user's own videos, for `file:` keys.
-        cookies: Cookie file in Netscape's format; it is read and never written.
-        proxy: Address of a proxy (`http://`, `socks5://`); None for what the environment names, empty for none. A proxy
-            resolves names itself: of private addresses only those are refused then that are written as such.
-        max_height: Of the streams on offer, the best whose shorter side has no more pixels than this.
-        format: yt-dlp's choice of streams that may be taken.
-        ratelimit: Bytes a second of media; None for no limit.
-        min_rate: Bytes a second; a server that gives less than this over `socket_timeout_s` counts as stalled.
-        socket_timeout_s: How long a server may be silent, seconds.
-        request_pause_s: Between the requests for a page and what belongs to it, seconds.
-        num_retries: Tries after the first of a media request that breaks off.
-        retry_pause_s: The first pause between them, seconds; each further one is twice as long.
-        margin_s: Fetched on both sides of a marked segment, seconds.
-        join_gap_s: Segments closer together than this are fetched as one part, seconds.
-        max_whole_s: How much of a video without marks is fetched, seconds from its start.
-        max_gb: The most that is fetched of one video, 10^9 bytes.
-        ydl: Makes the yt-dlp object; takes its parameters and `guard=`. Must be picklable.
+        hosts: Allowed hosts, including their subdomains; `*` allows any public host.
+        allow_private: Allow hosts at private addresses (this machine, the local network).
+        videos: Folder of local videos, for `file:` keys.
+        cookies: Cookie file in Netscape format; read, never written.
+        proxy: Proxy address (`http://`, `socks5://`); None uses the environment's, an empty string none. A proxy
+            resolves names itself, so only literal private addresses are blocked behind it.
+        max_height: Largest shorter side of a stream, pixels; the best stream within it is taken.
+        format: yt-dlp format selector.
+        ratelimit: Maximum bytes per second of media; None for no limit.
+        min_rate: Minimum bytes per second over `socket_timeout_s`; a slower server counts as stalled.
+        socket_timeout_s: Seconds a server may be silent.
+        request_pause_s: Seconds between the requests of one page.
+        num_retries: Retries of a media request that fails before any data.
+        retry_pause_s: Seconds before the first retry; doubled for each further one.
+        margin_s: Seconds added before and after a marked segment.
+        join_gap_s: Segments closer than this are fetched as one part, seconds.
+        max_whole_s: Length to fetch of a video without segments, seconds.
+        max_gb: Maximum size per video, 10^9 bytes.
+        ydl: Factory of the yt-dlp object; takes its parameters and `guard=`. Must be picklable.
 
     Raises:
-        FileNotFoundError, ValueError: If the cookie file, the folder of videos, or a number is not usable.
+        FileNotFoundError, ValueError: If the cookie file, the folder of videos or a number is invalid.
     """
 
     name: StageName = "fetch"
@@ -149,7 +149,7 @@ class FetchStage:
         self._ydl = ydl
 
     def versions(self) -> dict[str, str]:
-        """What the parts depend on."""
+        """Versions and settings that the result depends on."""
         return {
             f"{TOOL}yt-dlp": version("yt-dlp"),
             f"{TOOL}av": version("av"),
@@ -161,27 +161,26 @@ class FetchStage:
         }
 
     def __call__(self, task: Task) -> Outcome:
-        """Fetch what the payload, a manifest line, names.
+        """Fetch the video of a manifest line, the payload of the task.
 
-        A remote video ends as `videos/<key>/NN.mp4`, copied from the keyframe before each marked segment without
-        re-encoding; where the server or the container does not allow that, as the whole file. What an earlier try left
-        is replaced as soon as everything is there. A local video stays where it is.
+        A remote video is written as `videos/<key>/NN.mp4`, copied without re-encoding from the keyframe before each
+        marked segment, or as the whole file if the server or the container does not support that. Files of an earlier
+        try are replaced once everything has been fetched. A local video stays where it is.
 
         Raises:
-            StageError: If it cannot be had, with the reason.
-            OSError: If the output root gives way.
+            StageError: If the video cannot be fetched, with the reason.
+            OSError: If the output root cannot be written.
         """
-        fields = ("key", "url", "title", "kind", "segments", "other_segments", "codes")
-        values = {name: task.payload.get(name) for name in fields}
-        other = values["other_segments"]
+        payload = task.payload
+        other = payload.get("other_segments")
         line = ManifestLine(
-            key=values["key"] or task.item,
-            url=values["url"],
-            title=values["title"] or "",
-            kind=values["kind"],
-            segments=_segments(values["segments"] or ()),
+            key=payload.get("key") or task.item,
+            url=payload.get("url"),
+            title=payload.get("title") or "",
+            kind=payload["kind"],
+            segments=_segments(payload.get("segments") or ()),
             other_segments=None if other is None else _segments(other),
-            codes=tuple(values["codes"] or ()),
+            codes=tuple(payload.get("codes") or ()),
         )
         if not line.url:
             raise StageError("refused", "unsupported", "the manifest line has no address")
@@ -194,7 +193,7 @@ class FetchStage:
         try:
             with open_video(path) as source:
                 facts = video_facts(*source)
-            # The last frame's end is the truth; a container may promise more.
+            # A container may declare more than it holds.
             end_s = check_ends(path)
         except MediaError as error:
             raise StageError("refused", error.reason, one_line(error.message)) from error
@@ -226,10 +225,10 @@ class FetchStage:
                 self._guard.check_host(scheme, host)
                 media = extract(ydl, url)
             except Exception as error:
-                raise self._trouble(error, ydl, url, media=False) from error
+                raise self._to_stage_error(error, ydl, url, media=False) from error
             if media.is_preview:
                 raise StageError(
-                    "refused", "preview", "the site gives only a preview of this video; set fetch.cookies="
+                    "refused", "preview", "the site offers only a preview of this video; set fetch.cookies="
                 )
             self._check_size(media.num_bytes if not media.has_ranges else None)
             with atomic_folder(folder, entries=known, overwrite=True) as fresh:
@@ -240,7 +239,7 @@ class FetchStage:
                 except MediaError as error:
                     raise StageError("failed", error.reason, one_line(error.message)) from error
                 except Exception as error:
-                    raise self._trouble(error, ydl, url, media=True) from error
+                    raise self._to_stage_error(error, ydl, url, media=True) from error
                 names = [cut.path.name for cut in fetched.cuts]
                 num_bytes = sum(cut.path.stat().st_size for cut in fetched.cuts)
         files = [video_file(task.item, int(name[:2]), name[2:]) for name in names]
@@ -300,7 +299,7 @@ class FetchStage:
         return made
 
     def _whole(self, whole: Path, line: ManifestLine, media: Media, folder: Path) -> _Fetched:
-        """The file as it came, where it cannot be cut."""
+        """Keep the file whole because it cannot be cut."""
         with open_video(whole) as source:
             facts = video_facts(*source)
             suffix = _SUFFIXES.get(source[0].format.name, ".mp4")
@@ -310,18 +309,22 @@ class FetchStage:
         return _Fetched(facts=facts, segments=segments, code=code, cuts=(made,))
 
     def _checked(self, line: ManifestLine, media: Media, facts: VideoFacts) -> tuple[Segments, str | None]:
-        """The settled segments of what came, if it is what was promised."""
-        came_s, said_s = facts.duration_s, media.duration_s
-        if came_s is not None and said_s is not None and abs(came_s - said_s) > _TOLERANCE_S + 0.05 * said_s:
-            text = f"a video of {came_s:.1f} s came where the site says {said_s:.1f} s"
-            if came_s < said_s:
+        """Check the file against the site's duration and size, and settle the segments."""
+        actual_s, claimed_s = facts.duration_s, media.duration_s
+        if (
+            actual_s is not None
+            and claimed_s is not None
+            and abs(actual_s - claimed_s) > _TOLERANCE_S + 0.05 * claimed_s
+        ):
+            text = f"got a video of {actual_s:.1f} s, the site says {claimed_s:.1f} s"
+            if actual_s < claimed_s:
                 raise StageError("refused", "preview", text)
             raise StageError("failed", "wrong_length", text)
         side = min(facts.width, facts.height)
         if media.short_side is not None and side < _LEAST_SHARE * media.short_side:
-            text = f"{side} pixels came on the shorter side where the site says {media.short_side}"
+            text = f"got {side} pixels on the shorter side, the site says {media.short_side}"
             raise StageError("refused", "preview", text)
-        return self._settled(line, came_s)
+        return self._settled(line, actual_s)
 
     def _settled(self, line: ManifestLine, duration_s: float | None) -> tuple[Segments, str | None]:
         segments, code = settle_segments(line, duration_s)
@@ -330,7 +333,7 @@ class FetchStage:
             raise StageError(
                 "refused",
                 "wrong_length",
-                f"no marked segment lies in the video: it has {duration_s} s, marks go to {last_s} s",
+                f"all segments lie outside the video: it lasts {duration_s} s, segments end at {last_s} s",
             )
         return segments, code
 
@@ -340,7 +343,7 @@ class FetchStage:
                 "refused", "too_large", f"{num_bytes / 1e9:.2f} GB, more than fetch.max_gb={self._max_bytes / 1e9:g}"
             )
 
-    def _trouble(self, error: Exception, ydl: GuardedYoutubeDL, url: str, *, media: bool) -> Exception:
+    def _to_stage_error(self, error: Exception, ydl: GuardedYoutubeDL, url: str, *, media: bool) -> Exception:
         for cause in causes(error):
             if isinstance(cause, StageError):
                 return cause
@@ -348,14 +351,14 @@ class FetchStage:
         if disk is not None:
             return disk
         if not any(isinstance(cause, YoutubeDLError | TimeoutError | ConnectionError) for cause in causes(error)):
-            return error  # not of the net: the disk's, or a fault of this program
+            return error  # not a network error: the disk, or a bug
         has_proxy = bool(ydl.proxies) if self._proxy is None else self._proxy != ""
         state, reason, message = classify(error, has_proxy=has_proxy, warnings=ydl.warnings, media=media)
-        return StageError(state, reason, message, _host_of_trouble(error, url) if state == "failed" else None)
+        return StageError(state, reason, message, _failed_host(error, url) if state == "failed" else None)
 
 
-def _host_of_trouble(error: Exception, url: str) -> str | None:
-    """The host to be left alone."""
+def _failed_host(error: Exception, url: str) -> str | None:
+    """Return the host that caused the failure."""
     answered = [urlsplit(cause.response.url).hostname for cause in causes(error) if isinstance(cause, HTTPError)]
     host = next(iter(answered), None) or urlsplit(url).hostname
     return None if host is None else site_of(host)

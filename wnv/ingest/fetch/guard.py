@@ -1,4 +1,7 @@
-"""Which hosts and addresses may be talked to: one gate for every request and redirect, yt-dlp's and our own."""
+"""Restrict the hosts and addresses of all requests and redirects, yt-dlp's and our own."""
+
+# yt-dlp's published stubs and typeshed lack the members that are overridden here.
+# pyright: reportAttributeAccessIssue=false, reportAssignmentType=false
 
 import http.client
 import ipaddress
@@ -18,27 +21,29 @@ BILIBILI_HOSTS = (
     "bilivideo.com",
     "bilivideo.cn",
     "hdslb.com",
-    "akamaized.net",  # the content network that serves some of Bilibili's media
+    "akamaized.net",  # CDN of some of Bilibili's media
 )
-"""Where Bilibili's pages and media are, each with its subdomains."""
+"""Hosts of Bilibili's pages and media, each including its subdomains."""
 
 ANY_HOST = "*"
 
-# Addresses that a translator turns into the IPv4 address of their last four bytes (RFC 6052).
+# Translated to the IPv4 address in the last four bytes (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# The only allocated global unicast space; everything else embeds other addresses or is reserved (RFC 4291, RFC 8215).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 class ForbiddenAddressError(RequestError):
-    """A request to a place that the settings do not allow; it was not sent."""
+    """The request was blocked because the settings do not allow its target."""
 
 
 class AddressGuard:
-    """Says whether a host, and the address that it resolves to, may be talked to.
+    """Check hosts and the addresses they resolve to.
 
     Args:
-        hosts: Names that are allowed, each with its subdomains; `*` allows any public host.
-        allow_private: Whether addresses that are not public (loopback, private ranges) are allowed. Link-local ones
-            never are: there, clouds tell their machines secrets.
+        hosts: Allowed names, including their subdomains; `*` allows any public host.
+        allow_private: Allow addresses that are not public (loopback, private ranges). Link-local addresses are never
+            allowed: cloud metadata services live there.
     """
 
     def __init__(self, *, hosts: Sequence[str], allow_private: bool = False) -> None:
@@ -46,22 +51,22 @@ class AddressGuard:
         self._allow_private = allow_private
 
     def check_host(self, scheme: str, host: str) -> None:
-        """Check what a request names.
+        """Check the host of a request.
 
         Args:
-            scheme: Of the address; only http and https are allowed.
+            scheme: URL scheme; only http and https are allowed.
             host: Name or address, without port.
 
         Raises:
             ForbiddenAddressError: If it is not allowed.
         """
         if scheme not in ("http", "https"):
-            raise ForbiddenAddressError(f"only http and https addresses are fetched, got '{scheme}:'")
+            raise ForbiddenAddressError(f"only http and https are supported, got '{scheme}:'")
         name = host.lower().strip("[]").rstrip(".")
         allowed = any(entry in (ANY_HOST, name) or name.endswith(f".{entry}") for entry in self._hosts)
         if not name or not allowed:
             raise ForbiddenAddressError(
-                f"host '{name}' is not among the allowed ones ({', '.join(self._hosts)}); name it in fetch.hosts=[...]"
+                f"host '{name}' is not among the allowed hosts ({', '.join(self._hosts)}); set fetch.hosts=[...]"
             )
         address = _address(name)
         if address is not None:
@@ -70,17 +75,17 @@ class AddressGuard:
             self._check_address(name, ipaddress.ip_address("127.0.0.1"))
 
     def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
-        """The addresses of a host, all of them checked, so that what was checked is what is connected to.
+        """Resolve a host and check every address, so that connections go to checked addresses only.
 
         Raises:
-            ForbiddenAddressError: If one of them is not allowed.
+            ForbiddenAddressError: If an address is not allowed.
             OSError: If the name does not resolve.
         """
         found = [(str(entry[4][0]), port) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         for name, _ in found:
             address = _address(name.partition("%")[0])  # without the zone of a link-local address
             if address is None:
-                raise ForbiddenAddressError(f"host '{host}' is at {name!r}, which is no address that can be checked")
+                raise ForbiddenAddressError(f"host '{host}' resolves to {name!r}, which cannot be checked")
             self._check_address(host, address)
         return list(dict.fromkeys(found))
 
@@ -90,12 +95,17 @@ class AddressGuard:
             forms.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         for form in (form for form in forms if form is not None):
             if form.is_link_local:
-                raise ForbiddenAddressError(f"host '{host}' is at {address}, which is link-local: no video is there")
-            if not self._allow_private and (not form.is_global or form.is_multicast):
+                raise ForbiddenAddressError(f"host '{host}' resolves to the link-local address {address}")
+            if not self._allow_private and not _is_public(form):
                 raise ForbiddenAddressError(
-                    f"host '{host}' is at {address}, which is not a public address; set fetch.allow_private=true if "
-                    "it is meant"
+                    f"host '{host}' resolves to {address}, which is not public; fetch.allow_private=true allows it"
                 )
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return address in _NAT64 or address.ipv4_mapped is not None  # the IPv4 address inside is checked itself
+    return address.is_global and not address.is_multicast
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -106,10 +116,13 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 class GuardedRH(UrllibRH):
-    """yt-dlp's handler of requests on the standard library, behind an `AddressGuard`.
+    """yt-dlp's urllib request handler behind an `AddressGuard`.
 
-    The name and the scheme are checked before any request or redirect goes out; the resolved address is checked when
-    it is connected to. Through a proxy, which resolves names itself, only the former is possible.
+    Scheme and host are checked before every request and redirect, resolved addresses when connecting. A proxy resolves
+    names itself, so only the former applies there.
+
+    Raises:
+        RuntimeError: If yt-dlp has no handler that connections can be checked in.
     """
 
     RH_NAME = "guarded"
@@ -125,17 +138,19 @@ class GuardedRH(UrllibRH):
 
     def _create_instance(self, **settings: Any) -> urllib.request.OpenerDirector:
         opener = super()._create_instance(**settings)
-        for handler in opener.handlers:
-            if isinstance(handler, HTTPHandler):
-                _connect_through(self._guard, handler)
+        handlers = [handler for handler in opener.handlers if isinstance(handler, HTTPHandler)]
+        if not handlers:  # a yt-dlp that works differently must not connect unchecked
+            raise RuntimeError("this version of yt-dlp does not connect through HTTPHandler; install an older one")
+        for handler in handlers:
+            _connect_through(self._guard, handler)
         opener.add_handler(_Check(self._guard))
         return opener
 
 
 class _Check(urllib.request.BaseHandler):
-    """Sees every request, those that follow a redirect included, before it is sent."""
+    """Check every request, redirected ones included, before it is sent."""
 
-    handler_order = 1  # before the proxy's, which replaces the host
+    handler_order = 1  # before the proxy handler, which replaces the host
 
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
@@ -152,7 +167,7 @@ class _Check(urllib.request.BaseHandler):
 
 
 def _connect_through(guard: AddressGuard, handler: HTTPHandler) -> None:
-    """Have a handler's connections go to checked addresses only."""
+    """Make a handler connect to checked addresses only."""
     do_open = handler.do_open
 
     def guarded(http_class: Callable[..., http.client.HTTPConnection], request: Any, **settings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A remote file that can be read from anywhere, by HTTP range requests."""
+"""Random access to a remote file by HTTP range requests."""
 
 import functools
 import http.client
@@ -12,29 +12,29 @@ from yt_dlp.networking import Request, Response
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 
 _BLOCK = 64 * 1024
-"""Bytes read at once: small, so that a limit on the rate is kept smoothly."""
+"""Bytes per read; small, so that the rate limit is smooth."""
 
 _READ_THROUGH = 256 * 1024
-"""Bytes ahead that are read and thrown away rather than asked for anew."""
+"""Bytes to skip by reading rather than by a new request."""
 
 _FIRST_WINDOW = 512 * 1024
 _MAX_WINDOW = 8 * 1024 * 1024
-"""Bytes asked for at once: few after a jump, since little may be wanted there, more while one follows the other."""
+"""Bytes per request: few after a seek, more while reading sequentially."""
 
 
 class NoRangesError(Exception):
-    """The server, or the kind of stream, gives no parts of a file."""
+    """The server does not support range requests for this file."""
 
 
 class TooSlowError(TransportError):
-    """The server gives so little that the file would take for ever."""
+    """The server is slower than `min_rate`."""
 
 
 class Throttle:
-    """Keeps what is read in a task below a rate.
+    """Limit the read rate of a task.
 
     Args:
-        bytes_per_s: The rate; None for no limit.
+        bytes_per_s: Maximum rate; None for no limit.
     """
 
     def __init__(self, bytes_per_s: float | None) -> None:
@@ -44,12 +44,12 @@ class Throttle:
         self.num_bytes = 0
 
     def take(self, num_bytes: int) -> None:
-        """Count bytes, and wait until they were allowed to be there."""
+        """Count bytes and sleep until the rate allows them."""
         self.num_bytes += num_bytes
         if self._rate is None:
             return
         now = time.monotonic()
-        # What was not used of the rate while nothing was read is not saved up.
+        # Idle time does not accumulate allowance.
         if self._start + self._taken / self._rate < now - 1.0:
             self._start, self._taken = now, 0
         self._taken += num_bytes
@@ -57,25 +57,25 @@ class Throttle:
 
 
 class RangeFile:
-    """A file behind an address, as PyAV reads files: `read`, `seek`, `tell`.
+    """A remote file with the interface that PyAV needs: `read`, `seek`, `tell`.
 
-    A connection that breaks is taken up where it broke, after a growing pause, a few times in a row; what arrives in
-    between starts the count anew.
+    A broken connection is resumed where it broke, after increasing pauses. The count of retries restarts whenever data
+    arrives.
 
     Args:
-        urlopen: Sends a request; `YoutubeDL.urlopen`, so that cookies, proxy and checks are those of the page.
-        url: The file.
-        headers: Sent along.
+        urlopen: Sends a request; `YoutubeDL.urlopen` applies cookies, proxy and address checks.
+        url: Address of the file.
+        headers: HTTP headers to send.
         throttle: Limits the rate.
-        num_retries: Tries after the first without a single byte between them.
-        retry_pause_s: The first pause; each further one is twice as long.
-        min_rate: A server that gives less, bytes a second, counts as stalled.
-        patience_s: How long it may give less.
-        check_size: Called with the bytes received so far; may raise to end it.
+        num_retries: Retries without receiving a byte.
+        retry_pause_s: Seconds before the first retry; doubled for each further one.
+        min_rate: Minimum bytes per second; a slower server counts as stalled.
+        patience_s: Seconds over which the rate is measured.
+        check_size: Called with the number of bytes received; may raise to abort.
 
     Raises:
-        NoRangesError: If the server does not give parts of the file, or not its size.
-        HTTPError, TransportError: If the file cannot be had.
+        NoRangesError: If the server does not support ranges or does not report the size.
+        HTTPError, TransportError: If the file cannot be read.
     """
 
     def __init__(
@@ -99,18 +99,18 @@ class RangeFile:
         self._retry_pause_s = retry_pause_s
         self._min_rate = min_rate
         self._patience_s = patience_s
-        self._waited_s, self._received = 0.0, 0  # since the rate was last looked at
+        self._waited_s, self._received = 0.0, 0  # since the rate was last measured
         self._check_size = check_size
         self._response: Response | None = None
-        self._reached = 0  # where the response stands
-        self._until = 0  # where it ends
+        self._reached = 0  # offset of the response
+        self._until = 0  # end of the response
         self._window = _FIRST_WINDOW
-        self._position = 0  # where the reader stands
+        self._position = 0  # offset of the reader
         self.size = 0
         self._with_retries(self._connect)
 
     def read(self, num_bytes: int = -1) -> bytes:
-        """Up to so many bytes from here; none at the end of the file."""
+        """Read at most `num_bytes`; empty at the end of the file."""
         left = self.size - self._position
         wanted = left if num_bytes < 0 else min(num_bytes, left)
         found = bytearray()
@@ -120,20 +120,20 @@ class RangeFile:
         return bytes(found)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Stand elsewhere; nothing is read until it is asked for."""
+        """Move to an offset; no request is sent until the next read."""
         self._position = max(0, offset + (0, self._position, self.size)[whence])
         return self._position
 
     def tell(self) -> int:
-        """Where the next read starts, in bytes."""
+        """Return the current offset, in bytes."""
         return self._position
 
     def seekable(self) -> bool:
-        """True: ranges are what this is about."""
+        """Return True."""
         return True
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         if self._response is not None:
             self._response.close()
             self._response = None
@@ -155,13 +155,13 @@ class RangeFile:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Around all that the server has the reader wait for; many short waits are as bad as a long one."""
+        """Accumulate time spent waiting for the server; many short waits count like one long wait."""
         start = time.monotonic()
         yield
         self._waited_s += time.monotonic() - start
         if self._waited_s > self._patience_s:
             if self._received < self._min_rate * self._waited_s:
-                raise TooSlowError(f"the server gives less than {self._min_rate:g} bytes a second")
+                raise TooSlowError(f"the server sends less than {self._min_rate:g} bytes per second")
             self._waited_s, self._received = 0.0, 0
 
     def _block(self, wanted: int) -> bytes:
@@ -180,9 +180,9 @@ class RangeFile:
     def _receive(self, num_bytes: int) -> bytes:
         assert self._response is not None
         try:
-            # What is there, not all that is asked for: a server that drips would hold a whole block back for hours.
+            # `read1` returns what has arrived: waiting for a full block from a dripping server could take hours.
             with self._waiting():
-                data = self._response.fp.read1(min(num_bytes, self._until - self._reached))
+                data = self._response.fp.read1(min(num_bytes, self._until - self._reached))  # pyright: ignore[reportAttributeAccessIssue]
         except (OSError, http.client.HTTPException) as error:
             raise TransportError(cause=error) from error
         if not data:
@@ -203,20 +203,20 @@ class RangeFile:
             with self._waiting():
                 response = self._urlopen(request)
         except TooSlowError:
-            if response is not None:  # it came, and too late
+            if response is not None:  # it arrived too late
                 response.close()
             raise
         except HTTPError as error:
             if error.status == 416:
                 error.response.close()
-                # An empty file has no first byte to give; a file that got shorter has changed.
-                raise NoRangesError("the server has no such part of the file") from error
+                # The file is empty, or shorter than before.
+                raise NoRangesError("the server does not have this range of the file") from error
             raise
         span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", (response.headers.get("Content-Range") or "").strip())
         encoded = (response.headers.get("Content-Encoding") or "identity") != "identity"
         if response.status != 206 or span is None or int(span[1]) != self._position or encoded:
             response.close()
-            raise NoRangesError(f"the server answers a request for a part with {response.status}")
+            raise NoRangesError(f"the server answered a range request with status {response.status}")
         size = int(span[3])
         if self.size and size != self.size:
             response.close()

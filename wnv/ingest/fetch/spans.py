@@ -1,4 +1,4 @@
-"""Which stretches of a video are fetched for its segments."""
+"""Plan the spans of a video to download for its segments."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ def plan_spans(
     join_gap_s: float,
     max_whole_s: float,
 ) -> Spans:
-    """Stretches to fetch, `(start_s, end_s)`, sorted, none overlapping another.
+    """Return sorted, non-overlapping spans `(start_s, end_s)` to fetch.
 
     Args:
-        segments: Marked parts; none for a video without marks, of which the beginning is fetched.
-        duration_s: Of the video; None where nobody knows.
-        margin_s: Added on both sides of a segment.
-        join_gap_s: Stretches that are closer together become one: a seek costs a request and the way from a keyframe.
-        max_whole_s: How much of a video without marks.
+        segments: Marked segments, seconds; if empty, the beginning of the video is fetched.
+        duration_s: Duration of the video, seconds; None if unknown.
+        margin_s: Seconds added before and after a segment.
+        join_gap_s: Spans closer than this are joined: a seek costs a request and the data since the last keyframe.
+        max_whole_s: Length to fetch of a video without segments, seconds.
     """
     limit = float("inf") if duration_s is None else duration_s
     if not segments:
