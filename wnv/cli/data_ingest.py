@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -19,7 +20,7 @@ from wnv.ingest.progress import Progress
 from wnv.ingest.scene_index import index_scenes
 from wnv.ingest.selection import Selection
 from wnv.ingest.status import status_text
-from wnv.ingest.tasks import STAGES, StageName
+from wnv.ingest.tasks import STAGES, Stage, StageName
 from wnv.pages.ingest.report import write_ingest_report
 from wnv.scenes.schema import SceneError
 
@@ -58,7 +59,7 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
         folder = videos_folder(cfg)
         cfg.fetch.videos = folder or _known_videos_folder(root)
     # Before the root is created: an invalid setting or source leaves nothing behind.
-    stages = {name: instantiate(cfg[name], _convert_="all") for name in names}
+    stages: dict[StageName, Stage] = {name: instantiate(cfg[name], _convert_="all") for name in names}
     retries = instantiate(cfg.retries, _convert_="all")
     gate = instantiate(cfg.gate, _convert_="all") if "fetch" in names else None
     lines = None if cfg.get("source") is None else read_sources(cfg, root)
@@ -136,14 +137,14 @@ def _check_local_videos(ledger: Ledger) -> None:
 def _selection(cfg: DictConfig) -> Selection:
     for name, kind in (("start", int | None), ("end", int | None), ("limit", int | None)):
         check_setting(name, cfg[name], kind)
-    keys, retry, redo = (plain(cfg, name) for name in ("keys", "retry", "redo"))
+    keys, retry, redo = plain(cfg, "keys"), plain(cfg, "retry"), plain(cfg, "redo")
     return Selection(
         keys=[keys] if isinstance(keys, str) else keys,
         start=cfg.start or 0,
         end=cfg.end,
         limit=cfg.limit,
         retry="none" if retry is None else retry,
-        redo=[redo] if isinstance(redo, str) else redo or [],
+        redo=cast(list[StageName], [redo] if isinstance(redo, str) else redo or []),
     )
 
 

@@ -67,7 +67,7 @@ def run(
     """
     if max_waiting < 1:
         raise ValueError(f"max_waiting must be at least 1, got {max_waiting}")
-    chosen = {name: stages[name] for name in STAGES if name in stages}
+    chosen: dict[StageName, Stage] = {name: stages[name] for name in STAGES if name in stages}
     work = _Run(ledger, chosen, executor, gate or Gate(), retries or Retries(), progress or Progress(shown=False))
     return work.run(selection or Selection(), max_waiting)
 
@@ -107,12 +107,12 @@ class _Run:
         self.gate = gate
         self.retries = retries
         self.progress = progress
-        self.versions = {name: stage.versions() for name, stage in stages.items()}
+        self.versions: dict[StageName, dict[str, str]] = {name: stage.versions() for name, stage in stages.items()}
         self.summary = Summary()
         # Items that may start, per stage and host: a closed host must not block the others.
         self.ready: dict[StageName, dict[str | None, deque[str]]] = {name: defaultdict(deque) for name in stages}
         self.hosts: dict[str, str | None] = {}
-        self.later: list[tuple[float, _Item]] = []  # retries, by the time they are due
+        self.later: list[tuple[float, StageName, str]] = []  # retries, by the time they are due
         self.blocked: dict[_Item, list[_Item]] = defaultdict(list)  # items, by the parent they wait for
         self.running: dict[_Item, Task] = {}
         self.num_tries: dict[_Item, int] = defaultdict(int)
@@ -166,7 +166,7 @@ class _Run:
         while not self.stopped:
             now = time.monotonic()
             while self.later and self.later[0][0] <= now:
-                _, (stage, item) = heappop(self.later)
+                _, stage, item = heappop(self.later)
                 self._make_ready(stage, item)
             delay_s = self._start_ready(max_waiting)
             if self.later:
@@ -233,7 +233,7 @@ class _Run:
         if delay_s is not None:
             self.ledger.finish(task, replace(outcome, state="pending"))
             del self.running[stage, item]
-            heappush(self.later, (time.monotonic() + delay_s, (stage, item)))
+            heappush(self.later, (time.monotonic() + delay_s, stage, item))
             self.progress.retried(stage, outcome)
             return
         if stage == "fetch" and outcome.state == "done":

@@ -84,7 +84,7 @@ class Ledger(LedgerView):
         Raises:
             ValueError: If a key is not valid Unicode.
         """
-        counts = dict.fromkeys(("new", "changed", "known", "static_kept", "taken_out", "no_key"), 0)
+        counts: dict[str, int] = dict.fromkeys(("new", "changed", "known", "static_kept", "taken_out", "no_key"), 0)
         taken_out = {row.key for row in self.rows("fetch", state="refused") if row.reason == TAKEN_OUT}
         fractions = self.fractions()
         with self._transaction():

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from wnv.ingest.database import connect_to_read
 from wnv.ingest.layout import LEDGER_FILE
@@ -83,7 +83,7 @@ class LedgerView:
         counts: dict[StageName, dict[State, int]] = {}
         rows = self._connection.execute("SELECT stage, state, count(*) FROM items GROUP BY stage, state").fetchall()
         for stage in STAGES:
-            found = {cast(State, state): n for name, state, n in rows if name == stage}
+            found: dict[State, int] = {state: n for name, state, n in rows if name == stage}
             if found:
                 counts[stage] = found
         return counts

@@ -1,9 +1,9 @@
-"""The stage as a whole: videos in, clips and reasons out."""
+"""The clip stage: videos in, clips and reasons out."""
 
 import itertools
 import json
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from wnv.ingest.tasks import Outcome, Task, run_task
 from wnv.scenes.video import open_video
 
 _DATA = Path(__file__).parents[3].parent / "shared" / "data"
-# Pictures with bars have no depth, and bars that change look like cuts.
+# Bars have no parallax, and bars that change look like cuts.
 _ANYTHING = {"min_parallax": 0.0, "cut_detector": "none", "min_s": 0.5}
 
 
 @pytest.fixture
 def cut(tmp_path: Path) -> Callable[..., Outcome]:
-    """Runs the stage on files; `rules` and `settings` differ from the defaults."""
+    """Run the stage on files with these `rules` and `settings`."""
 
     def run(
         *files: Path | str,
@@ -116,7 +116,7 @@ def test_an_edit_list(
     assert _shown(tmp_path, clip, numbers_of) == list(range(20, 100))
 
 
-def test_sixty_frames_become_thirty(
+def test_60_fps_become_30(
     tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
 ) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(range(120)), fps=60)
@@ -128,11 +128,7 @@ def test_sixty_frames_become_thirty(
     assert set(np.diff(_shown(tmp_path, clip, numbers_of))) == {4}
 
 
-def _chain(*shots: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    return itertools.chain(*shots)
-
-
-def test_shots_are_told_apart(
+def test_shots_are_kept_or_dropped_with_a_reason(
     tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable, texture: Callable
 ) -> None:
     still = texture(9, height=108, width=192)
@@ -140,7 +136,7 @@ def test_shots_are_told_apart(
     tripod = (np.clip(still.astype(int) + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(75))
     path = write_video(
         tmp_path / "a.mp4",
-        _chain(
+        itertools.chain(
             moving(75, seed=1, speeds=(1.0, 2.0, 4.0)),
             moving(30, seed=2, speeds=(1.0, 2.0, 4.0)),
             moving(75, seed=3, speeds=(2.0,)),
@@ -171,7 +167,7 @@ def test_long_shots_are_divided_evenly(tmp_path: Path, cut: Callable, write_vide
     assert [a["end_s"] - b["start_s"] for a, b in itertools.pairwise(clips)] == pytest.approx([0, 0])
 
 
-def test_a_clip_is_replaced_by_its_equal_and_loses_its_poses(
+def test_a_clip_is_replaced_by_an_equal_one_without_poses(
     tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable
 ) -> None:
     path = write_video(tmp_path / "a.mp4", moving(80, speeds=(1.0, 2.0, 4.0)), fps=25, rotation=90)
@@ -179,11 +175,11 @@ def test_a_clip_is_replaced_by_its_equal_and_loses_its_poses(
     assert (clip["width"], clip["height"]) == (64, 114)
     first = (tmp_path / "root" / clip["file"]).read_bytes()
     (tmp_path / "root" / clip["file"]).with_suffix(".json").write_text("{}")
-    cut(path, short_side=64)  # sees that no other file is left
+    cut(path, short_side=64)  # checks that no other file is left
     assert (tmp_path / "root" / clip["file"]).read_bytes() == first
 
 
-def test_parts_and_what_is_missing(
+def test_parts_and_missing_parts(
     tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
 ) -> None:
     one = write_video(tmp_path / "one.mp4", numbered(range(60)), fps=25)
@@ -203,7 +199,7 @@ def test_parts_and_what_is_missing(
     assert _reasons(outcome) == ["corrupt", "not_fetched"]
 
 
-def test_what_comes_before_damage_is_used(
+def test_frames_before_damage_are_used(
     tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable
 ) -> None:
     path = write_video(
@@ -230,7 +226,7 @@ def test_what_comes_before_damage_is_used(
     ],
 )
 @pytest.mark.parametrize("segments", [(), ((0.0, 5.0),)])
-def test_videos_that_give_nothing(
+def test_videos_without_clips(
     tmp_path: Path,
     cut: Callable,
     write_video: Callable,
@@ -266,14 +262,14 @@ def test_high_dynamic_range(tmp_path: Path, cut: Callable, write_video: Callable
     assert np.percentile(image, 1) < 20
 
 
-def test_a_long_video_without_marks(
+def test_long_video_without_marks(
     tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable, texture: Callable
 ) -> None:
     depth = {"speeds": (1.0, 2.0, 4.0)}
     shots = [moving(100, seed=1, **depth), [texture(2, height=108, width=192)] * 100]  # 4 s each
     path = write_video(
         tmp_path / "a.mp4",
-        _chain(*shots, moving(100, seed=3, **depth), moving(100, seed=4, **depth)),
+        itertools.chain(*shots, moving(100, seed=3, **depth), moving(100, seed=4, **depth)),
         fps=25,
         options={"g": "12"},
     )
@@ -289,7 +285,7 @@ def test_too_many_clips_of_a_short_video(
     tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable
 ) -> None:
     shots = [moving(40, seed=seed, speeds=(1.0, 2.0, 4.0)) for seed in range(4)]
-    path = write_video(tmp_path / "a.mp4", _chain(*shots), fps=25)
+    path = write_video(tmp_path / "a.mp4", itertools.chain(*shots), fps=25)
     outcome = cut(path, rules={"min_s": 0.7, "max_s": 5.0}, max_clips=2)
     assert [clip["start_s"] for clip in outcome.result["clips"]] == [pytest.approx(1.92), pytest.approx(5.12)]
     assert _reasons(outcome) == ["surplus", "surplus"]
@@ -304,31 +300,16 @@ def test_flashes_are_one_entry(tmp_path: Path, cut: Callable, write_video: Calla
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"short_side": 361}, "short_side must be an even number"),
-        ({"fps": 0.0}, "fps and max_fps must be positive"),
-        ({"preset": "best"}, "preset must be one of ultrafast"),
-        ({"crf": 60}, r"crf must lie in 0\.\.51"),
-        ({"threads": 0}, "threads must be at least 1"),
-    ],
+    "settings", [{"short_side": 361}, {"fps": 0.0}, {"preset": "best"}, {"crf": 60}, {"threads": 0}]
 )
-def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_invalid_settings_are_errors(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
         ClipStage(rules=ClipRules(), **settings)
 
 
-@pytest.mark.parametrize(
-    ("rules", "message"),
-    [
-        ({"min_s": 30.0}, "min_s must be positive and at most max_s"),
-        ({"trim_s": -1.0}, "trim_s must not be negative"),
-        ({"min_shift": 0.2}, "min_shift < max_shift"),
-        ({"min_frames": 1}, "min_frames must be at least 2"),
-    ],
-)
-def test_rules_are_checked(rules: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("rules", [{"min_s": 30.0}, {"trim_s": -1.0}, {"min_shift": 0.2}, {"min_frames": 1}])
+def test_invalid_rules_are_errors(rules: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(rules))):
         ClipRules(**rules)
 
 

@@ -1,4 +1,4 @@
-"""Pictures come out upright, square, even and in the colours they were meant in."""
+"""Images are upright, with square pixels, even sides and correct colors."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -36,7 +36,7 @@ def _first(path: Path, short_side: int = 360) -> tuple[FrameConverter, np.ndarra
         (0, True, _CORNERS[:, ::-1]),
     ],
 )
-def test_a_phone_video_stands_upright(
+def test_phone_videos_are_upright(
     tmp_path: Path, write_video: Callable, rotation: int, hflip: bool, expected: np.ndarray
 ) -> None:
     path = write_video(tmp_path / "a.mp4", _corners(108, 192), rotation=rotation, hflip=hflip)
@@ -58,7 +58,7 @@ def test_a_phone_video_stands_upright(
         ((720, 1280), None, 360, (360, 640)),
     ],
 )
-def test_the_size_of_pictures(
+def test_image_size(
     tmp_path: Path,
     write_video: Callable,
     size: tuple[int, int],
@@ -80,7 +80,7 @@ def test_the_size_of_pictures(
 
 @pytest.mark.parametrize("colour_space", [1, 5])
 @pytest.mark.parametrize("colour_range", [1, 2])
-def test_colours_do_not_depend_on_how_they_are_coded(
+def test_colors_do_not_depend_on_their_encoding(
     tmp_path: Path, write_video: Callable, colour_space: int, colour_range: int
 ) -> None:
     colours = {"colorspace": colour_space, "color_range": colour_range}

@@ -1,4 +1,4 @@
-"""Videos are read by the time at which pictures are shown, whatever the file looks like."""
+"""Videos are read by presentation time, whatever their container."""
 
 from collections import deque
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def test_frames_between_two_times(
 
 
 @pytest.mark.parametrize("first", [-7, 12])
-def test_edit_lists_are_honoured(
+def test_edit_lists_are_applied(
     tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable, first: int
 ) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(range(40)), pts=count(first), options={"g": "40", "bf": "2"})
@@ -56,8 +56,8 @@ def _timed(times: list[float]) -> list[TimedFrame]:
 
 @pytest.mark.parametrize("fps", [Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(25)])
 @pytest.mark.parametrize("digits", [3, 6])
-def test_a_constant_rate_stays_as_it_is(fps: Fraction, digits: int) -> None:
-    times = [round(float(5 + i / fps), digits) for i in range(500)]  # matroska counts in milliseconds
+def test_a_constant_rate_is_unchanged(fps: Fraction, digits: int) -> None:
+    times = [round(float(5 + i / fps), digits) for i in range(500)]  # Matroska rounds to milliseconds
     shown = list(on_grid(iter(_timed(times)), origin_s=Fraction(str(times[0])), fps=fps))
     assert [moment.frame.pts for moment in shown] == list(range(500))
     assert not any(moment.repeated for moment in shown)
@@ -67,11 +67,6 @@ def test_a_varying_rate_becomes_a_constant_one() -> None:
     shown = list(on_grid(iter(_timed([0, 0.1, 0.4, 0.42, 0.5])), origin_s=Fraction(0), fps=Fraction(10)))
     assert [moment.frame.pts for moment in shown] == [0, 1, 1, 1, 3, 4]
     assert [moment.repeated for moment in shown] == [False, False, True, True, False, False]
-
-
-def test_every_second_frame_of_twice_the_rate() -> None:
-    shown = list(on_grid(iter(_timed([i / 60 for i in range(60)])), origin_s=Fraction(0), fps=Fraction(30)))
-    assert [moment.frame.pts for moment in shown] == list(range(0, 60, 2))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +88,7 @@ def test_the_rate_of_a_clip(average: Fraction, expected: Fraction) -> None:
     assert constant_rate(average, 30) == expected
 
 
-def test_what_comes_before_damage_is_good(tmp_path: Path, write_video: Callable, numbered: Callable) -> None:
+def test_frames_before_damage_are_intact(tmp_path: Path, write_video: Callable, numbered: Callable) -> None:
     path = write_video(
         tmp_path / "a.mp4", numbered(range(90)), options={"g": "10", "bf": "0"}, muxer={"movflags": "faststart"}
     )
@@ -107,29 +102,30 @@ def test_what_comes_before_damage_is_good(tmp_path: Path, write_video: Callable,
     assert frames == [Fraction(i, 30) for i in range(len(frames))]
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "corrupt"), (b"hello" * 999, "corrupt")])
-def test_files_that_are_no_video(tmp_path: Path, content: bytes, reason: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"hello" * 999, b"ffconcat version 1.0\nfile b.mp4\n"])
+def test_files_that_are_not_a_video(tmp_path: Path, write_video: Callable, numbered: Callable, content: bytes) -> None:
+    write_video(tmp_path / "b.mp4", numbered(range(4)))
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
-    with pytest.raises(StageError, match=r"a\.mp4 \(\d+ bytes\) is no readable video") as caught:
+    with pytest.raises(StageError, match=r"a\.mp4 \(\d+ bytes\)") as caught:
         SourceVideo(path)
-    assert (caught.value.outcome.state, caught.value.outcome.reason) == ("refused", reason)
+    assert (caught.value.outcome.state, caught.value.outcome.reason) == ("refused", "corrupt")
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_audio_alone_is_not_a_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(StageError, match="no video stream") as caught:
+    with pytest.raises(StageError, match="no_video") as caught:
         SourceVideo(tmp_path / "a.mp4")
     assert caught.value.outcome.reason == "no_video"
 
 
-def test_a_missing_file_may_come_back(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="fetch it again") as caught:
+def test_a_missing_file_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="missing_file") as caught:
         SourceVideo(tmp_path / "a.mp4")
     assert caught.value.outcome.state == "failed"
 
@@ -149,16 +145,9 @@ def test_interlaced_video_is_deinterlaced(
     assert _numbers(SourceVideo(path), numbers_of)[:28] == list(range(28))
 
 
-def test_key_frames_of_some_moments(
+def test_key_frames_before_given_times(
     tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable
 ) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(range(90)), options={"g": "30", "sc_threshold": "0"})
     frames = SourceVideo(path).key_frames([0.5, 1.2, 2.9])
     assert numbers_of(frame.to_ndarray(format="rgb24") for frame in frames) == [0, 30, 60]
-
-
-def test_a_list_of_other_files_is_no_video(tmp_path: Path, write_video: Callable, numbered: Callable) -> None:
-    write_video(tmp_path / "a.mp4", numbered(range(4)))
-    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
-    with pytest.raises(StageError, match="corrupt"):
-        SourceVideo(tmp_path / "list.mp4")

@@ -1,15 +1,15 @@
-"""High dynamic range comes down to what a screen shows, neutral and in order."""
+"""Tone mapping is monotonic, keeps gray neutral and white levels right."""
 
 import numpy as np
 import pytest
 
-from wnv.ingest.clip.tone_mapping import BT2020, HLG, PQ, needs_tone_mapping, tone_map
+from wnv.ingest.clip.tone_mapping import HLG, PQ, tone_map
 
 _WHITE_CODE = 65280
 
 
 def _grey(signal: np.ndarray, transfer: int) -> np.ndarray:
-    """What grey signals, 0..1, become: one value each."""
+    """Map gray signals, 0..1, to one value each."""
     image = np.broadcast_to(np.round(signal[None, :, None] * _WHITE_CODE).astype(np.uint16), (2, len(signal), 3))
     result = tone_map(image, transfer)
     assert np.ptp(result.astype(int), axis=2).max() <= 1  # grey stays grey
@@ -24,7 +24,7 @@ def test_brighter_stays_brighter(transfer: int) -> None:
     assert np.diff(values).min() >= 0
 
 
-def test_paper_is_bright_and_lamps_are_brighter() -> None:
+def test_diffuse_white_and_peak() -> None:
     # BT.2408: paper white, 203 cd/m2, is 58 % in PQ and 75 % in HLG; a display of 1000 cd/m2 ends at 75 % in PQ.
     pq, hlg = _grey(np.array([0.5807, 0.7518]), PQ), _grey(np.array([0.75, 1.0]), HLG)
     assert np.abs(pq - hlg).max() <= 3
@@ -32,7 +32,7 @@ def test_paper_is_bright_and_lamps_are_brighter() -> None:
     assert 252 <= pq[1] <= 255
 
 
-def test_darker_half_is_left_alone() -> None:
+def test_the_darker_half_is_unchanged() -> None:
     # 100 cd/m2 are 0.508 in PQ: half of paper white, and so is what is made of it.
     assert _grey(np.array([0.5081]), PQ)[0] == pytest.approx(255 * (100 / 203) ** (1 / 2.2), abs=2)
 
@@ -44,18 +44,10 @@ def _to_xyz(red: tuple[float, float], green: tuple[float, float], blue: tuple[fl
     return columns * np.linalg.solve(columns, white)
 
 
-def test_colours_are_those_of_the_primaries() -> None:
+def test_primaries_are_converted() -> None:
     wide = _to_xyz((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
     narrow = _to_xyz((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
     signal = np.array([0.45, 0.55, 0.5])
     expected = np.linalg.solve(narrow, wide @ signal**2.2) ** (1 / 2.2)
     image = np.round(signal * _WHITE_CODE).astype(np.uint16)[None, None]
     np.testing.assert_allclose(tone_map(image, 14)[0, 0] / 255, expected, atol=0.005)
-
-
-def test_what_counts_as_extended() -> None:
-    assert needs_tone_mapping(PQ, BT2020)
-    assert needs_tone_mapping(HLG, 2)
-    assert needs_tone_mapping(14, BT2020)
-    assert not needs_tone_mapping(1, 1)
-    assert not needs_tone_mapping(2, 2)

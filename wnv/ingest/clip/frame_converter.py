@@ -77,7 +77,7 @@ class FrameConverter:
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[tuple[int, int], tuple[int, int]]:
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore[reportCallIssue, reportArgumentType] takes both
     if data is None:
         return (1, 0), (0, 1)
     entries = np.frombuffer(bytes(data), dtype=np.dtype("=i4")).tolist()

@@ -90,11 +90,10 @@ class MotionMeter:
 
     def _track(self, grey: np.ndarray) -> float:
         """Track the points to a frame; return the share of the initial points that is left."""
-        if not len(self._points):
+        if self._grey is None or not len(self._points):
             return 0.0
-        settings = {"winSize": _WINDOW, "maxLevel": _LEVELS}
-        forward, found, _ = cv2.calcOpticalFlowPyrLK(self._grey, grey, self._points, None, **settings)
-        back, returned, _ = cv2.calcOpticalFlowPyrLK(grey, self._grey, forward, None, **settings)
+        forward, found = _flow(self._grey, grey, self._points)
+        back, returned = _flow(grey, self._grey, forward)
         good = (found & returned).ravel().astype(bool)
         good &= np.linalg.norm(back - self._points, axis=1) < _ROUND_TRIP_PX
         good &= ((forward >= 0) & (forward < grey.shape[::-1])).all(axis=1)
@@ -102,11 +101,22 @@ class MotionMeter:
         return len(self._points) / self._num_started
 
     def _end(self, shift: float) -> None:
+        assert self._grey is not None
         enough = len(self._points) >= max(_MIN_POINTS, _MIN_SHARE * self._num_started)
         parallax = _parallax(self._origins, self._points, self._grey.shape[1], shift) if enough else 0.0
         self.stretches.append(
             Stretch(start=self._start, end=self._last, shift=shift if enough else 0.0, parallax=parallax)
         )
+
+
+def _flow(one: np.ndarray, other: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(  # pyright: ignore[reportCallIssue] OpenCV's stubs lack None
+        *(one, other, points),
+        None,  # pyright: ignore[reportArgumentType] allocates the result
+        winSize=_WINDOW,
+        maxLevel=_LEVELS,
+    )
+    return moved, found
 
 
 def _parallax(

@@ -6,7 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.filter import Graph
+from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from wnv.ingest.fetch.container import CLOCK_STARTS_ANYWHERE, FORMATS
@@ -63,15 +65,15 @@ class SourceVideo:
             raise StageError("failed", "missing_file", f"{path} does not exist; fetch it again")
         with self._open() as container:
             stream = self._stream(container)
-            length = stream.duration * stream.time_base if stream.duration is not None else None
+            length = stream.duration * _time_base(stream) if stream.duration is not None else None
             if length is None and container.duration is not None:
                 length = Fraction(container.duration, av.time_base)
             self._zero_s = Fraction(0)
             if container.format.name in CLOCK_STARTS_ANYWHERE:
-                starts = [s.start_time * s.time_base for s in container.streams if s.start_time is not None]
+                starts = [s.start_time * _time_base(s) for s in container.streams if s.start_time is not None]
                 self._zero_s = min(starts, default=Fraction(0))
             elif length is not None and stream.start_time is not None:
-                length += max(0, stream.start_time) * stream.time_base
+                length += max(0, stream.start_time) * _time_base(stream)
             self.duration_s = float(length or 0)
             self.fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
             self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -141,9 +143,9 @@ class SourceVideo:
                 _raise_if_not_damage(error)
                 raise DamagedVideoError(f"{self.path.name} is damaged after {position_s:.2f} s: {error}") from error
 
-    def _seek(self, container: av.container.InputContainer, stream: av.VideoStream, time_s: float) -> bool:
+    def _seek(self, container: InputContainer, stream: av.VideoStream, time_s: float) -> bool:
         try:
-            container.seek(int((Fraction(time_s) + self._zero_s) / stream.time_base), stream=stream)
+            container.seek(int((Fraction(time_s) + self._zero_s) / _time_base(stream)), stream=stream)
         except av.FFmpegError:  # of any kind: FFmpeg reports "not permitted" for a file without index
             return False
         return True
@@ -151,9 +153,9 @@ class SourceVideo:
     def _time(self, frame: VideoFrame, last_s: Fraction | None) -> Fraction:
         if frame.pts is None:  # old formats have no times
             return Fraction(0) if last_s is None else last_s + 1 / self.fps
-        return frame.pts * frame.time_base - self._zero_s
+        return frame.pts * _time_base(frame) - self._zero_s
 
-    def _open(self) -> av.container.InputContainer:
+    def _open(self) -> InputContainer:
         try:
             return av.open(str(self.path), container_options={"format_whitelist": FORMATS})
         except av.FFmpegError as error:
@@ -161,7 +163,7 @@ class SourceVideo:
             message = f"{self.path.name} ({self.path.stat().st_size} bytes) is not a readable video: {error}"
             raise StageError("refused", "corrupt", message) from error
 
-    def _stream(self, container: av.container.InputContainer) -> av.VideoStream:
+    def _stream(self, container: InputContainer) -> av.VideoStream:
         streams = [stream for stream in container.streams.video if not stream.disposition.value & _ATTACHED_PICTURE]
         if not streams:
             raise StageError("refused", "no_video", f"{self.path.name} has no video stream")
@@ -238,6 +240,10 @@ def _through(graph: Graph, frame: VideoFrame) -> Iterator[VideoFrame]:
             yield graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
+
+
+def _time_base(timed: Stream | VideoFrame) -> Fraction:
+    return timed.time_base or Fraction(1, av.time_base)
 
 
 def _raise_if_not_damage(error: av.FFmpegError) -> None:

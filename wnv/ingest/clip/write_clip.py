@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import UInt8
 
@@ -46,7 +47,7 @@ def write_clip(
 
 
 def _add_stream(
-    container: av.container.OutputContainer,
+    container: OutputContainer,
     image: np.ndarray,
     fps: Fraction,
     gop: int,

@@ -1,4 +1,4 @@
-"""What the driver asks of whatever runs tasks."""
+"""The interface between the driver and executors."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,24 +7,24 @@ from wnv.ingest.tasks import Outcome, Stage, StageName, Task
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs tasks elsewhere. A worker that dies ends its task as `failed`, reason `crashed`; the driver tries again."""
+    """Runs tasks in other processes. If a worker dies, its task is `failed` with reason `crashed`."""
 
     def room(self, stage: StageName) -> int:
-        """How many more tasks of a stage can be taken now."""
+        """Return how many more tasks of a stage can be submitted."""
         ...
 
     def submit(self, stage: Stage, task: Task) -> None:
-        """Begin a task; there must be room."""
+        """Start a task; there must be room."""
         ...
 
     def wait(self, timeout_s: float) -> list[tuple[Task, Outcome]]:
-        """Tasks that have ended; after a while perhaps none."""
+        """Return tasks that have ended, or none after `timeout_s`."""
         ...
 
     def cancel(self) -> None:
-        """End what is under way; nothing of it is reported any more. New tasks may follow."""
+        """Stop the running tasks without reporting them. New tasks may follow."""
         ...
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         ...

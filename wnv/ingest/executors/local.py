@@ -1,4 +1,4 @@
-"""Runs tasks on this machine, each in a process that may die without taking anything else along."""
+"""Run tasks in worker processes of this machine."""
 
 import fcntl
 import logging
@@ -17,26 +17,26 @@ from wnv.ingest.tasks import Outcome, Stage, StageName, Task
 
 _MAIN = "import sys; sys.path[:] = {path!r}; from wnv.ingest.executors.worker import main; main({descriptor})"
 
-# Where Linux says what a container may use.
+# cgroup v2: limits of the container.
 _CONTAINER = Path("/sys/fs/cgroup")
-# How long a worker that is told to end may take to clear away what it was writing.
+# Time for a worker to remove half-written files after SIGTERM.
 _GRACE_S = 3.0
-# A worker's end shows on its pipe at once, unless a process that it forked holds the pipe open.
-_LOOK_EVERY_S = 0.5
+# A worker's end closes its pipe, unless a process that it forked holds the pipe open.
+_POLL_S = 0.5
 
 
 class LocalExecutor:
-    """Worker processes of this machine: some that compute, and some that fetch and mostly wait for the network.
+    """Worker processes of this machine: compute workers, and fetchers that mostly wait for the network.
 
     Args:
-        num_workers: Processes for clip, pose and pack; None for as many as there are cores and memory for.
-        num_fetchers: Processes for fetch, beside these.
-        memory_per_worker_gb: What a computing worker is reckoned to need, GB; bounds the default of `num_workers`.
-        tasks_per_worker: Tasks after which a worker is replaced by a new one, since decoders leak.
-        task_timeout_s: Seconds after which a task is ended as failed.
+        num_workers: Processes for clip, pose and pack; None for as many as cores and memory allow.
+        num_fetchers: Additional processes for fetch.
+        memory_per_worker_gb: Estimated memory per compute worker, 10^9 bytes; limits the default of `num_workers`.
+        tasks_per_worker: Tasks after which a worker is replaced, since decoders leak memory.
+        task_timeout_s: Seconds after which a task fails.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of range.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class LocalExecutor:
         self.close()
 
     def room(self, stage: StageName) -> int:
-        """How many more tasks of a stage can be taken now."""
+        """Return how many more tasks of a stage can be submitted."""
         fetches = stage == "fetch"
         num_busy = sum(worker.task is not None and worker.fetches == fetches for worker in self._workers)
         return (self.num_fetchers if fetches else self.num_workers) - num_busy
 
     def submit(self, stage: Stage, task: Task) -> None:
-        """Begin a task on an idle worker, or on a new one."""
+        """Start a task on an idle or new worker."""
         if self.room(task.stage) < 1:
             raise RuntimeError(f"no room for {task.stage} {task.item}")
         self._reap()
@@ -94,10 +94,10 @@ class LocalExecutor:
             worker = _Worker(fetches=fetches, num_threads=threads)
             self._workers.append(worker)
         number, pickled = self._pickle(stage)
-        worker.begin(number, pickled, task, deadline=time.monotonic() + self.task_timeout_s)
+        worker.start(number, pickled, task, deadline=time.monotonic() + self.task_timeout_s)
 
     def wait(self, timeout_s: float) -> list[tuple[Task, Outcome]]:
-        """Tasks that have ended; none if that takes longer than a while.
+        """Return tasks that have ended, or none after `timeout_s`.
 
         Raises:
             RuntimeError: If a worker cannot load a stage.
@@ -106,13 +106,13 @@ class LocalExecutor:
         while True:
             busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
             left = max(0.0, until - time.monotonic())
-            wait(list(busy), min(left, _LOOK_EVERY_S)) if busy else time.sleep(min(left, _LOOK_EVERY_S))
+            wait(list(busy), min(left, _POLL_S)) if busy else time.sleep(min(left, _POLL_S))
             ended = [found for worker in busy.values() if (found := self._look_at(worker)) is not None]
             if ended or time.monotonic() >= until:
                 return ended
 
     def cancel(self) -> None:
-        """End what is under way and forget it."""
+        """Stop the running tasks without reporting them."""
         busy = [worker for worker in self._workers if worker.task is not None]
         self._workers = [worker for worker in self._workers if worker.task is None]
         for worker in busy:
@@ -122,7 +122,7 @@ class LocalExecutor:
             worker.end(max(0.0, until - time.monotonic()))
 
     def close(self) -> None:
-        """End the workers; what is still under way is broken off."""
+        """Stop the running tasks and the workers."""
         self.cancel()
         for worker in [*self._workers, *self._leaving]:
             worker.dismiss()
@@ -138,10 +138,10 @@ class LocalExecutor:
         return len(self._pickled) - 1, self._pickled[-1][1]
 
     def _look_at(self, worker: "_Worker") -> tuple[Task, Outcome] | None:
-        """How the task of a worker has ended, if it has; a worker that is of no more use is let go."""
+        """Return how the task of a worker ended, if it has; dismiss dead, late and used-up workers."""
         task = worker.task
         assert task is not None
-        dead = worker.process.poll() is not None  # asked before the pipe is read: its last word may be there
+        dead = worker.process.poll() is not None  # checked before the pipe is read, which may hold its result
         try:
             while worker.connection.poll():
                 name, content = worker.connection.recv()
@@ -160,18 +160,18 @@ class LocalExecutor:
             dead = True
         if dead:
             self._workers.remove(worker)
-            last_words = worker.end(_GRACE_S)
-            return task, Outcome(state="failed", reason="crashed", message=last_words, seconds=worker.seconds())
+            end = worker.end(_GRACE_S)
+            return task, Outcome(state="failed", reason="crashed", message=end, seconds=worker.seconds())
         if time.monotonic() >= worker.deadline:
             self._workers.remove(worker)
             worker.kill(signal.SIGTERM)
             worker.end(_GRACE_S)
-            message = f"not done after {self.task_timeout_s:g} s"
+            message = f"exceeded task_timeout_s={self.task_timeout_s:g}"
             return task, Outcome(state="failed", reason="timeout", message=message, seconds=worker.seconds())
         return None
 
     def _reap(self) -> None:
-        """Let go of workers that are gone: those that were told to leave, and any that died with nothing to do."""
+        """Remove workers that have ended: dismissed ones, and idle ones that died."""
         for workers in (self._leaving, self._workers):
             for worker in [worker for worker in workers if worker.task is None and worker.process.poll() is not None]:
                 worker.end(0.0)
@@ -179,16 +179,16 @@ class LocalExecutor:
 
 
 class _Worker:
-    """The driver's side of a worker process."""
+    """A worker process, as the driver sees it."""
 
     def __init__(self, *, fetches: bool, num_threads: int) -> None:
         self.fetches = fetches
         self.task: Task | None = None
         self.num_tasks = 0
         self.deadline = 0.0
-        self._began = 0.0
+        self._started = 0.0
         self._known: set[int] = set()
-        # What it says is kept out of the terminal; the end of it is told if it dies.
+        # Its output is not shown; the last line goes into the message if it dies.
         self._output: IO[bytes] = tempfile.TemporaryFile()
         fcntl.fcntl(self._output, fcntl.F_SETFL, fcntl.fcntl(self._output, fcntl.F_GETFL) | os.O_APPEND)
         self.connection, theirs = Pipe()
@@ -199,24 +199,24 @@ class _Worker:
             stdout=self._output,
             stderr=self._output,
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C goes to the driver alone, and one signal reaches all that a worker starts
+            start_new_session=True,  # Ctrl-C reaches the driver only, and one signal reaches a worker with its children
             env={**threads, **os.environ},
         )
         theirs.close()
 
-    def begin(self, number: int, pickled: bytes, task: Task, *, deadline: float) -> None:
-        self.task, self.deadline, self._began = task, deadline, time.monotonic()
+    def start(self, number: int, pickled: bytes, task: Task, *, deadline: float) -> None:
+        self.task, self.deadline, self._started = task, deadline, time.monotonic()
         self.num_tasks += 1
         self._output.truncate(0)
         self._send((number, None if number in self._known else pickled, task))
         self._known.add(number)
 
     def dismiss(self) -> None:
-        """Let it leave when it is done."""
+        """Let it end when its task is done."""
         self._send(None)
 
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        return time.monotonic() - self._started
 
     def kill(self, number: int) -> None:
         try:
@@ -225,7 +225,7 @@ class _Worker:
             pass
 
     def end(self, grace_s: float) -> str:
-        """Wait for the process, then kill what is left of it and of all that it has started; its last words."""
+        """Wait for the process, then kill it with its children; return how it ended and its last output."""
         try:
             self.process.wait(grace_s)
         except subprocess.TimeoutExpired:
@@ -234,42 +234,42 @@ class _Worker:
         self.process.wait()
         self.connection.close()
         with self._output:
-            return self._last_words()
+            return self._describe_end()
 
-    def _last_words(self) -> str:
+    def _describe_end(self) -> str:
         code = self.process.returncode
         if code >= 0:
-            how = f"the worker left with exit status {code}"
+            how = f"the worker exited with status {code}"
         else:
-            how = f"the worker was ended by {signal.Signals(-code).name}"
-            how += ", as when memory runs out" if -code == signal.SIGKILL else ""
+            how = f"the worker was killed by {signal.Signals(-code).name}"
+            how += " (out of memory?)" if -code == signal.SIGKILL else ""
         self._output.seek(max(0, self._output.seek(0, os.SEEK_END) - 2000))
         lines = self._output.read().decode("utf-8", "replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()]
-        return f"{how}; it said last: {said[-1][:300]}" if said else how
+        output = [line.strip() for line in lines if line.strip()]
+        return f"{how}; last output: {output[-1][:300]}" if output else how
 
     def _send(self, message: object) -> None:
         try:
             self.connection.send(message)
         except OSError:
-            pass  # it is dead, which shows when its outcome is waited for
+            pass  # it has died, which `wait` reports
 
 
 def default_num_workers(memory_per_worker_gb: float) -> int:
-    """As many as this process may use cores, and as memory suffices for; at least 1."""
+    """Return how many workers the usable cores and memory allow; at least 1."""
     return max(1, min(_num_cores(), int(_memory_gb() / memory_per_worker_gb)))
 
 
 def _num_cores() -> int:
-    """Cores that this process may use: of the machine, or of the container it is."""
+    """Return the number of cores that this process may use, within the limits of its container."""
     number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Microseconds of work in so many of the clock, or "max" for no limit.
+    # Microseconds of CPU time per period, or "max" for no limit.
     quota, *period = _limit("cpu.max").split()
     return min(number, max(1, int(quota) // int(period[0]))) if quota.isdigit() else number
 
 
 def _memory_gb() -> float:
-    """Memory of this machine, or of the container it is, GB."""
+    """Return the memory of the machine or container, 10^9 bytes."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _limit("memory.max")
     return min(total, int(limit) if limit.isdigit() else total) / 1e9

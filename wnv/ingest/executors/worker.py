@@ -1,7 +1,7 @@
-"""The process that a local worker is: takes tasks from a pipe, one at a time, until the pipe ends.
+"""The process of a local worker: runs tasks from a pipe, one at a time.
 
-It is a new interpreter: a fork of a process with threads may hang, and multiprocessing's spawn would run the user's
-script again in each worker.
+It is a new interpreter, since forking a process with threads may hang, and multiprocessing's spawn would import the
+user's script in each worker.
 """
 
 import logging
@@ -19,14 +19,14 @@ from wnv.runtime.lifetime import die_with_parent
 
 
 def main(descriptor: int) -> None:
-    """Work until the driver has no more to do; die when it dies."""
-    os.set_inheritable(descriptor, False)  # the driver sees our end by the pipe's: no child of ours may keep it open
+    """Run tasks until the driver closes the pipe or ends."""
+    os.set_inheritable(descriptor, False)  # children must not keep the pipe open, by which the driver notices our end
     parent = os.getppid()
 
     def leave(number: int, frame: FrameType | None) -> None:
         if os.getppid() != parent:
             _die_at_once()
-        raise SystemExit(128 + number)  # half-written files are cleared away on the way out
+        raise SystemExit(128 + number)  # unwinding removes half-written files
 
     signal.signal(signal.SIGTERM, leave)
     die_with_parent(signal.SIGTERM)
@@ -38,8 +38,7 @@ def main(descriptor: int) -> None:
     try:
         _work(connection, sending, messages)
     except SystemExit:
-        # What the task has started goes too. If it was the driver's end that was signalled, that may not show yet: a
-        # process whose threads end one by one is a parent as long as there is one of them.
+        # Ends the task's children too. A driver whose threads are still ending may not look dead yet.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(os.getpgid(0), signal.SIGTERM)
         raise
@@ -69,16 +68,16 @@ def _receive(connection: Connection, messages: "queue.SimpleQueue[Any]") -> None
             if message is None:
                 return
     except (EOFError, OSError):
-        _die_at_once()  # the driver has not taken leave: it is gone
+        _die_at_once()  # the pipe closed without a farewell: the driver has died
 
 
 def _die_at_once() -> None:
-    """End this process and all that it has started: the next run may begin any moment."""
+    """Kill this process and its children, since the next run may start at any moment."""
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 class _Forward(logging.Handler):
-    """Sends warnings to the driver, which has the terminal."""
+    """Sends warnings to the driver, which logs them."""
 
     def __init__(self, connection: Connection, sending: threading.Lock) -> None:
         super().__init__(logging.WARNING)
@@ -90,4 +89,4 @@ class _Forward(logging.Handler):
             with self._sending:
                 self._connection.send(("log", (record.name, record.levelno, record.getMessage())))
         except OSError:
-            pass  # the driver is gone, and so are we in a moment
+            pass  # the driver has died

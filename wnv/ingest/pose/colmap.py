@@ -1,4 +1,4 @@
-"""Cameras by structure from motion: COLMAP with SIFT features, for the ordered frames of one video."""
+"""Structure from motion with COLMAP and SIFT features, for the ordered frames of one video."""
 
 import importlib.metadata
 import math
@@ -22,24 +22,21 @@ MAX_SEED = 2**31 - 1
 class ColmapEstimator:
     """Incremental structure from motion with pycolmap on the CPU.
 
-    Features are SIFT and nothing else: the wheels of pycolmap lack what ALIKED and LightGlue need, and asking for them
-    aborts the process. All frames share one camera. With one thread the same frames and seed give the same cameras bit
-    for bit; with more, sums are taken in another order each time.
+    All frames share one camera. With one thread, the same frames and seed give bit-identical cameras. Features are
+    SIFT: pycolmap's wheels lack ALIKED and LightGlue, and requesting them aborts the process.
 
     Args:
-        num_features: Most SIFT features of a frame.
-        overlap: Each frame is matched with this many that follow it, and with the 2nd, 4th, 8th, ... after it.
-        exhaustive_up_to: With so many frames or fewer, every frame is matched with every other.
-        loop_every: Otherwise every so-manieth frame is matched with all others of these, so that a camera that comes
-            back closes its loop; 0 = not.
-        camera_model: COLMAP's name for the lens: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV.
-        focal_guess: First guess of the focal length over the longer side of the image; it is refined.
-        init_min_parallax_deg: Degrees of parallax wanted of the first pair (halved where no pair has it).
-        pose_min_inliers: Points a frame must share with the model to be placed in it.
-        max_homography_ratio: Where a homography explains more than this share of the matched pairs of frames, the
-            camera only turns (or sees a single plane), and the clip is refused: what COLMAP makes of it looks sound by
-            all its figures and is wrong.
-        num_threads: Processor cores for one clip.
+        num_features: Maximum number of SIFT features per frame.
+        overlap: Each frame is matched with the next `overlap` frames, and with the 2nd, 4th, 8th, ... after it.
+        exhaustive_up_to: With at most this many frames, all pairs are matched.
+        loop_every: Match every n-th frame with every other n-th frame, to close loops; 0 for off.
+        camera_model: COLMAP's camera model: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV.
+        focal_guess: Initial focal length over the longer side of the image.
+        init_min_parallax_deg: Minimum parallax of the initial pair, degrees (halved if no pair has it).
+        pose_min_inliers: Minimum number of inliers to register a frame.
+        max_homography_ratio: Maximum share of matched frame pairs that a homography explains. Above it the camera only
+            turns (or sees a plane) and the clip is rejected: COLMAP's result would be wrong despite good statistics.
+        num_threads: CPU threads per clip.
     """
 
     def __init__(
@@ -86,7 +83,7 @@ class ColmapEstimator:
         self.num_threads = num_threads
 
     def versions(self) -> dict[str, str]:
-        """The version of pycolmap.
+        """Return the version of pycolmap.
 
         Raises:
             ImportError: If it is not installed.
@@ -101,7 +98,7 @@ class ColmapEstimator:
     ) -> PoseEstimate | None:
         """See `PoseEstimator.estimate`."""
         pycolmap = _import_pycolmap(self.num_threads)
-        seed %= MAX_SEED  # COLMAP takes -1 for "from the clock"
+        seed %= MAX_SEED  # COLMAP takes -1 for a random seed
         pycolmap.set_random_seed(seed)
         database = workspace / "database.db"
         names = [frame.name for frame in frames]
@@ -111,7 +108,7 @@ class ColmapEstimator:
         )
         if masks is not None:
             reader.mask_path = _link_masks(names, masks, workspace / "masks")
-        # Images first, by themselves: their numbers must not depend on which thread is done first.
+        # Images are imported first, so that their ids do not depend on thread timing.
         pycolmap.Database.open(database).close()
         pycolmap.import_images(
             database, images, camera_mode=pycolmap.CameraMode.SINGLE, image_names=names, options=reader
@@ -125,13 +122,13 @@ class ColmapEstimator:
                 "refused",
                 "low_parallax",
                 f"the camera only turns, or sees a single plane: a homography explains {homography_ratio:.1%} of the "
-                f"pairs of frames, limit {self.max_homography_ratio:.1%}",
+                f"frame pairs, max_homography_ratio={self.max_homography_ratio:.1%}",
             )
         (workspace / "models").mkdir()
         models = pycolmap.incremental_mapping(
             database, images, workspace / "models", self._mapping_options(pycolmap, seed)
         )
-        # Some have cameras but no points, where nothing has parallax: these are guesses.
+        # Without parallax COLMAP may return cameras without points, which are guesses.
         solid = [models[number] for number in sorted(models) if models[number].num_points3D() > 0]
         if not solid:
             return None
@@ -174,9 +171,9 @@ class ColmapEstimator:
             num_threads=self.num_threads,
             random_seed=seed,
             min_model_size=3,
-            max_num_models=3,  # each further one costs as much again, and only the largest is of use
+            max_num_models=3,  # each costs the same time, and only the largest is used
             extract_colors=False,
-            # Neighbours in a video hardly differ: adjusting everything is due less often than among photographs.
+            # Video frames differ little, so global bundle adjustment is needed less often than for photographs.
             ba_global_frames_ratio=1.4,
             ba_global_points_ratio=1.4,
         )
@@ -189,9 +186,9 @@ class ColmapEstimator:
 
 
 def frame_pairs(num_frames: int, *, overlap: int, exhaustive_up_to: int, loop_every: int) -> list[tuple[int, int]]:
-    """Which frames are matched with which: pairs of positions, the smaller one first, sorted.
+    """Return the frame pairs to match, as sorted positions.
 
-    What COLMAP calls sequential matching with quadratic overlap, and loop closure that needs no vocabulary tree.
+    COLMAP's sequential matching with quadratic overlap, and loop closure without a vocabulary tree.
     """
     if num_frames <= exhaustive_up_to:
         return [(first, second) for first in range(num_frames) for second in range(first + 1, num_frames)]
@@ -204,32 +201,32 @@ def frame_pairs(num_frames: int, *, overlap: int, exhaustive_up_to: int, loop_ev
 
 
 def _import_pycolmap(num_threads: int) -> Any:
-    # Read by OpenMP when it is loaded, which importing pycolmap does.
+    # OpenMP reads it when pycolmap is imported.
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
     try:
         import pycolmap
     except ImportError as error:
         raise _missing() from error
-    # A line a frame and pair, and one wherever three fixed points had to do: of no use to anybody.
+    # COLMAP logs a line per frame and pair.
     pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR)
     return pycolmap
 
 
 def _missing() -> ImportError:
     return ImportError(
-        "ColmapEstimator needs pycolmap 4: pip install 'wnv[pose]' (wheels for Linux x86_64, macOS arm64, Windows), or "
-        "choose another estimator with pose.estimator._target_"
+        "ColmapEstimator needs pycolmap 4: pip install 'wnv[pose]' (Linux x86_64, macOS arm64, Windows), or set "
+        "another estimator with pose.estimator._target_"
     )
 
 
 def _check_images(pycolmap: Any, database: Path, num_frames: int) -> None:
-    # COLMAP passes over what it cannot read. decord in the same process is one cause: its zlib is not libpng's.
+    # COLMAP skips images it cannot read. One cause is decord in the same process, whose zlib conflicts with libpng.
     with pycolmap.Database.open(database) as opened:
         found = opened.num_images()
     if found != num_frames:
         raise RuntimeError(
-            f"COLMAP could read {found} of {num_frames} frames; where decord has been imported into the process it can "
-            "read no PNG, so call the estimator in a process of its own"
+            f"COLMAP could read {found} of {num_frames} frames; it cannot read PNG in a process that imported decord, "
+            "so call the estimator in a separate process"
         )
 
 
@@ -243,7 +240,7 @@ def _homography_ratio(pycolmap: Any, database: Path) -> float:
 
 
 def _link_masks(names: list[str], masks: Sequence[Path], folder: Path) -> Path:
-    """COLMAP looks for a mask by the name of its image."""
+    """Link the masks under the names that COLMAP expects."""
     folder.mkdir()
     for name, mask in zip(names, masks, strict=True):
         (folder / f"{name}.png").symlink_to(mask.resolve())

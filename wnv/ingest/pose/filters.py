@@ -1,4 +1,4 @@
-"""Whether estimated cameras can be trusted: each check has a number that is recorded and a reason code."""
+"""Checks of estimated cameras. Each records its value and has a reason code."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ CamtoWorlds = Mapping[int, Float64[np.ndarray, "4 4"]]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Verdict:
-    """What the filters say of one estimate.
+    """Result of the filters.
 
     Attributes:
-        estimate: The cameras that are kept, the world scaled and placed; None where they are refused.
-        stats: Every value that was compared, as JSON has it.
-        reason: Code of the first check that failed, or `ok`.
-        message: The value and the limit of that check.
+        estimate: The accepted cameras, in the normalized world; None if rejected.
+        stats: All checked values, as JSON values.
+        reason: Reason code of the first failed check, or `ok`.
+        message: Value and limit of that check.
     """
 
     estimate: PoseEstimate | None
@@ -33,17 +33,17 @@ class Verdict:
 
 
 class PoseFilters:
-    """Checks of estimated cameras.
+    """Requirements on estimated cameras.
 
     Args:
-        min_registered: Least share of the sampled frames that have a pose, 0..1.
-        min_frames: Least number of these.
-        max_reprojection_px: Most mean reprojection error, in pixels of the clip.
-        min_parallax_deg: Least median parallax, in degrees: a camera that only turns sees no depth.
-        fov_deg: Least and most field of view along the longer side of the image, in degrees.
-        max_jump: Longest step between neighbouring frames, in median steps; where a longer one is, the path is cut and
-            the longest piece is kept.
-        max_turn_deg: Widest turn between neighbouring frames, in degrees; dealt with in the same way.
+        min_registered: Minimum share of the sampled frames that have a pose, 0..1.
+        min_frames: Minimum number of frames that have a pose.
+        max_reprojection_px: Maximum mean reprojection error, pixels of the clip.
+        min_parallax_deg: Minimum median parallax, degrees.
+        fov_deg: Minimum and maximum field of view along the longer side of the image, degrees.
+        max_jump: Maximum step between neighboring frames, in median steps. The path is cut at longer steps, and its
+            longest piece is kept.
+        max_turn_deg: Maximum rotation between neighboring frames, degrees; cut likewise.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class PoseFilters:
         self.max_turn_deg = max_turn_deg
 
     def check(self, estimate: PoseEstimate | None, *, width: int, height: int, num_frames: int) -> Verdict:
-        """Judge the cameras of a clip of which `num_frames` frames of this size were given to the estimator."""
+        """Check the cameras of a clip with `num_frames` sampled frames of this size."""
         if estimate is None:
-            return Verdict(estimate=None, stats={}, reason="no_model", message="no two frames gave a reconstruction")
+            return Verdict(estimate=None, stats={}, reason="no_model", message="reconstruction failed")
         found = asdict(estimate.statistics)
         K = estimate.K
         fov_deg = 2 * math.degrees(math.atan2(max(width, height) / 2, K[0, 0] if width >= height else K[1, 1]))
@@ -100,31 +100,32 @@ class PoseFilters:
             "max_jump": jump,
             "max_turn_deg": turn_deg,
         }
-        least = max(self.min_frames, math.ceil(self.min_registered * num_frames - 1e-9))
+        required = max(self.min_frames, math.ceil(self.min_registered * num_frames - 1e-9))
         parallax, reprojection = found["parallax_deg"], found["reprojection_px"]
         reason, message = "ok", ""
-        if num_registered < least:
+        if num_registered < required:
             reason = "few_registered"
-            message = f"{num_registered} of {num_frames} frames have a pose, at least {least} must"
+            message = f"{num_registered} of {num_frames} frames have a pose, at least {required} are needed"
         elif (parallax is not None and parallax < self.min_parallax_deg) or step == 0:
-            seen = f"median parallax {parallax:.2f}" if parallax is not None and step else "no motion, parallax 0"
-            reason, message = "low_parallax", f"{seen} degrees, limit {self.min_parallax_deg:g}"
+            found_deg = f"median parallax {parallax:.2f}" if parallax is not None and step else "no motion, parallax 0"
+            reason, message = "low_parallax", f"{found_deg} degrees, min_parallax_deg={self.min_parallax_deg:g}"
         elif not self.fov_deg[0] <= fov_deg <= self.fov_deg[1]:
             low, high = self.fov_deg
             reason, message = (
                 "focal",
-                f"field of view {fov_deg:.1f} degrees on the longer side, not {low:g}..{high:g}",
+                f"field of view {fov_deg:.1f} degrees on the longer side, fov_deg=[{low:g},{high:g}]",
             )
-        elif trouble := _lens_trouble(estimate, width, height):
-            reason, message = "focal", trouble
+        elif problem := _lens_error(estimate, width, height):
+            reason, message = "focal", problem
         elif reprojection is not None and reprojection > self.max_reprojection_px:
             reason = "reprojection"
-            message = f"mean reprojection error {reprojection:.2f} px, limit {self.max_reprojection_px:g} px"
-        elif len(kept) < least:
+            message = f"mean reprojection error {reprojection:.2f} px, max_reprojection_px={self.max_reprojection_px:g}"
+        elif len(kept) < required:
             reason = "jump"
             message = (
-                f"steps of {jump:.1f} medians (limit {self.max_jump:g}) and turns of {turn_deg:.0f} degrees (limit "
-                f"{self.max_turn_deg:g}) leave {len(kept)} frames in one piece, at least {least} must be"
+                f"steps of {jump:.1f} medians (max_jump={self.max_jump:g}) and turns of {turn_deg:.0f} degrees "
+                f"(max_turn_deg={self.max_turn_deg:g}) leave {len(kept)} frames in one piece, "
+                f"at least {required} are needed"
             )
         if reason != "ok":
             return Verdict(estimate=None, stats=stats, reason=reason, message=message)
@@ -132,9 +133,9 @@ class PoseFilters:
 
 
 def path_steps(camtoworlds: CamtoWorlds) -> tuple[float, float, float]:
-    """Median step between neighbours (world units), the longest in medians, and the widest turn (degrees).
+    """Return the median step (world units), the longest step (medians) and the widest rotation (degrees).
 
-    Where frames between have no pose, the way is divided by the number of steps it stands for.
+    Steps across frames without a pose are divided by the number of frames.
     """
     steps, turns = _steps(camtoworlds)
     if not len(steps):
@@ -144,7 +145,7 @@ def path_steps(camtoworlds: CamtoWorlds) -> tuple[float, float, float]:
 
 
 def longest_run(camtoworlds: CamtoWorlds, *, max_jump: float | int, max_turn_deg: float | int) -> list[int]:
-    """Positions of the longest piece of the path in which no step is longer and no turn wider than that."""
+    """Return the positions of the longest piece of the path within these limits."""
     positions = sorted(camtoworlds)
     steps, turns = _steps(camtoworlds)
     if not len(steps):
@@ -156,7 +157,7 @@ def longest_run(camtoworlds: CamtoWorlds, *, max_jump: float | int, max_turn_deg
 
 
 def place_world(camtoworlds: CamtoWorlds) -> dict[int, Float64[np.ndarray, "4 4"]]:
-    """The same path where the first camera is the frame of the world and the median step between neighbours is 1."""
+    """Normalize a path: the first camera becomes the world frame, the median step 1."""
     positions = sorted(camtoworlds)
     median, _, _ = path_steps(camtoworlds)
     first = np.linalg.inv(camtoworlds[positions[0]])
@@ -164,7 +165,7 @@ def place_world(camtoworlds: CamtoWorlds) -> dict[int, Float64[np.ndarray, "4 4"
     for position in positions:
         camtoworld = first @ camtoworlds[position]
         camtoworld[:3, 3] /= median
-        # Rounding adds up over the product; scenes want rotations to 1e-5.
+        # Removes rounding errors of the product; scenes need rotations to 1e-5.
         left, _, right = np.linalg.svd(camtoworld[:3, :3])
         camtoworld[:3, :3] = left @ right
         placed[position] = camtoworld
@@ -182,8 +183,8 @@ def _steps(camtoworlds: CamtoWorlds) -> tuple[Float64[np.ndarray, " step"], Floa
     return steps, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0))) / gaps
 
 
-def _lens_trouble(estimate: PoseEstimate, width: int, height: int) -> str:
-    """Why the distortion cannot be taken out of the frames, which packing does; empty if it can."""
+def _lens_error(estimate: PoseEstimate, width: int, height: int) -> str:
+    """Return why packing cannot undistort the frames; empty if it can."""
     if estimate.distortion:
         try:
             pinhole_without_borders(estimate.K, estimate.distortion, width=width, height=height, where="estimate")

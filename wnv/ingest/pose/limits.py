@@ -1,4 +1,4 @@
-"""A function called in a process of its own, with a limit of time and of memory: what may crash takes nothing along."""
+"""Call a function in a separate process with limited time and memory."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 _LOG_TAIL_BYTES = 65536
 _MESSAGE_LENGTH = 400
-# How C++ and the kernel put it when memory ran out where Python cannot see it.
+# Messages of C++ and the kernel when memory runs out outside Python.
 _OUT_OF_MEMORY = ("bad_alloc", "Cannot allocate memory", "std::length_error", "Resource temporarily unavailable")
 
 
@@ -29,19 +29,17 @@ def run_limited(
     memory_limit_gb: float | int,
     **arguments: Any,
 ) -> Result:
-    """Call `function(**arguments)` in a new process and give what it returns, or raise what it raises.
+    """Call `function(**arguments)` in a new process; return what it returns, or raise what it raises.
 
-    The process starts fresh (nothing is forked, so threads and locks of the caller do no harm), with the caller's
-    import path; function, arguments and result are pickled. It dies with the thread that called; its own children die
-    with it where it is killed from here.
-    What it prints goes into `folder/log.txt`.
+    The process is not forked and uses the caller's import path. Function, arguments and result are pickled. It ends
+    with the calling thread, and its children are killed with it. Its output is written to `folder/log.txt`.
 
     Args:
-        function: Something that can be imported by name, or a method of an object that can.
-        folder: A folder for the files in between; existing ones are replaced.
-        time_limit_s: Seconds of wall clock after which it is killed.
-        memory_limit_gb: Most memory it may allocate, in 2^30 bytes.
-        arguments: For the function.
+        function: An importable function, or a method of an importable class.
+        folder: Folder for temporary files; existing ones are replaced.
+        time_limit_s: Wall clock seconds after which it is killed.
+        memory_limit_gb: Maximum memory, in 2^30 bytes.
+        arguments: Arguments of the function.
 
     Raises:
         StageError: `failed` with `timeout`, `out_of_memory`, or `crashed` and the name of the signal.
@@ -56,9 +54,9 @@ def run_limited(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Each thread of OpenBLAS sets memory aside, and the limit would meet it on a machine of many cores.
+            # Each thread of OpenBLAS reserves memory, which exceeds the limit on machines with many cores.
             env={"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            start_new_session=True,  # a group of its own, so that its children can be killed with it
+            start_new_session=True,  # its own process group, so that its children can be killed with it
         )
         try:
             code = process.wait(timeout=time_limit_s)
@@ -74,17 +72,17 @@ def run_limited(
             raise error
         return result
     tail = log_tail(log)
-    if any(words in tail for words in _OUT_OF_MEMORY) or code == -signal.SIGKILL:
+    if any(text in tail for text in _OUT_OF_MEMORY) or code == -signal.SIGKILL:
         raise _out_of_memory(memory_limit_gb, log)
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     raise StageError("failed", "crashed", f"{how}{tail}")
 
 
 def answer_call() -> None:
-    """What the new process does."""
+    """Run the call in the new process."""
     folder, parent, num_bytes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     _die_with(parent)
-    # Data, not address space: libraries and GPU drivers reserve addresses that they never fill.
+    # Data, not address space, of which libraries and GPU drivers reserve more than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, num_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     error: BaseException | None = None
@@ -98,7 +96,7 @@ def answer_call() -> None:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines that were printed, for the end of a message; empty if there are none."""
+    """Return the end of the output, as the end of a message."""
     with open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
         text = " ".join(file.read().decode("utf-8", "replace").split())
@@ -108,21 +106,21 @@ def log_tail(log: Path) -> str:
 def _die_with(parent: int) -> None:
     die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(1)  # it was gone before the call above
+        os._exit(1)  # the caller ended before the call above
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        pass  # it has ended and left no children
+        pass  # no process is left
     process.wait()
 
 
 def _pickled(error: BaseException | None, result: Any) -> bytes:
     try:
         data = pickle.dumps((error, result))
-        pickle.loads(data)  # some exceptions can be written but not read
+        pickle.loads(data)  # some exceptions can be pickled but not unpickled
     except Exception as trouble:
         cause = error if error is not None else trouble
         return pickle.dumps((RuntimeError(f"{type(cause).__name__}: {cause}"), None))
@@ -130,5 +128,5 @@ def _pickled(error: BaseException | None, result: Any) -> bytes:
 
 
 def _out_of_memory(memory_limit_gb: float | int, log: Path) -> StageError:
-    message = f"more than {memory_limit_gb:g} GB wanted, or killed by the system for want of memory{log_tail(log)}"
+    message = f"more than memory_limit_gb={memory_limit_gb:g} used, or killed by the system{log_tail(log)}"
     return StageError("failed", "out_of_memory", message)

@@ -1,4 +1,4 @@
-"""Where things move by themselves: the parts of a frame whose motion no motion of the camera explains."""
+"""Masks of moving objects: parts of a frame whose motion the camera motion does not explain."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 FLOW_LONG_SIDE = 320
-"""Pixels along the longer side at which motion is measured."""
+"""Longer side of the images on which motion is measured, pixels."""
 
 THRESHOLD_PX = 1.0
-"""Distance from where the camera's motion would put a point, in pixels of that size, beyond which the point moves."""
+"""Distance between measured and predicted motion above which a pixel moves, pixels at that size."""
 
 PLANE_SHARE = 0.8
-"""A homography is taken where it explains at least this share of what a fundamental matrix explains."""
+"""A homography is used if it has at least this share of the inliers of the fundamental matrix."""
 
 MAX_MASKED = 0.6
-"""Where more than this share of a frame would be masked, what moves fills the picture and the mask says nothing."""
+"""A mask that covers more than this share of a frame is discarded as unreliable."""
 
 
 def motion_masks(
@@ -25,16 +25,15 @@ def motion_masks(
     *,
     seed: int,
 ) -> list[Bool[np.ndarray, "height width"]]:
-    """For each frame, where something moves against the still part of the world.
+    """Return a mask of moving objects per frame.
 
-    Between a frame and its neighbour the optical flow is measured; a fundamental matrix (or a homography, where that
-    explains nearly as much) fitted to it by RANSAC stands for the motion of the camera, and what lies far from it is
-    masked, with a margin. What moves along its own epipolar lines is missed, as it must be with two frames.
+    A fundamental matrix, or a homography if it explains nearly as much, is fitted by RANSAC to the optical flow between
+    a frame and its neighbor. Pixels far from it are masked, with a margin. Motion along epipolar lines is missed.
 
     Args:
-        frames: RGB.
-        neighbours: For each frame another one a moment before or after it.
-        seed: Of RANSAC.
+        frames: RGB images.
+        neighbours: For each frame, another one shortly before or after it.
+        seed: Seed of RANSAC.
     """
     flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     return [_motion_mask(frame, neighbour, flow_of, seed) for frame, neighbour in zip(frames, neighbours, strict=True)]
@@ -53,9 +52,10 @@ def _motion_mask(
         cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
         for image in (frame, neighbour)
     )
-    distances = _distances(flow_of.calc(first, second, None), seed)
+    flow = flow_of.calc(first, second, None)  # pyright: ignore[reportCallIssue, reportArgumentType] None allocates
+    distances = _distances(flow, seed)
     moving = (distances > THRESHOLD_PX).astype(np.uint8)
-    # Specks are errors of the flow; what is left gets a margin, since features reach beyond their centre.
+    # Opening removes flow errors; dilation covers features that extend beyond their center.
     moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     moving = cv2.dilate(moving, np.ones((9, 9), np.uint8))
     if moving.mean() > MAX_MASKED:
@@ -64,7 +64,7 @@ def _motion_mask(
 
 
 def _distances(flow: Float32[np.ndarray, "height width 2"], seed: int) -> Float32[np.ndarray, "height width"]:
-    """How far each pixel's motion is from what most of them agree on, in pixels."""
+    """Return the distance of each pixel's motion from the dominant motion, pixels."""
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     start = np.stack([x, y], axis=-1)
@@ -82,8 +82,7 @@ def _distances(flow: Float32[np.ndarray, "height width 2"], seed: int) -> Float3
         return np.zeros((height, width), dtype=np.float32)
     ones = np.ones((height, width, 1), dtype=np.float32)
     a, b = np.concatenate([start, ones], axis=-1), np.concatenate([end, ones], axis=-1)
-    # A camera that only turns moves the picture by a homography; epipolar lines are then free to follow the thing that
-    # moves, and would call it still.
+    # Under pure rotation the fundamental matrix is ambiguous and may fit the moving object instead.
     if homography is not None and on_plane.sum() >= PLANE_SHARE * on_lines.sum():
         mapped = a @ homography.astype(np.float32).T
         return np.linalg.norm(mapped[..., :2] / mapped[..., 2:] - end, axis=-1)

@@ -1,4 +1,4 @@
-"""The pose stage: from a clip to a file of poses beside it."""
+"""The pose stage: estimate the cameras of a clip and write them beside it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ from wnv.scenes.video import VideoReader, open_video
 
 WORLD_UNIT = "median step between sampled frames"
 
-# Frames decoded at a time: enough to be quick, few enough to be small.
+# Frames decoded at once.
 _BATCH = 8
-# Seconds to the neighbour by which motion is judged: things have moved, and the picture is still much the same.
+# Time to the neighboring frame used for motion masks: objects have moved, the view has hardly changed.
 _NEIGHBOUR_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    """The frames of a clip that were written down for the estimator."""
+    """The frames of a clip, written to files for the estimator."""
 
     indices: list[int]
     frames: list[Path]
@@ -43,25 +43,24 @@ class _Sample:
 
 
 class PoseStage:
-    """Finds the cameras of a clip and writes them beside it.
+    """Estimates the cameras of a clip and writes them beside it.
 
-    Frames are sampled, an estimator is asked in a process of its own, its answer is filtered, and where that or the
-    process fails, a second estimator is asked once. The world of what is kept is the frame of the first camera, and
-    one unit is the median step between neighbouring sampled frames; how many metres that is nobody knows. Seeds are
-    the same for every clip and every try of the driver, so that a repetition gives the same poses.
+    An estimator runs on sampled frames in a separate process, and its cameras are filtered. If they are rejected or the
+    process crashes, a second estimator is used once. The world frame is that of the first camera; one unit is the
+    median step between neighboring sampled frames, at unknown metric scale. Seeds are the same for every clip and
+    attempt, so that repeated runs give the same poses.
 
     Args:
-        estimator: Asked first.
-        retry: Asked where the first one's cameras are refused or its process crashed; usually the same with more
-            patient settings. None = no second try.
-        filters: What cameras have to be like.
-        max_frames: Most frames sampled from a clip, evenly; None = no limit.
-        frame_step: Sample every so-manieth frame of the clip; None = every one, up to `max_frames`.
-        masks: Whether what moves by itself is masked: in `dynamic` clips, `always` or `never`.
-        seed: The second try takes the one after it.
-        time_limit_s: Seconds of wall clock for one try.
-        memory_limit_gb: Memory that one try may allocate, in 2^30 bytes.
-        workspace: Folder for temporary files, some 0.5 MB a frame; None = the system's.
+        estimator: The first estimator.
+        retry: Second estimator, used when the first result is rejected or the process crashed; None for none.
+        filters: Requirements on cameras.
+        max_frames: Maximum number of frames, sampled evenly; None for no limit.
+        frame_step: Sample every n-th frame; None samples every frame, up to `max_frames`.
+        masks: Whether to mask moving objects: in `dynamic` clips, `always` or `never`.
+        seed: Seed of the first estimator; the second one uses `seed + 1`.
+        time_limit_s: Wall clock seconds per estimate.
+        memory_limit_gb: Memory per estimate, in 2^30 bytes.
+        workspace: Folder for temporary files, about 0.5 MB per frame; None for the system's.
     """
 
     name: StageName = "pose"
@@ -104,7 +103,7 @@ class PoseStage:
         self.workspace = workspace
 
     def versions(self) -> dict[str, str]:
-        """Tools and settings."""
+        """Return the settings and tool versions that the poses depend on."""
         estimators = [self.estimator] + ([self.retry] if self.retry is not None else [])
         settings = {
             "estimators": [describe(estimator) for estimator in estimators],
@@ -115,14 +114,14 @@ class PoseStage:
         return {"wnv": wnv.__version__, **tools, "settings": json.dumps(settings, sort_keys=True)}
 
     def __call__(self, task: Task) -> Outcome:
-        """See `wnv.ingest.tasks.Stage`."""
+        """Write the poses of one clip."""
         sidecar = str(PurePosixPath(task.payload["file"]).with_suffix(POSES_SUFFIX))
         try:
             outcome = self._pose(task, sidecar)
         except StageError as error:
             outcome = error.outcome
         if outcome.state == "refused":
-            absolute(task.root, sidecar).unlink(missing_ok=True)  # an earlier one is no longer held to be true
+            absolute(task.root, sidecar).unlink(missing_ok=True)  # poses of an earlier run are no longer valid
         return outcome
 
     def _pose(self, task: Task, sidecar: str) -> Outcome:
@@ -154,7 +153,7 @@ class PoseStage:
         with open_video(clip) as reader:
             indices = sample_indices(reader.num_frames, max_frames=self.max_frames, frame_step=self.frame_step)
             if len(indices) < self.filters.min_frames:
-                message = f"{len(indices)} frames can be sampled, at least {self.filters.min_frames} must have a pose"
+                message = f"{len(indices)} sampled frames, at least {self.filters.min_frames} are needed"
                 raise StageError("refused", "few_registered", message)
             masked_ratios = []
             for start in range(0, len(indices), _BATCH):
@@ -180,7 +179,7 @@ class PoseStage:
             )
 
     def _estimate(self, sample: _Sample, workspace: Path) -> tuple[Verdict, dict[str, Any]]:
-        """The verdict on the first cameras that will do, or on the last ones, and a record of how they came about."""
+        """Return the verdict on the first accepted cameras, or on the last ones, and a record of all attempts."""
         tries: list[dict[str, str]] = []
         estimators = [self.estimator] + ([self.retry] if self.retry is not None else [])
         for number, estimator in enumerate(estimators):
@@ -198,7 +197,7 @@ class PoseStage:
                     workspace=folder / "estimator",
                 )
             except StageError as error:
-                # A crash may well be a matter of settings; what has taken too long once is not begun again.
+                # Other settings may avoid a crash; an estimate that took too long is not repeated.
                 if error.outcome.reason != "crashed" or number == len(estimators) - 1:
                     raise
                 tries.append({"reason": "crashed", "message": error.outcome.message})
@@ -219,7 +218,7 @@ class PoseStage:
 
 
 def sample_indices(num_frames: int, *, max_frames: int | None, frame_step: int | None) -> list[int]:
-    """Numbers of the frames that are looked at: every `frame_step`-th, or, where these are too many, evenly fewer."""
+    """Return the indices of every `frame_step`-th frame, thinned evenly to `max_frames`."""
     indices = range(0, num_frames, frame_step or 1)
     if max_frames is None or len(indices) <= max_frames:
         return list(indices)
@@ -227,7 +226,7 @@ def sample_indices(num_frames: int, *, max_frames: int | None, frame_step: int |
 
 
 def describe(thing: object) -> dict[str, Any]:
-    """Name and settings of an object as JSON has them: those of its attributes that are plain values."""
+    """Return class name and plain attributes of an object, as JSON values."""
     plain = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in vars(thing).items()
@@ -242,9 +241,9 @@ def _neighbours(indices: Sequence[int], reader: VideoReader) -> list[int]:
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
-    # Little compression, since the file lives for a minute; and Python's own writing, which says when the disk is full.
+    # Low compression for short-lived files; written by Python, which reports a full disk.
     _, data = cv2.imencode(".png", np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    path.write_bytes(data)
+    path.write_bytes(data.tobytes())
 
 
 def _clip_poses(

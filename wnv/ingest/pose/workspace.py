@@ -1,4 +1,4 @@
-"""Temporary folders that go away: at the end, or, where their maker was killed, when the next one is made."""
+"""Temporary folders that are removed at the end or, after a kill, when the next one is created."""
 
 import fcntl
 import os
@@ -14,15 +14,15 @@ _LOCK = "lock"
 
 @contextmanager
 def temporary_workspace(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder outside of any output root, removed when the block ends, however it ends.
+    """Create a temporary folder that is removed when the block ends.
 
     Args:
-        parent: Where to make it; the system's folder for temporary files if None.
+        parent: Its parent folder; None for the system's temporary folder.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(parent)
-    # The lock is held from before the folder has a name that is looked for.
+    # Locked under a hidden name first, so that other processes never see it unlocked.
     hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
     try:
         with open(hidden / _LOCK, "wb") as lock:
@@ -37,7 +37,7 @@ def temporary_workspace(parent: Path | None = None) -> Iterator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the workspaces of killed processes: those whose lock nobody holds."""
+    """Remove the workspaces of killed processes, whose locks are free."""
     for folder in parent.glob(f"{_PREFIX}*"):
         try:
             if folder.stat().st_uid != os.getuid():
@@ -46,4 +46,4 @@ def _remove_abandoned(parent: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except (FileNotFoundError, NotADirectoryError, BlockingIOError):
-            continue  # gone in between, not ours, or in use
+            continue  # removed meanwhile, not a workspace, or in use
