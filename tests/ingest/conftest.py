@@ -1,4 +1,4 @@
-"""What the tests of the ingest room share: a web site on 127.0.0.1 and videos made for it."""
+"""Fixtures of the ingest tests: a web site on 127.0.0.1 and videos."""
 
 import sys
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# On the path, so that worker processes, which are given it, can import what a stage under test was made with.
+# On the path, so that worker processes can import test helpers.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from loopback.bilibili import BilibiliPages
@@ -48,6 +48,6 @@ def short_videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def room_video(tmp_path_factory: pytest.TempPathFactory) -> PosedVideo:
-    """A film of a room, 12 frames of 224x126 and all their cameras; COLMAP finds these in two seconds."""
+    """A rendered room, 12 frames of 224x126, with known cameras. COLMAP takes two seconds."""
     path = tmp_path_factory.mktemp("room") / "room.mp4"
     return render_room(path, num_frames=12, width=224, height=126, supersample=1)

@@ -1,4 +1,4 @@
-"""Stages that do in milliseconds what the real ones do in minutes, with trouble as scripted."""
+"""Fast stages with scripted failures."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ from wnv.runtime.atomic import atomic_file
 
 @dataclass(kw_only=True)
 class FakeStage:
-    """Writes a file an output, slowly if asked to.
+    """Writes one file per output.
 
     Attributes:
-        name: Which stage it plays.
-        seconds: How long a task takes, while a file is half written.
-        num_clips: Clips of a video.
-        trouble: What befalls an item, attempt by attempt; nothing once the list is over.
-        setting: Something that its outputs depend on.
+        name: The stage it replaces.
+        seconds: Duration of a task, during which a file is half-written.
+        num_clips: Clips per video.
+        trouble: Failures of an item per attempt; later attempts succeed.
+        setting: A setting that the outputs depend on.
     """
 
     name: StageName
@@ -37,7 +37,7 @@ class FakeStage:
         return {"setting": self.setting, "tool": "0.1"}
 
     def __call__(self, task: Task) -> Outcome:
-        self._have_trouble(task)
+        self._fail_as_scripted(task)
         payload = task.payload
         if self.name == "fetch":
             file = video_file(task.item, 0, ".mp4")
@@ -77,12 +77,12 @@ class FakeStage:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.with_suffix(".tmp").write_bytes(content)
             path.with_suffix(".tmp").replace(path)
-        # One line a making, whole even where several processes write.
+        # One line per output, unbuffered since several processes write.
         with open(task.root / "made.log", "ab", buffering=0) as log:
             log.write(f"{self.name} {file}\n".encode())
         return len(content)
 
-    def _have_trouble(self, task: Task) -> None:
+    def _fail_as_scripted(self, task: Task) -> None:
         plan = self.trouble.get(task.item, ())
         what = plan[task.attempt] if task.attempt < len(plan) else "none"
         if what in ("transient", "risk_control", "error_reason"):
@@ -104,12 +104,12 @@ class FakeStage:
 
 
 def fake_stages(**settings: object) -> dict[StageName, Stage]:
-    """All four, with the same settings."""
+    """Return all four stages with the same settings."""
     return {name: FakeStage(name=name, **settings) for name in ("fetch", "clip", "pose", "pack")}  # type: ignore[arg-type]
 
 
 def manifest(num_videos: int, *, host: str = "videos.example") -> list[ManifestLine]:
-    """Lines of videos that nobody will really fetch."""
+    """Return lines of videos that are not fetched."""
     return [
         ManifestLine(
             key=f"url:{index:03d}",
@@ -123,6 +123,6 @@ def manifest(num_videos: int, *, host: str = "videos.example") -> list[ManifestL
 
 
 def written(root: Path) -> set[str]:
-    """Every file under videos, clips and scenes, relative to the root."""
+    """Return all files under videos, clips and scenes, relative to the root."""
     folders = [root / name for name in ("videos", "clips", "scenes")]
     return {str(path.relative_to(root)) for folder in folders for path in folder.rglob("*") if path.is_file()}

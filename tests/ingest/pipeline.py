@@ -1,4 +1,4 @@
-"""`wnv-data` as a user runs it, and what must hold in an output root afterwards, whatever happened."""
+"""Run `wnv-data` as a user does, and check the output root."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ from wnv.scenes.undistort import Distortion
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("wnv-data")
 
-# Hosts of this machine, tiny videos, and no pauses.
+# Loopback hosts, tiny videos, no pauses.
 QUICK = (
     "fetch.hosts=[127.0.0.1]",
     "fetch.allow_private=true",
@@ -41,14 +41,14 @@ QUICK = (
     "clip.rules.min_frames=8",
     "pose.max_frames=12",
 )
-# Pictures of bars and waves have no depth.
-ANY_PICTURE = ("clip.rules.min_parallax=0.0", "clip.rules.cut_detector=none")
-# Cameras by nobody's estimate.
+# Bars and waves have no parallax.
+NO_PARALLAX = ("clip.rules.min_parallax=0.0", "clip.rules.cut_detector=none")
+# Fixed cameras.
 NO_COLMAP = ("pose=custom", "pose.estimator._target_=pipeline.WalkingEstimator")
 
 
 class WalkingEstimator:
-    """Says of every clip that its camera walked along x."""
+    """Returns cameras that move along x for every clip."""
 
     def versions(self) -> dict[str, str]:
         return {"walking": "1"}
@@ -67,7 +67,7 @@ class WalkingEstimator:
 
 
 class ColmapInTheRoom(WalkingEstimator):
-    """COLMAP for the films of the room, which it is quick with; the others walked."""
+    """COLMAP for the rendered room, on which it is fast; walking cameras for other clips."""
 
     def estimate(
         self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
@@ -78,7 +78,7 @@ class ColmapInTheRoom(WalkingEstimator):
 
 
 def start(stage: str, *settings: str, cwd: Path) -> "subprocess.Popen[str]":
-    """`wnv-data STAGE ...`, begun."""
+    """Start `wnv-data STAGE ...`."""
     environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(
         [COMMAND, stage, *settings],
@@ -91,7 +91,7 @@ def start(stage: str, *settings: str, cwd: Path) -> "subprocess.Popen[str]":
 
 
 def wnv_data(stage: str, *settings: str, cwd: Path, code: int = 0) -> tuple[str, str]:
-    """`wnv-data STAGE ...`, which must end with this code; what it wrote to stdout and stderr."""
+    """Run `wnv-data STAGE ...`, check its exit code, and return stdout and stderr."""
     with start(stage, *settings, cwd=cwd) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == code, f"wnv-data {stage} {' '.join(settings)}: {process.returncode}\n{out}\n{err}"
@@ -99,7 +99,7 @@ def wnv_data(stage: str, *settings: str, cwd: Path, code: int = 0) -> tuple[str,
 
 
 def write_list(path: Path, urls: Iterable[str], *, marks: str = ",") -> Path:
-    """A list in the published form, with the same marks for all."""
+    """Write a list in the published form, with the same marks for all videos."""
     rows = ["序号,URL,视频标题,静态开始时间1,静态结束时间1"]
     rows += [f"{number},{url},第{number}段 🏠,{marks}" for number, url in enumerate(urls, 1)]
     path.write_bytes("\r\n".join([*rows, ""]).encode("utf-8-sig"))
@@ -107,7 +107,7 @@ def write_list(path: Path, urls: Iterable[str], *, marks: str = ",") -> Path:
 
 
 def outcomes(root: Path, *, stage: StageName | None = None) -> dict[str, str]:
-    """Of every video, `done` if all that came of it is, else stage, state and reason of what is not."""
+    """Return per video `done` if everything made from it is, else stage, state and reason."""
     found: dict[str, str] = {}
     with Ledger.read(root) as ledger:
         for row in ledger.rows(stage):
@@ -119,7 +119,7 @@ def outcomes(root: Path, *, stage: StageName | None = None) -> dict[str, str]:
 
 
 def scenes(root: Path) -> dict[str, str]:
-    """Path below the root and SHA-256 of every scene file, each of which must be valid to its last pixel."""
+    """Validate every scene file; return paths below the root and SHA-256."""
     found = {}
     for path in sorted(root.glob("scenes/**/*.zip")):
         validate_scene(path)
@@ -128,11 +128,11 @@ def scenes(root: Path) -> dict[str, str]:
 
 
 def assert_sound(root: Path) -> dict[str, str]:
-    """Nothing half-written, and nothing on record that is not there; the scenes."""
+    """Check that all recorded files exist and are valid; return the scenes."""
     found = scenes(root)
     with Ledger.read(root) as ledger:
         for row in ledger.rows("pack", state="done"):
-            assert row.result["file"] in found, f"{row.item} is on record and not there"
+            assert row.result["file"] in found, f"the scene of {row.item} is missing"
         for row in ledger.rows("pose", state="done"):
             assert (root / row.result["sidecar"]).stat().st_size > 0
         for row in ledger.rows("clip", state="done"):
@@ -143,7 +143,7 @@ def assert_sound(root: Path) -> dict[str, str]:
 
 
 def assert_complete(root: Path, expected: dict[str, str]) -> None:
-    """The scenes of an undisturbed run, byte for byte, and nothing left behind."""
+    """Check that the scenes equal those of an undisturbed run and no temporary files are left."""
     assert assert_sound(root) == expected
     deadline = time.monotonic() + 10  # a worker whose driver was killed may hold a file for a moment
     while (left := leftovers(root)) and time.monotonic() < deadline:
@@ -155,7 +155,7 @@ def assert_complete(root: Path, expected: dict[str, str]) -> None:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Files and folders that are nobody's output."""
+    """Return temporary files and folders."""
     return sorted(
         str(path.relative_to(root))
         for path in root.rglob("*")
@@ -164,5 +164,5 @@ def leftovers(root: Path) -> list[str]:
 
 
 def copy_root(source: Path, target: Path) -> Path:
-    """An output root as it stands, again elsewhere."""
+    """Copy an output root."""
     return Path(shutil.copytree(source, target))

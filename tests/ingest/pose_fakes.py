@@ -1,4 +1,4 @@
-"""Estimators for the tests of the pose stage; worker processes import them from here."""
+"""Pose estimators for tests, imported by worker processes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from wnv.scenes.undistort import Distortion
 
 
 def walk(num_frames: int, *, step: float = 0.25) -> dict[int, np.ndarray]:
-    """Cameras in a row along x, each turned a little further about y."""
+    """Return cameras along x, each rotated a little further about y."""
     camtoworlds = {}
     for position in range(num_frames):
         angle = 0.02 * position
@@ -36,7 +36,7 @@ def walked(
     distortion: Distortion | None = None,
     camtoworlds: dict[int, np.ndarray] | None = None,
 ) -> PoseEstimate:
-    """An estimate for frames of 224x126 with which nothing is wrong, unless asked for."""
+    """Return a valid estimate for frames of 224x126, with these deviations."""
     return PoseEstimate(
         K=np.array([[focal, 0.0, 112.0], [0.0, focal, 63.0], [0.0, 0.0, 1.0]]),
         distortion=Distortion() if distortion is None else distortion,
@@ -46,7 +46,7 @@ def walked(
 
 
 class FakeEstimator:
-    """Gives poses to the first `num_registered` frames, or fails in the way that `act` names."""
+    """Registers the first `num_registered` frames, or fails as `act` names."""
 
     def __init__(self, *, act: str = "pose", num_registered: int = 1000, notes: str = "") -> None:
         self.act = act
@@ -90,7 +90,7 @@ def do(act: str) -> str:
     if act == "hog":
         return str(len(np.ones(3 * 2**30, dtype=np.uint8)))
     if act == "bad_alloc":
-        # What COLMAP's threads do where memory ends.
+        # What COLMAP's threads print when memory runs out.
         os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'")
         os.abort()
     if act == "raise":
@@ -103,15 +103,15 @@ def do(act: str) -> str:
 
 
 class UnreadableError(Exception):
-    """One that pickle writes but cannot read."""
+    """An exception that can be pickled but not unpickled."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
 
 
 def sleep_with_child(note: str) -> None:
-    """Write down the ids of this process and of a child of it, and wait for the end."""
+    """Write the ids of this process and of a child to a file, and sleep."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     Path(f"{note}.part").write_text(f"{os.getpid()} {child.pid}")
-    os.rename(f"{note}.part", note)  # whole once it is there
+    os.rename(f"{note}.part", note)  # atomically
     time.sleep(600)

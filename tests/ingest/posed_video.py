@@ -1,4 +1,4 @@
-"""A film of a room, made of nothing but arithmetic: every camera of it is known."""
+"""Render a video of a room with known cameras."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +23,7 @@ _TEXTURE_SIZE = 1024
 
 @dataclass(frozen=True)
 class PosedVideo:
-    """What is true of a film: its cameras."""
+    """A video and its true cameras."""
 
     path: Path
     fps: Fraction
@@ -49,10 +49,10 @@ def render_room(
     supersample: int = 2,
     seed: int = 0,
 ) -> PosedVideo:
-    """Film the room and write it to `path` as a clip: H.264, constant rate, nearly lossless.
+    """Render the room to `path` as a clip: H.264, constant rate, nearly lossless.
 
-    The camera walks along an arc of `path_m` metres and looks at the far wall; with `turn_only` it stands and turns.
-    With `walker` a box with a pattern of its own walks through the picture. `supersample` rays a pixel and axis.
+    The camera moves along an arc of `path_m` meters and looks at the far wall; with `turn_only` it only rotates. With
+    `walker` a textured box moves through the image. `supersample` is the number of rays per pixel and axis.
     """
     focal = focal_over_width * width
     K = np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
@@ -81,7 +81,7 @@ def render_room(
 
 
 def similarity_errors(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-    """After the best similarity: the worst position over the extent of the path, and the worst rotation in degrees."""
+    """Align by a similarity; return the largest position error over path extent, and rotation error in degrees."""
     a, b = found[:, :3, 3], true[:, :3, 3]
     a0, b0 = a - a.mean(axis=0), b - b.mean(axis=0)
     left, sizes, right = np.linalg.svd(b0.T @ a0)
@@ -113,7 +113,7 @@ def _camera(share: float, path_m: float, turn_only: bool) -> np.ndarray:
 
 
 def _pixel_rays(K: np.ndarray, distortion: Distortion, width: int, height: int, fine: int) -> np.ndarray:
-    """Rays (x, y, 1) of the pixels of a picture `fine` times as fine, through the lens: row by row."""
+    """Return rays (x, y, 1) through the lens for an image `fine` times the resolution."""
     x, y = np.meshgrid((np.arange(fine * width) + 0.5) / fine, (np.arange(fine * height) + 0.5) / fine)
     bent = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1]], axis=-1)
     straight = bent.copy()
@@ -122,11 +122,11 @@ def _pixel_rays(K: np.ndarray, distortion: Distortion, width: int, height: int, 
     return np.concatenate([straight, np.ones_like(x)[..., None]], axis=-1).astype(np.float32)
 
 
-def _texture(draw: np.random.Generator) -> np.ndarray:
-    """Blots of many sizes, which is what SIFT looks for."""
+def _texture(rng: np.random.Generator) -> np.ndarray:
+    """Return a texture with blobs of many sizes, for SIFT."""
     texture = np.zeros((_TEXTURE_SIZE, _TEXTURE_SIZE, 3), dtype=np.float32)
     for cells in (8, 24, 64, 128, 256):
-        noise = draw.random((cells, cells, 3), dtype=np.float32) - 0.5
+        noise = rng.random((cells, cells, 3), dtype=np.float32) - 0.5
         texture += cv2.resize(noise, (_TEXTURE_SIZE, _TEXTURE_SIZE), interpolation=cv2.INTER_CUBIC)
     return np.clip(127.5 + 130 * texture, 0, 255).astype(np.uint8)
 
@@ -165,7 +165,7 @@ def _render(
 def _look_up(texture: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     x = (u * _TEXELS_PER_METRE + _TEXTURE_SIZE / 2).astype(np.float32)[None]
     y = (v * _TEXELS_PER_METRE + _TEXTURE_SIZE / 2).astype(np.float32)[None]
-    rows = 32766  # cv2 takes no longer ones
+    rows = 32766  # limit of cv2
     parts = [
         cv2.remap(texture, x[:, i : i + rows], y[:, i : i + rows], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)[0]
         for i in range(0, x.shape[1], rows)

@@ -1,4 +1,4 @@
-"""A video under a short link and under its own name is one video."""
+"""A video under a short link and its own key is one video."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +24,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.mark.parametrize("video_id", [BV, f"{BV}_p1"])
-def test_a_short_link_yields_to_the_plain_name(ledger: Ledger, video_id: str) -> None:
+def test_a_short_link_duplicates_a_plain_key(ledger: Ledger, video_id: str) -> None:
     assert duplicate_of(ledger, "b23:first", {"video_id": video_id}) == f"bv:{BV}:p1"
 
 
-def test_of_two_short_links_the_first_that_was_fetched_stays(ledger: Ledger) -> None:
+def test_the_first_of_two_short_links_stays(ledger: Ledger) -> None:
     found = {"video_id": f"{BV}_p2"}
     assert duplicate_of(ledger, "b23:first", found) is None
     ledger.finish(ledger.start("fetch", "b23:first"), Outcome(state="done", result=found))
@@ -37,7 +37,7 @@ def test_of_two_short_links_the_first_that_was_fetched_stays(ledger: Ledger) -> 
     assert duplicate_of(ledger, "b23:second", {"video_id": f"{BV}_p3"}) is None
 
 
-def test_a_name_that_comes_after_its_short_link_was_fetched_yields_to_it(ledger: Ledger) -> None:
+def test_a_plain_key_duplicates_a_fetched_short_link(ledger: Ledger) -> None:
     assert duplicate_of(ledger, KEYS[0], {"video_id": BV}) is None
     ledger.finish(ledger.start("fetch", "b23:first"), Outcome(state="done", result={"video_id": BV}))
     assert duplicate_of(ledger, KEYS[0], {"video_id": BV}) == "b23:first"
@@ -48,5 +48,5 @@ OTHERS = [("url:other", {"video_id": BV}), ("b23:first", {}), ("b23:first", {"vi
 
 
 @pytest.mark.parametrize(("key", "result"), OTHERS)
-def test_other_names_may_be_alike(ledger: Ledger, key: str, result: dict) -> None:
+def test_other_keys_are_no_duplicates(ledger: Ledger, key: str, result: dict) -> None:
     assert duplicate_of(ledger, key, result) is None

@@ -12,9 +12,9 @@ import pytest
 from loopback.bilibili import BilibiliPages
 from loopback.site import LoopbackSite
 from pipeline import (
-    ANY_PICTURE,
     COMMAND,
     NO_COLMAP,
+    NO_PARALLAX,
     QUICK,
     assert_complete,
     assert_sound,
@@ -97,7 +97,7 @@ def test_from_lists_to_a_training_step(
         "source=[static.csv,walk.csv]",
         "root=root",
         *QUICK,
-        *ANY_PICTURE,
+        *NO_PARALLAX,
         "pose=custom",
         "pose.estimator._target_=pipeline.ColmapInTheRoom",
         f"+fetch.ydl={{_target_: loopback.bilibili.LoopbackYoutubeDL, _partial_: true, base: '{site.url}'}}",
@@ -199,7 +199,7 @@ def test_one_video_through_all_stages(
         return capsys.readouterr().out
 
     few = ("executor.num_workers=1", "executor.num_fetchers=1")
-    out = wnv_data_here("run", "source=static.csv", "root=root", *QUICK, *few, *ANY_PICTURE, *NO_COLMAP)
+    out = wnv_data_here("run", "source=static.csv", "root=root", *QUICK, *few, *NO_PARALLAX, *NO_COLMAP)
     assert out.splitlines()[0] == "manifest: 1 new"
     (scene,) = (tmp_path / "root" / "scenes" / "static").glob("*/*.zip")
     info = validate_scene(scene)

@@ -1,17 +1,17 @@
-"""Faults, second table: the disk, the files, the lists. Every row is a run of `wnv-data` on real files.
+"""Faults, second table: disk, videos, lists. Every row runs `wnv-data` on real files.
 
-the disk                            this run                        the next run, once mended
-full, at one of 4 places            stops in a line, exit code 2    every scene, byte for byte
-read-only, begun or finished        stops in a line, exit code 2    every scene, byte for byte
+disk                                this run                        the next run, once fixed
+full, at one of 4 places            one-line error, exit code 2     all scenes, byte for byte
+read-only, started or finished      one-line error, exit code 2     all scenes, byte for byte
 
-one's own video                     becomes
-corrupt, cut off, empty, 1 frame    a reason in the ledger; a good file in its place, a scene
-odd sizes, rotated, HDR, VFR        a scene, upright, of even sizes, in standard range
-Chinese and emoji in its name       a scene that says so
+local video                         result
+corrupt, cut off, empty, 1 frame    a reason in the ledger; once replaced by a good file, a scene
+odd sizes, rotated, HDR, VFR        a scene, upright, even sizes, standard range
+Chinese and emoji in its name       a scene with that title
 
-a list                              becomes
-of 10,000 rows                      as many lines in the ledger, in seconds
-of file:// and ../                  reasons, and no file outside of the root is read or written
+list                                result
+of 10,000 rows                      in the ledger within seconds
+of file:// and ../                  reasons; no file outside the root is read or written
 """
 
 import errno
@@ -29,8 +29,8 @@ import numpy as np
 import pytest
 from loopback.site import LoopbackSite
 from pipeline import (
-    ANY_PICTURE,
     NO_COLMAP,
+    NO_PARALLAX,
     QUICK,
     assert_complete,
     assert_sound,
@@ -46,14 +46,12 @@ from video_files import moving, write_video
 from wnv.ingest.ledger import Ledger
 from wnv.scenes.scene_file import validate_scene
 
-# One worker of each kind: what takes longest here is that they start.
-SETTINGS = (*QUICK, *ANY_PICTURE, *NO_COLMAP, "executor.num_workers=1", "executor.num_fetchers=1")
-
-# ---------------------------------------------------------------- the disk
+# One worker of each kind, since starting them takes longest.
+SETTINGS = (*QUICK, *NO_PARALLAX, *NO_COLMAP, "executor.num_workers=1", "executor.num_fetchers=1")
 
 
 class SmallDisk:
-    """A file system of its own, in memory, whose size and rights can be changed."""
+    """A tmpfs whose size and permissions can be changed."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -97,7 +95,7 @@ class Undisturbed:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
-    """A run of three videos that nothing befell."""
+    """An undisturbed run of three videos."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with LoopbackSite() as site:
         film = write_video(folder / "film.mp4", moving(16), fps=10)
@@ -121,15 +119,15 @@ def test_a_full_disk(share: float, disk: SmallDisk, undisturbed: Undisturbed, tm
     _, err = wnv_data("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS, cwd=tmp_path, code=2)
     last = err.strip().splitlines()[-1]
     assert last.startswith("wnv-data run: error: ")
-    # SQLite does not always say which trouble it has with a disk.
+    # SQLite does not always name the error of a disk.
     assert any(words in last for words in (os.strerror(errno.ENOSPC), "disk is full", "(0.0 MB free)")), err
     assert "Traceback" not in err
     before = {}
-    if share > 0.02:  # there is no room for a ledger in less
+    if share > 0.02:  # less has no room for a ledger
         before = assert_sound(root)
         with Ledger.read(root) as ledger:
             states = {state for counts in ledger.counts().values() for state in counts}
-        assert states <= {"done", "pending", "running"}, "an item is blamed for the disk"
+        assert states <= {"done", "pending", "running"}, "an item failed because of the disk"
     disk.resize(4 * full)
     wnv_data("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS, cwd=tmp_path)
     assert_complete(root, undisturbed.scenes)
@@ -158,8 +156,6 @@ def test_a_read_only_root(progress: str, disk: SmallDisk, undisturbed: Undisturb
     wnv_data("run", source, f"root={root}", *SETTINGS, cwd=tmp_path)
     assert_complete(root, undisturbed.scenes)
 
-
-# ---------------------------------------------------------------- one's own videos
 
 NO_SCENE = {
     "junk.mp4": "fetch refused corrupt",
@@ -221,7 +217,7 @@ def test_videos_of_all_kinds(tmp_path: Path) -> None:
         assert (info.width, info.height) == size, name
         assert info.source["manifest_key"] == f"file:{name}"
         assert info.source["title"] == Path(name).stem
-    # Nothing is tried again that cannot go well; what has been mended is.
+    # Rejected videos are not retried; fixed ones are, on request.
     out, _ = wnv_data("run", f"source={videos}", "root=root", *SETTINGS, cwd=tmp_path)
     assert "nothing to do" in out
     assert {path: path.read_bytes() for path in videos.rglob("*") if path.is_file()} == before
@@ -233,9 +229,6 @@ def test_videos_of_all_kinds(tmp_path: Path) -> None:
     assert found.items() <= after.items()
     assert len(after) == len(SHOT)
     assert_complete(root, after)
-
-
-# ---------------------------------------------------------------- lists
 
 
 @pytest.mark.slow
@@ -255,7 +248,7 @@ def test_ten_thousand_rows(tmp_path: Path) -> None:
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         timings[name] = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
         assert "10000" in out or name == "report"
-    assert max(timings.values()) < 30, timings  # of the processor's time: others use the machine too
+    assert max(timings.values()) < 30, timings  # CPU time, since other processes use the machine
     with Ledger.read(tmp_path / "root") as ledger:
         assert ledger.counts() == {"fetch": {"pending": 10_000}}
 
@@ -283,7 +276,7 @@ TRICKS = (
 
 
 def _tricky_lines() -> Iterator[str]:
-    """Canonical lines that nobody's manifest stage wrote."""
+    """Canonical lines that the manifest stage would not write."""
     for key, url in itertools.product(
         ("../../evil", "file:../../etc/passwd", "file:/etc/passwd", "file:link/passwd", "url:../../evil"),
         ("file:///etc/passwd", "../../etc/passwd", "/etc/passwd", "link/passwd"),

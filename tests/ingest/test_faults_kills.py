@@ -1,15 +1,15 @@
-"""Faults, first table: what is killed, and where. Real processes, real signals, real COLMAP.
+"""Faults, first table: kills. Real processes, real signals, real COLMAP.
 
-    killed    in        how often    at the next run
-    driver    fetch     6            every scene of an undisturbed run, byte for byte, nothing left behind
+    killed    in        kills        result of the next run
+    driver    fetch     6            all scenes of an undisturbed run, byte for byte, no temporary files
     driver    clip      6            likewise
     driver    pose      6            likewise
     driver    pack      6            likewise
-    worker    each      once         not even needed: the same run tries again elsewhere
-    Ctrl-C    pose      once         likewise; and SIGTERM; nothing is left running meanwhile
+    worker    each      once         no next run needed: the same run retries
+    Ctrl-C    pose      once         likewise, and SIGTERM; no process is left running
 
-The moments are drawn by a seeded generator, from when the ledger says that an item is in hand; a driver is killed again
-and again on one root, whose scenes must be whole every time.
+The moments come from a seeded generator, counted from when the ledger shows an item as running. A driver is killed
+repeatedly on one root, whose scenes must be valid every time.
 """
 
 import os
@@ -31,15 +31,15 @@ from wnv.ingest.tasks import STAGES, StageName
 
 NUM_KILLS = 6
 NUM_VIDEOS = 3
-# Seconds within which an item of the stage is likely still in hand.
-IN_HAND_S = {"fetch": 0.8, "clip": 0.4, "pose": 2.0, "pack": 0.15}
+# Seconds within which an item of the stage is likely still running.
+RUNNING_S = {"fetch": 0.8, "clip": 0.4, "pose": 2.0, "pack": 0.15}
 
 pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A run that nothing befell: the root as it stood before each stage, and the scenes at the end."""
+    """An undisturbed run: the root before each stage, and the scenes at the end."""
 
     folder: Path
     source: Path
@@ -53,7 +53,7 @@ class Undisturbed:
 def undisturbed(room_video: PosedVideo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
     folder = tmp_path_factory.mktemp("undisturbed")
     with LoopbackSite() as site:
-        # Slow enough that there is a middle of it.
+        # Slow enough to be interrupted.
         drip = room_video.path.stat().st_size / 0.6
         urls = [site.add(f"/{number}.mp4", room_video.path, drip=drip) for number in range(NUM_VIDEOS)]
         source = write_list(folder / "static.csv", urls)
@@ -72,14 +72,14 @@ def undisturbed(room_video: PosedVideo, tmp_path_factory: pytest.TempPathFactory
         yield Undisturbed(folder, source, found)
 
 
-def test_the_stages_one_by_one_and_all_at_once_give_the_same(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_single_stages_and_run_give_the_same(undisturbed: Undisturbed, tmp_path: Path) -> None:
     wnv_data("run", f"source={undisturbed.source}", f"root={tmp_path}/root", *QUICK, cwd=tmp_path)
     assert_complete(tmp_path / "root", undisturbed.scenes)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_driver_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    draw = random.Random(f"driver {stage}")
+    rng = random.Random(f"driver {stage}")
     command = ["run", f"source={undisturbed.source}", *QUICK]
     num_kills, num_roots, root = 0, 0, tmp_path / "none"
     roots = []
@@ -90,16 +90,15 @@ def test_a_driver_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path
             roots.append(root)
         before = assert_sound(root) if (root / "ledger.sqlite").exists() else {}
         process = start(*command, f"root={root}", cwd=tmp_path)
-        _stop_while_in_hand(root, stage, process)
-        pause_s = draw.uniform(0, IN_HAND_S[stage])
+        _stop_while_running(root, stage, process)
+        pause_s = rng.uniform(0, RUNNING_S[stage])
         if num_roots < 2 * NUM_KILLS:
             process.send_signal(signal.SIGCONT)
             time.sleep(pause_s)
-        # else this machine is faster than was thought, or it paused itself: at once then.
+        # else the machine is too fast for these pauses: kill at once
         process.kill()
         process.communicate()
-        in_hand = _running(root, stage)
-        num_kills += bool(in_hand)
+        num_kills += bool(_running(root, stage))
         after = assert_sound(root)
         assert before.items() <= after.items(), "a scene is lost"
         assert num_roots < 3 * NUM_KILLS
@@ -113,13 +112,13 @@ def test_a_driver_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_worker_is_killed(stage: StageName, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    draw = random.Random(f"worker {stage}")
+    rng = random.Random(f"worker {stage}")
     root = undisturbed.before(stage, tmp_path / "root")
     with start("run", f"source={undisturbed.source}", f"root={root}", *QUICK, cwd=tmp_path) as process:
-        _stop_while_in_hand(root, stage, process)
+        _stop_while_running(root, stage, process)
         workers = _children(process.pid)
-        # The driver sees how its workers ended when it goes on; until then none of them can leave.
-        time.sleep(draw.uniform(0, IN_HAND_S[stage] / 2))
+        # Workers cannot be dismissed until the driver continues.
+        time.sleep(rng.uniform(0, RUNNING_S[stage] / 2))
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
         process.send_signal(signal.SIGCONT)
@@ -133,7 +132,7 @@ def test_a_run_is_interrupted(number: signal.Signals, undisturbed: Undisturbed, 
     root = undisturbed.before("pose", tmp_path / "root")
     command = ["run", f"source={undisturbed.source}", f"root={root}", *QUICK]
     with start(*command, cwd=tmp_path) as process:
-        _stop_while_in_hand(root, "pose", process)
+        _stop_while_running(root, "pose", process)
         workers = _children(process.pid)
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
@@ -147,28 +146,28 @@ def test_a_run_is_interrupted(number: signal.Signals, undisturbed: Undisturbed, 
     assert_complete(root, undisturbed.scenes)
 
 
-def _stop_while_in_hand(root: Path, stage: StageName, process: "subprocess.Popen[str]") -> None:
-    """Stop the driver, which alone writes the ledger, once an item of the stage is in hand; it is until SIGCONT."""
+def _stop_while_running(root: Path, stage: StageName, process: "subprocess.Popen[str]") -> None:
+    """Stop the driver, the only writer of the ledger, once an item of the stage is running."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            pytest.fail(f"it ended by itself: {process.communicate()}")
+            pytest.fail(f"the run ended: {process.communicate()}")
         if _running(root, stage):
             process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # it has stopped, or ended
-            # An item is noted as in hand a moment before there is a process that takes it.
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            # An item is recorded as running shortly before a process starts it.
             if _running(root, stage) and _children(process.pid):
                 return
             process.send_signal(signal.SIGCONT)
         time.sleep(0.01)
-    pytest.fail(f"no item of {stage} came into hand")
+    pytest.fail(f"no item of {stage} was running")
 
 
 def _running(root: Path, stage: StageName) -> list[str]:
     try:
         with Ledger.read(root) as ledger:
             return [item for found, item, _, state, _ in ledger.states() if (found, state) == (stage, "running")]
-    except (FileNotFoundError, ValueError):  # not made yet, or only just
+    except (FileNotFoundError, ValueError):  # not created yet
         return []
 
 

@@ -1,4 +1,4 @@
-"""Pack: the scene file is the clip, undistorted, at the size asked for, and says where it came from."""
+"""The pack stage: undistorted scene files of the set size, with their source."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_clip_becomes_a_scene_file(tmp_path: Path, make_task: Callable) -> Non
     ("settings", "size"),
     [({"short_side": 16}, (32, 16)), ({"max_side": 40, "short_side": 30}, (40, 20)), ({"short_side": 99}, (64, 32))],
 )
-def test_the_size_is_as_asked_and_never_larger(
+def test_images_are_shrunk_and_never_enlarged(
     tmp_path: Path, make_task: Callable, settings: dict, size: tuple[int, int]
 ) -> None:
     picture = np.zeros((32, 64, 3), dtype=np.uint8)
@@ -84,11 +84,11 @@ def test_the_size_is_as_asked_and_never_larger(
         grid = np.stack(np.meshgrid(np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5), axis=-1)
         return (weights[..., None] * grid).sum(axis=(0, 1)) / weights.sum()
 
-    # The bright patch lies where K says that it should: along the same ray in the clip and in the scene.
+    # The bright patch is at the same ray in the clip and in the scene.
     np.testing.assert_allclose(centre(scene.image_u8(1)), scale * centre(clip.image_u8(1)), atol=0.1)
 
 
-def test_the_same_clip_gives_the_same_bytes_and_replaces_an_earlier_try(tmp_path: Path, make_task: Callable) -> None:
+def test_the_same_clip_gives_the_same_bytes_and_replaces_earlier_files(tmp_path: Path, make_task: Callable) -> None:
     task = make_task(distortion=Distortion(k1=0.02))
     path = tmp_path / run_task(PackStage(), task).result["file"]
     first = path.read_bytes()
@@ -98,7 +98,7 @@ def test_the_same_clip_gives_the_same_bytes_and_replaces_an_earlier_try(tmp_path
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_what_is_wrong_with_the_clip_is_its_reason(tmp_path: Path, make_task: Callable) -> None:
+def test_a_corrupt_or_missing_clip_is_a_failure(tmp_path: Path, make_task: Callable) -> None:
     task = make_task()
     video = tmp_path / task.payload["file"]
     whole = video.read_bytes()
@@ -112,12 +112,12 @@ def test_what_is_wrong_with_the_clip_is_its_reason(tmp_path: Path, make_task: Ca
     outcome = run_task(PackStage(), task)
     assert (outcome.state, outcome.reason) == ("failed", "missing")
     scenes = [entry.name for entry in (tmp_path / "scenes").rglob("*") if entry.is_file()]
-    assert scenes == ["v_000012000.zip"], "the scene of the last good try stays whole"
+    assert scenes == ["v_000012000.zip"], "the previous scene is kept"
 
 
-def test_settings_are_checked() -> None:
+def test_invalid_settings_are_errors() -> None:
     for settings in ({"short_side": 0}, {"max_side": -1}, {"quality": 0}):
-        with pytest.raises(ValueError, match=r"must be"):
+        with pytest.raises(ValueError, match=f"(?i){next(iter(settings))}"):
             PackStage(**settings)
     assert PackStage(max_side=480).versions()["max_side"] == "480"
 

@@ -1,4 +1,4 @@
-"""Videos of almost any kind, and pictures to fill them with."""
+"""Write test videos of many kinds, and images for them."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -28,7 +28,7 @@ def write_video(
     colours: dict[str, int] | None = None,
     picture_format: str = "rgb24",
 ) -> Path:
-    """Write pictures as a video of almost any kind; `pts` in ticks of `time_base`."""
+    """Write images as a video; `pts` are in units of `time_base`."""
     ticks = iter(pts) if pts is not None else None
     preset = {"preset": "ultrafast"} if codec in ("libx264", "libx265") else {}
     with av.open(str(path), "w", options=muxer or {}) as container:
@@ -63,7 +63,7 @@ def write_video(
 
 
 def texture(seed: int, *, height: int = 400, width: int = 800) -> np.ndarray:
-    """A photograph-like picture with much to hold on to."""
+    """Return a textured image."""
     rng = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), dtype=np.float32)
     for cell in (4, 12, 40):
@@ -73,7 +73,7 @@ def texture(seed: int, *, height: int = 400, width: int = 800) -> np.ndarray:
 
 
 def moving(num_frames: int, *, seed: int = 0, speeds: tuple[float, ...] = (0.5, 1.0, 2.0)) -> Iterator[np.ndarray]:
-    """A shot that is easy to follow: layers that pass by at different speeds (depth), or one layer alone (a pan)."""
+    """Iterate over frames of layers that move at different speeds (parallax), or of one layer (a pan)."""
     layers = [texture(seed * 10 + n) for n in range(len(speeds))]
     edges = np.linspace(0, HEIGHT, len(speeds) + 1).astype(int)
     for number in range(num_frames):

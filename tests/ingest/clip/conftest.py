@@ -1,4 +1,4 @@
-"""Videos made for tests: pictures that carry their number, shots with and without depth, odd files."""
+"""Test videos: frames that encode their number, shots with and without parallax."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def _write_video() -> Callable[..., Path]:
 
 @pytest.fixture
 def numbered() -> Callable[..., Iterator[np.ndarray]]:
-    """Pictures that show their number, 0 to 255, as a row of black and white bars."""
+    """Frames that encode their number, 0 to 255, as black and white bars."""
 
     def make(numbers: Iterable[int], *, height: int = HEIGHT, width: int = WIDTH) -> Iterator[np.ndarray]:
         for number in numbers:
@@ -31,7 +31,7 @@ def numbered() -> Callable[..., Iterator[np.ndarray]]:
 
 @pytest.fixture
 def numbers_of() -> Callable[[Iterable[np.ndarray]], list[int]]:
-    """What numbers pictures show."""
+    """Decode the numbers of frames."""
 
     def read(images: Iterable[np.ndarray]) -> list[int]:
         found = []

@@ -1,8 +1,8 @@
-"""The same on Ray: one node, two nodes, and one of them killed half-way; each test on a cluster of its own."""
+"""The Ray executor: one node, two nodes, and a node that is killed; each test starts its own cluster."""
 
 import importlib.util
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +23,7 @@ import os, signal, sys, threading, time
 sys.path[:] = {path!r}
 from pathlib import Path
 from fake_stages import FakeStage, manifest
-from test_ray import TellsNode
+from test_ray import ReportsNode
 from wnv.ingest.driver import run
 from wnv.ingest.executors.ray import RayExecutor
 from wnv.ingest.gate import Gate
@@ -36,7 +36,7 @@ ROOT = {root!r}
 def go(executor, num_videos, **settings):
     with executor, Ledger.open(ROOT, val_fraction=0.2, test_fraction=0.1) as ledger:
         ledger.add_videos(manifest(num_videos))
-        stages = {{name: TellsNode(name=name, **settings) for name in STAGES}}
+        stages = {{name: ReportsNode(name=name, **settings) for name in STAGES}}
         summary = run(ledger, stages, executor, gate=Gate(parallel=8, pause_s=0.0), retries=Retries(wait_s=0.05))
         print("SUMMARY", summary.text().replace("\\n", "; "))
 """
@@ -49,17 +49,17 @@ go(executor, 4, trouble={"url:001": ["SIGKILL"], "url:002": ["exit"] * 9, "url:0
 TWO_NODES = """
 from ray.cluster_utils import Cluster
 
-# The second node is missed after a second or two, not after half a minute.
-patience = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+# Detect a lost node within two seconds instead of half a minute.
+health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 size = {"num_cpus": 2, "memory": 10 * 10**9, "object_store_memory": 80 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args={**size, "_system_config": patience, "include_dashboard": False})
+cluster = Cluster(initialize_head=True, head_node_args={**size, "_system_config": health, "include_dashboard": False})
 second = cluster.add_node(**size)
 executor = RayExecutor(address=cluster.address, num_fetchers=2)
 assert executor.room("pose") == 4
 
 def kill_half_way():
     num_done = num_there = 0
-    # The second node may be slow to begin: it is killed once it has done its part, too.
+    # The second node may start late: it is killed after some work.
     while num_done < NUM_VIDEOS * 6 // 2 or num_there <= 6:
         time.sleep(0.05)
         with Ledger.read(ROOT) as ledger:
@@ -79,8 +79,8 @@ cluster.shutdown()
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
 
 
-class TellsNode(FakeStage):
-    """Tells in its result on which node it ran."""
+class ReportsNode(FakeStage):
+    """Returns the node it ran on."""
 
     def __call__(self, task: Task) -> Outcome:
         import ray
@@ -92,7 +92,7 @@ class TellsNode(FakeStage):
 def run_script(script: str, root: Path) -> str:
     path = [str(Path(__file__).parent), *sys.path]
     code = BEGIN.format(path=path, root=str(root)) + script
-    # A session of its own, of which nothing may be left when the test ends.
+    # A new session, all of which is killed when the test ends.
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -129,7 +129,7 @@ def test_deaths_and_hangs_on_one_node(tmp_path: Path) -> None:
 
 @needs_ray
 @pytest.mark.slow
-def test_two_nodes_of_which_one_is_killed_half_way(tmp_path: Path) -> None:
+def test_a_node_of_two_is_killed(tmp_path: Path) -> None:
     output = run_script(TWO_NODES, tmp_path)
     killed, num_done = (tmp_path / "killed").read_text().split()
     num_items = {"fetch": 12, "clip": 12, "pose": 24, "pack": 24}
@@ -143,31 +143,30 @@ def test_two_nodes_of_which_one_is_killed_half_way(tmp_path: Path) -> None:
         assert min(nodes.values()) > 6
         assert killed in nodes
         last = max(row.updated for row in rows if row.result["node"] == killed)
-        assert sum(row.updated > last for row in rows) > 6  # the other one did the rest
+        assert sum(row.updated > last for row in rows) > 6
         assert {file for row in rows for file in files_of(row.result)} == {
             file for file in written(tmp_path) if not Path(file).name.startswith(".")
         }
     made = Counter((tmp_path / "made.log").read_text().splitlines())
-    # Only what the killed node had in hand was made twice.
+    # Only the running items of the killed node were redone.
     assert sum(number - 1 for number in made.values()) <= 4
-    print(json.dumps({"again": sum(number - 1 for number in made.values()), "nodes": nodes}))  # noqa: T201
 
 
 @needs_ray
-def test_a_cluster_that_does_not_answer_is_named() -> None:
-    # Port 1 of this machine, where nobody listens.
+def test_a_cluster_that_does_not_answer_is_an_error() -> None:
+    # Nothing listens on port 1.
     code = "from wnv.ingest.executors.ray import RayExecutor; RayExecutor(address='127.0.0.1:1')"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100).stderr
-    assert "ValueError: no Ray cluster answers at address=127.0.0.1:1 ([Errno 111] Connection refused)" in said
+    assert re.search("ValueError: .*address=127.0.0.1:1 .*Connection refused", said)
 
 
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'wnv\[ray\]'"):
         RayExecutor()
 
 
 @pytest.mark.parametrize("settings", [{"num_workers": 0}, {"num_fetchers": 0}, {"memory_per_worker_gb": 0.0}])
-def test_settings_out_of_range_are_named(settings: dict) -> None:
+def test_invalid_settings_are_errors(settings: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         RayExecutor(**settings)

@@ -1,4 +1,4 @@
-"""Cameras that cannot be right are refused, with the number that says so."""
+"""Implausible cameras are rejected, with the value that failed."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def _jumping(num_frames: int, at: int, by: float) -> dict[int, np.ndarray]:
     return camtoworlds
 
 
-def test_good_cameras_are_kept_in_a_world_of_their_own_scale() -> None:
+def test_good_cameras_are_kept_and_normalized() -> None:
     verdict = _check(walked())
     assert verdict.reason == "ok"
     assert verdict.estimate is not None
@@ -35,27 +35,27 @@ def test_good_cameras_are_kept_in_a_world_of_their_own_scale() -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimate", "reason", "words"),
+    ("estimate", "reason", "text"),
     [
-        (None, "no_model", "no two frames"),
-        (walked(8), "few_registered", "8 of 12 frames have a pose, at least 9 must"),
-        (walked(parallax_deg=1.25), "low_parallax", "1.25 degrees, limit 2.5"),
+        (None, "no_model", "reconstruction failed"),
+        (walked(8), "few_registered", "8 of 12 frames have a pose, at least 9"),
+        (walked(parallax_deg=1.25), "low_parallax", "1.25 degrees, min_parallax_deg=2.5"),
         (walked(camtoworlds={i: np.eye(4) for i in range(12)}), "low_parallax", "no motion"),
         (walked(focal=20.0), "focal", "field of view 159.8 degrees"),
         (walked(focal=2000.0), "focal", "field of view 6.4 degrees"),
         (walked(distortion=Distortion(k1=-60.0)), "focal", "cannot be taken out"),
-        (walked(reprojection_px=1.75), "reprojection", "1.75 px, limit 1.5 px"),
+        (walked(reprojection_px=1.75), "reprojection", "1.75 px, max_reprojection_px=1.5"),
         (walked(camtoworlds=_jumping(12, 6, 50.0)), "jump", "leave 6 frames in one piece, at least 9"),
     ],
 )
-def test_each_check_has_its_reason_and_its_number(estimate: PoseEstimate | None, reason: str, words: str) -> None:
+def test_each_check_has_a_reason_and_a_value(estimate: PoseEstimate | None, reason: str, text: str) -> None:
     verdict = _check(estimate)
     assert (verdict.reason, verdict.estimate) == (reason, None)
-    assert words in verdict.message
+    assert text in verdict.message
     assert estimate is None or verdict.stats["num_registered"] == len(estimate.camtoworlds)
 
 
-def test_what_an_estimator_does_not_know_is_not_held_against_it() -> None:
+def test_missing_statistics_are_not_checked() -> None:
     verdict = _check(walked(parallax_deg=None, reprojection_px=None))
     assert verdict.reason == "ok"
     assert "parallax_deg" not in verdict.stats
@@ -70,7 +70,7 @@ def test_the_longest_piece_without_a_jump_is_kept() -> None:
     assert verdict.stats["max_jump"] > 100
 
 
-def test_a_turn_on_the_spot_is_a_jump_too() -> None:
+def test_the_path_is_cut_at_wide_rotations() -> None:
     camtoworlds = walk(12)
     turned = np.diag([-1.0, 1.0, -1.0, 1.0])
     for position in range(9, 12):
@@ -78,7 +78,7 @@ def test_a_turn_on_the_spot_is_a_jump_too() -> None:
     assert longest_run(camtoworlds, max_jump=12, max_turn_deg=60) == list(range(9))
 
 
-def test_steps_over_frames_without_a_pose_are_shared_out() -> None:
+def test_steps_across_frames_without_a_pose_are_divided() -> None:
     camtoworlds = walk(12)
     for position in (3, 4, 5):
         del camtoworlds[position]
@@ -88,7 +88,7 @@ def test_steps_over_frames_without_a_pose_are_shared_out() -> None:
     assert turn_deg == pytest.approx(np.degrees(0.02))
 
 
-def test_the_world_does_not_depend_on_the_frame_and_unit_of_the_estimator() -> None:
+def test_the_world_does_not_depend_on_the_estimators_frame_and_unit() -> None:
     camtoworlds = walk(6)
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
     other = np.eye(4)
@@ -99,15 +99,6 @@ def test_the_world_does_not_depend_on_the_frame_and_unit_of_the_estimator() -> N
         camtoworld[:3, 3] *= 7.0
     for one, two in zip(place_world(camtoworlds).values(), place_world(moved).values(), strict=True):
         assert np.abs(one - two).max() < 1e-12
-
-
-def test_the_same_cameras_give_the_same_verdict() -> None:
-    one, two = (_check(walked(camtoworlds=_jumping(12, 2, 50.0))) for _ in range(2))
-    assert one.stats == two.stats
-    assert one.estimate is not None
-    assert two.estimate is not None
-    for position, camtoworld in one.estimate.camtoworlds.items():
-        assert np.array_equal(camtoworld, two.estimate.camtoworlds[position])
 
 
 @pytest.mark.parametrize(
@@ -121,6 +112,6 @@ def test_the_same_cameras_give_the_same_verdict() -> None:
         {"max_jump": 1.0},
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any]) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be"):
         PoseFilters(**settings)

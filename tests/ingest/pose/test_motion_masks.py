@@ -1,4 +1,4 @@
-"""What moves by itself is masked, and what only the camera moves is not."""
+"""Moving objects are masked, camera motion is not."""
 
 import cv2
 import numpy as np
@@ -6,23 +6,23 @@ import numpy as np
 from wnv.ingest.pose.motion_masks import motion_masks
 
 
-def _pair(thing_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture and the next one: the ground moves by 4 px, a square by `thing_px` the other way; and where it is."""
-    draw = np.random.default_rng(0)
-    ground, thing = (
-        cv2.resize(draw.integers(0, 256, (60, 80, 3), dtype=np.uint8), (480, 360), interpolation=cv2.INTER_CUBIC)
+def _pair(object_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return two frames and a mask: the backbackground moves by 4 px, a square by `object_px` the other way."""
+    rng = np.random.default_rng(0)
+    background, square = (
+        cv2.resize(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), (480, 360), interpolation=cv2.INTER_CUBIC)
         for _ in range(2)
     )
-    frame, neighbour = ground[20:290, 20:420].copy(), ground[20:290, 16:416].copy()
+    frame, neighbour = background[20:290, 20:420].copy(), background[20:290, 16:416].copy()
     where = np.zeros(frame.shape[:2], dtype=bool)
-    if thing_px:
-        frame[100:180, 150:250] = thing[:80, :100]
-        neighbour[100:180, 150 - thing_px : 250 - thing_px] = thing[:80, :100]
+    if object_px:
+        frame[100:180, 150:250] = square[:80, :100]
+        neighbour[100:180, 150 - object_px : 250 - object_px] = square[:80, :100]
         where[100:180, 150:250] = True
     return frame, neighbour, where
 
 
-def test_a_thing_that_moves_is_masked() -> None:
+def test_a_moving_object_is_masked() -> None:
     frame, neighbour, where = _pair(6)
     (mask,) = motion_masks([frame], [neighbour], seed=0)
     assert mask.shape == frame.shape[:2]
@@ -32,13 +32,13 @@ def test_a_thing_that_moves_is_masked() -> None:
     assert np.array_equal(mask, again)
 
 
-def test_the_motion_of_the_camera_is_not_masked() -> None:
+def test_camera_motion_is_not_masked() -> None:
     frame, neighbour, _ = _pair(0)
     (mask,) = motion_masks([frame], [neighbour], seed=0)
     assert mask.mean() < 0.02
 
 
-def test_pictures_without_anything_in_them_get_no_mask() -> None:
+def test_uniform_images_get_no_mask() -> None:
     grey = np.full((90, 160, 3), 128, dtype=np.uint8)
     (mask,) = motion_masks([grey], [grey], seed=0)
     assert not mask.any()

@@ -1,6 +1,7 @@
-"""From a clip to its poses: sampling, second tries, what is written and what is left behind."""
+"""The pose stage: sampling, the second estimator, and its outputs."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def root(tmp_path: Path, room_video: PosedVideo) -> Path:
 
 @pytest.fixture
 def run(root: Path, tmp_path: Path) -> Run:
-    """Runs the stage on the clip, and checks that it leaves nothing in its folder for temporary files."""
+    """Run the stage on the clip, and check that it leaves no temporary files."""
 
     def run_stage(estimator: object, *, retry: object = None, kind: str = "static", **settings: Any) -> Outcome:
         workspace = tmp_path / "temporary"
@@ -58,7 +59,7 @@ def run(root: Path, tmp_path: Path) -> Run:
     return run_stage
 
 
-def test_the_file_of_poses_says_what_was_done(run: Run, root: Path) -> None:
+def test_the_pose_file_records_how_it_was_made(run: Run, root: Path) -> None:
     outcome = run(FakeEstimator(num_registered=11))
     sidecar = root / "clips/static/train/room.json"
     assert (outcome.state, outcome.reason) == ("done", "ok")
@@ -91,7 +92,7 @@ def test_the_file_of_poses_says_what_was_done(run: Run, root: Path) -> None:
     assert source["tries"] == [{"reason": "ok", "message": ""}]
 
 
-def test_a_second_estimator_is_asked_where_the_first_one_is_refused(run: Run, root: Path, tmp_path: Path) -> None:
+def test_a_second_estimator_is_used_if_the_first_result_is_rejected(run: Run, root: Path, tmp_path: Path) -> None:
     notes = str(tmp_path / "notes")
     outcome = run(FakeEstimator(num_registered=5, notes=notes), retry=FakeEstimator(notes=notes), seed=7)
     assert outcome.state == "done"
@@ -105,42 +106,42 @@ def test_a_second_estimator_is_asked_where_the_first_one_is_refused(run: Run, ro
     assert first["workspace"] != second["workspace"]
 
 
-def test_a_crash_is_followed_by_a_second_try_too(run: Run) -> None:
+def test_a_second_estimator_is_used_after_a_crash(run: Run) -> None:
     outcome = run(FakeEstimator(act="abort"), retry=FakeEstimator())
     assert outcome.state == "done"
     assert outcome.result["stats"]["num_tries"] == 2
 
 
-def test_cameras_that_are_refused_twice_leave_no_file_but_their_numbers(run: Run, root: Path) -> None:
+def test_cameras_that_are_rejected_twice_leave_only_statistics(run: Run, root: Path) -> None:
     sidecar = root / "clips/static/train/room.json"
     sidecar.write_text("of an earlier run")
     outcome = run(FakeEstimator(act="nothing"), retry=FakeEstimator(num_registered=5))
     assert (outcome.state, outcome.reason) == ("refused", "few_registered")
-    assert outcome.message.startswith("no_model: no two frames gave a reconstruction; then few_registered: 5 of 12")
+    assert re.match("no_model: .*; then few_registered: 5 of 12", outcome.message)
     assert outcome.result["stats"]["num_registered"] == 5
     assert not sidecar.exists()
 
 
 @pytest.mark.parametrize(
-    ("act", "settings", "reason", "words"),
+    ("act", "settings", "reason", "text"),
     [
         ("abort", {}, "crashed", "SIGABRT"),
-        ("hog", {"memory_limit_gb": 2}, "out_of_memory", "2 GB"),
+        ("hog", {"memory_limit_gb": 2}, "out_of_memory", "memory_limit_gb=2"),
         ("sleep", {"time_limit_s": 1}, "timeout", "1 s"),
         ("raise", {}, "error", "width must be even, got 3"),
     ],
 )
-def test_a_process_that_fails_is_a_recorded_failure(
-    act: str, settings: dict[str, Any], reason: str, words: str, run: Run, root: Path
+def test_a_process_that_fails_is_recorded(
+    act: str, settings: dict[str, Any], reason: str, text: str, run: Run, root: Path
 ) -> None:
     retry = FakeEstimator(act="abort") if act == "abort" else FakeEstimator()
     outcome = run(FakeEstimator(act=act), retry=retry, **settings)
     assert (outcome.state, outcome.reason) == ("failed", reason)
-    assert words in outcome.message
+    assert text in outcome.message
     assert not (root / "clips/static/train/room.json").exists()
 
 
-def test_where_the_clip_is_to_blame_nobody_else_is_asked(run: Run) -> None:
+def test_no_second_estimator_for_an_unsuitable_clip(run: Run) -> None:
     outcome = run(FakeEstimator(act="refuse"), retry=FakeEstimator())
     assert (outcome.state, outcome.reason, outcome.message) == ("refused", "low_parallax", "the camera only turns")
 
@@ -152,19 +153,25 @@ def test_frames_are_sampled_evenly_and_keep_their_numbers(run: Run, root: Path) 
     assert [frame.time_s for frame in poses.frames] == pytest.approx([0.0, 0.2, 0.3, 0.5, 0.6, 0.8, 0.9, 1.1])
 
 
-def test_sampling() -> None:
-    assert sample_indices(5, max_frames=48, frame_step=None) == [0, 1, 2, 3, 4]
-    assert sample_indices(101, max_frames=3, frame_step=None) == [0, 50, 100]
-    assert sample_indices(101, max_frames=None, frame_step=40) == [0, 40, 80]
-    assert sample_indices(1000, max_frames=5, frame_step=10) == [0, 250, 500, 740, 990]
+@pytest.mark.parametrize(
+    ("num_frames", "max_frames", "frame_step", "indices"),
+    [
+        (5, 48, None, [0, 1, 2, 3, 4]),
+        (101, 3, None, [0, 50, 100]),
+        (101, None, 40, [0, 40, 80]),
+        (1000, 5, 10, [0, 250, 500, 740, 990]),
+    ],
+)
+def test_sample_indices(num_frames: int, max_frames: int | None, frame_step: int | None, indices: list[int]) -> None:
+    assert sample_indices(num_frames, max_frames=max_frames, frame_step=frame_step) == indices
 
 
-def test_a_clip_with_too_few_frames_is_not_even_tried(run: Run, root: Path) -> None:
+def test_a_clip_with_too_few_frames_is_not_tried(run: Run, root: Path) -> None:
     (root / "clips/static/train/room.json").write_text("of an earlier run")
     outcome = run(FakeEstimator(act="abort"), frame_step=2)
     assert not (root / "clips/static/train/room.json").exists()
     assert (outcome.state, outcome.reason) == ("refused", "few_registered")
-    assert "6 frames can be sampled, at least 8" in outcome.message
+    assert re.match("6 .* 8 ", outcome.message)
 
 
 def test_only_dynamic_clips_are_masked(run: Run, root: Path, tmp_path: Path) -> None:
@@ -177,14 +184,14 @@ def test_only_dynamic_clips_are_masked(run: Run, root: Path, tmp_path: Path) -> 
     assert seen == [(None, False), (12, True), (None, False), (12, True)]
 
 
-def test_a_damaged_clip_is_an_error_that_names_it(run: Run, root: Path) -> None:
+def test_a_corrupt_clip_is_an_error_that_names_it(run: Run, root: Path) -> None:
     (root / _CLIP).write_bytes(b"no video at all")
     outcome = run(FakeEstimator())
     assert (outcome.state, outcome.reason) == ("failed", "error")
     assert "room.mp4" in outcome.message
 
 
-def test_its_versions_say_what_the_poses_depend_on() -> None:
+def test_versions_contain_all_settings() -> None:
     stage = PoseStage(estimator=FakeEstimator(), retry=FakeEstimator(act="nothing"), filters=PoseFilters(), seed=3)
     versions = stage.versions()
     settings = json.loads(versions["settings"])
@@ -199,14 +206,14 @@ def packaged(*overrides: str) -> DictConfig:
         return compose("pose", [*overrides])
 
 
-def test_another_estimator_takes_the_place_of_colmap_with_all_its_settings() -> None:
+def test_pose_custom_replaces_colmap_with_all_its_settings() -> None:
     cfg = packaged("pose=custom", "pose.estimator._target_=pose_fakes.FakeEstimator", "+pose.estimator.act=pose")
     stage = instantiate(cfg.pose)
     assert (stage.estimator.act, stage.retry) == ("pose", None)
     assert describe(stage.filters) == describe(PoseFilters())
 
 
-def test_the_packaged_settings_are_those_of_the_classes() -> None:
+def test_the_configuration_has_the_defaults_of_the_classes() -> None:
     pytest.importorskip("pycolmap", reason="pycolmap has no wheel for this machine")
     stage = instantiate(packaged().pose)
     assert isinstance(stage, PoseStage)
@@ -217,15 +224,7 @@ def test_the_packaged_settings_are_those_of_the_classes() -> None:
     assert describe(stage.retry) != describe(stage.estimator)
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"max_frames": 1}, "max_frames must be at least 2"),
-        ({"frame_step": 0}, "frame_step must be at least 1"),
-        ({"seed": -1}, "seed must be 0 or more"),
-        ({"time_limit_s": 0}, "must be above 0, got 0 and 4.0"),
-    ],
-)
-def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+@pytest.mark.parametrize("settings", [{"max_frames": 1}, {"frame_step": 0}, {"seed": -1}, {"time_limit_s": 0}])
+def test_invalid_settings_are_errors(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
         PoseStage(estimator=FakeEstimator(), filters=PoseFilters(), **settings)

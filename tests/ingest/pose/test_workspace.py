@@ -1,4 +1,4 @@
-"""Temporary folders go away, also those of killed processes."""
+"""Temporary folders are removed, also those of killed processes."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from wnv.ingest.pose.workspace import temporary_workspace
 
 
-def test_is_removed_however_the_block_ends(tmp_path: Path) -> None:
+def test_is_removed_when_the_block_ends_or_raises(tmp_path: Path) -> None:
     with temporary_workspace(tmp_path / "deep") as workspace:
         (workspace / "file").write_text("x")
     with pytest.raises(FileNotFoundError), temporary_workspace(tmp_path / "deep") as workspace:
@@ -18,7 +18,7 @@ def test_is_removed_however_the_block_ends(tmp_path: Path) -> None:
     assert list((tmp_path / "deep").iterdir()) == []
 
 
-def test_removes_what_killed_processes_left_and_nothing_else(tmp_path: Path) -> None:
+def test_removes_only_workspaces_of_killed_processes(tmp_path: Path) -> None:
     program = (
         "import os; from pathlib import Path; from wnv.ingest.pose.workspace import temporary_workspace\n"
         f"with temporary_workspace(Path({str(tmp_path)!r})) as workspace:\n"
