@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 8 * 1024**2
 CATCH_ALL_NAMES = {"utils", "util", "common", "misc", "helpers"}
 BANNED_NAMES = {"c2w", "w2c", "extrinsics", "img", "imgs"}
 # The version; and a variable that must be set before any command imports torch.
-INITS_WITH_CODE = {ROOT / "wnv", ROOT / "wnv" / "cli"}
+INITS_WITH_CODE = {ROOT / "wnv", ROOT / "wnv" / "cli", ROOT / "wnv" / "ingest"}
 HOME_OF_SOMEBODY = re.compile(r"/(?:home|root|Users|mnt|work)/\w")
 
 

@@ -10,8 +10,6 @@ Example:
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -23,7 +21,7 @@ _MODULES = {
     "KoNet": "wnv.models.konet",
     "Views": "wnv.types",
     "evaluate": "wnv.cli.api",
-    "ingest": "wnv.ingest",
+    "ingest": "wnv.ingest",  # a package that can be called
     "open_data": "wnv.cli.api",
     "open_scene": "wnv.scenes.listing",
     "render": "wnv.cli.api",
@@ -35,23 +33,6 @@ if TYPE_CHECKING:  # for type checkers and editors
     from wnv.models.konet import KoNet
     from wnv.scenes.listing import open_scene
     from wnv.types import Cameras, Views
-
-
-class _Ingest(ModuleType):
-    """The package `wnv.ingest`, which is called as the function `wnv.cli.api.ingest`."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        importlib.import_module("wnv.cli.api").ingest(*args, **kwargs)
-
-
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "ingest":  # importing a submodule of it sets this attribute to the package
-            value.__class__ = _Ingest
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
