@@ -1,6 +1,7 @@
 """`wnv-export` as a user types it."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_a_scene(wnv_export, scenes: Path, tmp_path: Path, name: str, first: str
     assert sorted(os.listdir(tmp_path)) == ["out", "scenes"]  # no folder of Hydra's
     code, _, err = wnv_export(f"format={name}", "scene=scenes/a.zip", "out=out")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "wnv-export: error: out is not empty; set overwrite=true" in err
+    assert re.match("wnv-export: error: out .*overwrite=true", err)
     assert wnv_export(f"format={name}", "scene=scenes/a.zip", "out=out", "overwrite=true")[0] == 0
 
 
@@ -70,19 +71,14 @@ def test_a_url(wnv_export, scenes: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("format=obj", "scene=scenes/a.zip", "out=out"), "format must be one of nerfstudio, colmap, lvsm, got obj"),
-        (
-            ("format=colmap", "scene=scenes/no.zip", "out=out"),
-            "scenes/no.zip: no such scene file; give one (.zip), or a folder of them",
-        ),
-        (("format=colmap", "scene=scenes/a.zip"), "out has no default; set out=... to the folder to write"),
-        (
-            ("format=colmap", "scene=scenes/a.zip", "out=out", "overwrite=no"),
-            "overwrite must be true or false, got 'no'",
-        ),
+        (("format=obj", "scene=scenes/a.zip", "out=out"), "format.*obj"),
+        (("format=colmap", "scene=scenes/no.zip", "out=out"), r"scenes/no\.zip"),
+        (("format=colmap", "scene=scenes/a.zip"), "out="),
+        (("format=colmap", "scene=scenes/a.zip", "out=s3://bucket/out"), "out.*s3://bucket/out"),
+        (("format=colmap", "scene=scenes/a.zip", "out=out", "overwrite=no"), "overwrite.*'no'"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(wnv_export, scenes: Path, arguments: tuple, message: str) -> None:
     code, out, err = wnv_export(*arguments)
     assert (code, out) == (2, "")
-    assert err == f"wnv-export: error: {message}\n"
+    assert re.fullmatch(f"wnv-export: error: .*{message}.*\n", err)

@@ -102,6 +102,23 @@ def repack() -> Callable[..., Path]:
     return change
 
 
+@pytest.fixture(scope="session")
+def edit_json() -> Callable[..., str]:
+    """Set the value at a path of keys in JSON text, or delete it if the value is `...`."""
+
+    def edit(text: str, *keys: Any, value: Any) -> str:
+        data = content = json.loads(text)
+        for key in keys[:-1]:
+            data = data[key]
+        if value is ...:
+            del data[keys[-1]]
+        else:
+            data[keys[-1]] = value
+        return json.dumps(content)
+
+    return edit
+
+
 @pytest.fixture
 def rotation_z() -> Callable[[float], np.ndarray]:
     def make(angle: float) -> np.ndarray:

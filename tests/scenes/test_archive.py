@@ -14,7 +14,7 @@ from wnv.scenes.listing import open_scene
 
 @pytest.fixture
 def served(scene_file: Path) -> Iterator[tuple[str, list[int]]]:
-    """The URL of a scene file that is followed by nothing, and how many bytes each answer had."""
+    """URL of a scene file, and the number of bytes of each response."""
     data = scene_file.read_bytes()
     sent: list[int] = []
 
@@ -62,7 +62,7 @@ def test_over_http_a_frame_is_one_range(served: tuple[str, list[int]], scene_fil
 
 def test_over_http_from_forked_workers(served: tuple[str, list[int]], scene_file: Path) -> None:
     scene, local = open_scene(served[0]), open_scene(scene_file)
-    scene.image_u8(0)  # the parent's connection, which a worker must not use
+    scene.image_u8(0)  # opens a connection, which a worker must not use
     loader = torch.utils.data.DataLoader(
         [0, 1, 2],  # type: ignore[arg-type]
         num_workers=2,
@@ -75,7 +75,7 @@ def test_over_http_from_forked_workers(served: tuple[str, list[int]], scene_file
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a.zip", "simplecache::s3://bucket/a.zip", "file:///a.zip"])
-def test_urls_are_told_from_paths(url: str) -> None:
+def test_urls_are_distinguished_from_paths(url: str) -> None:
     assert is_url(url)
     assert not is_url("/data/a.zip")
     assert not is_url("a.zip")

@@ -1,6 +1,5 @@
-"""Poses beside a clip: what is written is read, and nothing that breaks a rule is."""
+"""Poses of a clip: written, read, and checked."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -49,71 +48,55 @@ def test_what_is_written_is_read(tmp_path: Path, poses: ClipPoses) -> None:
     assert read_poses(write_poses(path, replace(poses, scale=2))).scale == 2
 
 
-REFUSED_HERE = {
-    "id": ({"id": "../up"}, "scene id '../up' must be"),
-    "fps": ({"fps": Fraction(0)}, "fps must be positive, got 0"),
-    "lens": ({"distortion": Distortion(k1=float("nan"))}, "distortion must be finite"),
-    "focal": ({"K": np.diag([-50.0, 50, 1])}, "focal length fx must be positive"),
-    "skew": ({"K": np.array([[50.0, 1, 0], [0, 50, 0], [0, 0, 1]])}, "K must be"),
-    "none": ({"frames": ()}, "a scene has 1 to 100000 frames, got 0"),
+INVALID = {
+    "id": ({"id": "../up"}, "id '../up'"),
+    "fps": ({"fps": Fraction(0)}, "fps.*0"),
+    "lens": ({"distortion": Distortion(k1=float("nan"))}, "distortion.*nan"),
+    "focal": ({"K": np.diag([-50.0, 50, 1])}, "fx.*-50"),
+    "none": ({"frames": ()}, "frames, got 0"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED_HERE)
-def test_poses_that_break_a_rule_cannot_be_made(poses: ClipPoses, case: str) -> None:
-    change, message = REFUSED_HERE[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_poses_cannot_be_constructed(poses: ClipPoses, case: str) -> None:
+    change, message = INVALID[case]
     with pytest.raises(SceneError, match=message):
         replace(poses, **change)
 
 
-def put(*path: str | int, value: object) -> Callable[[dict], None]:
-    def change(data: dict) -> None:
-        for key in path[:-1]:
-            data = data[key]
-        data[path[-1]] = value
-
-    return change
-
-
-REFUSED_WHEN_READ = {
-    "version": (put("schema_version", value=2), "schema_version must be 1, got 2"),
-    "version true": (put("schema_version", value=True), "schema_version must be 1, got True"),
-    "no lens": (lambda data: data.pop("distortion"), "lacks the field 'distortion'"),
-    "no term": (lambda data: data["distortion"].pop("k3"), "lacks the field 'k3'"),
-    "term text": (put("distortion", "k1", value="0"), "field 'k1' must be float or int, got str"),
-    "K text": (put("K", value="50"), "field 'K' must be list"),
-    "fps number": (put("fps", value=29.97), "field 'fps' must be str"),
-    "fps zero": (put("fps", value="30/0"), "fps must be a fraction"),
-    "fps huge": (put("fps", value="1e999999999"), "fps must be a fraction"),
-    "frame text": (put("frames", 1, value="x"), "frame 1: an entry of frames must be an object"),
-    "index fraction": (put("frames", 1, "index", value=3.0), "frame 1: field 'index' must be int"),
-    "index again": (
-        put("frames", 1, "index", value=0),
-        "frame 1: indices must .* increase, got 0 after 0",
-    ),
-    "index negative": (put("frames", 0, "index", value=-1), "frame 0: source_index must be 0 or more"),
-    "time": (put("frames", 2, "time_s", value=7.0), "frame 2: time_s must be index / fps = 0.233567 s, got 7"),
-    "time nan": (put("frames", 2, "time_s", value=float("nan")), "frame 2: time_s must be finite"),
-    "pose": (put("frames", 2, "camtoworld", 0, 0, value=2.0), "frame 2: camtoworld is not rigid"),
-    "pose nan": (put("frames", 2, "camtoworld", 0, 3, value=float("inf")), "frame 2: camtoworld holds NaN"),
-    "kind": (put("kind", value="moving"), "kind must be 'static' or 'dynamic'"),
-    "scale": (put("scale", value=10**400), "scale must be a finite number"),
+INVALID_JSON = {
+    "version": (("schema_version", 2), "schema_version.*2"),
+    "version true": (("schema_version", True), "schema_version.*True"),
+    "no lens": (("distortion", ...), "'distortion'"),
+    "no term": (("distortion", "k3", ...), "'k3'"),
+    "term text": (("distortion", "k1", "0"), "'k1'.*str"),
+    "K text": (("K", "50"), "'K'.*str"),
+    "fps number": (("fps", 29.97), "'fps'.*float"),
+    "fps zero": (("fps", "30/0"), "fps.*30/0"),
+    "fps huge": (("fps", "1e999999999"), "fps.*1e999999999"),
+    "frame text": (("frames", 1, "x"), "frame 1: .*str"),
+    "index fraction": (("frames", 1, "index", 3.0), "frame 1: .*'index'.*float"),
+    "index again": (("frames", 1, "index", 0), "frame 1: .*0 after 0"),
+    "index negative": (("frames", 0, "index", -1), "frame 0: source_index.*-1"),
+    "time": (("frames", 2, "time_s", 7.0), "frame 2: time_s.*0.233567.*7"),
+    "time nan": (("frames", 2, "time_s", float("nan")), "frame 2: time_s"),
+    "pose": (("frames", 2, "camtoworld", 0, 0, 2.0), "frame 2: camtoworld"),
+    "kind": (("kind", "moving"), "kind.*'moving'"),
+    "scale": (("scale", 10**400), "scale"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED_WHEN_READ)
-def test_poses_that_break_a_rule_are_not_read(tmp_path: Path, poses: ClipPoses, case: str) -> None:
-    change, message = REFUSED_WHEN_READ[case]
+@pytest.mark.parametrize("case", INVALID_JSON)
+def test_invalid_files_are_rejected(tmp_path: Path, poses: ClipPoses, edit_json: Callable, case: str) -> None:
+    (*keys, value), message = INVALID_JSON[case]
     path = write_poses(tmp_path / "clip.json", poses)
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
+    path.write_text(edit_json(path.read_text(), *keys, value=value))
     with pytest.raises(SceneError, match=message):
         read_poses(path)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"[" * 100_000, b"\xff\xfe"])
-def test_what_is_no_object_is_refused(tmp_path: Path, text: bytes) -> None:
+def test_text_that_is_not_an_object_is_rejected(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "clip.json"
     path.write_bytes(text)
     with pytest.raises(SceneError, match=r"clip\.json"):
@@ -121,7 +104,7 @@ def test_what_is_no_object_is_refused(tmp_path: Path, text: bytes) -> None:
 
 
 def test_names_and_sources_are_checked(tmp_path: Path, poses: ClipPoses) -> None:
-    with pytest.raises(FileNotFoundError, match="no such file of poses"):
+    with pytest.raises(FileNotFoundError, match=r"none\.json"):
         read_poses(tmp_path / "none.json")
     with pytest.raises(ValueError, match=r"\.json file beside the clip"):
         write_poses(tmp_path / "clip.mp4", poses)

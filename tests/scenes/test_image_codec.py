@@ -1,4 +1,4 @@
-"""Images: what cannot be decoded whole is refused, and nothing is decoded that lies about its size."""
+"""Images: truncated ones are rejected, and those of a false size are not decoded."""
 
 import io
 import struct
@@ -56,43 +56,38 @@ def test_an_orientation_tag_changes_nothing(image: np.ndarray) -> None:
 
 @pytest.mark.parametrize("image_format", ["jpeg", "png"])
 @pytest.mark.parametrize("kept", [0.98, 0.5, 0.2])
-def test_truncated_images_are_refused(image: np.ndarray, image_format: str, kept: float) -> None:
+def test_truncated_images_are_rejected(image: np.ndarray, image_format: str, kept: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
     data = encode_image(noise, image_format=image_format)
     with pytest.raises(SceneError, match=r"scene 'a', frame 3: .*(truncated|not a readable)"):
         decode_image(data[: int(len(data) * kept)], width=64, height=48, where="scene 'a', frame 3")
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a....", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_refused(data: bytes) -> None:
-    with pytest.raises(SceneError, match="frame 1: not a readable JPEG or PNG"):
+@pytest.mark.parametrize("data", [b"", b"GIF89a....", b"BM....", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_other_bytes_are_rejected(data: bytes) -> None:
+    with pytest.raises(SceneError, match=r"frame 1: .*JPEG or PNG"):
         image_header(data, where="frame 1")
 
 
-def test_other_formats_are_refused(image: np.ndarray) -> None:
-    with pytest.raises(SceneError, match="not a readable JPEG or PNG"):
-        image_header(saved(Image.fromarray(image), "BMP"), where="x")
-
-
 @pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
-def test_transparent_and_palette_images_are_refused(image: np.ndarray, mode: str) -> None:
+def test_transparent_and_palette_images_are_rejected(image: np.ndarray, mode: str) -> None:
     data = saved(Image.fromarray(image).convert(mode), "PNG")
-    with pytest.raises(SceneError, match=f"8-bit RGB or grey, got mode {mode}; convert"):
+    with pytest.raises(SceneError, match=f"mode {mode}"):
         decode_image(data, width=64, height=48, where="x")
 
 
 @pytest.mark.parametrize(("width", "height"), [(10_000, 9_500), (60_000, 60_000), (9_000, 8_000)])
 def test_a_decompression_bomb_is_not_decoded(width: int, height: int) -> None:
-    with pytest.raises(SceneError, match="frame 0: the image declares more than 67108864 pixels"):
+    with pytest.raises(SceneError, match=r"frame 0: .*67108864"):
         decode_image(png_declaring(width, height), width=width, height=height, where="frame 0")
 
 
-def test_another_size_is_refused_before_decoding() -> None:
-    with pytest.raises(SceneError, match=r"the image is 8000 x 8000 and the scene says 64 x 48 \(width x height\)"):
+def test_another_size_is_rejected_before_decoding() -> None:
+    with pytest.raises(SceneError, match=r"64 x 48 .*8000 x 8000"):
         decode_image(png_declaring(8000, 8000), width=64, height=48, where="x")
 
 
-def test_a_part_is_that_part_of_the_whole_and_may_be_written_to(image: np.ndarray) -> None:
+def test_a_crop_equals_the_part_of_the_image_and_is_writable(image: np.ndarray) -> None:
     for image_format in ("jpeg", "png"):
         data = encode_image(image, image_format=image_format)
         whole = decode_image(data, width=64, height=48, where="here")
@@ -107,7 +102,7 @@ def test_jpegs_decode_as_pillow_decodes_them(subsampling: int) -> None:
     image = np.kron(random.integers(0, 256, (9, 13, 3), dtype=np.uint8), np.ones((7, 5, 1), dtype=np.uint8))
     buffer = io.BytesIO()
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned, which is ignored
+    exif[0x0112] = 6  # rotated, which is ignored
     Image.fromarray(image).save(buffer, "JPEG", quality=80, subsampling=subsampling, exif=exif)
     decoded = decode_image(buffer.getvalue(), width=65, height=63, where="here")
     expected = np.asarray(Image.open(buffer))

@@ -20,7 +20,7 @@ LENS = Distortion(k1=-0.3, k2=0.05, p1=0.002, p2=-0.001)
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_frames_are_those_of_their_numbers(tmp_path: Path, write_posed_clip: Callable, decoder: str) -> None:
+def test_frames_are_those_of_their_indices(tmp_path: Path, write_posed_clip: Callable, decoder: str) -> None:
     path = write_posed_clip(tmp_path, "walk", num_frames=40, posed=[1, 4, 5, 17, 39], kind="dynamic")
     clip = open_scene(path, decoder=decoder)
     assert len(clip) == 5
@@ -36,7 +36,7 @@ def test_frames_are_those_of_their_numbers(tmp_path: Path, write_posed_clip: Cal
     again = pickle.loads(pickle.dumps(clip))
     assert torch.equal(again.views([2]).images, clip.views([2]).images)
     for index in (-1, 5):
-        with pytest.raises(IndexError, match=f"scene 'walk' has frames 0 to 4, got {index}"):
+        with pytest.raises(IndexError, match=f"'walk'.*{index}"):
             clip.image_u8(index)
 
 
@@ -46,7 +46,7 @@ def light(rays: np.ndarray) -> np.ndarray:
     return np.round(127 + 90 * np.sin(rays @ frequencies.T)).astype(np.uint8)
 
 
-def test_a_clip_is_undistorted_to_the_pinhole_it_tells(tmp_path: Path, write_posed_clip: Callable) -> None:
+def test_a_clip_is_undistorted_to_its_pinhole(tmp_path: Path, write_posed_clip: Callable) -> None:
     height, width, focal = 96, 128, 110.0
     grid = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
     K = np.array([[focal, 0, width / 2 + 1], [0, focal + 1, height / 2 - 1], [0, 0, 1]])
@@ -59,16 +59,15 @@ def test_a_clip_is_undistorted_to_the_pinhole_it_tells(tmp_path: Path, write_pos
     error = np.abs(clip.image_u8(0) - expected)
     assert error.mean() < 2
     assert np.abs(light(rays) - expected).max() > 5 * error.max()  # the lens matters here
-    # A part is that part of the whole.
     np.testing.assert_array_equal(clip.images_u8([1], box=(10, 20, 70, 90))[0], clip.image_u8(1)[20:90, 10:70])
 
 
-def test_poses_of_another_video_are_refused(tmp_path: Path, write_posed_clip: Callable) -> None:
+def test_poses_of_another_video_are_rejected(tmp_path: Path, write_posed_clip: Callable) -> None:
     path = write_posed_clip(tmp_path, "one", num_frames=10)
     poses = read_poses(path.with_suffix(".json"))
     longer = write_posed_clip(tmp_path, "two", num_frames=30)
     write_poses(path.with_suffix(".json"), read_poses(longer.with_suffix(".json")))
-    with pytest.raises(SceneError, match=r"up to frame 28, .*one\.mp4 has 64 x 32, 30000/1001 and frames up to 9"):
+    with pytest.raises(SceneError, match=r"frame 28.*one\.mp4.*frame 9"):
         open_scene(path)
     times = tuple(replace(frame, time_s=frame.index / 25) for frame in poses.frames)
     for change in ({"width": 40}, {"fps": Fraction(25), "frames": times}):
@@ -77,7 +76,7 @@ def test_poses_of_another_video_are_refused(tmp_path: Path, write_posed_clip: Ca
             open_scene(path)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, write_posed_clip: Callable) -> None:
+def test_missing_files_are_named(tmp_path: Path, write_posed_clip: Callable) -> None:
     path = write_posed_clip(tmp_path, "one", num_frames=3)
     with pytest.raises(FileNotFoundError, match=r"one\.mkv"):
         open_scene(path.with_suffix(".mkv"))

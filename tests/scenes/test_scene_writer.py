@@ -1,4 +1,4 @@
-"""Writing: whole or not at all."""
+"""Scene files are written completely or not at all."""
 
 import hashlib
 import io
@@ -48,9 +48,9 @@ def test_equal_scenes_are_equal_files(tmp_path: Path, make_info: Callable, make_
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_nothing_is_overwritten_unasked(scene_file: Path, make_info: Callable, make_images: Callable) -> None:
+def test_existing_files_are_kept_by_default(scene_file: Path, make_info: Callable, make_images: Callable) -> None:
     before = scene_file.read_bytes()
-    with pytest.raises(FileExistsError, match=r"room\.zip exists; set overwrite=true"):
+    with pytest.raises(FileExistsError, match=r"room\.zip.*overwrite=true"):
         write_scene(scene_file.parent, make_info(), make_images())
     assert scene_file.read_bytes() == before
     write_scene(scene_file.parent, make_info(2), make_images(2), overwrite=True)
@@ -69,9 +69,9 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path, make_info: Callab
 
 
 FAULTS = {
-    "too few": (lambda images: images[:2], "3 frames but 2 images"),
-    "too many": (lambda images: [*images, images[0]], "more images than its 3 frames"),
-    "damaged": (lambda images: [*images[:2], b"\xff\xd8\xff\xe0 no"], "scene 'room', frame 2: not a readable"),
+    "too few": (lambda images: images[:2], "3 frames.* 2 images"),
+    "too many": (lambda images: [*images, images[0]], "3 frames"),
+    "damaged": (lambda images: [*images[:2], b"\xff\xd8\xff\xe0 no"], "scene 'room', frame 2"),
     "wrong size": (lambda images: [images[0], images[1][:, 1:], images[2]], r"frame 1: .*\(16, 24, 3\).*\(16, 23, 3\)"),
     "turned": (lambda images: [images[0], images[1].swapaxes(0, 1), images[2]], r"frame 1: .*got uint8 \(24, 16, 3\)"),
 }
@@ -85,29 +85,12 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, make_info: Callable, make
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("quality", [0, 101])
-def test_a_quality_that_there_is_not(tmp_path: Path, make_info: Callable, make_images: Callable, quality: int) -> None:
-    with pytest.raises(ValueError, match=rf"JPEG quality must be in 1\.\.100, got {quality}"):
-        write_scene(tmp_path, make_info(), make_images(), quality=quality)
-    assert os.listdir(tmp_path) == []
-
-
 def test_a_failed_overwrite_keeps_the_old_file(scene_file: Path, make_info: Callable, make_images: Callable) -> None:
     before = hashlib.sha256(scene_file.read_bytes()).digest()
     with pytest.raises(SceneError):
         write_scene(scene_file.parent, make_info(), make_images(2), overwrite=True)
     assert hashlib.sha256(scene_file.read_bytes()).digest() == before
     assert os.listdir(scene_file.parent) == ["room.zip"]
-
-
-def test_an_interrupt_leaves_nothing(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
-    def images():
-        yield make_images()[0]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_scene(tmp_path, make_info(), images())
-    assert os.listdir(tmp_path) == []
 
 
 KILLED_WRITER = """

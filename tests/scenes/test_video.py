@@ -66,7 +66,7 @@ def damage(clip: Path, tmp_path: Path) -> Callable[[Callable[[bytes], bytes]], P
 
 
 @pytest.mark.parametrize("decoder", _DECODERS)
-def test_frames_come_in_the_order_asked_for(clip: Path, decoder: str) -> None:
+def test_frames_are_in_the_requested_order(clip: Path, decoder: str) -> None:
     with open_video(clip, decoder=decoder) as reader:
         assert (reader.num_frames, reader.width, reader.height, reader.fps) == (_COUNT, _WIDTH, _HEIGHT, 25)
         for indices in ([0], [49, 0, 24, 24, 1], range(10, 40), [23], []):
@@ -82,7 +82,7 @@ def test_both_decoders_give_the_same_pixels(clip: Path) -> None:
         np.testing.assert_array_equal(one.read(range(_COUNT)), other.read(range(_COUNT)))
 
 
-def test_auto_takes_what_there_is(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_the_installed_decoder(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_video(clip) as reader:
         expected = "_DecordReader" if _has_decord() else "_PyavReader"
         assert type(reader).__name__ == expected
@@ -93,23 +93,18 @@ def test_auto_takes_what_there_is(clip: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("decoder", _DECODERS)
 @pytest.mark.parametrize("index", [-1, _COUNT])
-def test_there_is_no_such_frame(clip: Path, decoder: str, index: int) -> None:
-    with open_video(clip, decoder=decoder) as reader, pytest.raises(IndexError, match=f"50 frames.*no frame {index}"):
+def test_indices_out_of_range(clip: Path, decoder: str, index: int) -> None:
+    with open_video(clip, decoder=decoder) as reader, pytest.raises(IndexError, match=f"0 to 49.*{index}"):
         reader.read([0, index])
 
 
 @pytest.mark.parametrize("decoder", _DECODERS)
 def test_broken_files_are_named(damage: Callable, tmp_path: Path, decoder: str) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no clip"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.mp4"):
         open_video(tmp_path / "nothing.mp4", decoder=decoder)
-    with pytest.raises(SceneError, match="empty file"):
-        open_video(damage(lambda data: b""), decoder=decoder)
-    with pytest.raises(SceneError, match=r"damaged\.mp4 is damaged or no video"):
-        open_video(damage(lambda data: b"no video" * 100), decoder=decoder)
-    with pytest.raises(SceneError, match=r"damaged\.mp4 is damaged or no video"):
-        open_video(
-            damage(lambda data: b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"), decoder=decoder
-        )
+    for content in (b"", b"no video" * 100, b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"):
+        with pytest.raises(SceneError, match=r"damaged\.mp4"):
+            open_video(damage(lambda data, content=content: content), decoder=decoder)
 
     def overwritten(data: bytes) -> bytes:
         start = data.index(b"mdat") + 4

@@ -1,4 +1,4 @@
-"""The container of a scene file: members of an uncompressed zip, read by byte range from a disk or an object store."""
+"""The container of a scene file: an uncompressed zip, read by byte range from a disk or an object store."""
 
 import zipfile
 import zlib
@@ -12,22 +12,21 @@ import fsspec
 from wnv.scenes.schema import MAX_IMAGE_BYTES, MAX_SCENE_JSON_BYTES, SCENE_JSON, SceneError, check_member_name
 
 _LOCAL_HEADER = 30
-# The name and the extra field of a local header, of 16-bit lengths each.
+# Maximum length of the name and the extra field of a local header.
 _MAX_LOCAL_NAMES = 2 * 65535
 _LOCAL_MAGIC = b"PK\x03\x04"
 _ENCRYPTED = 0x1
-# Small, because all that is sought at opening lies at the end of the file.
+# Small, since opening reads only the end of the file.
 _REMOTE_BLOCK = 2**16
 
 
 @dataclass(frozen=True)
 class Member:
-    """Where one member lies in the archive.
+    """Location of a member in the archive.
 
     Attributes:
         start: First byte of its local header.
-        stop: First byte that is certainly not its own: the next member's start, the archive's directory, or the most
-            that a header can hold.
+        stop: Upper bound of its last byte, exclusive.
         size: Bytes of content.
         crc: CRC-32 of the content.
     """
@@ -39,18 +38,17 @@ class Member:
 
 
 class Archive:
-    """The directory of a scene file, and its members on request.
+    """The directory of a scene file; members are read on request.
 
-    Every read opens the file, reads one range and closes it again: nothing is held open, so an archive may be pickled,
-    forked and shared by threads.
+    No file is held open, so an archive may be pickled, forked and shared by threads.
 
     Args:
         path: A local path, or any URL that fsspec understands (`file://`, `memory://`, `s3://`, `https://`, ...).
-            Credentials come from fsspec's own configuration.
+            Credentials come from fsspec's configuration.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        SceneError: If it is not a whole zip of uncompressed, plainly named members.
+        SceneError: If it is not a complete, uncompressed zip with plain relative names.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -58,15 +56,15 @@ class Archive:
         self.members = self._read_directory()
 
     def read(self, name: str) -> bytes:
-        """The content of one member, checked against its checksum; see `read_many`."""
+        """Read one member; see `read_many`."""
         return self.read_many([name])[0]
 
     def read_many(self, names: Sequence[str]) -> list[bytes]:
-        """The contents of members, fetched side by side where the file is remote.
+        """Read members and verify their checksums; remote ones are fetched in parallel.
 
         Raises:
             KeyError: If there is no such member.
-            SceneError: If the bytes are not those that the directory speaks of.
+            SceneError: If a checksum differs.
         """
         members = [self.members[name] for name in names]
         if is_url(self.path):
@@ -80,7 +78,7 @@ class Archive:
         return [self._content(*item) for item in zip(names, members, chunks, strict=True)]
 
     def _read_remote(self, members: Sequence[Member]) -> list[bytes]:
-        # Asked for anew each time: fsspec caches its file systems, and gives a forked child one of its own.
+        # Not stored: fsspec caches file systems, and a forked process needs its own.
         files, path = fsspec.core.url_to_fs(self.path)
         starts = [member.start for member in members]
         stops = [member.stop for member in members]
@@ -92,16 +90,17 @@ class Archive:
         content = chunk[begin : begin + member.size]
         if not chunk.startswith(_LOCAL_MAGIC) or len(content) != member.size or zlib.crc32(content) != member.crc:
             raise SceneError(
-                f"{self.path}: {name} does not match its checksum; the file is damaged or was replaced while open: "
+                f"{self.path}: {name} does not match its checksum; the file is damaged or was replaced while open; "
                 "copy it again and reopen it"
             )
         return content
 
     def _open(self) -> Any:
         if is_url(self.path):
-            return fsspec.open(self.path, "rb", block_size=_REMOTE_BLOCK).open()
+            files, path = fsspec.core.url_to_fs(self.path)
+            return files.open(path, "rb", block_size=_REMOTE_BLOCK)
         if not Path(self.path).is_file():
-            raise FileNotFoundError(f"{self.path}: no such scene file; give one (.zip), or a folder of them")
+            raise FileNotFoundError(f"{self.path}: no such scene file; name a .zip file, or a folder of them")
         return open(self.path, "rb")
 
     def _read_directory(self) -> dict[str, Member]:
@@ -118,8 +117,7 @@ class Archive:
                         f"{self.path}: the zip is truncated or damaged ({error}); copy it again"
                     ) from error
                 raise SceneError(
-                    f"{self.path}: not a zip file ({length} bytes), so not a scene file; "
-                    "make one with `wnv-data import`"
+                    f"{self.path}: not a scene file, which is a zip ({length} bytes); make one with `wnv-data import`"
                 ) from error
         return self._check_directory(infos, directory_start)
 
@@ -127,29 +125,28 @@ class Archive:
         members: dict[str, Member] = {}
         infos = sorted(infos, key=lambda info: info.header_offset)
         stops = [info.header_offset for info in infos[1:]] + [directory_start]
-        for info, stop in zip(infos, stops, strict=False):  # an empty archive has a directory all the same
-            # The original name: zipfile has already mended the one it calls filename.
+        for info, stop in zip(infos, stops, strict=False):  # an empty archive has no members but one stop
+            # zipfile has already cleaned `filename`.
             name = info.orig_filename
             check_member_name(name.removesuffix("/"), f"{self.path}: member")
             if info.is_dir():
                 continue
             what = f"{self.path}: {name}"
             if name in members:
-                raise SceneError(f"{what} is there twice; write the scene again")
+                raise SceneError(f"{what} is duplicated; write the scene again")
             if info.flag_bits & _ENCRYPTED:
-                raise SceneError(f"{what} is encrypted; scene files are not")
+                raise SceneError(f"{what} must not be encrypted")
             if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
                 raise SceneError(
-                    f"{what} is compressed ({info.compress_size} bytes that claim to become {info.file_size}); scene "
-                    "files are not, so that a frame is read by itself: unpack it if you trust it and pack it "
-                    "with `zip -0 -r`"
+                    f"{what} must not be compressed ({info.compress_size} bytes for {info.file_size}); unpack the "
+                    "file if you trust it and pack it with `zip -0 -r`"
                 )
             limit = MAX_SCENE_JSON_BYTES if name == SCENE_JSON else MAX_IMAGE_BYTES
             if info.file_size > limit:
-                raise SceneError(f"{what} claims {info.file_size} bytes, more than the {limit} allowed")
+                raise SceneError(f"{what} must be at most {limit} bytes, got {info.file_size}")
             end = info.header_offset + _LOCAL_HEADER + info.file_size
             if info.header_offset < 0 or end > stop:
-                raise SceneError(f"{what} overlaps what follows it; the zip is damaged or made to deceive")
+                raise SceneError(f"{what} overlaps the next member; the zip is damaged or malicious")
             members[name] = Member(
                 start=info.header_offset, stop=min(stop, end + _MAX_LOCAL_NAMES), size=info.file_size, crc=info.CRC
             )
@@ -157,5 +154,5 @@ class Archive:
 
 
 def is_url(path: str) -> bool:
-    """Whether fsspec is to open this path: it names a protocol, or chains several."""
+    """Whether a path is a URL for fsspec: it names a protocol, or chains several."""
     return "://" in path or "::" in path

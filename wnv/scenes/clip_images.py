@@ -1,4 +1,4 @@
-"""The frames of a posed clip, lens distortion taken out."""
+"""Undistorted frames of a posed clip."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,26 +20,26 @@ from wnv.scenes.video import Decoder, open_video
 
 
 class ClipImages:
-    """The frames of a clip that have a pose, undistorted to a pinhole of the clip's size. No file is held open.
+    """Frames of a clip that have a pose, undistorted to a pinhole of the clip's size. No file is held open.
 
     Args:
         path: The video or the poses beside it, on a local disk.
-        decoder: `decord`, `pyav`, or `auto`: decord where it is installed, else PyAV.
+        decoder: `decord`, `pyav`, or `auto` (decord if it is installed).
 
     Attributes:
         video: The video.
-        poses: What the file of poses says; its camera is the lens.
-        info: The scene that the frames are; its camera is the pinhole.
+        poses: Poses and the distorted camera.
+        info: The scene, with the pinhole camera.
 
     Raises:
-        FileNotFoundError: If one of the two files is not there.
-        SceneError: If the poses break a rule, or belong to another video.
+        FileNotFoundError: If one of the two files is missing.
+        SceneError: If the poses are invalid, or belong to another video.
     """
 
     def __init__(self, path: str | Path, *, decoder: Decoder = "auto") -> None:
         path = Path(path)
         if path.suffix not in (POSES_SUFFIX, VIDEO_SUFFIX):
-            raise ValueError(f"a clip is a {VIDEO_SUFFIX} file with a {POSES_SUFFIX} file beside it, got {path}")
+            raise ValueError(f"a clip must be a {VIDEO_SUFFIX} file with a {POSES_SUFFIX} file beside it, got {path}")
         self.video = path.with_suffix(VIDEO_SUFFIX)
         self.poses = read_poses(path.with_suffix(POSES_SUFFIX))
         self._decoder: Decoder = decoder
@@ -56,11 +56,11 @@ class ClipImages:
     def read(
         self, positions: Sequence[int], *, box: tuple[int, int, int, int] | None = None
     ) -> list[UInt8[np.ndarray, "height width 3"]]:
-        """Pixels of frames, RGB.
+        """Decode frames to RGB.
 
         Args:
-            positions: Which of the frames with a pose, counted from 0 whatever their number in the clip.
-            box: Left, top, right, bottom: the pixels wanted, right and bottom excluded; None gives all.
+            positions: Indices into the frames with a pose, from 0.
+            box: Crop (left, top, right, bottom), right and bottom exclusive; None returns whole images.
 
         Raises:
             SceneError: If a frame cannot be decoded.
@@ -84,13 +84,13 @@ class ClipImages:
         last = poses.frames[-1].index
         if found[:2] != (poses.width, poses.height) or found[3] != poses.fps or last >= found[2]:
             raise SceneError(
-                f"scene '{poses.id}': the poses are for {poses.width} x {poses.height} pixels at {poses.fps} frames a "
-                f"second up to frame {last}, {self.video} has {found[0]} x {found[1]}, {found[3]} and frames up to "
+                f"scene '{poses.id}': the poses are for {poses.width} x {poses.height} pixels at {poses.fps} frames/s "
+                f"up to frame {last}, but {self.video} has {found[0]} x {found[1]} at {found[3]} up to frame "
                 f"{found[2] - 1}; pose the clip again"
             )
 
 
-# A few: each takes 8 bytes a pixel, and the frames of one scene are asked for one after the other.
+# Few, since each takes 8 bytes per pixel.
 @lru_cache(maxsize=4)
 def _maps(K: bytes, distortion: Distortion, pinhole: bytes, *, width: int, height: int) -> PixelMaps:
     lens, straight = (np.frombuffer(matrix, dtype=np.float64).reshape(3, 3).copy() for matrix in (K, pinhole))

@@ -1,14 +1,13 @@
-"""The poses of a clip: a JSON file beside the video, `<clip>.json` for `<clip>.mp4`.
+"""Poses of a clip: a JSON file beside the video, `<clip>.json` for `<clip>.mp4`.
 
-The video stays as it was cut, lens distortion and all; the poses name the frames that have one. `wnv.scenes.posed_clip`
-reads the two together as one scene.
+The video keeps its lens distortion; `wnv.scenes.posed_clip` reads both files as one scene.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from wnv.runtime.atomic import atomic_file
-from wnv.scenes.json_fields import read_field, read_matrix, to_float
+from wnv.scenes.json_fields import dump_object, load_object, read_field, read_float, read_matrix, read_scale
 from wnv.scenes.schema import (
     MAX_FRAMES,
     MAX_SCENE_JSON_BYTES,
@@ -42,7 +41,7 @@ class PosedFrame:
     """One frame of a clip that has a pose.
 
     Attributes:
-        index: Its number in the clip, from 0.
+        index: Index in the clip, from 0.
         time_s: Seconds on the clip's clock: index / fps.
         camtoworld: world<-camera, rigid, OpenCV axes, translation in scene units.
     """
@@ -54,22 +53,22 @@ class PosedFrame:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClipPoses:
-    """The camera of a clip and where it was. Making one checks every rule that can be checked without the video.
+    """Camera and poses of a clip, checked on construction as far as possible without the video.
 
     Attributes:
-        id: Name of the clip and of the scene that it is: letters, digits, `._-`.
-        kind: `static` if nothing but the camera moves, else `dynamic`.
+        id: Name of the clip and its scene: letters, digits, `._-`.
+        kind: `static` if only the camera moves, else `dynamic`.
         width: Width of the clip in pixels.
         height: Height of the clip in pixels.
-        fps: Frames a second, constant.
-        K: image<-camera, in pixels of the clip as it is stored; the first pixel's centre is (0.5, 0.5).
-        distortion: What the lens does besides `K`.
-        frames: The frames with a pose, at least one, in order.
-        scale: Metres in one scene unit; None where it is unknown, as structure from motion leaves it.
-        source: Where the clip and its poses came from: any JSON object.
+        fps: Constant frame rate in frames per second.
+        K: image<-camera, in pixels of the stored clip; the centre of the first pixel is (0.5, 0.5).
+        distortion: Lens distortion.
+        frames: Frames with a pose, at least one, in order.
+        scale: Metres per scene unit; None if unknown, as after structure from motion.
+        source: Where the clip and its poses come from: any JSON object.
 
     Raises:
-        SceneError: If a rule is broken.
+        SceneError: If the scene is invalid.
     """
 
     id: str
@@ -84,8 +83,7 @@ class ClipPoses:
     source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # What holds for a scene holds for a clip.
-        self.scene_info(self.K)
+        self.scene_info(self.K)  # checks the rules of scenes
         if self.fps <= 0:
             raise SceneError(f"scene '{self.id}': fps must be positive, got {self.fps}")
         if not np.isfinite(self.distortion.coefficients).all():
@@ -94,7 +92,7 @@ class ClipPoses:
         for position, frame in enumerate(self.frames):
             where = frame_label(self.id, position)
             if frame.index <= last:
-                raise SceneError(f"{where}: indices must be 0 or more and increase, got {frame.index} after {last}")
+                raise SceneError(f"{where}: indices must increase from 0 or more, got {frame.index} after {last}")
             last = frame.index
             if not abs(frame.time_s * self.fps - frame.index) < 0.5:
                 raise SceneError(
@@ -103,7 +101,7 @@ class ClipPoses:
                 )
 
     def scene_info(self, K: Float64[np.ndarray, "3 3"]) -> SceneInfo:
-        """The scene that these frames are, seen by a camera `K` of the clip's size."""
+        """Describe the frames as a scene with intrinsics `K`."""
         return SceneInfo(
             id=self.id,
             kind=self.kind,
@@ -119,7 +117,7 @@ class ClipPoses:
 
 
 def write_poses(path: str | Path, poses: ClipPoses) -> Path:
-    """Write the poses of a clip, in place of earlier ones; a failed or killed write leaves those as they were.
+    """Write the poses of a clip, replacing earlier ones; a failed or killed write leaves those unchanged.
 
     Raises:
         SceneError: If `source` is not JSON.
@@ -127,42 +125,7 @@ def write_poses(path: str | Path, poses: ClipPoses) -> Path:
     """
     path = Path(path)
     if path.suffix != POSES_SUFFIX:
-        raise ValueError(f"poses lie in a {POSES_SUFFIX} file beside the clip, got {path}")
-    text = _to_json(poses)
-    with atomic_file(path, overwrite=True) as file:
-        file.write(text.encode())
-    return path
-
-
-def read_poses(path: str | Path) -> ClipPoses:
-    """Read the poses of a clip.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        SceneError: If the text is not JSON, a field is missing or of the wrong type, or a rule is broken.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of poses; `wnv-data pose` writes it beside the clip")
-    if path.stat().st_size > MAX_SCENE_JSON_BYTES:
-        raise SceneError(f"{path}: more than {MAX_SCENE_JSON_BYTES} bytes cannot be the poses of a clip")
-    try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise SceneError(f"{path} is not JSON ({error}); pose the clip again") from error
-    if not isinstance(data, dict):
-        raise SceneError(f"{path} must hold an object, got {type(data).__name__}; pose the clip again")
-    version = data.get("schema_version")
-    # The version comes first: another version may well lack the fields of this one.
-    if version != CLIP_SCHEMA_VERSION or isinstance(version, bool):
-        raise SceneError(
-            f"{path}: schema_version must be {CLIP_SCHEMA_VERSION}, got {version!r}; pose the clip again, or "
-            "upgrade wnv if a newer one wrote it"
-        )
-    return _from_json(data, file=path.name)
-
-
-def _to_json(poses: ClipPoses) -> str:
+        raise ValueError(f"poses must be a {POSES_SUFFIX} file beside the clip, got {path}")
     header = {
         "schema_version": CLIP_SCHEMA_VERSION,
         "id": poses.id,
@@ -175,32 +138,48 @@ def _to_json(poses: ClipPoses) -> str:
         "scale": poses.scale,
         "source": dict(poses.source),
     }
-    try:
-        head = json.dumps(header, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise SceneError(f"scene '{poses.id}': source must be plain JSON without NaN ({error})") from error
-    lines = [
-        json.dumps({"index": frame.index, "time_s": float(frame.time_s), "camtoworld": frame.camtoworld.tolist()})
+    frames = (
+        {"index": frame.index, "time_s": float(frame.time_s), "camtoworld": frame.camtoworld.tolist()}
         for frame in poses.frames
-    ]
-    return head.removesuffix("\n}") + ',\n "frames": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+    )
+    text = dump_object(header, frames, where=f"scene '{poses.id}'")
+    with atomic_file(path, overwrite=True) as file:
+        file.write(text.encode())
+    return path
+
+
+def read_poses(path: str | Path) -> ClipPoses:
+    """Read the poses of a clip.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        SceneError: If the text is not JSON, a field is missing or of the wrong type, or the scene is invalid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; `wnv-data pose` writes it beside the clip")
+    if path.stat().st_size > MAX_SCENE_JSON_BYTES:
+        raise SceneError(f"{path}: poses of a clip must be at most {MAX_SCENE_JSON_BYTES} bytes")
+    data = load_object(path.read_bytes(), where=str(path))
+    version = data.get("schema_version")
+    # The version is checked first, since other versions may lack the fields of this one.
+    if version != CLIP_SCHEMA_VERSION or isinstance(version, bool):
+        raise SceneError(
+            f"{path}: schema_version must be {CLIP_SCHEMA_VERSION}, got {version!r}; pose the clip again, or "
+            "upgrade wnv if a newer one wrote it"
+        )
+    return _from_json(data, file=path.name)
 
 
 def _from_json(data: dict[str, Any], *, file: str) -> ClipPoses:
-    def read(key: str, kind: type | tuple[type, ...]) -> Any:
-        return read_field(data, key, kind, where=f"clip '{file}'", file=file)
-
+    read = partial(read_field, data, where=f"clip '{file}'", file=file)
     name, kind, entries, lens = read("id", str), read("kind", str), read("frames", list), read("distortion", dict)
     check_id(name)
     where = f"scene '{name}'"
     check_kind(kind, where)
     if len(entries) > MAX_FRAMES:
         raise SceneError(f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(entries)}; split it")
-    scale = read("scale", (float, int, type(None)))
-    coefficients = {
-        term.name: to_float(read_field(lens, term.name, (float, int), where=where, file=file), f"{where}: {term.name}")
-        for term in fields(Distortion)
-    }
+    terms = {term.name: read_float(lens, term.name, where=where, file=file) for term in fields(Distortion)}
     return ClipPoses(
         id=name,
         kind=kind,
@@ -208,26 +187,23 @@ def _from_json(data: dict[str, Any], *, file: str) -> ClipPoses:
         height=read("height", int),
         fps=_frame_rate(read("fps", str), where),
         K=read_matrix(data, "K", 3, where=where, file=file),
-        distortion=Distortion(**coefficients),
+        distortion=Distortion(**terms),
         frames=tuple(_frame(entry, frame_label(name, index), file) for index, entry in enumerate(entries)),
-        scale=None if scale is None else to_float(scale, f"{where}: scale"),
+        scale=read_scale(data, where=where, file=file),
         source=read("source", dict),
     )
 
 
 def _frame(entry: object, where: str, file: str) -> PosedFrame:
-    if not isinstance(entry, dict):
-        raise SceneError(f"{where}: an entry of frames must be an object, got {type(entry).__name__}")
-    time_s = to_float(read_field(entry, "time_s", (float, int), where=where, file=file), f"{where}: time_s")
     return PosedFrame(
         index=read_field(entry, "index", int, where=where, file=file),
-        time_s=time_s,
+        time_s=read_float(entry, "time_s", where=where, file=file),
         camtoworld=read_matrix(entry, "camtoworld", 4, where=where, file=file),
     )
 
 
 def _frame_rate(text: str, where: str) -> Fraction:
-    # A pattern, because a Fraction of "1e999999999" would fill the memory.
+    # Fraction("1e999999999") would fill the memory.
     if not _FRAME_RATE.fullmatch(text):
         raise SceneError(f"{where}: fps must be a fraction such as '30000/1001', got {text[:40]!r}")
     return Fraction(text)

@@ -1,6 +1,7 @@
-"""The images of a scene file: JPEG or PNG bytes to pixels and back, distrusting the bytes."""
+"""JPEG and PNG images of scenes: decoding, encoding, and checks of untrusted bytes."""
 
 import io
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -14,27 +15,52 @@ ImageFormat = Literal["jpeg", "png"]
 SUFFIXES: dict[str, str] = {"jpeg": ".jpg", "png": ".png"}
 
 _START_OF_JPEG, _END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
-# Markers (ITU T.81, table B.1): frames that any decoder knows, and segments that may stand before one.
+# Markers (ITU T.81, table B.1): frames that every decoder supports, and segments that may precede one.
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2}
 _JPEG_SEGMENTS = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
-# A photograph that carries a preview besides is MPO to Pillow and JPEG to everyone else.
-_FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
+# Pillow calls a photograph with an embedded preview MPO.
+_FORMATS: dict[str | None, ImageFormat] = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
+
+
+def open_image(content: Path | bytes, *, where: str) -> Image.Image:
+    """Open an image without decoding it.
+
+    Raises:
+        SceneError: If it is not a JPEG or PNG, or has more pixels than a scene may.
+    """
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    try:
+        image = Image.open(source, formats=("JPEG", "PNG"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SceneError(f"{where}: the image has more than {MAX_IMAGE_PIXELS} pixels ({error})") from error
+    except Exception as error:  # a parser of untrusted bytes may raise anything
+        start = f", starts with {content[:8].hex(' ') or 'nothing'}" if isinstance(content, bytes) else ""
+        raise SceneError(
+            f"{where}: not a readable JPEG or PNG ({error}{start}); replace it or remove the frame"
+        ) from error
+    width, height = image.size
+    if width * height > MAX_IMAGE_PIXELS:
+        image.close()
+        raise SceneError(
+            f"{where}: the image has {width} x {height} pixels, more than {MAX_IMAGE_PIXELS}; scale the images down"
+        )
+    return image
 
 
 def image_header(data: bytes, *, where: str) -> tuple[ImageFormat, int, int]:
-    """Format, width and height as the first bytes of an image declare them; nothing is decoded.
+    """Read format, width and height from the header of an image.
 
     Raises:
-        SceneError: If the bytes are no 8-bit RGB or grey JPEG or PNG, or declare more pixels than a scene may have.
+        SceneError: If the image is not an 8-bit RGB or grey JPEG or PNG, or has more pixels than a scene may.
     """
-    return _header(_open(data, where), where)
+    return _header(open_image(data, where=where), where)
 
 
 def check_image(data: bytes, *, width: int, height: int, where: str) -> None:
-    """Refuse bytes that declare no image of this size; nothing is decoded.
+    """Check format and size of an image by its header.
 
     Raises:
-        SceneError: If they do not.
+        SceneError: If the image has another size; see also `image_header`.
     """
     _check_size(image_header(data, where=where)[1:], (width, height), where)
 
@@ -42,44 +68,43 @@ def check_image(data: bytes, *, width: int, height: int, where: str) -> None:
 def decode_image(
     data: bytes, *, width: int, height: int, where: str, box: tuple[int, int, int, int] | None = None
 ) -> UInt8[np.ndarray, "box_height box_width 3"]:
-    """The pixels of a JPEG or PNG, RGB; grey images get three equal channels.
+    """Decode a JPEG or PNG to RGB; grey images get three equal channels.
 
-    An orientation tag is ignored: cameras belong to the pixels as they are stored.
+    An EXIF orientation is ignored, since cameras belong to the stored pixels.
 
     Args:
-        data: The image file.
-        width: Width it must have.
-        height: Height it must have.
+        data: Content of the image file.
+        width: Required width in pixels.
+        height: Required height in pixels.
         where: Subject of error messages.
-        box: Left, top, right, bottom: the pixels wanted, right and bottom excluded; None gives all.
+        box: Crop (left, top, right, bottom), right and bottom exclusive; None returns the whole image.
 
     Raises:
-        SceneError: If the image cannot be decoded to its last row, or is not of this size.
+        SceneError: If the image cannot be decoded completely, or has another size.
     """
     left, top, right, bottom = box or (0, 0, width, height)
     if data.endswith(_END_OF_JPEG) and _colour_jpeg_size(data) == (width, height):
-        # OpenCV decodes to the same pixels by the same library in three quarters of Pillow's time, but does not mind a
-        # file that is cut short: such ones are left to Pillow, and so is whatever is not plain.
+        # OpenCV returns the same pixels in three quarters of Pillow's time, but accepts truncated files: those, and
+        # all unusual ones, are left to Pillow.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is not None and pixels.shape == (height, width, 3):
             return cv2.cvtColor(pixels[top:bottom, left:right], cv2.COLOR_BGR2RGB)
-    image = _open(data, where)
-    _, found_width, found_height = _header(image, where)
+    image = open_image(data, where=where)
     # Before decoding: a few bytes can declare an image that fills the memory.
-    _check_size((found_width, found_height), (width, height), where)
+    _check_size(_header(image, where)[1:], (width, height), where)
     try:
         return np.array(image.convert("RGB"))[top:bottom, left:right]
-    except Exception as error:  # a decoder fed broken bytes may raise anything
+    except Exception as error:  # a decoder of untrusted bytes may raise anything
         raise SceneError(
-            f"{where}: the image is truncated or damaged ({error}); replace it or drop the frame"
+            f"{where}: the image is truncated or damaged ({error}); replace it or remove the frame"
         ) from error
 
 
 def encode_image(image: UInt8[np.ndarray, "height width 3"], *, image_format: ImageFormat, quality: int = 95) -> bytes:
-    """An RGB image as JPEG (colour at full resolution) or PNG bytes; quality 1..100 counts for JPEG only."""
+    """Encode an RGB image as JPEG (4:4:4, quality 1 to 100) or PNG."""
     buffer = io.BytesIO()
     if image_format == "jpeg":
-        # 4:4:4: halved colour would blur the very edges that novel views are judged by.
+        # 4:4:4, since subsampled colour blurs edges, on which novel views are judged.
         Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
     else:
         Image.fromarray(image).save(buffer, "PNG")
@@ -87,9 +112,9 @@ def encode_image(image: UInt8[np.ndarray, "height width 3"], *, image_format: Im
 
 
 def _colour_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG of three channels of 8 bits declares; None for whatever is not clearly one.
+    """Width and height of a JPEG with three 8-bit channels; None for anything else.
 
-    Pillow's parser takes as long as a twentieth of the decoding.
+    Pillow's parser takes a twentieth of the time of decoding.
     """
     if not data.startswith(_START_OF_JPEG):
         return None
@@ -106,38 +131,18 @@ def _colour_jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _check_size(found: tuple[int, int], declared: tuple[int, int], where: str) -> None:
-    if found != declared:
-        sizes = " and the scene says ".join(f"{width} x {height}" for width, height in (found, declared))
+def _check_size(found: tuple[int, int], expected: tuple[int, int], where: str) -> None:
+    if found != expected:
         raise SceneError(
-            f"{where}: the image is {sizes} (width x height); all images of a scene are of one size, so resize them "
-            "and their K"
+            f"{where}: the image must be {expected[0]} x {expected[1]} pixels (width x height) like its scene, got "
+            f"{found[0]} x {found[1]}; resize it and its K"
         )
-
-
-def _open(data: bytes, where: str) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise SceneError(_too_large(where, str(error))) from error
-    except Exception as error:  # a parser fed broken bytes may raise anything
-        start = data[:8].hex(" ") or "nothing"
-        raise SceneError(
-            f"{where}: not a readable JPEG or PNG ({len(data)} bytes, starting {start}); replace it or drop the frame"
-        ) from error
 
 
 def _header(image: Image.Image, where: str) -> tuple[ImageFormat, int, int]:
-    width, height = image.size
-    if width * height > MAX_IMAGE_PIXELS:
-        raise SceneError(_too_large(where, f"{width} x {height}"))
     if image.mode not in ("RGB", "L"):
         raise SceneError(
-            f"{where}: images must be 8-bit RGB or grey, got mode {image.mode}; convert them "
-            "(compose transparent ones over a background) before writing the scene"
+            f"{where}: images must be 8-bit RGB or grey, got mode {image.mode}; convert them (compose transparent ones "
+            "over a background) before writing the scene"
         )
-    return _FORMATS[str(image.format)], width, height  # type: ignore[return-value]
-
-
-def _too_large(where: str, found: str) -> str:
-    return f"{where}: the image declares more than {MAX_IMAGE_PIXELS} pixels ({found}); it was not decoded"
+    return _FORMATS[image.format], *image.size

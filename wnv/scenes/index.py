@@ -157,8 +157,8 @@ def _compare_with_folder(root: Path, records: list[SceneRecord]) -> None:
 def _read_text(folder: str | Path) -> str:
     try:
         if is_url(str(folder)):
-            with fsspec.open(f"{str(folder).rstrip('/')}/{INDEX_FILE}", "rt", encoding="utf-8") as file:
-                return file.read()
+            files, path = fsspec.core.url_to_fs(f"{str(folder).rstrip('/')}/{INDEX_FILE}")
+            return files.cat_file(path).decode("utf-8")
         return (Path(folder) / INDEX_FILE).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{folder} has no {INDEX_FILE}; {_rebuild(folder)}") from error

@@ -1,4 +1,4 @@
-"""Reads posed clips: frames straight from the video, as if from a scene file."""
+"""Reads posed clips like scene files, with frames decoded from the video."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,7 @@ from wnv.scenes.video import Decoder
 
 
 class PosedClip(Scene):
-    """An open clip with its poses: the frames that have one, undistorted to a pinhole of the clip's size.
-
-    Args:
-        path: The video or the poses beside it, on a local disk.
-        decoder: `decord`, `pyav`, or `auto`: decord where it is installed, else PyAV.
-
-    Raises:
-        FileNotFoundError: If one of the two files is not there.
-        SceneError: If the poses break a rule, or belong to another video.
-    """
+    """An open clip: the frames that have a pose, undistorted to a pinhole of the clip's size; see `ClipImages`."""
 
     def __init__(self, path: str | Path, *, decoder: Decoder = "auto") -> None:
         self._images = ClipImages(path, decoder=decoder)
@@ -30,6 +21,6 @@ class PosedClip(Scene):
     def images_u8(
         self, indices: Sequence[int], *, box: tuple[int, int, int, int] | None = None
     ) -> list[UInt8[np.ndarray, "height width 3"]]:
-        """The pixels of frames, RGB, undistorted; see `Scene.images_u8`."""
+        """Decode frames to undistorted RGB; see `Scene.images_u8`."""
         self._check_indices(indices)
         return self._images.read(indices, box=box)

@@ -1,4 +1,4 @@
-"""Sizes that fit a limit, and images made smaller."""
+"""Scales images down to a maximum size."""
 
 import cv2
 import numpy as np
@@ -6,9 +6,7 @@ from jaxtyping import UInt8
 
 
 def fit_size(width: int, height: int, *, max_side: int | None = None, short_side: int | None = None) -> tuple[int, int]:
-    """The largest size whose longer side is at most `max_side` and whose shorter one is at most `short_side`.
-
-    It is never larger than it was.
+    """Scale a size down until its longer side is at most `max_side` and its shorter one at most `short_side`.
 
     Raises:
         ValueError: If a limit is not positive.
@@ -29,5 +27,5 @@ def fit_size(width: int, height: int, *, max_side: int | None = None, short_side
 def shrink_image(
     image: UInt8[np.ndarray, "height width 3"], *, width: int, height: int
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """The image at a smaller size; every new pixel is the mean of the area it covers."""
+    """Scale an image down; every new pixel is the mean of the area it covers."""
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Reads scene files: a frame at a time, without reading the others."""
+"""Reads scene files, one frame at a time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +14,14 @@ from wnv.scenes.schema import FRAMES_FOLDER, SCENE_JSON, SceneError, SceneInfo, 
 
 
 class SceneFile(Scene):
-    """An open scene file.
-
-    It holds what the file says about its frames and where they lie, and no open file: it may be pickled, forked and
-    used by several threads, and an image is read when it is asked for.
+    """An open scene file; opening checks everything but the pixels.
 
     Args:
         path: A local path, or any URL that fsspec understands.
 
-    Attributes:
-        path: As given.
-        info: Everything but the pixels.
+    Raises:
+        FileNotFoundError: If there is no such file.
+        SceneError: If the scene is invalid.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -36,10 +33,10 @@ class SceneFile(Scene):
         self._check_frames_present()
 
     def image_bytes(self, index: int) -> bytes:
-        """The JPEG or PNG file of a frame, checksum verified.
+        """Return the JPEG or PNG file of a frame, checksum verified.
 
         Raises:
-            IndexError: If there is no such frame; negative indices count as none.
+            IndexError: If the index is out of range; negative ones are.
             SceneError: If the file is damaged.
         """
         return self._read([index])[0]
@@ -47,7 +44,7 @@ class SceneFile(Scene):
     def images_u8(
         self, indices: Sequence[int], *, box: tuple[int, int, int, int] | None = None
     ) -> list[UInt8[np.ndarray, "height width 3"]]:
-        """The pixels of frames, RGB; a remote file is asked for all of them at once. See `Scene.images_u8`."""
+        """Decode frames to RGB; remote ones are read in parallel. See `Scene.images_u8`."""
         return [self._decode(index, data, box) for index, data in zip(indices, self._read(indices), strict=True)]
 
     def _read(self, indices: Sequence[int]) -> list[bytes]:
@@ -77,7 +74,7 @@ class SceneFile(Scene):
         if unlisted:
             raise SceneError(
                 f"scene '{self.info.id}': {self.path} holds {len(unlisted)} images without a pose "
-                f"({unlisted[0]} first); write the scene again"
+                f"(first: {unlisted[0]}); write the scene again"
             )
 
 

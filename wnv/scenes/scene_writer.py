@@ -1,4 +1,4 @@
-"""Writes scene files: whole or not at all."""
+"""Writes scene files atomically."""
 
 import zipfile
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from wnv.scenes.image_codec import SUFFIXES, ImageFormat, decode_image, encode_i
 from wnv.scenes.scene_json import info_to_json
 from wnv.scenes.schema import SCENE_JSON, Frame, SceneError, SceneInfo, frame_file, frame_label
 
-# Equal scenes become equal files; the zip format's clock starts here.
+# The first date of the zip format, so that equal scenes become equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -29,25 +29,25 @@ def write_scene(
     """Write `<folder>/<info.id>.zip` and return its path; a failed or killed write leaves no such file.
 
     Args:
-        folder: Made if it is not there.
-        info: The scene; `Frame.file` is given anew here (`frames/000000.jpg`, ...), whatever it was.
-        images: One a frame, in order, taken one at a time so that a generator keeps memory low. Bytes are a JPEG or PNG
-            and are stored as they are, after a trial decoding; arrays are RGB and are encoded.
-        overwrite: Replace a file of this name.
-        image_format: How arrays are encoded; `png` where loss matters.
-        quality: JPEG quality of encoded arrays, 1..100.
+        folder: Created if missing.
+        info: The scene; `Frame.file` is replaced (`frames/000000.jpg`, ...).
+        images: One per frame, in order; a generator keeps memory low. Bytes of a JPEG or PNG are stored unchanged after
+            a test decoding; RGB arrays are encoded.
+        overwrite: Replace an existing file.
+        image_format: Format of encoded arrays; `png` is lossless.
+        quality: JPEG quality of encoded arrays, 1 to 100.
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is not set.
-        ValueError: If the quality is out of its range.
-        SceneError: If an image cannot be decoded, is of another size, or there is not one image a frame.
+        ValueError: If the quality is out of range.
+        SceneError: If an image cannot be decoded or has another size, or their number differs from the frames'.
     """
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality must be in 1..100, got {quality}")
     path = Path(folder) / f"{info.id}.zip"
     with atomic_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         frames = _write_frames(archive, info, images, image_format=image_format, quality=quality)
-        # Last, so that one read of the file's end finds it beside the directory of the archive.
+        # Last, beside the archive's directory, so that a remote reader gets both in one request.
         text = info_to_json(replace(info, frames=frames))
         archive.writestr(zipfile.ZipInfo(SCENE_JSON, _DATE), text)
     return path
@@ -64,7 +64,7 @@ def _write_frames(
     named: list[Frame] = []
     for index, image in enumerate(images):
         if index == len(info.frames):
-            raise SceneError(f"scene '{info.id}': more images than its {len(info.frames)} frames")
+            raise SceneError(f"scene '{info.id}': more images than {len(info.frames)} frames; pass one image per frame")
         where = frame_label(info.id, index)
         if isinstance(image, bytes):
             found, _, _ = image_header(image, where=where)
@@ -83,6 +83,6 @@ def _write_frames(
         named.append(frame)
     if len(named) != len(info.frames):
         raise SceneError(
-            f"scene '{info.id}': {len(info.frames)} frames but {len(named)} images; give one image a frame"
+            f"scene '{info.id}': {len(info.frames)} frames but {len(named)} images; pass one image per frame"
         )
     return tuple(named)

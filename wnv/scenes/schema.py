@@ -1,4 +1,4 @@
-"""What a scene is, apart from its pixels: frames and cameras as checked dataclasses, and the rules scenes obey."""
+"""Description of a scene without its pixels, and the rules that scenes must satisfy."""
 
 import hashlib
 import math
@@ -18,13 +18,13 @@ INDEX_FILE = "index.jsonl"
 
 SceneKind = Literal["static", "dynamic"]
 
-# Limits that no honest scene meets; they bound what a hostile file can make a reader allocate.
+# Limits on the memory that an untrusted file can make a reader allocate.
 MAX_FRAMES = 100_000
 MAX_IMAGE_PIXELS = 2**26
 MAX_SCENE_JSON_BYTES = 2**26
 MAX_IMAGE_BYTES = 2**28
 
-# Room for the rounding of float32 and no more: what is stored must survive a quaternion and back.
+# Allows for float32 rounding only, so that poses survive a conversion to quaternions and back.
 ROTATION_TOLERANCE = 1e-5
 MIN_FOCAL_OVER_SIDE = 0.02
 MAX_FOCAL_OVER_SIDE = 1000.0
@@ -34,23 +34,23 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class SceneError(ValueError):
-    """A scene that breaks a rule; the message names the scene, the frame, the rule, what was found and the way out."""
+    """An invalid scene; the message names scene, frame, rule, value and fix."""
 
 
 def frame_label(scene: str, index: int, file: str = "") -> str:
-    """The words by which error messages name a frame."""
+    """Name of a frame in messages."""
     return f"scene '{scene}', frame {index}" + (f" ({file})" if file else "")
 
 
 def frame_file(index: int, suffix: str) -> str:
-    """The archive name of the frame at a position: `frames/000000.jpg`; suffix is `.jpg` or `.png`."""
+    """Archive name of a frame: `frames/000000.jpg`."""
     return f"{FRAMES_FOLDER}/{index:06d}{suffix}"
 
 
 def safe_id(name: str) -> str:
-    """A scene id made from any text: letters, digits, `._-`.
+    """Convert any text to a scene id of letters, digits and `._-`.
 
-    A name that has to be changed gets the start of its SHA-256, so that two names never become one id.
+    A name that must be changed gets a prefix of its SHA-256, so that different names never become one id.
     """
     if _ID.fullmatch(name):
         return name
@@ -64,11 +64,11 @@ class Frame:
     """One posed image.
 
     Attributes:
-        time_s: When it was taken, seconds on the clip's clock; photographs without a clock count 0, 1, 2, ...
-        K: image<-camera, in pixels of the stored image, no skew; the first pixel's centre is (0.5, 0.5).
+        time_s: Time in seconds; 0, 1, 2, ... for photographs without a clock.
+        K: image<-camera, in pixels of the stored image, no skew; the centre of the first pixel is (0.5, 0.5).
         camtoworld: world<-camera, rigid, OpenCV axes (+x right, +y down, +z forward), translation in scene units.
-        source_index: Index of the frame in the source video or list, if there is one.
-        file: Name inside the archive. The writer gives it; leave it empty when making a scene.
+        source_index: Index in the source, if known: in the clip for packed clips, in the sorted images for imports.
+        file: Name in the archive, set by the writer; leave it empty for a new scene.
     """
 
     time_s: float | int
@@ -80,20 +80,20 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SceneInfo:
-    """Everything about a scene but its pixels. Making one checks every rule that needs no pixels.
+    """Description of a scene without its pixels, checked on construction.
 
     Attributes:
         id: Name of the scene and stem of its file: letters, digits, `._-`.
-        kind: `static` if nothing but the camera moves, else `dynamic`.
+        kind: `static` if only the camera moves, else `dynamic`.
         width: Width of every image in pixels.
         height: Height of every image in pixels.
         frames: At least one, in the order of their times.
-        scale: Metres in one scene unit; None where it is unknown, as structure from motion leaves it.
-        source: Where the scene came from: any JSON object.
-        schema_version: Version of the layout of `scene.json`.
+        scale: Metres per scene unit; None if unknown, as after structure from motion.
+        source: Where the scene comes from: any JSON object.
+        schema_version: Version of `scene.json`.
 
     Raises:
-        SceneError: If a rule is broken.
+        SceneError: If the scene is invalid.
     """
 
     id: str
@@ -114,17 +114,17 @@ class SceneInfo:
 
     @property
     def K(self) -> Float64[np.ndarray, "frame 3 3"]:
-        """All intrinsics, stacked."""
+        """Intrinsics of all frames."""
         return np.stack([frame.K for frame in self.frames])
 
     @property
     def camtoworld(self) -> Float64[np.ndarray, "frame 4 4"]:
-        """All poses, stacked."""
+        """Poses of all frames."""
         return np.stack([frame.camtoworld for frame in self.frames])
 
     @property
     def times_s(self) -> Float64[np.ndarray, " frame"]:
-        """All times in seconds, strictly increasing."""
+        """Times of all frames in seconds, strictly increasing."""
         return np.array([frame.time_s for frame in self.frames], dtype=np.float64)
 
 
@@ -140,11 +140,9 @@ def _check_header(info: SceneInfo) -> None:
             f"got {info.width} x {info.height}; scale the images down"
         )
     if not 1 <= len(info.frames) <= MAX_FRAMES:
-        raise SceneError(
-            f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(info.frames)}; leave it out or split it"
-        )
+        raise SceneError(f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(info.frames)}; remove or split it")
     if info.scale is not None and not (math.isfinite(info.scale) and info.scale > 0):
-        raise SceneError(f"{where}: scale (metres a unit) must be positive or null, got {info.scale}")
+        raise SceneError(f"{where}: scale (metres per unit) must be positive or null, got {info.scale}")
     for index, frame in enumerate(info.frames):
         if frame.source_index is not None and frame.source_index < 0:
             raise SceneError(
@@ -153,10 +151,10 @@ def _check_header(info: SceneInfo) -> None:
 
 
 def check_id(name: str) -> None:
-    """Refuse a scene id that could not be the stem of a file on every system, or would garble a message.
+    """Check that an id is a valid file name on every system.
 
     Raises:
-        SceneError: If it is not 1 to 200 letters, digits or `._-`, the first no `.` or `-`.
+        SceneError: If it is not 1 to 200 letters, digits or `._-`, or starts with `.` or `-`.
     """
     if not _ID.fullmatch(name):
         raise SceneError(
@@ -166,10 +164,10 @@ def check_id(name: str) -> None:
 
 
 def check_kind(kind: str, where: str) -> None:
-    """Refuse a kind of scene that is none; `where` is the subject of the message.
+    """Check the kind of a scene; `where` is the subject of the message.
 
     Raises:
-        SceneError: If it is not one of `SceneKind`.
+        SceneError: If it is not a `SceneKind`.
     """
     if kind not in get_args(SceneKind):
         raise SceneError(f"{where}: kind must be 'static' or 'dynamic', got {kind!r}")
@@ -184,32 +182,28 @@ def _check_files(info: SceneInfo) -> None:
         path = PurePosixPath(frame.file)
         if path.parts[0] != FRAMES_FOLDER or len(path.parts) < 2 or path.suffix.lower() not in _IMAGE_SUFFIXES:
             raise SceneError(
-                f"{frame_label(info.id, index)}: file must lie in {FRAMES_FOLDER}/ and end in .jpg, .jpeg or .png, "
+                f"{frame_label(info.id, index)}: file must be in {FRAMES_FOLDER}/ and end in .jpg, .jpeg or .png, "
                 f"got {frame.file!r}; write the scene again"
             )
         if frame.file in seen:
             raise SceneError(
                 f"{frame_label(info.id, index, frame.file)}: frame {seen[frame.file]} has the same file; "
-                "every frame needs an image of its own"
+                "every frame needs its own image"
             )
         seen[frame.file] = index
 
 
 def check_member_name(name: str, what: str) -> None:
-    """Refuse an archive name that could leave the folder it is unpacked to.
-
-    Args:
-        name: Name inside the archive.
-        what: Subject of the error message.
+    """Check that an archive name stays in the folder it is unpacked to; `what` is the subject of the message.
 
     Raises:
-        SceneError: If the name is absolute, holds `..`, a backslash, a drive or a NUL.
+        SceneError: If the name is absolute, or contains `..`, a backslash, a drive or a NUL.
     """
     parts = name.split("/")
     if not name or "\\" in name or "\0" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
         raise SceneError(
             f"{what} {name!r} leaves the archive or is not a plain relative path with forward slashes; "
-            "do not unpack this file, get it anew from a source you trust"
+            "do not unpack this file, get it again from a trusted source"
         )
 
 
@@ -220,14 +214,14 @@ def _check_times(info: SceneInfo) -> None:
     for index in np.flatnonzero(np.diff(times) <= 0) + 1:
         raise SceneError(
             f"{_where(info, index)}: times must increase strictly, got {times[index]} s after {times[index - 1]} s; "
-            "sort the frames by time and drop repeated ones"
+            "sort the frames by time and remove duplicates"
         )
 
 
 def _check_intrinsics(info: SceneInfo) -> None:
     K = info.K
     for index in np.flatnonzero(~np.isfinite(K).all(axis=(1, 2))):
-        raise SceneError(f"{_where(info, index)}: K holds NaN or infinity; drop this frame or repair its camera")
+        raise SceneError(f"{_where(info, index)}: K holds NaN or infinity; remove the frame or repair its camera")
     for index in np.flatnonzero((K[:, [0, 1, 2, 2], [1, 0, 0, 1]] != 0).any(axis=1) | (K[:, 2, 2] != 1)):
         raise SceneError(
             f"{_where(info, index)}: K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {K[index].tolist()}; "
@@ -242,20 +236,23 @@ def _check_intrinsics(info: SceneInfo) -> None:
             )
         for index in np.flatnonzero((focal < MIN_FOCAL_OVER_SIDE * side) | (focal > MAX_FOCAL_OVER_SIDE * side)):
             raise SceneError(
-                f"{_where(info, index)}: focal length f{name} is {focal[index]:g} px in an image of {side} px, which "
-                "no pinhole camera has; K is in pixels, so multiply normalised intrinsics by the width and height"
+                f"{_where(info, index)}: focal length f{name} must be {MIN_FOCAL_OVER_SIDE} to "
+                f"{MAX_FOCAL_OVER_SIDE:g} times the side of {side} px, got {focal[index]:g} px; multiply normalised "
+                "intrinsics by width and height"
             )
         for index in np.flatnonzero((centre < -0.5 * side) | (centre > 1.5 * side)):
             raise SceneError(
-                f"{_where(info, index)}: principal point c{name} is {centre[index]:g} px, more than half an image "
-                f"outside 0..{side}; K must belong to the stored size, so scale and crop it with the image"
+                f"{_where(info, index)}: principal point c{name} must be at most half a side outside 0..{side} px, "
+                f"got {centre[index]:g}; scale and crop K with the image"
             )
 
 
 def _check_poses(info: SceneInfo) -> None:
     pose = info.camtoworld
     for index in np.flatnonzero(~np.isfinite(pose).all(axis=(1, 2))):
-        raise SceneError(f"{_where(info, index)}: camtoworld holds NaN or infinity; drop this frame or pose it again")
+        raise SceneError(
+            f"{_where(info, index)}: camtoworld holds NaN or infinity; remove the frame or repair its pose"
+        )
     for index in np.flatnonzero((pose[:, 3] != (0, 0, 0, 1)).any(axis=1)):
         raise SceneError(
             f"{_where(info, index)}: the last row of camtoworld must be 0 0 0 1, got {pose[index, 3].tolist()}; "
@@ -265,7 +262,7 @@ def _check_poses(info: SceneInfo) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         error = np.abs(rotation.swapaxes(1, 2) @ rotation - np.eye(3)).max(axis=(1, 2))
         determinant = np.linalg.det(rotation)
-    # Written as "not within", so that an overflow to NaN is refused too.
+    # `not <=`, so that NaN is an error too.
     for index in np.flatnonzero(~(error <= ROTATION_TOLERANCE)):
         raise SceneError(
             f"{_where(info, index)}: camtoworld is not rigid (R^T R is {error[index]:.2g} off the identity, "
@@ -283,10 +280,7 @@ def _where(info: SceneInfo, index: int | np.integer) -> str:
 
 
 def version_message(scene: str, version: object) -> str:
-    """Why a schema version is refused, and whether a newer wnv would read it."""
+    """Message for an unsupported schema version."""
     if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
-        return (
-            f"scene '{scene}': schema version {version} is newer than {SCHEMA_VERSION}, the newest "
-            "that this wnv reads; upgrade wnv"
-        )
+        return f"scene '{scene}': schema_version must be at most {SCHEMA_VERSION}, got {version}; upgrade wnv"
     return f"scene '{scene}': schema_version must be {SCHEMA_VERSION}, got {version!r}; write the scene again"

@@ -1,4 +1,4 @@
-"""Lens distortion taken out of photographs: the camera becomes a pinhole of the same image size."""
+"""Removes lens distortion: the camera becomes a pinhole of the same image size."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 MAX_ZOOM = 4.0
-"""A lens that needs more than this to lose its borders is not described by its coefficients."""
+"""Largest zoom that removes black borders; coefficients that need more are wrong."""
 
 PixelMaps = tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]
-"""Where each pixel of a new image lies on the old one: x and y, as OpenCV counts (first centre at 0)."""
+"""Source coordinates x and y per pixel of a new image, in OpenCV's convention (centre of the first pixel at 0)."""
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """Radial and tangential (Brown) distortion, as OpenCV and COLMAP's OPENCV model define it.
+    """Radial and tangential (Brown) distortion, as in OpenCV and COLMAP's OPENCV model.
 
-    With normalised image coordinates (x, y) and r^2 = x^2 + y^2, the lens moves the point to
-    `x (1 + k1 r^2 + k2 r^4 + k3 r^6) + 2 p1 x y + p2 (r^2 + 2 x^2)`, and y alike.
+    With normalised image coordinates (x, y) and r^2 = x^2 + y^2, the distorted point is
+    `x (1 + k1 r^2 + k2 r^4 + k3 r^6) + 2 p1 x y + p2 (r^2 + 2 x^2)`, and likewise for y.
     """
 
     k1: float = 0.0
@@ -28,17 +28,17 @@ class Distortion:
     k3: float = 0.0
 
     def __bool__(self) -> bool:
-        """Whether the lens distorts at all."""
+        """Whether any coefficient is not zero."""
         return any((self.k1, self.k2, self.p1, self.p2, self.k3))
 
     @property
     def coefficients(self) -> Float64[np.ndarray, "5"]:
-        """In OpenCV's order."""
+        """Coefficients in OpenCV's order."""
         return np.array([self.k1, self.k2, self.p1, self.p2, self.k3], dtype=np.float64)
 
     @property
     def max_radius(self) -> float:
-        """The radius, in normalised coordinates, up to which the image of the lens does not fold over itself."""
+        """Radius in normalised coordinates up to which the distortion is invertible."""
         roots = np.roots([7 * self.k3, 5 * self.k2, 3 * self.k1, 1.0])
         turning = [root.real for root in roots if abs(root.imag) < 1e-12 and root.real > 0]
         return float(np.sqrt(min(turning))) if turning else float("inf")
@@ -47,21 +47,21 @@ class Distortion:
 def pinhole_without_borders(
     K: Float64[np.ndarray, "3 3"], distortion: Distortion, *, width: int, height: int, where: str
 ) -> Float64[np.ndarray, "3 3"]:
-    """The pinhole camera of the undistorted image: as wide as possible, and every pixel comes from the photograph.
+    """Compute the widest pinhole camera whose undistorted image has no black borders.
 
-    Size, principal point and pixel shape stay; the focal length is multiplied by the smallest zoom for which the border
-    of the new image lies on the photograph, so there are no black borders (OpenCV's `alpha=0`, which in addition would
-    stretch the pixels). The zoom is found to one part in 10^9 by bisection along the whole border.
+    Size, principal point and pixel shape stay. The focal length is multiplied by the smallest zoom for which the border
+    of the new image lies in the photograph (like OpenCV's `alpha=0`, which also stretches pixels), found to one part in
+    10^9 by bisection.
 
     Args:
-        K: Intrinsics of the photograph, in pixels; the first pixel's centre is (0.5, 0.5).
+        K: Intrinsics of the photograph, in pixels; the centre of the first pixel is (0.5, 0.5).
         distortion: The lens.
         width: Width in pixels.
         height: Height in pixels.
         where: File and frame, for the message.
 
     Raises:
-        ValueError: If no zoom up to `MAX_ZOOM` will do: the coefficients do not describe this image.
+        ValueError: If no zoom up to `MAX_ZOOM` fits, so the coefficients cannot be right.
     """
 
     def fits(zoom: float) -> bool:
@@ -86,8 +86,8 @@ def pinhole_without_borders(
         inner *= 1.25
         if inner > MAX_ZOOM:
             raise ValueError(
-                f"{where}: distortion {distortion} cannot be taken out of a {width}x{height} image with focal length "
-                f"{K[0, 0]:g}: the lens would fold the image over itself; check the coefficients and their order"
+                f"{where}: {distortion} cannot be removed from a {width} x {height} image with focal length "
+                f"{K[0, 0]:g}, since the lens would fold the image; check the coefficients and their order"
             )
     outer = inner / 1.25
     while fits(outer) and outer > 1 / MAX_ZOOM:
@@ -104,7 +104,7 @@ def pinhole_without_borders(
 def distort(
     rays: Float64[np.ndarray, "point 2"], K: Float64[np.ndarray, "3 3"], distortion: Distortion
 ) -> Float64[np.ndarray, "point 2"]:
-    """Pixels (first centre at 0.5) at which the lens shows the rays (x, y, 1)."""
+    """Project rays (x, y, 1) through the lens to pixels; the centre of the first pixel is 0.5."""
     points = np.concatenate([rays, np.ones((len(rays), 1))], axis=-1)
     still = np.zeros(3)
     pixels, _ = cv2.projectPoints(points, still, still, _opencv_K(K), distortion.coefficients)
@@ -119,7 +119,7 @@ def undistortion_maps(
     width: int,
     height: int,
 ) -> PixelMaps:
-    """Where each pixel of the undistorted image lies on the photograph."""
+    """Compute the source coordinates in the photograph per pixel of the undistorted image."""
     map_x, map_y = cv2.initUndistortRectifyMap(
         _opencv_K(K), distortion.coefficients, None, _opencv_K(new_K), (width, height), cv2.CV_32FC1
     )
@@ -130,12 +130,12 @@ def undistort_image(
     image: UInt8[np.ndarray, "old_height old_width 3"],
     maps: PixelMaps,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The image as the pinhole would have seen it (bicubic); parts of both maps give a part of it."""
+    """Undistort an image (bicubic); crops of both maps return a crop of it."""
     return cv2.remap(image, *maps, interpolation=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _opencv_K(K: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
-    """The same camera where the first pixel's centre is (0, 0), as OpenCV counts."""
+    """Convert `K` to OpenCV's convention, where the centre of the first pixel is (0, 0)."""
     result = K.copy()
     result[:2, 2] -= 0.5
     return result

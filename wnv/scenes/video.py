@@ -1,8 +1,7 @@
-"""Frames of a clip by their number: decord where it has a wheel, PyAV elsewhere, the same pixels from both.
+"""Reads frames of a clip by index with decord or PyAV.
 
-Clips are what the clip stage writes: constant frame rate, frame `i` shown at `i / fps`, no reordered frames, colours
-tagged, so that both decoders convert them to RGB by the same arithmetic. Other videos may be read too, but only such
-clips promise the same frames from both.
+Both return the same pixels for clips of the clip stage: constant frame rate, frame `i` shown at `i / fps`, no reordered
+frames, tagged colours. Other videos can be read without that guarantee.
 """
 
 import importlib.util
@@ -10,8 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, get_args
 
 import av
 import numpy as np
@@ -21,79 +19,23 @@ from wnv.scenes.schema import MAX_IMAGE_PIXELS, SceneError
 
 Decoder = Literal["auto", "decord", "pyav"]
 
-# Rates of video are whole or whole * 1000/1001; decord reports them as rounded decimals.
+# Frame rates are n or n * 1000/1001; decord reports them as rounded decimals.
 _MAX_RATE_DENOMINATOR = 1001
-# A clip has a key frame every 12 frames: beyond that, going to the next one is less work than decoding up to it.
+# Clips have a key frame every 12 frames; beyond that, seeking is faster than decoding.
 _MAX_DECODED_TO_SKIP = 12
-# The type of the first box of an MP4 file.
+# Type of the first box of an MP4 file.
 _MP4 = b"ftyp"
 
 
-@runtime_checkable
-class VideoReader(Protocol):
-    """An open clip. It belongs to the thread and process that opened it; opening is cheap, so open it where it is used.
+class VideoReader(ABC):
+    """An open clip, for the thread and process that opened it.
 
     Attributes:
         num_frames: Number of frames.
         width: Width of every frame in pixels.
         height: Height of every frame in pixels.
-        fps: Frames a second; frame `i` is shown at `i / fps` seconds.
+        fps: Frame rate in frames per second; frame `i` is shown at `i / fps` seconds.
     """
-
-    num_frames: int
-    width: int
-    height: int
-    fps: Fraction
-
-    def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "frame height width 3"]:
-        """Frames in the order asked for, RGB; a number may come twice, and negative ones are refused.
-
-        Raises:
-            IndexError: If the clip has no such frame.
-            SceneError: If the frames cannot be decoded.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give back memory and file; the reader is of no use afterwards."""
-        ...
-
-    def __enter__(self) -> "VideoReader": ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def open_video(path: Path, *, decoder: Decoder = "auto") -> VideoReader:
-    """Open a clip for reading.
-
-    Args:
-        path: The clip.
-        decoder: `decord`, `pyav`, or `auto`: decord where it is installed, else PyAV.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        SceneError: If it is no readable video.
-        ImportError: If the decoder asked for is not installed.
-    """
-    if decoder not in ("auto", "decord", "pyav"):
-        raise ValueError(f"decoder must be 'auto', 'decord' or 'pyav', got '{decoder}'")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no clip {path}; run the clip stage again, or check the path")
-    if path.stat().st_size == 0:
-        raise SceneError(f"clip {path} is an empty file; run the clip stage again")
-    with open(path, "rb") as file:
-        if file.read(8)[4:] != _MP4:
-            # FFmpeg would go by the content alone, and playlists lead it to other files and hosts.
-            raise SceneError(f"clip {path} is damaged or no video: an MP4 file is needed; run the clip stage again")
-    if decoder == "auto":
-        decoder = "decord" if importlib.util.find_spec("decord") is not None else "pyav"
-    return _DecordReader(path) if decoder == "decord" else _PyavReader(path)
-
-
-class _Reader(ABC):
-    """What both readers share: the file's name in errors, the check of indices, the context manager."""
 
     num_frames: int
     width: int
@@ -101,56 +43,87 @@ class _Reader(ABC):
     fps: Fraction
 
     def __init__(self, path: Path) -> None:
-        # Absolute, since FFmpeg takes a relative name with a colon for an address.
+        # Absolute, since FFmpeg takes a relative name with a colon for a URL.
         self._path = path.absolute()
 
-    def __enter__(self) -> "_Reader":
+    def __enter__(self) -> "VideoReader":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
-    def close(self) -> None: ...
+    def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "frame height width 3"]:
+        """Decode frames to RGB, in the order of `indices`, which may repeat.
+
+        Raises:
+            IndexError: If an index is out of range; negative ones are.
+            SceneError: If a frame cannot be decoded.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release memory and file."""
 
     def _check_header(self) -> None:
         if self.num_frames < 1 or self.fps <= 0:
             raise SceneError(f"clip {self._path} has no frames; run the clip stage again")
         if self.width * self.height > MAX_IMAGE_PIXELS:
             raise SceneError(
-                f"clip {self._path} is {self.width} x {self.height}, and a scene's images have at most "
-                f"{MAX_IMAGE_PIXELS} pixels; write it smaller"
+                f"clip {self._path} must have at most {MAX_IMAGE_PIXELS} pixels per frame, got {self.width} x "
+                f"{self.height}; scale it down"
             )
 
     def _check_indices(self, indices: Sequence[int]) -> list[int]:
         wanted = [int(index) for index in indices]
         for index in wanted:
             if not 0 <= index < self.num_frames:
-                raise IndexError(
-                    f"clip {self._path} has {self.num_frames} frames, numbered from 0: there is no frame {index}"
-                )
+                raise IndexError(f"clip {self._path} has frames 0 to {self.num_frames - 1}, got {index}")
         return wanted
 
     def _damaged(self, error: object) -> SceneError:
         text = " ".join(str(error).split())[:200]
-        return SceneError(f"clip {self._path} is damaged or no video ({text}); run the clip stage again")
+        return SceneError(f"clip {self._path} is damaged or not a video ({text}); run the clip stage again")
 
 
-class _DecordReader(_Reader):
-    """decord, with one thread: its workers decode ahead without bound and hold what they decoded until it is closed."""
+def open_video(path: Path, *, decoder: Decoder = "auto") -> VideoReader:
+    """Open a clip.
+
+    Args:
+        path: The clip.
+        decoder: `decord`, `pyav`, or `auto` (decord if it is installed).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        SceneError: If it is not a readable video.
+        ImportError: If the decoder is not installed.
+    """
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder must be one of {', '.join(get_args(Decoder))}, got {decoder!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"clip {path} is missing; check the path, or run the clip stage again")
+    with open(path, "rb") as file:
+        # Checked here, since FFmpeg follows the playlists it finds to other files and hosts.
+        if file.read(8)[4:] != _MP4:
+            raise SceneError(f"clip {path} is damaged or not a video (an MP4 file); run the clip stage again")
+    if decoder == "auto":
+        decoder = "decord" if importlib.util.find_spec("decord") is not None else "pyav"
+    return _DecordReader(path) if decoder == "decord" else _PyavReader(path)
+
+
+class _DecordReader(VideoReader):
+    """decord with one thread, since its worker threads decode ahead without bound."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         import decord
 
         try:
-            self._reader = decord.VideoReader(str(self._path), ctx=decord.cpu(0), num_threads=1)
+            self._reader: Any = decord.VideoReader(str(self._path), ctx=decord.cpu(0), num_threads=1)
             self.num_frames = len(self._reader)
             self.fps = Fraction(self._reader.get_avg_fps()).limit_denominator(_MAX_RATE_DENOMINATOR)
             self.height, self.width = (int(side) for side in self._read([0]).shape[1:3])
-        except Exception as error:  # DECORDError is an Exception and no more, and other errors come as RuntimeError
+        except Exception as error:  # DECORDError derives from Exception only
             raise self._damaged(error) from error
         self._check_header()
 
@@ -165,15 +138,15 @@ class _DecordReader(_Reader):
 
     def _read(self, indices: list[int]) -> np.ndarray:
         batch = self._reader.get_batch(indices)
-        # A program may have told decord to give tensors of some framework; those are arrays to numpy.
+        # decord's bridge may be set to tensors of another framework.
         return batch.asnumpy() if hasattr(batch, "asnumpy") else np.asarray(batch)
 
     def close(self) -> None:
         self._reader = None
 
 
-class _PyavReader(_Reader):
-    """PyAV, with one thread; goes to the key frame before a frame and decodes from there."""
+class _PyavReader(VideoReader):
+    """PyAV with one thread; seeks to the key frame before a frame and decodes from there."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -191,14 +164,16 @@ class _PyavReader(_Reader):
             self.fps = Fraction(rate).limit_denominator(_MAX_RATE_DENOMINATOR)
             self.num_frames, self.width, self.height = self._stream.frames, self._stream.width, self._stream.height
             self._check_header()
-            self._period = 1 / (self.fps * self._stream.time_base)  # of a frame, in ticks of the stream
+            assert self._stream.time_base is not None  # set in every open stream
+            self._period = 1 / (self.fps * self._stream.time_base)  # of a frame, in ticks
             self._start = self._stream.start_time or 0
         except BaseException:
             self._container.close()
             raise
-        # Where the decoder stands: the frame it gave last, and the generator that gives the next.
+        # State of the decoder: the last frame, and the iterator of the following ones.
         self._frames: Iterator[av.VideoFrame] = iter(())
-        self._index, self._frame = -1, None
+        self._index = -1
+        self._frame: av.VideoFrame | None = None
 
     def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "frame height width 3"]:
         wanted = self._check_indices(indices)
@@ -219,6 +194,8 @@ class _PyavReader(_Reader):
             self._frames, self._frame = self._container.decode(self._stream), None
         while self._frame is None or self._index < index:
             self._frame = next(self._frames)
+            if self._frame.pts is None:
+                raise self._damaged("a frame has no time")
             self._index = round((self._frame.pts - self._start) / self._period)
         if self._index != index:
             raise self._damaged(f"frame {index} is missing")

@@ -62,6 +62,7 @@ def test_the_scene_is_upright_and_whole(scene: SceneFile) -> None:
     assert ((fox - origins) * axes).sum(axis=1).min() > 0
 
 
+@pytest.mark.slow
 def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(scene: SceneFile) -> None:
     content = json.loads((_FOX / "transforms.json").read_text())
     K = np.array([[content["fl_x"], 0, content["cx"]], [0, content["fl_y"], content["cy"]], [0, 0, 1]])

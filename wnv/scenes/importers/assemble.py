@@ -10,7 +10,7 @@ from jaxtyping import Float64, UInt8
 
 from wnv import __version__
 from wnv.scenes.importers.capture import ImportOptions, PosedImage
-from wnv.scenes.importers.image_content import decode_rgb, image_size, is_copyable, read_bytes, size_hint
+from wnv.scenes.importers.image_content import decode_rgb, image_size, is_copyable, size_hint
 from wnv.scenes.resize import fit_size, shrink_image
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
@@ -70,7 +70,7 @@ def assemble_scene(
 
     def pixels() -> Iterator[bytes | UInt8[np.ndarray, "height width 3"]]:
         for image in images:
-            data = read_bytes(image.content)
+            data = image.content if isinstance(image.content, bytes) else image.content.read_bytes()
             is_kept = keeps_size and not image.distortion
             if is_kept and is_copyable(data, image_format=options.image_format, where=image.where):
                 yield data

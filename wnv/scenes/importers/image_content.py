@@ -1,14 +1,12 @@
 """Images of a source: size, decoding, and whether a scene file can hold their bytes unchanged."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from wnv.scenes.image_codec import ImageFormat
-from wnv.scenes.schema import MAX_IMAGE_PIXELS
+from wnv.scenes.image_codec import ImageFormat, open_image
 
 _ORIENTATION = 0x0112
 # Offset of the bit depth in a PNG's first chunk, IHDR.
@@ -17,18 +15,13 @@ _TRANSPARENT_MODES = ("RGBA", "LA", "PA")
 _OPAQUE_MODES = ("RGB", "L", "P", "1", "CMYK", "YCbCr")
 
 
-def read_bytes(content: Path | bytes) -> bytes:
-    """Encoded bytes of an image."""
-    return content.read_bytes() if isinstance(content, Path) else content
-
-
 def image_size(content: Path | bytes, *, where: str) -> tuple[int, int]:
     """Width and height from the header.
 
     Raises:
         ValueError: If it is not a JPEG or PNG, or has more pixels than a scene may.
     """
-    with _open(content, where=where) as picture:
+    with open_image(content, where=where) as picture:
         return picture.size
 
 
@@ -38,7 +31,7 @@ def is_copyable(data: bytes, *, image_format: ImageFormat, where: str) -> bool:
     JPEG may, since re-encoding only loses quality; PNG may if `image_format` is `png`. Transparency, palettes and more
     than 8 bits per channel must be converted.
     """
-    with _open(data, where=where) as picture:
+    with open_image(data, where=where) as picture:
         is_png = picture.format == "PNG"
         plain = picture.mode in {"RGB", "L"} and "transparency" not in picture.info
     # Pillow opens a 16-bit colour PNG as RGB and returns the upper 8 bits.
@@ -53,7 +46,7 @@ def decode_rgb(data: bytes, *, where: str) -> UInt8[np.ndarray, "height width 3"
     Raises:
         ValueError: If the image is damaged or truncated, or grey with more than 8 bits.
     """
-    with _open(data, where=where) as picture:
+    with open_image(data, where=where) as picture:
         if picture.mode not in _OPAQUE_MODES + _TRANSPARENT_MODES:
             raise ValueError(
                 f"{where}: pixels of mode {picture.mode} cannot become 8-bit RGB; convert them to 8 bits per channel"
@@ -71,24 +64,9 @@ def decode_rgb(data: bytes, *, where: str) -> UInt8[np.ndarray, "height width 3"
 
 def size_hint(content: Path | bytes, *, expected: tuple[int, int], where: str) -> str:
     """Suggest a fix for an image whose size differs from its camera's."""
-    with _open(content, where=where) as picture:
+    with open_image(content, where=where) as picture:
         turned = picture.size == expected[::-1]
         tagged = picture.getexif().get(_ORIENTATION, 1) in {5, 6, 7, 8}
     if turned and tagged:
         return "its EXIF orientation rotates it; save the images upright, as the cameras expect them"
     return "use the images that the cameras were estimated from, or scale them back to this size"
-
-
-def _open(content: Path | bytes, *, where: str) -> Image.Image:
-    source = io.BytesIO(content) if isinstance(content, bytes) else content
-    try:
-        picture = Image.open(source, formats=("JPEG", "PNG"))
-    except Exception as error:  # a parser of untrusted bytes may raise anything
-        raise ValueError(f"{where}: not a readable JPEG or PNG ({error}); restore it or remove the frame") from error
-    width, height = picture.size
-    if width * height > MAX_IMAGE_PIXELS:
-        picture.close()
-        raise ValueError(
-            f"{where}: the image has {width} x {height} pixels, more than {MAX_IMAGE_PIXELS}; scale the images down"
-        )
-    return picture
