@@ -40,7 +40,7 @@ ON_SCENES += ["data.root=scenes", "data.val_root=${data.root}", *[f"data.{item}"
 TRAIN = [*ON_SCENES, *[f"data.val_{item}" for item in VIEWS]]
 VALIDATED = [*ON_SCENES, "data/sampler@data.val_sampler=index"]
 OF_OTHER_SIZE = "14 of another size, such as tokenizer.context.weight (64 x 384, the model has 32 x 384)"
-MIXED = "the image is 40 x 20 and the scene says 40 x 24 (width x height); all images of a scene are of one size"
+MIXED = "the image must be 40 x 24 pixels"
 NO_SCENE = "empty holds no scene file (*.zip); make some with `wnv-data import`"
 CASES = [
     # An index that names absent scenes, or frames that there are not; frames typed by hand.
