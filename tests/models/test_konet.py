@@ -115,10 +115,9 @@ def test_target_size_may_differ_from_the_contexts(make_model, make_views, make_c
 def test_joint_attention_refuses_targets_of_another_size(make_model, make_views, make_cameras, size):
     model = make_model(attention="joint")
     context, targets = make_views(1, 2, height=16, width=24), make_cameras(1, 1, height=size[0], width=size[1])
-    message = rf"attention=joint draws .* 16 x 24 pixels \(height x width\), got {size[0]} x {size[1]}; ask for that"
-    for draw in (model, lambda *given: model.render(model.encode(given[0]), given[1])):
-        with pytest.raises(ValueError, match=message):
-            draw(context, targets)
+    for render in (model, lambda context, targets: model.render(model.encode(context), targets)):
+        with pytest.raises(ValueError, match=f"joint.*16 x 24.*got {size[0]} x {size[1]}"):
+            render(context, targets)
 
 
 def test_activation_checkpointing_changes_no_gradient(make_model, make_views, make_cameras):
@@ -170,7 +169,7 @@ def test_bfloat16_autocast_stays_close(make_model, make_views, make_cameras):
         (dict(activation="silu"), "activation must be one of gelu_tanh, gelu, relu, got 'silu'"),
         (dict(colour_range="bytes"), "colour_range must be one of signed, unit, got 'bytes'"),
         (dict(pose_normalization="median"), "pose_normalization must be one of mean, first, got 'median'"),
-        (dict(ray_code="fixed"), "ray_size is the height and width of ray_code=fixed and of no other, got"),
+        (dict(ray_code="fixed"), "ray_size.*ray_code=fixed"),
         (dict(ray_size=[16, 24]), r"got ray_size=\[16, 24\] with ray_code=camray"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Drawing from arrays: the same as by tensors, in any world, and without Lightning and Hydra."""
+"""Arrays in, arrays out: the same images as with tensors, in any world, without Lightning and Hydra."""
 
 import subprocess
 import sys
@@ -84,37 +84,37 @@ def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(images=[]), "images must be at least one and all of one size, got none"),
-        (dict(images=[np.zeros((16, 24, 3)), np.zeros((24, 16, 3))]), r"of one size, got \(16, 24, 3\), \(24, 16, 3\)"),
-        (dict(images=np.zeros((3, 3, 16, 24))), r"shape \(view, height, width, 3\), got \(3, 3, 16, 24\)"),
-        (dict(images=np.zeros((3, 0, 24, 3))), r"shape \(view, height, width, 3\), got \(3, 0, 24, 3\)"),
-        (dict(images=np.zeros((3, 16, 0, 3), np.uint8)), r"shape \(view, height, width, 3\), got \(3, 16, 0, 3\)"),
-        (dict(images=np.full((3, 16, 24, 3), 255.0)), r"floats in 0\.\.1, got float64 in 255\.0\.\.255\.0"),
-        (dict(images=np.full((3, 16, 24, 3), np.nan)), "floats in 0..1, got float64 in nan"),
-        (dict(images=np.ones((3, 16, 24, 3), int)), "images must be bytes"),
-        (dict(images=np.zeros((3, 20, 24, 3))), "image height must be a multiple of patch_size=8, got 20"),
-        (dict(K=np.eye(3)), "K must be in pixels of the images, got a focal length of 1; of a normalised K"),
+        (dict(images=[]), "images.*one size"),
+        (dict(images=[np.zeros((16, 24, 3)), np.zeros((24, 16, 3))]), r"images.*\(16, 24, 3\), \(24, 16, 3\)"),
+        (dict(images=np.zeros((3, 3, 16, 24))), r"images.*\(3, 3, 16, 24\)"),
+        (dict(images=np.zeros((3, 0, 24, 3))), r"images.*\(3, 0, 24, 3\)"),
+        (dict(images=np.zeros((3, 16, 0, 3), np.uint8)), r"images.*\(3, 16, 0, 3\)"),
+        (dict(images=np.full((3, 16, 24, 3), 255.0)), r"images.*float64 in 255\.0\.\.255\.0"),
+        (dict(images=np.full((3, 16, 24, 3), np.nan)), "images.*float64 in nan"),
+        (dict(images=np.ones((3, 16, 24, 3), int)), "images.*int"),
+        (dict(images=np.zeros((3, 20, 24, 3))), "height.*patch_size=8.*20"),
+        (dict(K=np.eye(3)), "K must be in pixels"),
         (dict(K=np.stack([K] * 2)), r"K must have shape \(3, 3\) or \(3, 3, 3\), got \(2, 3, 3\)"),
         (
             dict(K=K.T),
-            r"K must be \[\[fx, skew, cx\], \[0, fy, cy\], \[0, 0, 1\]\] in finite numbers, got \[\[22\.0, 0\.0, 0",
+            r"K must be \[\[fx, skew, cx\].*finite.*22\.0",
         ),
         (dict(K=np.stack([K, 2 * K, K])), r"K must be \[\[fx, skew, cx\]"),
         (
             dict(target_K=K * [[1, 1, np.nan], [1, 1, 1], [1, 1, 1]]),
-            r"target_K must be .* in finite numbers, got \[\[22\.0",
+            r"target_K must be .*finite.*22\.0",
         ),
-        (dict(camtoworld=np.stack([np.eye(4)] * 2)), r"shape \(3, 4, 4\), one matrix an image, got \(2, 4, 4\)"),
-        (dict(camtoworld=np.stack([np.eye(4), 2 * np.eye(4), np.eye(4)])), r"matrices \[1\] are not of this kind"),
+        (dict(camtoworld=np.stack([np.eye(4)] * 2)), r"camtoworld.*\(3, 4, 4\).*got \(2, 4, 4\)"),
+        (dict(camtoworld=np.stack([np.eye(4), 2 * np.eye(4), np.eye(4)])), r"camtoworld.*\[1\]"),
         (dict(target_camtoworld=np.eye(3)), r"target_camtoworld must have shape \(4, 4\) or \(target, 4, 4\)"),
         (dict(target_camtoworld=np.zeros((0, 4, 4))), r"got \(0, 4, 4\)"),
         (dict(target_K=np.stack([K] * 2)), r"target_K must have shape \(3, 3\) or \(1, 3, 3\)"),
-        (dict(times_s=[0.0, 1.0, 2.0]), "target_times_s must be 1 times, one a view, where times are given, got none"),
+        (dict(times_s=[0.0, 1.0, 2.0]), "target_times_s.*none"),
         (
             dict(times_s=[0.0, np.nan, 2.0], target_times_s=[1.0]),
             r"times_s and target_times_s must be finite, got \[0\.0, nan",
         ),
-        (dict(times_s=[0.0], target_times_s=[0.0]), r"times_s must be 3 times, one a view.*got \(1,\)"),
+        (dict(times_s=[0.0], target_times_s=[0.0]), r"times_s must be 3.*got \(1,\)"),
     ],
 )
 def test_refuses_what_cannot_be_what_it_stands_for(make_model, images, poses, change, message):
@@ -126,7 +126,7 @@ def test_refuses_what_cannot_be_what_it_stands_for(make_model, images, poses, ch
 def test_a_diverged_model_is_told(make_model, images, poses):
     model = make_model()
     torch.nn.init.constant_(model.head.weight, float("nan"))
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="non-finite"):
         model.render_images(images, K, poses[:3], poses[4])
 
 

@@ -1,4 +1,4 @@
-"""Multi-head attention that keeps keys and values of the context apart, so that they can be cached."""
+"""Multi-head attention with cacheable keys and values of the context."""
 
 from typing import NamedTuple
 
@@ -18,9 +18,9 @@ class KeyValue(NamedTuple):
 
 
 class HeadNorm(nn.Module):
-    """RMS norm over a head's features, always computed in float32.
+    """RMS norm over the features of a head, always computed in float32.
 
-    Autocast runs `rms_norm` in float32 on some devices and not on others; here the result is the same on all.
+    (Autocast runs `rms_norm` in float32 on some devices only.)
     """
 
     def __init__(self, *, dim: int, eps: float = 1e-6) -> None:
@@ -33,7 +33,7 @@ class HeadNorm(nn.Module):
         nn.init.ones_(self.weight)
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """Features of unit mean square, times the learned weight."""
+        """Normalise to unit mean square, then multiply by the weight."""
         dtype = x.dtype
         wide = x.float() if dtype in (torch.bfloat16, torch.float16) else x
         normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
@@ -41,13 +41,13 @@ class HeadNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention with a camera encoding, bias-free, optionally with normalised queries and keys (qk-norm).
+    """Attention with a camera encoding, without biases.
 
     Args:
-        dim: Features a token.
+        dim: Features per token.
         num_heads: Heads; divides `dim`.
-        qk_norm: Normalise queries and keys a head, before the camera maps.
-        qk_norm_eps: Added to the mean square that they are divided by.
+        qk_norm: Normalise queries and keys per head, before the camera maps.
+        qk_norm_eps: The eps of these norms.
     """
 
     def __init__(self, *, dim: int, num_heads: int, qk_norm: bool, qk_norm_eps: float = 1e-6) -> None:
@@ -61,7 +61,7 @@ class Attention(nn.Module):
         self.key_norm = HeadNorm(dim=dim // num_heads, eps=qk_norm_eps) if qk_norm else nn.Identity()
 
     def project_key_value(self, tokens: Float[Tensor, "batch view token dim"], maps: TokenMaps) -> KeyValue:
-        """Keys and values of all tokens of all views, ready to be attended to from any camera."""
+        """Compute keys and values of all tokens of all views, valid for queries from any camera."""
         key = maps.map_key_value(self.key_norm(self._heads(self.key(tokens))))
         value = maps.map_key_value(self._heads(self.value(tokens)))
         return KeyValue(key=_sequence(key), value=_sequence(value))
@@ -69,7 +69,7 @@ class Attention(nn.Module):
     def attend_all(
         self, tokens: Float[Tensor, "batch view token dim"], maps: TokenMaps, key_value: KeyValue
     ) -> Float[Tensor, "batch view token dim"]:
-        """Every token of every view attends to all of `key_value`."""
+        """Attend from every token to all of `key_value`."""
         query = maps.map_query(self.query_norm(self._heads(self.query(tokens))))
         attended = functional.scaled_dot_product_attention(_sequence(query), key_value.key, key_value.value)
         attended = attended.transpose(1, 2).reshape(query.shape)
@@ -78,7 +78,7 @@ class Attention(nn.Module):
     def attend_views(
         self, tokens: Float[Tensor, "batch view token dim"], maps: TokenMaps, context: KeyValue
     ) -> Float[Tensor, "batch view token dim"]:
-        """Every token attends to the context and to its own view; views do not see each other."""
+        """Attend from every token to the context and to its own view, but not to other target views."""
         batch, num_views = tokens.shape[:2]
         query = maps.map_query(self.query_norm(self._heads(self.query(tokens))))
         own_key = maps.map_key_value(self.key_norm(self._heads(self.key(tokens))))
@@ -102,7 +102,7 @@ def _sequence(x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "b
 def _append(
     context: Float[Tensor, "batch head context dim"], own: Float[Tensor, "batch view token head dim"]
 ) -> Float[Tensor, "batch_view head sequence dim"]:
-    """The context's keys (or values) followed by a view's own, for each view."""
+    """Concatenate the context's keys (or values) with those of each view."""
     own = own.transpose(2, 3)
     context = context[:, None].expand(-1, own.shape[1], -1, -1, -1)
     return torch.cat([context, own], dim=-2).flatten(0, 1)

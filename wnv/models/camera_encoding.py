@@ -1,8 +1,8 @@
 """Camera and patch encodings: linear maps on queries, keys, values and outputs of attention.
 
-An encoding gives every token i three matrices: q_i <- A_i q_i, (k_i, v_i) <- B_i (k_i, v_i), o_i <- C_i o_i. None of
-them depends on any other token, so keys and values can be kept once they are mapped. Half of a head's dimensions carry
-the camera, the other half the place of the patch in its image.
+An encoding gives every token i three matrices: q_i <- A_i q_i, (k_i, v_i) <- B_i (k_i, v_i), o_i <- C_i o_i. None
+depends on other tokens, so mapped keys and values can be cached. Half of a head's dimensions encode the camera, the
+other half the position of the patch in its image.
 
 | camera encoding | P of a view                  | A   | B    | C | source                                             |
 |-----------------|------------------------------|-----|------|---|----------------------------------------------------|
@@ -35,12 +35,12 @@ ROTARY_BASE = 100.0
 
 @dataclass(frozen=True)
 class PatchRotation:
-    """Rotations of feature pairs (`rope2d`): feature j of an axis' quarter with the one half a quarter further.
+    """Rotations of feature pairs (`rope2d`): feature j of an axis' quarter with feature j + an eighth of the head.
 
     Attributes:
-        cos: Cosine of the angle of every feature's pair, the quarter of x before that of y.
+        cos: Cosine of the angle per feature, the quarter of x before that of y.
         sin: Sine of that angle.
-        partner: Signed permutation that puts every feature's partner in its place.
+        partner: Signed permutation that maps every feature to the other one of its pair.
     """
 
     cos: Float[Tensor, "token 1 half"]
@@ -48,44 +48,44 @@ class PatchRotation:
     partner: Float[Tensor, "half half"]
 
     def apply(self, x: Float[Tensor, "... token head half"]) -> Float[Tensor, "... token head half"]:
-        """The features `x`, turned."""
-        # As a product, because shuffling memory costs several times more, most of all in the backward pass.
+        """Rotate the features `x`."""
+        # A matrix product is several times cheaper than a permutation, above all in the backward pass.
         return torch.addcmul(x * self.cos, x @ self.partner, self.sin)
 
     def inverse(self) -> "PatchRotation":
-        """The rotations that undo these."""
+        """The inverse rotations."""
         return replace(self, sin=-self.sin)
 
 
 @dataclass(frozen=True)
 class TripleRotation:
-    """Rotations of feature triples (`quaternion`) in row-vector form; features left over stay as they are."""
+    """Rotations of feature triples (`quaternion`) in row-vector form; remaining features are unchanged."""
 
     matrix: Float[Tensor, "token 1 triple 3 3"]
 
     def apply(self, x: Float[Tensor, "... token head half"]) -> Float[Tensor, "... token head half"]:
-        """The features `x`, turned."""
+        """Rotate the features `x`."""
         num_turned = 3 * self.matrix.shape[-3]
         turned, rest = x[..., :num_turned], x[..., num_turned:]
         turned = (turned.unflatten(-1, (-1, 1, 3)) @ self.matrix).flatten(-3)
         return torch.cat([turned, rest], dim=-1)
 
     def inverse(self) -> "TripleRotation":
-        """The rotations that undo these."""
+        """The inverse rotations."""
         return replace(self, matrix=self.matrix.transpose(-1, -2))
 
 
 @dataclass(frozen=True)
 class TokenMaps:
-    """The maps of all tokens of some views, made once per forward pass and shared by all layers.
+    """Maps of all tokens of some views, computed once per forward pass and shared by all layers.
 
-    Camera matrices are in row-vector form: features, cut in tiles of four, are multiplied from the left.
+    Camera matrices are in row-vector form: rows of four features are multiplied by them from the right.
 
     Attributes:
-        query: For queries, P as its transpose acts on columns; None when cameras are not encoded.
-        key_value: For keys and values, P^-T.
-        output: For attention outputs, P^T.
-        patch: For the other half of the features of q, k and v; inverted for outputs. None when places are not encoded.
+        query: P, for queries; None without a camera encoding.
+        key_value: P^-T, for keys and values.
+        output: P^T, for attention outputs.
+        patch: For the other half of the features of q, k and v, inverted for outputs; None without a patch encoding.
     """
 
     query: Float[Tensor, "batch view 4 4"] | None
@@ -94,29 +94,29 @@ class TokenMaps:
     patch: PatchRotation | TripleRotation | None
 
     def map_query(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
-        """Queries as attention takes them."""
+        """Map queries."""
         return _apply(x, self.query, self.patch)
 
     def map_key_value(
         self, x: Float[Tensor, "batch view token head dim"]
     ) -> Float[Tensor, "batch view token head dim"]:
-        """Keys or values as attention takes them; they may be kept for any query."""
+        """Map keys or values; the result is valid for any query."""
         return _apply(x, self.key_value, self.patch)
 
     def map_output(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
-        """What attention gave, back in the features of the querying view."""
+        """Map attention outputs back to the frame of the querying view."""
         return _apply(x, self.output, self.patch.inverse() if self.patch is not None else None)
 
     def repeat_views(self, repeats: int) -> "TokenMaps":
-        """Each batch entry `repeats` times in a row, as `Tensor.repeat_interleave(repeats, dim=0)`."""
+        """Repeat each batch entry, as `Tensor.repeat_interleave(repeats, dim=0)`."""
         return self._map_cameras(lambda matrix: matrix.repeat_interleave(repeats, dim=0))
 
     def views_to_batch(self) -> "TokenMaps":
-        """Every view in a batch entry of its own."""
+        """Move every view to its own batch entry."""
         return self._map_cameras(lambda matrix: matrix.flatten(0, 1).unsqueeze(1))
 
     def _map_cameras(self, function: Callable[[Tensor], Tensor]) -> "TokenMaps":
-        if self.query is None:
+        if self.query is None or self.key_value is None or self.output is None:
             return self
         return replace(
             self, query=function(self.query), key_value=function(self.key_value), output=function(self.output)
@@ -124,15 +124,9 @@ class TokenMaps:
 
 
 def concat_views(first: TokenMaps, second: TokenMaps) -> TokenMaps:
-    """The maps of the views of `first` followed by those of `second`; both of one image size and one encoding."""
-    if first.query is None:
-        return first
-    return replace(
-        first,
-        query=torch.cat([first.query, second.query], dim=1),
-        key_value=torch.cat([first.key_value, second.key_value], dim=1),
-        output=torch.cat([first.output, second.output], dim=1),
-    )
+    """Concatenate the views of two maps of the same image size and encodings."""
+    pairs = {name: (getattr(first, name), getattr(second, name)) for name in ("query", "key_value", "output")}
+    return replace(first, **{name: torch.cat(pair, dim=1) for name, pair in pairs.items() if pair[0] is not None})
 
 
 def encode_cameras(
@@ -143,18 +137,19 @@ def encode_cameras(
     patch_size: int,
     head_dim: int,
 ) -> TokenMaps:
-    """The maps that attention applies to the tokens of these views.
+    """Compute the maps that attention applies to the tokens of these views.
 
     Args:
         cameras: Cameras with batch axes `batch view`, in the normalised world frame.
         camera_encoding: See the module's table.
-        patch_encoding: `rope2d` turns pairs by the patch's column (a quarter of the head) and row (another quarter),
-            base 100; `quaternion` turns triples by the mean of the column's and the row's rotation (arXiv:2512.04963).
-        patch_size: Side of a patch, in pixels.
-        head_dim: Features a head.
+        patch_encoding: `rope2d` rotates pairs by the patch's column (a quarter of the head) and row (another quarter),
+            base 100; `quaternion` rotates triples by the mean of the column's and the row's rotation
+            (arXiv:2512.04963).
+        patch_size: Side of a patch in pixels.
+        head_dim: Features per head.
 
     Raises:
-        ValueError: If an encoding is unknown or the head's dimension does not fit it.
+        ValueError: As `check_head_dim`.
     """
     check_head_dim(head_dim, camera_encoding=camera_encoding, patch_encoding=patch_encoding)
     query = key_value = output = None
@@ -177,10 +172,10 @@ def encode_cameras(
 
 
 def check_head_dim(head_dim: int, *, camera_encoding: str, patch_encoding: str) -> None:
-    """Refuse unknown encodings and head dimensions that an encoding cannot split.
+    """Check that encodings exist and fit the dimension of a head.
 
     Raises:
-        ValueError: See above.
+        ValueError: If an encoding is unknown, or `head_dim` is not a multiple of 8.
     """
     for name, value, known in (
         ("camera_encoding", camera_encoding, CAMERA_ENCODINGS),
@@ -198,7 +193,7 @@ def check_head_dim(head_dim: int, *, camera_encoding: str, patch_encoding: str) 
 def _projective_maps(
     cameras: Cameras, *, with_K: bool
 ) -> tuple[Float[Tensor, "batch view 4 4"], Float[Tensor, "batch view 4 4"]]:
-    """P = lift(K) @ viewmat and its inverse; K is normalised by the image size and measured from the image centre."""
+    """P = lift(K) @ viewmat and its inverse; K is in units of the image size, relative to the image centre."""
     viewmat = invert_se3(cameras.camtoworld)
     if not with_K:
         return viewmat, cameras.camtoworld
@@ -217,7 +212,7 @@ def _lift(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4 4"]:
 
 
 def _patch_grid(rows: int, columns: int, like: Tensor) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
-    """Column and row of every patch, row by row."""
+    """Column and row of every patch, in row-major order."""
     row, column = torch.meshgrid(
         torch.arange(rows, dtype=like.dtype, device=like.device),
         torch.arange(columns, dtype=like.dtype, device=like.device),
@@ -243,7 +238,7 @@ def _quaternion(*, rows: int, columns: int, num_features: int, like: Tensor) -> 
     exponent = torch.arange(num_triples, dtype=like.dtype, device=like.device) / num_triples
     frequency = ROTARY_BASE**-exponent
     column, row = (position[:, None] * frequency for position in _patch_grid(rows, columns, like))
-    # Half the sum of the two rotation vectors: columns turn about the first axis, rows about the second.
+    # Half the sum of the two rotation vectors: columns rotate about the first axis, rows about the second.
     rotation_vector = torch.stack([column, row, torch.zeros_like(row)], dim=-1) / 2
     angle = rotation_vector.norm(dim=-1)[..., None, None]
     x, y, z = (rotation_vector / angle.squeeze(-1).clamp_min(1e-12)).unbind(-1)
@@ -261,7 +256,7 @@ def _apply(
 ) -> Float[Tensor, "batch view token head dim"]:
     if matrix is None and patch is None:
         return x
-    # Small matrices times their inverses must cancel, which bfloat16 is too coarse for.
+    # Matrices must cancel with their inverses, for which bfloat16 is too coarse.
     with torch.autocast(x.device.type, enabled=False):
         dtype = x.dtype
         x = x.float() if dtype in (torch.bfloat16, torch.float16) else x

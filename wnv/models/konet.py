@@ -1,4 +1,4 @@
-"""KoNet: shown a few posed images of a place, it draws the place from cameras that it was never given."""
+"""KoNet: novel view synthesis from a few posed images with a decoder-only transformer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ POSE_NORMALIZATIONS = ("mean", "first")
 
 @dataclass(frozen=True)
 class EncodedScene:
-    """What `KoNet.render` needs of the context: draw any number of targets from it.
+    """An encoded context, from which `KoNet.render` renders any number of targets.
 
     Attributes:
-        context: The views it was made of.
-        caches: Keys and values a layer; empty for `joint` attention, which starts from the context each time.
+        context: The context views.
+        caches: Keys and values per layer; empty with `joint` attention, which encodes the context for every target.
     """
 
     context: Views
@@ -36,7 +36,7 @@ class EncodedScene:
 
 
 class ViewCondition(nn.Module):
-    """The vector that AdaLN-Zero is conditioned on: whether a view is given or drawn, and its time."""
+    """The conditioning vector of AdaLN-Zero, made of a view's role (context or target) and time."""
 
     def __init__(self, *, dim: int) -> None:
         super().__init__()
@@ -44,44 +44,44 @@ class ViewCondition(nn.Module):
         self.time = nn.Sequential(nn.Linear(1, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, times: Float[Tensor, "batch view"], *, is_target: bool) -> Float[Tensor, "batch view dim"]:
-        """One vector a view."""
+        """One vector per view."""
         return self.role.weight[int(is_target)] + self.time(times[..., None].to(self.role.weight.dtype))
 
 
 class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
     """A decoder-only transformer over patches of context and target views (after LVSM, arXiv:2410.17242).
 
-    Two attentions use the same weights. `cached`: context tokens see the context, a target's tokens see the context and
-    themselves; so the context is computed once, whatever is drawn from it. `joint`: all tokens of the context and of
-    one target see each other, and the context is computed anew for each target.
+    The weights serve two kinds of attention. `cached`: context tokens attend to the context; tokens of a target attend
+    to the context and to their own view. The context is encoded once for any number of targets. `joint`: all tokens of
+    the context and of one target attend to each other. The context is encoded again for each target.
 
-    The weights may be cast (`model.half()`, `model.bfloat16()`): views and cameras stay in float32, in which rays and
-    camera maps are computed, and the images drawn are float32.
+    The weights may be cast to half precision (`model.bfloat16()`). Keep views and cameras in float32: rays and camera
+    maps are computed in float32, and rendered images are float32.
 
     Args:
-        dim: Features a token.
-        num_layers: Transformer blocks.
-        num_heads: Attention heads; dim / num_heads must be a multiple of 8 unless both encodings are `none`.
-        mlp_dim: Hidden features of the feed-forwards.
-        patch_size: Side of the square of pixels that becomes one token.
-        camera_encoding: `none`, `gta` or `geope`, see `wnv.models.camera_encoding`.
-        patch_encoding: `none`, `rope2d` or `quaternion`, see there.
+        dim: Features per token.
+        num_layers: Number of transformer blocks.
+        num_heads: Attention heads. `dim / num_heads` must be a multiple of 8 unless both encodings are `none`.
+        mlp_dim: Hidden features of the MLPs.
+        patch_size: Side of a patch in pixels; one patch is one token.
+        camera_encoding: `none`, `gta` or `geope` (also called `prope`), see `wnv.models.camera_encoding`.
+        patch_encoding: `none`, `rope2d` or `quaternion`, see `wnv.models.camera_encoding`.
         ray_code: `plucker`, `camray`, `unit_camray`, `raymap`, `fixed` or `none`, see `wnv.models.tokens`.
         attention: `cached` or `joint`.
-        time_code: One more channel of every token holds its view's time, for dynamic scenes.
-        adaln_zero: Modulate the blocks by a condition made of the view's role and time.
+        time_code: Add the view's time to every token as a channel, for dynamic scenes.
+        adaln_zero: Modulate the blocks by the view's role and time.
         qk_norm: Normalise queries and keys.
-        qk_norm_eps: Added to the mean square that they are divided by.
-        activation: Of the feed-forwards: `gelu_tanh`, `gelu` (exact, as in LVSM) or `relu` (as in PRoPE).
+        qk_norm_eps: The eps of these norms.
+        activation: Of the MLPs: `gelu_tanh`, `gelu` (exact, as in LVSM) or `relu` (as in PRoPE).
         input_norm: Normalise the tokens before the first block, as LVSM and PRoPE do.
-        colour_range: Colours are -1..1 in a token (`signed`) or 0..1 (`unit`).
-        ray_size: Height and width of the one image size that `ray_code=fixed` draws; None with the others.
-        pose_normalization: How the worlds of the training were placed (`wnv.geometry.poses.fit_world_frame`), `mean` or
-            `first`; the network does not depend on it, `render_images` does.
-        activation_checkpointing: Trade compute for memory in training.
+        colour_range: Range of colours in tokens: `signed` (-1..1) or `unit` (0..1).
+        ray_size: Height and width of the only image size that `ray_code=fixed` supports; None otherwise.
+        pose_normalization: How training placed its worlds, `mean` or `first` (`wnv.geometry.poses.fit_world_frame`).
+            Only `render_images` uses it.
+        activation_checkpointing: Save memory in training by recomputing activations.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
 
     def initialize(self) -> None:
         """Initialise all weights from the global generator, for example after `to_empty`."""
-        self.apply(lambda module: module.reset_parameters() if hasattr(module, "reset_parameters") else None)
+        self.apply(lambda module: getattr(module, "reset_parameters", lambda: None)())
         self._initialize_linears()
 
     def _initialize_linears(self) -> None:
@@ -163,17 +163,17 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         target_cameras: Cameras,
         target_times: Float[Tensor, "batch target"] | None = None,
     ) -> Float[Tensor, "batch target 3 height width"]:
-        """The target views, RGB in 0..1.
+        """Render target views, RGB in 0..1.
 
         Args:
-            context: Given views, batch axes `batch view`, cameras in the normalised world
+            context: Context views, batch axes `batch view`, with cameras in the normalised world
                 (`wnv.geometry.poses.fit_world_frame`).
-            target_cameras: Cameras to draw from, batch axes `batch target`, in the same world.
-            target_times: Time of each target on the context's scale; zeros when left out.
+            target_cameras: Target cameras, batch axes `batch target`, in the same world.
+            target_times: Time per target on the context's scale; default 0.
 
         Raises:
-            ValueError: If an image size is not a multiple of the patch size, or with `joint` attention the targets' is
-                not the context's.
+            ValueError: If an image size is not a multiple of the patch size, or with `joint` attention the target size
+                differs from the context's.
         """
         if self.attention == "joint":
             return self._render_jointly(context, target_cameras, target_times)
@@ -183,12 +183,12 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         return self._read_out(target_tokens, target_cameras)
 
     def encode(self, context: Views) -> EncodedScene:
-        """Compute all that drawing needs of the context, once."""
+        """Encode the context for `render`."""
         if self.attention == "joint":
             return EncodedScene(context=context, caches=())
         tokens, options = self._embed_context(context)
         _, _, caches = self.transformer(tokens, None, **options)
-        # Drawing reads these once a layer and target; head by head in memory they are read at full speed.
+        # Rendering reads the caches once per layer and target: fastest if they are contiguous per head.
         return EncodedScene(
             context=context, caches=tuple(KeyValue(*(part.contiguous() for part in cache)) for cache in caches)
         )
@@ -199,13 +199,12 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         cameras: Cameras,
         times: Float[Tensor, "batch target"] | None = None,
     ) -> Float[Tensor, "batch target 3 height width"]:
-        """Draw views of an encoded scene; the same pixels as `forward`, whether drawn together or one by one.
+        """Render views of an encoded scene: the same pixels as `forward`, together or one by one.
 
-        The image size may differ from the context's with `cached` attention.
+        With `cached` attention the image size may differ from the context's.
 
         Raises:
-            ValueError: If an image size is not a multiple of the patch size, or with `joint` attention not that of the
-                context.
+            ValueError: As `forward`.
         """
         if self.attention == "joint":
             return self._render_jointly(scene.context, cameras, times)
@@ -214,12 +213,12 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         return self._read_out(tokens, cameras)
 
     def _render_jointly(self, context: Views, cameras: Cameras, times: Tensor | None) -> Tensor:
-        """Full attention over the context and one target, for each target in a batch entry of its own."""
-        given, wanted = ((c.height, c.width) for c in (context.cameras, cameras))
-        if given != wanted:  # as many patches in another grid would be drawn, with the places of the context's
+        """Full attention over the context and one target, with each target in its own batch entry."""
+        expected, size = ((c.height, c.width) for c in (context.cameras, cameras))
+        if size != expected:  # an equal number of patches in another grid would get wrong patch encodings
             raise ValueError(
-                f"attention=joint draws views of the size of the given ones alone, {given[0]} x {given[1]} pixels "
-                f"(height x width), got {wanted[0]} x {wanted[1]}; ask for that size, or resize the given views"
+                f"with attention=joint, targets must have the context's size {expected[0]} x {expected[1]} "
+                f"(height x width), got {size[0]} x {size[1]}; resize one of them"
             )
         num_targets = cameras.batch_shape[1]
         context_tokens, context_options = self._embed_context(context)
@@ -242,15 +241,13 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         tokens, _, _ = self.transformer(tokens, None, keep_context=True, context_maps=maps, context_condition=condition)
         return self._read_out(tokens[:, -1].unflatten(0, (-1, num_targets)), cameras)
 
-    def _embed_context(self, context: Views) -> tuple[Tensor, dict[str, TokenMaps | Tensor | None]]:
+    def _embed_context(self, context: Views) -> tuple[Tensor, dict[str, Any]]:
         code, maps = self._encode_cameras(context.cameras, context.times)
         condition = self._condition(context.times, is_target=False)
         tokens = self.tokenizer.embed_context(context.images, code)
         return tokens, {"context_maps": maps, "context_condition": condition}
 
-    def _embed_target(
-        self, cameras: Cameras, times: Tensor | None
-    ) -> tuple[Tensor, dict[str, TokenMaps | Tensor | None]]:
+    def _embed_target(self, cameras: Cameras, times: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
         if times is None:
             times = cameras.K.new_zeros(cameras.batch_shape)
         code, maps = self._encode_cameras(cameras, times)
@@ -258,7 +255,7 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         return self.tokenizer.embed_target(code), {"target_maps": maps, "target_condition": condition}
 
     def _encode_cameras(self, cameras: Cameras, times: Tensor) -> tuple[Tensor, TokenMaps]:
-        """Ray codes and camera maps, in the cameras' own precision also under autocast."""
+        """Ray codes and camera maps, computed without autocast."""
         self.check_image_size(height=cameras.height, width=cameras.width)
         with torch.autocast(cameras.K.device.type, enabled=False):
             maps = encode_cameras(
@@ -279,16 +276,16 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
         return unpatchify(pixels, height=cameras.height, width=cameras.width, patch_size=self.patch_size)
 
     def check_image_size(self, *, height: int, width: int) -> None:
-        """Refuse images that cannot be cut into patches.
+        """Check that an image size is a multiple of the patch size.
 
         Raises:
-            ValueError: If a side is no multiple of the patch.
+            ValueError: If it is not.
         """
         for name, value in (("height", height), ("width", width)):
             if value % self.patch_size:
                 raise ValueError(
-                    f"image {name} must be a multiple of patch_size={self.patch_size}, got {value}; resize the views, "
-                    f"for example to {name}={max(1, round(value / self.patch_size)) * self.patch_size}"
+                    f"image {name} must be a multiple of patch_size={self.patch_size}, got {value}; resize to "
+                    f"{name}={max(1, round(value / self.patch_size)) * self.patch_size}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Views as tokens: patches of colour, ray code and time, through one linear layer a kind of view."""
+"""Views to tokens: patches of colour, ray code and time, through one linear layer for context and one for targets."""
 
 from collections.abc import Sequence
 
@@ -16,25 +16,27 @@ COLOUR_RANGES = ("signed", "unit")
 
 
 class Tokenizer(nn.Module):
-    """Context views become tokens of (RGB, ray code, time), target views tokens of (ray code, time).
+    """Embed context views from (RGB, ray code, time) and target views from (ray code, time).
 
-    Ray codes, one value a pixel: `plucker` moment and direction in the world (LVSM); `raymap` origin and direction in
-    the world; `camray` K^-1 [u, v, 1] in the camera's own frame, which tells the lens and nothing of the pose;
-    `unit_camray` the same at length 1; `fixed` one random image for all cameras, with which PRoPE (arXiv:2507.10496)
-    keeps the number of weights equal; `none`.
+    Ray codes per pixel: `plucker`, moment and direction in the world (LVSM); `raymap`, origin and direction in the
+    world; `camray`, K^-1 [u, v, 1] in camera coordinates, which encodes the intrinsics but not the pose; `unit_camray`,
+    the same with length 1; `fixed`, one random image for all cameras, with which PRoPE (arXiv:2507.10496) keeps the
+    number of weights equal; `none`.
 
     Args:
-        dim: Features a token.
-        patch_size: Side of a patch, in pixels.
+        dim: Features per token.
+        patch_size: Side of a patch in pixels.
         ray_code: See above.
-        time_code: Give every token its view's time as one more channel.
+        time_code: Add the view's time to every token as a channel.
         input_norm: Normalise the tokens (LayerNorm without bias).
-        colour_range: Colours are -1..1 in a token (`signed`) or 0..1 (`unit`).
+        colour_range: Range of colours in tokens: `signed` (-1..1) or `unit` (0..1).
         ray_size: Height and width in pixels of the `fixed` code, and so of all images.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
+
+    fixed_rays: Tensor
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Tokenizer(nn.Module):
             raise ValueError(f"colour_range must be one of {', '.join(COLOUR_RANGES)}, got {colour_range!r}")
         if (ray_code == "fixed") != (ray_size is not None):
             raise ValueError(
-                f"ray_size is the height and width of ray_code=fixed and of no other, got ray_size={ray_size} with "
+                f"ray_size must be given with ray_code=fixed and only then, got ray_size={ray_size} with "
                 f"ray_code={ray_code}"
             )
         self.patch_size = patch_size
@@ -63,7 +65,7 @@ class Tokenizer(nn.Module):
         self.colour_range = colour_range
         code_dim = RAY_CHANNELS[ray_code] * patch_size**2 + time_code
         self.context = nn.Linear(3 * patch_size**2 + code_dim, dim, bias=False)
-        # Without any code all target tokens start alike, as one learned vector: attention's encodings tell them apart.
+        # Without a code all target tokens start as one learned vector; only the attention encodings differ.
         self.target = nn.Linear(code_dim or 1, dim, bias=False)
         self.norm = nn.LayerNorm(dim, bias=False) if input_norm else nn.Identity()
         if ray_size is not None:
@@ -77,21 +79,21 @@ class Tokenizer(nn.Module):
     def embed_context(
         self, images: Float[Tensor, "batch view 3 height width"], code: Float[Tensor, "batch view token code"]
     ) -> Float[Tensor, "batch view token dim"]:
-        """Tokens of given views, from their images in 0..1 and their code."""
+        """Embed context views from their images in 0..1 and their code."""
         if self.colour_range == "signed":
             images = images * 2 - 1
         colour = patchify(images, patch_size=self.patch_size)
         return self.norm(self.context(torch.cat([colour, code], dim=-1).to(self.context.weight.dtype)))
 
     def embed_target(self, code: Float[Tensor, "batch view token code"]) -> Float[Tensor, "batch view token dim"]:
-        """Tokens of views to draw, from their code alone."""
+        """Embed target views from their code."""
         code = code if code.shape[-1] else code.new_ones(*code.shape[:-1], 1)
         return self.norm(self.target(code.to(self.target.weight.dtype)))
 
     def encode_views(
         self, cameras: Cameras, times: Float[Tensor, "batch view"]
     ) -> Float[Tensor, "batch view token code"]:
-        """Ray code and time of every token; no channel at all when both are off."""
+        """Compute the ray code and time of every token; without both there are no channels."""
         num_tokens = (cameras.height // self.patch_size) * (cameras.width // self.patch_size)
         parts = [cameras.K.new_zeros(*cameras.batch_shape, num_tokens, 0)]
         if self.ray_code != "none":
@@ -115,7 +117,7 @@ class Tokenizer(nn.Module):
         if self.fixed_rays.shape[:2] != (height, width):
             fixed_height, fixed_width = self.fixed_rays.shape[:2]
             raise ValueError(
-                f"these weights draw images of {fixed_height} x {fixed_width} pixels (height x width) only, because of "
-                f"ray_code=fixed, got {height} x {width}; resize the views"
+                f"with ray_code=fixed, images must be {fixed_height} x {fixed_width} (height x width), got "
+                f"{height} x {width}; resize the views"
             )
         return self.fixed_rays

@@ -1,7 +1,8 @@
-"""The decoder-only transformer: a stack of blocks through which context and target tokens go with the same weights."""
+"""The decoder-only transformer: one stack of blocks for context and target tokens."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from wnv.models.attention import Attention, KeyValue
 from wnv.models.camera_encoding import TokenMaps
 
-# `gelu_tanh` is the form that every device computes alike; the others are those of LVSM's and PRoPE's weights.
+# `gelu_tanh` gives the same values on all devices; `gelu` is LVSM's, `relu` PRoPE's activation.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
     "gelu": functional.gelu,
@@ -21,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Two bias-free linear layers with an activation between them."""
+    """MLP of two linear layers without biases."""
 
     def __init__(self, *, dim: int, mlp_dim: int, activation: str) -> None:
         super().__init__()
@@ -30,34 +31,24 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(mlp_dim, dim, bias=False)
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """The branch's output, before the residual addition."""
+        """Output of the branch, before the residual addition."""
         return self.contract(ACTIVATIONS[self.activation](self.expand(x)))
 
 
 class Modulation(nn.Module):
-    """AdaLN-Zero (arXiv:2212.09748): scale, shift and gate of a block's two branches, zero at the start of training."""
+    """AdaLN-Zero (arXiv:2212.09748): shift, scale and gate of a block's two branches, initially zero."""
 
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, 6 * dim)
 
     def forward(self, condition: Float[Tensor, "batch view dim"]) -> tuple[Float[Tensor, "batch view 1 dim"], ...]:
-        """Shift, scale and gate of attention, then those of the feed-forward."""
+        """Shift, scale and gate of the attention branch, then of the MLP branch."""
         return self.linear(functional.silu(condition)).unsqueeze(-2).chunk(6, dim=-1)
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward, for context tokens and target tokens in one call.
-
-    Args:
-        dim: Features a token.
-        num_heads: Attention heads.
-        mlp_dim: Hidden features of the feed-forward.
-        qk_norm: See `Attention`.
-        qk_norm_eps: See there.
-        activation: Name of the feed-forward's activation, see `ACTIVATIONS`.
-        adaln_zero: Modulate both branches by a condition a view.
-    """
+    """Pre-norm attention and MLP, for context and target tokens in one call. Arguments as for `Transformer`."""
 
     def __init__(
         self,
@@ -95,22 +86,24 @@ class Block(nn.Module):
     ]:
         """Run context tokens, target tokens, or both through the block.
 
-        Context tokens attend to all context tokens; a target view's tokens attend to the context and to themselves.
+        Context tokens attend to all context tokens; tokens of a target view attend to the context and to their own
+        view.
 
         Args:
-            context: Context tokens, or None when `cache` holds what was made of them.
-            target: Target tokens, or None when only the context is encoded.
-            cache: Keys and values of this layer from an earlier call; used when `context` is None.
+            context: Context tokens; None to use `cache`.
+            target: Target tokens; None to encode the context alone.
+            cache: Keys and values of the context from an earlier call.
             context_maps: Camera maps of the context views.
             target_maps: Camera maps of the target views.
-            context_condition: Condition a context view, with AdaLN-Zero.
-            target_condition: Condition a target view, with AdaLN-Zero.
-            update_context: False in the last layer, where only the context's keys and values are still needed.
+            context_condition: Condition per context view, with AdaLN-Zero.
+            target_condition: Condition per target view, with AdaLN-Zero.
+            update_context: False in the last layer, which only needs the context's keys and values.
 
         Returns:
-            The context tokens (None when not updated), the target tokens, the context's keys and values.
+            The context tokens (None if not updated), the target tokens, the context's keys and values.
         """
         if context is not None:
+            assert context_maps is not None
             modulation = self._modulate(context_condition)
             normed = _shift_scale(self.attention_norm(context), modulation[:2])
             cache = self.attention.project_key_value(normed, context_maps)
@@ -119,7 +112,9 @@ class Block(nn.Module):
                 context = self._rest(context, attended, modulation)
             else:
                 context = None
+        assert cache is not None, "either context or cache is given"
         if target is not None:
+            assert target_maps is not None
             modulation = self._modulate(target_condition)
             normed = _shift_scale(self.attention_norm(target), modulation[:2])
             attended = self.attention.attend_views(normed, target_maps, cache)
@@ -127,7 +122,7 @@ class Block(nn.Module):
         return context, target, cache
 
     def _rest(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor | None, ...]) -> Tensor:
-        """The block after its attention: two residual additions around the feed-forward."""
+        """The rest of the block: both residual additions and the MLP."""
         _, _, attention_gate, shift, scale, mlp_gate = modulation
         x = x + (attended if attention_gate is None else attended * attention_gate)
         hidden = self.mlp(_shift_scale(self.mlp_norm(x), (shift, scale)))
@@ -142,14 +137,14 @@ class Transformer(nn.Module):
 
     Args:
         num_layers: Number of blocks.
-        dim: Features a token.
+        dim: Features per token.
         num_heads: Attention heads.
-        mlp_dim: Hidden features of the feed-forwards.
+        mlp_dim: Hidden features of the MLPs.
         qk_norm: Normalise queries and keys.
-        qk_norm_eps: Added to the mean square that they are divided by.
-        activation: Of the feed-forwards: `gelu_tanh`, `gelu` or `relu`.
-        adaln_zero: Condition every block on a vector a view.
-        activation_checkpointing: Recompute a block's activations in the backward pass instead of keeping them.
+        qk_norm_eps: The eps of these norms.
+        activation: Of the MLPs: `gelu_tanh`, `gelu` or `relu`.
+        adaln_zero: Modulate both branches of every block by one condition vector per view.
+        activation_checkpointing: Recompute each block's activations in the backward pass instead of storing them.
     """
 
     def __init__(
@@ -188,7 +183,7 @@ class Transformer(nn.Module):
             for module in block.modules():
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=0.02 / math.sqrt(2 * (layer + 1)))
-            if block.modulation is not None:
+            if isinstance(block.modulation, Modulation):
                 nn.init.zeros_(block.modulation.linear.weight)
                 nn.init.zeros_(block.modulation.linear.bias)
 
@@ -199,19 +194,19 @@ class Transformer(nn.Module):
         caches: list[KeyValue] | None = None,
         *,
         keep_context: bool = False,
-        **views: Tensor | TokenMaps | None,
+        **views: Any,
     ) -> tuple[Tensor | None, Tensor | None, list[KeyValue]]:
         """Run tokens through all blocks.
 
         Args:
             context: Context tokens, or None with `caches`.
             target: Target tokens, or None.
-            caches: Keys and values a layer, from an earlier call.
-            keep_context: Compute the context tokens in the last layer too and return them.
+            caches: Keys and values per layer, from an earlier call.
+            keep_context: Also compute and return the context tokens of the last layer.
             **views: Camera maps and conditions, see `Block.forward`.
 
         Returns:
-            Context tokens (None unless kept), target tokens (None if none were given), keys and values a layer.
+            Context tokens (None unless kept), target tokens (None without targets), keys and values per layer.
         """
         made = []
         for layer, block in enumerate(self.blocks):
@@ -227,4 +222,4 @@ class Transformer(nn.Module):
 
 def _shift_scale(x: Tensor, modulation: tuple[Tensor | None, ...]) -> Tensor:
     shift, scale = modulation
-    return x if shift is None else torch.addcmul(shift, x, 1 + scale)
+    return x if shift is None or scale is None else torch.addcmul(shift, x, 1 + scale)
