@@ -1,4 +1,4 @@
-"""The synthetic world filmed: frames that are its pictures, and masks that a ray a pixel confirms."""
+"""Clips of the synthetic world: rendered frames, and covisibility compared with single rays."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ from wnv.types import Cameras
 CLIPS = SyntheticClips(num_scenes=3, num_frames=9, seed=5, image_size=(24, 40), kind="dynamic", zoom_range=(1.0, 2.0))
 
 
-def test_a_frame_is_the_picture_that_its_camera_sees() -> None:
+def test_a_frame_is_the_image_of_its_camera() -> None:
     clip = CLIPS.open_scene("1")
     frames = [7, 2]
     cameras = clip.cameras(frames)
@@ -53,7 +53,7 @@ def test_clips_are_a_collection_of_scenes(tmp_path) -> None:
 
 
 def test_zoomed_frames_are_rendered_and_not_enlarged() -> None:
-    """The centre of a picture three times as large is the picture of a camera with three times the focal length."""
+    """The centre of an image three times as large is the image of a camera with three times the focal length."""
     one, three = (
         SyntheticClips(num_scenes=1, num_frames=4, seed=5, image_size=(24 * zoom, 40 * zoom)).open_scene("0")
         for zoom in (1, 3)
@@ -65,8 +65,8 @@ def test_zoomed_frames_are_rendered_and_not_enlarged() -> None:
     assert three.images_u8([1], box=window.box)[0].shape == (24, 40, 3)
 
 
-def test_what_a_view_sees_of_another_is_what_single_rays_say() -> None:
-    """Each pixel's point is moved to the other's time, and one ray is cast towards it."""
+def test_covisibility_agrees_with_single_rays() -> None:
+    """Move each pixel's point to the other view's time, and cast one ray towards it."""
     clip = CLIPS.open_scene("2")
     window = cover_window(24, 40, height=24, width=40)
     counts = count_views_that_see(clip, target=[4, 0], context=[0, 8], window=window)
@@ -93,6 +93,6 @@ def test_what_a_view_sees_of_another_is_what_single_rays_say() -> None:
     assert 0.1 < (counts[0] >= 1).float().mean() < 1, "some is hidden and some is not"
 
 
-def test_too_few_scenes_or_frames_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 scene of at least 2 frames, got num_scenes=0 and num_frames=9"):
+def test_too_few_scenes_or_frames_are_errors() -> None:
+    with pytest.raises(ValueError, match="num_scenes=0 and num_frames=9"):
         SyntheticClips(num_scenes=0, num_frames=9)

@@ -34,7 +34,7 @@ def test_an_example_depends_on_its_key_alone(kind: str) -> None:
     assert not same(SyntheticDataset(num_scenes=12, **{**settings, "seed": 6})[4], together[0])
 
 
-def test_another_epoch_is_another_walk_through_the_same_place() -> None:
+def test_each_epoch_walks_through_the_same_place_differently() -> None:
     data = SyntheticDataset(num_scenes=3, image_size=(16, 24))
     first, second = data.sample([(0, 1)]), data.sample([(1, 1)])
     assert torch.equal(first.world.centre, second.world.centre)
@@ -43,7 +43,7 @@ def test_another_epoch_is_another_walk_through_the_same_place() -> None:
     assert data[(0, 1)].scene == data[(1, 1)].scene
 
 
-def test_examples_have_the_shapes_and_ranges_they_should() -> None:
+def test_shapes_and_ranges_of_examples() -> None:
     data = SyntheticDataset(
         num_scenes=4, image_size=(24, 56), num_context=3, num_target=5, kind="dynamic", zoom_range=(1.0, 3.0)
     )
@@ -98,7 +98,7 @@ def test_focal_lengths_follow_the_zoom() -> None:
     assert (wide[0, 2], wide[1, 2]) == (36, 16)
 
 
-def test_cameras_are_normalised_by_the_context_and_the_raw_world_is_there() -> None:
+def test_cameras_are_normalised_by_the_context_and_the_world_frame_undoes_it() -> None:
     data = SyntheticDataset(num_scenes=None, image_size=(16, 24), num_context=3)
     example, sample = data[7], data.sample([7])
     centers = example.context.cameras.camtoworld[:, :3, 3]
@@ -109,7 +109,7 @@ def test_cameras_are_normalised_by_the_context_and_the_raw_world_is_there() -> N
     torch.testing.assert_close(first.context.cameras.camtoworld[0], torch.eye(4), atol=1e-5, rtol=0)
 
 
-def test_the_truth_can_be_had_from_any_camera() -> None:
+def test_a_place_is_rendered_from_any_camera() -> None:
     data = SyntheticDataset(num_scenes=None, image_size=(24, 40), kind="dynamic", supersample=2)
     example = data[(1, 3)]
     again = data.render((1, 3), example.target.cameras, example.target.times)
@@ -118,7 +118,7 @@ def test_the_truth_can_be_had_from_any_camera() -> None:
     assert (earlier - example.target.images).abs().mean() > 1e-3
 
 
-def test_free_time_parts_the_clock_from_the_walk() -> None:
+def test_free_time_separates_time_from_position() -> None:
     settings = {"num_scenes": None, "image_size": (16, 24), "kind": "dynamic"}
     bound, free = SyntheticDataset(**settings).sample([2]), SyntheticDataset(**settings, free_time=True).sample([2])
     assert torch.equal(bound.cameras.context_times, free.cameras.context_times)
@@ -159,15 +159,13 @@ def test_clearance_is_the_distance_to_the_nearest_surface() -> None:
     assert clearance(world, near_corner[None, None, None], times).item() == pytest.approx(0.05, abs=1e-5)
 
 
-def test_nothing_ever_reaches_the_uppermost_part_of_a_room() -> None:
+def test_the_uppermost_part_of_a_room_stays_free() -> None:
     world = sample_worlds(seed=4, indices=list(range(200)), kind="dynamic")
     assert (top(world) <= 2 * world.half[:, 0, 2] - 0.6).all()
 
 
 @pytest.mark.parametrize(("kind", "zoom_range"), [("static", (1.0, 1.0)), ("dynamic", (1.0, 3.0))])
-def test_copying_the_nearest_view_is_a_poor_answer_but_not_a_hopeless_one(
-    kind: str, zoom_range: tuple[float, float]
-) -> None:
+def test_copying_the_nearest_view_scores_13_to_18_db(kind: str, zoom_range: tuple[float, float]) -> None:
     data = SyntheticDataset(num_scenes=None, seed=7, kind=kind, zoom_range=zoom_range)
     scores = []
     for example in data.__getitems__(list(range(32))):
@@ -180,41 +178,41 @@ def test_copying_the_nearest_view_is_a_poor_answer_but_not_a_hopeless_one(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_scenes": 0}, "num_scenes of the synthetic world must be at least 1, got 0"),
-        ({"num_context": 0}, "num_context of the synthetic world must be at least 1"),
-        ({"image_size": (0, 8)}, r"image_size must be \[height, width\] in pixels, each at least 1, got \[0, 8\]"),
-        ({"zoom_range": (3.0, 1.0)}, "zoom_range must be"),
-        ({"kind": "still"}, "must be static, dynamic or mixed, got 'still'"),
-        ({"fov_deg": 180}, "fov_deg must lie between 0 and 150"),
-        ({"extrapolate": -1}, "extrapolate must be at least 0"),
+        ({"num_scenes": 0}, "num_scenes.*0"),
+        ({"num_context": 0}, "num_context.*0"),
+        ({"image_size": (0, 8)}, r"image_size.*\[0, 8\]"),
+        ({"zoom_range": (3.0, 1.0)}, "zoom_range"),
+        ({"kind": "still"}, "static, dynamic or mixed.*'still'"),
+        ({"fov_deg": 180}, "fov_deg.*180"),
+        ({"extrapolate": -1}, "extrapolate.*-1"),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict, message: str) -> None:
+def test_settings_out_of_range_are_errors(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SyntheticDataset(**{"num_scenes": 2, **settings})
 
 
-def test_wrong_keys_are_refused() -> None:
+def test_indices_out_of_range_are_errors() -> None:
     data = SyntheticDataset(num_scenes=2, image_size=(8, 8))
-    with pytest.raises(IndexError, match=r"must be in 0\.\.1, got 2"):
+    with pytest.raises(IndexError, match=r"0\.\.1, got 2"):
         data[2]
     endless = SyntheticDataset(num_scenes=None, image_size=(8, 8))
-    with pytest.raises(IndexError, match="at least 0, got -1"):
+    with pytest.raises(IndexError, match="-1"):
         endless[(0, -1)]
     with pytest.raises(TypeError, match="endless"):
         len(endless)
-    with pytest.raises(ValueError, match="seed of the synthetic world must be at least 0"):
+    with pytest.raises(ValueError, match="seed"):
         sample_worlds(seed=-1, indices=[0])
 
 
-def test_draws_run_out_loudly_and_cover_their_range() -> None:
+def test_random_numbers_cover_their_range_and_run_out_with_an_error() -> None:
     random = UniformStream(seed=0, stream="place", keys=[(i,) for i in range(50)], count=100)
     numbers = random.uniform(2, 5, 8)
     assert 2 <= numbers.min() < 2.2
     assert 4.8 < numbers.max() < 5
     assert torch.equal(random.choice(torch.tensor([0.0, 1.0, 0.0])), torch.ones(50, dtype=torch.long))
     torch.testing.assert_close(torch.linalg.vector_norm(random.direction(4), dim=-1), torch.ones(50, 4))
-    with pytest.raises(RuntimeError, match="draws a scene were asked for"):
+    with pytest.raises(RuntimeError, match="count"):
         random.unit(100)
 
 

@@ -69,7 +69,7 @@ def test_depth_of_a_sphere_is_the_analytic_one() -> None:
     torch.testing.assert_close(rendered.depth[0, 0].double()[hit], depth[hit], rtol=1e-4, atol=1e-4)
 
 
-def test_every_seen_point_lies_on_the_surface_of_the_body_it_is_said_to_be() -> None:
+def test_every_visible_point_lies_on_the_surface_of_its_body() -> None:
     indices = list(range(12))
     world = sample_worlds(seed=3, indices=indices, kind="dynamic")
     views = sample_views(world, indices)
@@ -92,10 +92,10 @@ def test_every_seen_point_lies_on_the_surface_of_the_body_it_is_said_to_be() -> 
     )
     assert off.abs().max() < 2e-3
     assert off.abs().mean() < 1e-5
-    assert set(ids.unique().tolist()) == set(range(OBJECTS.stop)), "some kind of body is never seen"
+    assert set(ids.unique().tolist()) == set(range(OBJECTS.stop)), "some kind of body is never visible"
 
 
-def test_points_project_to_the_pixel_centres_they_were_seen_at() -> None:
+def test_points_project_to_their_pixel_centres() -> None:
     indices = [0, 1, 2]
     world = sample_worlds(seed=0, indices=indices)
     views = sample_views(world, indices, zoom_range=(1.0, 3.0))
@@ -109,7 +109,7 @@ def test_points_project_to_the_pixel_centres_they_were_seen_at() -> None:
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
-def test_a_point_looks_the_same_from_elsewhere(kind: str) -> None:
+def test_a_point_looks_the_same_from_another_view(kind: str) -> None:
     """Reprojection with depth (and, where things move, their motion) finds the same depth and colour."""
     indices = list(range(8))
     world = sample_worlds(seed=1, indices=indices, kind=kind)
@@ -146,7 +146,7 @@ def test_a_point_looks_the_same_from_elsewhere(kind: str) -> None:
         assert difference[same & (error < 0.02)].median() < 0.01
 
 
-def test_the_nearer_of_two_hides_the_farther() -> None:
+def test_near_objects_hide_far_ones() -> None:
     view = camera([-3.0, 0.0, 1.0], [0.0, 0.0, 1.0])
     near, far = BOXES.start, CYLINDERS.start
     world = put(empty_world(), far, [1.0, 0.0, 1.0], [0.6, 0.6, 0.6])
@@ -174,7 +174,7 @@ def test_rays_along_an_axis_give_no_nan() -> None:
     assert rendered.depth[0, 0, 8, 15].item() == pytest.approx(2.5, abs=1e-4)
 
 
-def test_supersampling_averages_and_leaves_the_geometry_alone() -> None:
+def test_supersampling_averages_images_and_keeps_the_geometry() -> None:
     world = sample_worlds(seed=0, indices=[2])
     views = sample_views(world, [2])
     plain = render_worlds(world, views.target, views.target_times)
@@ -184,7 +184,7 @@ def test_supersampling_averages_and_leaves_the_geometry_alone() -> None:
     assert 0 < (plain.images - fine.images).abs().mean() < 0.05
 
 
-def test_motion_is_exact_and_only_where_things_move() -> None:
+def test_motion_follows_its_formula_and_is_limited_to_moving_bodies() -> None:
     world = sample_worlds(seed=0, indices=list(range(6)), kind="dynamic")
     times = torch.tensor([[0.0, 0.37, 1.0]]).expand(6, 3)
     rotation, centre = body_poses(world, times)
@@ -208,10 +208,10 @@ def test_motion_is_exact_and_only_where_things_move() -> None:
     assert torch.equal(world.half[:, PANELS, 2], torch.zeros(6, 3))
 
 
-def test_moved_points_keep_their_place_on_the_body() -> None:
+def test_moved_points_keep_their_position_on_the_body() -> None:
     world = sample_worlds(seed=0, indices=[0, 1], kind="dynamic")
     generator = torch.Generator().manual_seed(0)
-    # Bodies that are there: those that a scene does without lie so far below that float32 has no digits left for them.
+    # Present bodies only: absent ones lie so far below the floor that float32 lacks the digits.
     ids = torch.multinomial(world.present[:, : OBJECTS.stop].float(), 50, replacement=True, generator=generator)
     start, end = torch.tensor([0.1, 0.2]), torch.tensor([0.8, 0.9])
     points = torch.rand(2, 50, 3, generator=generator)
@@ -221,7 +221,7 @@ def test_moved_points_keep_their_place_on_the_body() -> None:
     torch.testing.assert_close(there[ids == ROOM], points[ids == ROOM])
 
 
-def test_a_static_scene_does_not_know_the_time() -> None:
+def test_a_static_scene_does_not_depend_on_time() -> None:
     world = sample_worlds(seed=0, indices=[0, 1])
     views = sample_views(world, [0, 1])
     early = render_images(world, views.target, torch.zeros(2, 2))
@@ -232,7 +232,7 @@ def test_a_static_scene_does_not_know_the_time() -> None:
     assert not torch.equal(render_images(moving, views.target, torch.ones(2, 2)), early)
 
 
-def test_wrong_input_is_refused() -> None:
+def test_invalid_input_is_an_error() -> None:
     world = sample_worlds(seed=0, indices=[0])
     view = camera([0.0, 0.0, 1.5], [1.0, 0.0, 1.0])
     with pytest.raises(ValueError, match="supersample must be at least 1"):

@@ -22,8 +22,7 @@ class SyntheticDataModule(ExampleDataModule):
         zoom_range: Smallest and largest magnification over `fov_deg`, log-uniform, for training and validation.
         zoom_per_view: Sample a zoom per view instead of one per scene.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
-        extrapolate: How far targets reach beyond the first and last context, as a fraction of the distance between
-            them.
+        extrapolate: How far targets reach beyond the outer contexts, as a fraction of the distance between these.
         free_time: In dynamic scenes, sample a target's time independently of its position on the camera path.
         supersample: Rays per pixel along each image axis.
         pose_normalization: How the world is placed and scaled around the context cameras (`fit_world_frame`).

@@ -1,1 +1,1 @@
-"""The synthetic world: procedural places, moving bodies and cameras, rendered exactly, with data sets over them."""
+"""The synthetic world: procedural places, moving bodies and cameras, exact rendering, and data sets of them."""

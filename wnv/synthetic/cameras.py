@@ -15,18 +15,18 @@ from wnv.types import Cameras
 
 _NUM_RANDOM = 512
 _NUM_WALKS = 12
-# Closer than this to a thing a walk is given up for another, metres.
+# Walks that come closer than this to anything are rejected, metres.
 _WANTED_CLEARANCE = 0.45
 
 
 @dataclass(frozen=True)
 class SampledCameras:
-    """Where and when each scene is looked at.
+    """Cameras and times of the context and target views of each scene.
 
     Attributes:
-        context: Cameras of the given views, in the world's own frame.
-        target: Cameras of the views to draw.
-        context_times: When the context sees the scene, 0..1; 0 in scenes where nothing moves.
+        context: Cameras of the context views, in the world's own frame.
+        target: Cameras of the target views.
+        context_times: Times of the context views, 0..1; 0 in static scenes.
         target_times: The same for the targets.
     """
 
@@ -51,23 +51,23 @@ def sample_cameras(
     fov_deg: float | int = 60.0,
     free_time: bool = False,
 ) -> SampledCameras:
-    """Cameras for each scene: contexts spread over a short walk, targets anywhere on it, in the order of the walk.
+    """Sample cameras of each scene: contexts spread over a short walk, targets anywhere on it, ordered along the walk.
 
-    No camera is inside anything. Where things move, the walk's clock is the scene's.
+    No camera is inside an object. In dynamic scenes, time runs along the walk.
 
     Args:
         world: The places, on the CPU.
         seed: Seed of the synthetic world.
-        indices: Number of each place.
-        epochs: Which visit of the place this is; another visit takes other cameras.
+        indices: Index of each place.
+        epochs: Epoch of each place; each epoch visits it with different cameras.
         image_size: Height and width in pixels.
-        num_context: Context views a scene, at least 1.
-        num_target: Target views a scene.
+        num_context: Context views per scene, at least 1.
+        num_target: Target views per scene.
         zoom_range: Smallest and largest magnification over `fov_deg`; log-uniform.
-        zoom_per_view: Draw a zoom for each view instead of one for each scene.
-        extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
+        zoom_per_view: Sample a zoom per view instead of one per scene.
+        extrapolate: How far targets reach beyond the outer contexts, as a fraction of the distance between these.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
-        free_time: Draw the targets' times apart from where they are on the walk.
+        free_time: Sample the targets' times independently of their position on the walk.
     """
     height, width = image_size
     keys = list(zip(indices, epochs, strict=True))
@@ -89,14 +89,14 @@ def sample_cameras(
     eyes = _walk(walks, along)
     free = clearance(world, eyes, times).amin(dim=1)
     wanted = torch.where(world.is_table, 0.7, 1.0)[:, None] * _WANTED_CLEARANCE
-    # The first walk that keeps its distance; if none does, the one that keeps the most.
+    # The first walk with enough clearance; if there is none, the one with the most.
     chosen = (torch.minimum(free, wanted) - 1e-3 * torch.arange(_NUM_WALKS)).argmax(dim=1)
     scene = torch.arange(world.num_scenes)
     eye = eyes[scene, :, chosen]
     target = walks["look"][scene, chosen, None] + walks["look_drift"][scene, chosen, None] * (along[..., None] - 0.5)
     up = torch.tensor([0.0, 0.0, 1.0]) + walks["tilt"][scene, chosen, None]
 
-    # The field of view is that of the square with the image's area, so that neither side of a long image gets extreme.
+    # The field of view is that of the square with the image's area, so that it is not extreme in long images.
     fov_y = 2 * math.degrees(math.atan(math.tan(math.radians(fov_deg) / 2) * math.sqrt(height / width)))
     K = zoom_K(K_from_fov(fov_y_deg=fov_y, width=width, height=height), zoom=zoom, width=width, height=height)
     cameras = Cameras(K=K, camtoworld=look_at(eye, target, up), width=width, height=height)
@@ -109,7 +109,7 @@ def sample_cameras(
 
 
 def _spread(random: UniformStream, num_views: int) -> Float[Tensor, "scene view"]:
-    """Numbers in 0..1 in rising order that cover it evenly: the ends, and one near each step between."""
+    """Ascending numbers that cover 0..1 evenly: both ends, and one near each step between them."""
     jitter = random.uniform(-0.2, 0.2, num_views)
     if num_views == 1:
         return 0.5 + jitter
@@ -119,9 +119,9 @@ def _spread(random: UniformStream, num_views: int) -> Float[Tensor, "scene view"
 
 
 def _sample_walks(random: UniformStream, world: World, zoom: Float[Tensor, " scene"]) -> dict[str, Tensor]:
-    """Several walks a scene: arcs around the content with a change of distance and height, and an unsteady hand.
+    """Several walks per scene: arcs around the content with changing distance and height, and camera shake.
 
-    The last one is above everything there is, so at least one is always free.
+    The last one is above all objects, so that at least one is free.
     """
     n = _NUM_WALKS
     table = world.is_table[:, None]
@@ -160,7 +160,7 @@ def _sample_walks(random: UniformStream, world: World, zoom: Float[Tensor, " sce
 
 
 def _walk(walks: dict[str, Tensor], along: Float[Tensor, "scene view"]) -> Float[Tensor, "scene view walk 3"]:
-    """Camera centres at the given shares of every walk."""
+    """Camera centres at the given fractions of every walk."""
     s = along[..., None]
     angle = walks["angle"][:, None] + walks["sweep"][:, None] * (s - 0.5)
     scale = 1 + walks["approach"][:, None] * s

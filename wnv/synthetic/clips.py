@@ -1,4 +1,4 @@
-"""The synthetic world as scenes of numbered frames, as if each place had been filmed: for what asks for frames."""
+"""The synthetic world as scenes of numbered frames, as if each place had been filmed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from wnv.types import Cameras
 
 
 class SyntheticClip(Scene):
-    """A walk through one place of the synthetic world; a frame is rendered when it is asked for.
+    """A walk through one place of the synthetic world; frames are rendered on access.
 
     Args:
-        path: The place, as messages call it.
+        path: Name of the place in messages.
         info: Its frames; cameras in metres, +z up.
         world: The place.
-        world_times: When each frame sees the place, 0..1; 0 where nothing moves.
+        world_times: Time of each frame, 0..1; 0 in static places.
         supersample: Rays per pixel along each image axis.
-        device: Where frames are rendered.
+        device: Device that renders the frames.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class SyntheticClip(Scene):
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticClips:
-    """Places of the synthetic world, each with a walk of so many frames: a `SceneCollection`.
+    """Places of the synthetic world, each with a walk of `num_frames` frames: a `SceneCollection`.
 
     The places are those of `SyntheticDataset` with the same seed; the walks are their own.
 
     Args:
         num_scenes: Number of places, at least 1.
         num_frames: Frames of each walk, at least 2.
-        seed: What places and walks depend on.
+        seed: Seed of places and walks.
         image_size: Height and width of the frames in pixels.
         kind: `static`, `dynamic` or `mixed`.
         zoom_range: Smallest and largest magnification over `fov_deg`, log-uniform.
-        zoom_per_view: Draw a zoom for each frame instead of one for each walk.
+        zoom_per_view: Sample a zoom per frame instead of one per walk.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
         supersample: Rays per pixel along each image axis.
-        device: Where frames are rendered.
+        device: Device that renders the frames.
 
     Raises:
         ValueError: If there are too few scenes or frames.
@@ -113,17 +113,17 @@ class SyntheticClips:
         return f"the synthetic world (seed {self.seed})"
 
     def list_scenes(self) -> Mapping[str, ListedScene]:
-        """The places by their ids, `synthetic-SEED-INDEX`."""
+        """The places by id, `synthetic-SEED-INDEX`."""
         return {
             f"synthetic-{self.seed}-{index}": ListedScene(path=str(index), num_frames=self.num_frames)
             for index in range(self.num_scenes)
         }
 
     def open_scene(self, path: str) -> SyntheticClip:
-        """The place that was listed with that path."""
+        """Open the place that was listed with this path."""
         index, (height, width) = int(path), self.image_size
         world = sample_worlds(seed=self.seed, indices=[index], kind=self.kind)
-        # The contexts of a walk are spread evenly over it: taken as the frames of a film, one a context.
+        # Context cameras are spread evenly over a walk: here they are the frames.
         walk = sample_cameras(
             world,
             seed=self.seed,

@@ -1,4 +1,4 @@
-"""Which pixels of a view others see as well, computed from the geometry of the synthetic world."""
+"""Covisibility: which pixels of a view other views see too, from the geometry of the synthetic world."""
 
 from collections.abc import Sequence
 
@@ -15,24 +15,23 @@ from wnv.synthetic.render import render_geometry
 from wnv.synthetic.world import move_points
 from wnv.types import Cameras
 
-# By how much the depth of a point may exceed what the other view's depth map says there: between two pixels the map
-# is interpolated.
+# Tolerance, relative, when comparing a point's depth with the other view's interpolated depth map.
 _DEPTH_TOLERANCE = 0.02
 
 
 def count_views_that_see(
     clip: SyntheticClip, *, target: Sequence[int], context: Sequence[int], window: Window
 ) -> Float[Tensor, "target height width"]:
-    """How many context views see what each pixel of the target views shows, where it is at their times.
+    """Count the context views that see the surface point of each target pixel, moved to their times.
 
-    A point is seen if it is inside the other image and nothing is in front of it; things move between the times. (As
-    in DyCheck, arXiv:2210.13445, which estimates this by optical flow.)
+    A point is seen if it projects into the image and nothing is in front of it. DyCheck (arXiv:2210.13445) estimates
+    the same by optical flow.
 
     Args:
         clip: The place.
-        target: Frames whose pixels are asked about.
+        target: Frames whose pixels are tested.
         context: Frames that may see them.
-        window: How images are fitted to a size.
+        window: Crop and size of the images.
     """
     chosen = [*target, *context]
     cameras = clip.cameras(chosen)
@@ -63,7 +62,7 @@ def _is_in_front(
     size = torch.tensor([depth.shape[1], depth.shape[0]])
     inside = (point_depth > 0) & (pixels >= 0).all(-1) & (pixels < size).all(-1)
     grid = torch.where(inside[:, None], pixels, 0.0) / size * 2 - 1
-    # Of a plane the inverse depth is linear in the pixels; across an edge it is not, and the nearest pixel tells more.
+    # The inverse depth of a plane is linear in the pixels; across an edge the nearest pixel is the better estimate.
     in_front = torch.zeros_like(inside)
     for mode in ("bilinear", "nearest"):
         inverse = grid_sample(

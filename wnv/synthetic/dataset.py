@@ -1,4 +1,4 @@
-"""The synthetic world as a dataset: endless rooms and tables, rendered when asked for."""
+"""The synthetic world as a data set: endless rooms and tables, rendered on access."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from wnv.types import Cameras, Example, Views
 
 @dataclass(frozen=True)
 class SyntheticSample:
-    """Everything behind a batch of examples, in the world's own frame (metres, +z up).
+    """Places and cameras of a batch of examples, in the world's own frame (metres, +z up).
 
     Attributes:
         world: The places.
         cameras: Cameras and times, not normalised.
-        frame: The frame the examples' cameras are normalised into.
+        frame: The frame into which the examples' cameras are normalised.
     """
 
     world: World
@@ -34,26 +34,27 @@ class SyntheticSample:
 
 
 class SyntheticDataset(Dataset[Example]):
-    """Procedurally generated scenes with exact cameras; a draw depends on (seed, epoch, index) alone.
+    """Procedurally generated scenes with exact cameras; an example depends on (seed, epoch, index) alone.
 
-    A key is (epoch, index), or an index in epoch 0. The index is the place; another epoch visits it with other cameras.
+    A key is `(epoch, index)`; an index alone means epoch 0. The index is the place; each epoch visits it with different
+    cameras.
 
     Args:
-        num_scenes: Number of places, at least 1; None for endless ones (no `len`, any index).
-        seed: What places and cameras depend on, at least 0.
+        num_scenes: Number of places, at least 1; None for an endless data set (no `len`, any index).
+        seed: Seed of places and cameras, at least 0.
         image_size: Height and width of the images in pixels.
-        num_context: Context views a scene, at least 1.
-        num_target: Target views a scene, at least 1.
+        num_context: Context views per scene, at least 1.
+        num_target: Target views per scene, at least 1.
         kind: `static`; `dynamic`, where objects move while the camera does; or `mixed`, half of each.
         zoom_range: Smallest and largest magnification over `fov_deg`, log-uniform.
-        zoom_per_view: Draw a zoom for each view instead of one for each scene.
+        zoom_per_view: Sample a zoom per view instead of one per scene.
         fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
-        extrapolate: How far targets reach beyond the first and last context, as a share of the way between these.
-        free_time: Where things move, draw the targets' times apart from where they are on the camera's walk: a target
-            may then be any camera at any time. Otherwise the camera and the clock go together, as in a video.
+        extrapolate: How far targets reach beyond the outer contexts, as a fraction of the distance between these.
+        free_time: In dynamic scenes, sample the targets' times independently of their cameras: a target is any camera
+            at any time. Otherwise camera and time advance together, as in a video.
         supersample: Rays per pixel along each image axis.
         pose_normalization: How `fit_world_frame` normalises the cameras.
-        device: Where images are rendered; examples are always on the CPU.
+        device: Device that renders the images; examples are always on the CPU.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -96,7 +97,7 @@ class SyntheticDataset(Dataset[Example]):
         self.seed = seed
         self.kind = kind
         self.supersample = supersample
-        self.pose_normalization = pose_normalization
+        self.pose_normalization: Literal["mean", "first"] = pose_normalization
         self.device = device
         self._camera_settings = {
             "image_size": checked_image_size(image_size),
@@ -118,10 +119,10 @@ class SyntheticDataset(Dataset[Example]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> list[Example]:
-        """Examples of several keys, rendered together; each is what it would be by itself.
+        """Examples of several keys, rendered together; each is the same as when rendered alone.
 
         Raises:
-            IndexError: If an index is beyond `num_scenes`, or negative.
+            IndexError: If an index is negative or not below `num_scenes`.
         """
         sample = self.sample(keys)
         sampled, num_context = sample.cameras, sample.cameras.context_times.shape[1]
@@ -149,10 +150,10 @@ class SyntheticDataset(Dataset[Example]):
         ]
 
     def sample(self, keys: Sequence[tuple[int, int] | int]) -> SyntheticSample:
-        """The places, cameras and times behind the examples of these keys, for whoever needs more than images.
+        """Sample the places, cameras and times of the examples of these keys, without rendering.
 
         Raises:
-            IndexError: If an index is beyond `num_scenes`, or negative.
+            IndexError: If an index is negative or not below `num_scenes`.
         """
         epochs, indices = zip(*(self._split(key) for key in keys), strict=True)
         world = sample_worlds(seed=self.seed, indices=list(indices), kind=self.kind)
@@ -165,12 +166,12 @@ class SyntheticDataset(Dataset[Example]):
     def render(
         self, key: tuple[int, int] | int, cameras: Cameras, times: Float[Tensor, " view"] | None = None
     ) -> Float[Tensor, "view 3 height width"]:
-        """The true images of an example's place from any cameras, such as a path between its context views.
+        """Render an example's place from any cameras, such as a path between its context views.
 
         Args:
-            key: Which example.
-            cameras: One camera a view, normalised as the example's own are; of any image size.
-            times: When each view sees the place, 0..1; None is time 0.
+            key: The example's key.
+            cameras: One camera per view, normalised like the example's own; of any image size.
+            times: Time of each view, 0..1; None means 0.
         """
         sample = self.sample([key])
         raw = Cameras(

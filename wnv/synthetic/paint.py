@@ -1,4 +1,4 @@
-"""Colours and patterns of a place: pale walls, wooden, tiled or carpeted floors, and colourful things."""
+"""Colours and patterns of a place: pale walls, wooden, tiled or carpeted floors, and colourful objects."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +19,7 @@ from wnv.synthetic.world import (
     SURFACE_BODY,
 )
 
-# How often each pattern is chosen:  solid checker stripes gradient noise dots
+# Probability of each pattern:  solid checker stripes gradient noise dots
 _WALL_PATTERNS = (0.12, 0.08, 0.36, 0.24, 0.20, 0.0)
 _FLOOR_PATTERNS = (0.05, 0.35, 0.35, 0.05, 0.15, 0.05)
 _CEILING_PATTERNS = (0.6, 0.0, 0.0, 0.4, 0.0, 0.0)
@@ -37,7 +37,7 @@ def paint(random: UniformStream, half: Float[Tensor, "scene body 3"], is_table: 
     pattern_weights[PANEL_SURFACES] = torch.tensor(_PANEL_PATTERNS)
     patterns = random.choice(pattern_weights)[:, shared_with]
 
-    # Patterns are sized by what they cover: one to three periods across an object.
+    # The size of a pattern follows its surface: one to three periods across an object.
     size = 2 * half.mean(-1)[:, SURFACE_BODY]
     size[:, ROOM_SURFACES] = 1.2
     wavelength = size * random.uniform(0.55, 1.1, NUM_SURFACES)[:, shared_with]
@@ -67,7 +67,7 @@ def paint(random: UniformStream, half: Float[Tensor, "scene body 3"], is_table: 
 
 
 def _flat_axis() -> Int[Tensor, " surface"]:
-    """Axis of its body's frame each surface is perpendicular to, -1 for curved ones."""
+    """The axis of its body's frame that each surface is perpendicular to; -1 for curved ones."""
     axis = torch.full((NUM_SURFACES,), -1)
     axis[ROOM_SURFACES] = torch.tensor([0, 0, 1, 1, 2, 2])
     axis[PANEL_SURFACES] = 2
@@ -77,7 +77,7 @@ def _flat_axis() -> Int[Tensor, " surface"]:
 
 
 def _shared_with() -> Int[Tensor, " surface"]:
-    """The surface whose colours and pattern each surface has: one pattern a body, and one for all four walls."""
+    """The surface whose colours and pattern each surface takes: one pattern per body, and one for all four walls."""
     surfaces = torch.arange(NUM_SURFACES)
     shared = surfaces.clone()
     shared[:FLOOR] = 0
@@ -87,13 +87,13 @@ def _shared_with() -> Int[Tensor, " surface"]:
 
 
 def _colours(random: UniformStream, is_window: Bool[Tensor, "scene panel"]) -> Float[Tensor, "scene surface 2 3"]:
-    """Two colours a surface. A place has one hue it is furnished around; its objects step around the colour circle."""
+    """Two colours per surface. A place has one base hue; its objects step around the colour circle from there."""
     place_hue = random.unit()[:, None]
-    # Steps of the golden ratio never come close to each other.
+    # Multiples of the golden ratio stay apart on the circle.
     hue = place_hue + 0.618 * torch.arange(NUM_SURFACES) + random.uniform(-0.04, 0.04, NUM_SURFACES)
     saturation = random.uniform(0.35, 0.8, NUM_SURFACES)
     value = random.uniform(0.5, 0.98, NUM_SURFACES)
-    # Pure greens are brighter to the eye than anything else in a room: calm them.
+    # Pure greens look brighter than anything else in a room: desaturate them.
     saturation = saturation * (1 - 0.35 * (1 - 4 * (hue % 1 - 0.33).abs()).clamp_min(0))
     # The second colour: lighter or darker, a neighbour or the opposite hue, or nearly white.
     hue_step = torch.where(random.chance(0.3, NUM_SURFACES), 0.5, 0.0) + random.uniform(-0.12, 0.12, NUM_SURFACES)

@@ -23,36 +23,36 @@ KINDS = ("static", "dynamic", "mixed")
 _NUM_OBJECTS = NUM_BOXES + NUM_SPHERES + NUM_CYLINDERS
 _FIRST_SPHERE = NUM_BOXES
 _FIRST_CYLINDER = NUM_BOXES + NUM_SPHERES
-# More than any place takes, so that adding a detail does not change the length of the row.
+# More than any place takes, so that a new detail does not change the length of the row.
 _NUM_RANDOM = 4096
 _NUM_SPOTS = 12
-# Things on a table are this much smaller than things on the floor of a room.
+# Scale of objects on a table relative to objects on the floor of a room.
 _TABLE_SCALE = 0.42
-# Where absent bodies lie: so far below the floor that the room always hides them.
+# Absent bodies lie this far below the floor, where the room hides them.
 _BURIED = -200.0
-# Height below the ceiling that things keep out of, metres.
+# Height below the ceiling without objects, metres.
 _HEADROOM = 0.65
 
 
 def check_kind(kind: str) -> None:
-    """Refuse what is no kind of scene.
+    """Check the kind of scene.
 
     Raises:
-        ValueError: If it is none of `KINDS`.
+        ValueError: If it is not one of `KINDS`.
     """
     if kind not in KINDS:
         raise ValueError(f"kind of the synthetic world must be static, dynamic or mixed, got {kind!r}")
 
 
 def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device: torch.device | str = "cpu") -> World:
-    """Places number `indices` of the synthetic world with the given seed.
+    """Sample places of the synthetic world.
 
     Args:
         seed: Seed of the world, at least 0; different seeds share no places.
-        indices: Which places, each at least 0. A place does not depend on which others are asked for.
-        kind: Whether things move: `static`, `dynamic` or `mixed`, which has half of each. The static and the dynamic
-            place of one index are alike but for the motion.
-        device: Where the result lives. It is drawn on the CPU, so every device gets the same.
+        indices: Index of each place, at least 0. A place does not depend on the others of the batch.
+        kind: `static`, `dynamic` or `mixed`, half of each. The static and the dynamic place of one index differ only in
+            motion.
+        device: Device of the result. Random numbers come from the CPU, so the places are the same on every device.
 
     Raises:
         ValueError: If the kind is unknown or the seed or an index is negative.
@@ -121,7 +121,7 @@ def sample_worlds(*, seed: int, indices: list[int], kind: str = "static", device
 def _hang_panels(
     random: UniformStream, room_half: Float[Tensor, "scene 3"]
 ) -> tuple[Float[Tensor, "scene panel 3"], Float[Tensor, "scene panel 3 3"], Float[Tensor, "scene panel 3"]]:
-    """Pictures and windows: at most one a wall, a little in front of it, upright."""
+    """Pictures and windows: at most one per wall, upright, slightly in front of it."""
     wall = (random.choice(torch.ones(4))[:, None] + torch.arange(NUM_PANELS)) % 4
     x_wall, sign = wall % 2 == 0, torch.where(wall < 2, 1.0, -1.0)
     zero, one = torch.zeros_like(sign), torch.ones_like(sign)
@@ -148,9 +148,9 @@ def _hang_panels(
 def _shape_objects(
     random: UniformStream, is_table: Bool[Tensor, " scene"]
 ) -> tuple[Float[Tensor, "scene object 3"], Float[Tensor, "scene object 3 3"]]:
-    """Half sizes and rotations.
+    """Half sizes and rotations of the objects.
 
-    The first box is the table's top or a large piece of furniture, the first cylinder of a table scene the table's leg.
+    The first box is the table top or a large piece of furniture; in table scenes the first cylinder is the table's leg.
     """
     boxes = random.uniform(0.18, 0.52, NUM_BOXES, 3)
     radii = random.uniform(0.2, 0.46, NUM_SPHERES)
@@ -177,14 +177,14 @@ def _shape_objects(
 
 
 def _sample_motion(random: UniformStream, is_table: Bool[Tensor, " scene"]) -> dict[str, Tensor]:
-    """Which objects would move and how; one entry a field of `World`, and `moves`, `tumbles`."""
+    """Motion of the objects: one entry per field of `World`, and which of them move and tumble."""
     moves = random.chance(0.55, _NUM_OBJECTS)
     moves[:, 1] = True
     moves[:, 0] = False
     moves[:, _FIRST_CYLINDER] &= ~is_table
     scale = torch.where(is_table, _TABLE_SCALE, 1.0)[:, None]
     heading = random.uniform(0, 2 * math.pi, _NUM_OBJECTS)
-    # The arc reaches at most twice its amplitude from where it starts.
+    # The arc reaches at most twice its amplitude from its start.
     amplitude = random.uniform(0.1, 0.45, _NUM_OBJECTS) * scale
     along = torch.stack([heading.cos(), heading.sin(), torch.zeros_like(heading)], dim=-1)
     across = torch.stack([-heading.sin(), heading.cos(), torch.zeros_like(heading)], dim=-1)
@@ -207,7 +207,7 @@ def _sample_motion(random: UniformStream, is_table: Bool[Tensor, " scene"]) -> d
 def _choose_support(
     room_half: Float[Tensor, "scene 3"], half: Float[Tensor, "scene object 3"], is_table: Bool[Tensor, " scene"]
 ) -> tuple[Float[Tensor, " scene"], Float[Tensor, "scene 2"]]:
-    """Height of what objects stand on and half its size: the table's top, or the middle of the floor."""
+    """Height and half size of the surface that objects stand on: the table top, or the middle of the floor."""
     table_top = 2 * half[:, _FIRST_CYLINDER, 2] + 2 * half[:, 0, 2]
     base = torch.where(is_table, table_top, 0.0)
     return base, torch.where(is_table[:, None], half[:, 0, :2], 0.68 * room_half[:, :2])
@@ -226,12 +226,12 @@ def _place_objects(
 ) -> tuple[Float[Tensor, "scene object 3"], Bool[Tensor, "scene object"], Float[Tensor, "scene object"]]:
     """Centres of the objects, which of them found a free spot, and how high they may hop.
 
-    Each object in turn takes, of a few random spots, the one farthest from those before it; one that would still stand
-    in another (its whole arc counted) is left out.
+    Each object in turn takes the one of a few random spots that is farthest from the previous objects. An object that
+    would still intersect another anywhere on its arc is left out.
     """
     num_scenes = half.shape[0]
     squared = rotation[..., 2, :] ** 2
-    # How far a body reaches up from its centre, and sideways: exact for boxes and upright ones, else an upper bound.
+    # Extent of a body above and beside its centre: exact for boxes and upright bodies, else an upper bound.
     reach_up = (rotation[..., 2, :].abs() * half).sum(-1)
     reach_up[:, _FIRST_SPHERE:_FIRST_CYLINDER] = half[:, _FIRST_SPHERE:_FIRST_CYLINDER, 0]
     tilt = rotation[:, _FIRST_CYLINDER:, 2, 2].abs()
@@ -256,7 +256,7 @@ def _place_objects(
         room_for = (support - 0.8 * reserve[:, k, None]).clamp_min(0.0)
         spot = spots[:, k] * room_for[:, None]
         apart = torch.linalg.vector_norm(spot[:, :, None] - xy[:, None, :k], dim=-1) - reserve[:, None, :k]
-        # The table itself and its leg are no obstacle to what stands on the table.
+        # The table and its leg do not obstruct objects on the table.
         apart = torch.where(placed[:, None, :k], apart, math.inf)
         gap = torch.cat([apart, torch.full((num_scenes, _NUM_SPOTS, 1), 10.0)], dim=-1).amin(-1)
         best = gap.argmax(-1)
@@ -264,7 +264,7 @@ def _place_objects(
         placed[:, k] = wanted[:, k] & (gap.amax(-1) > reserve[:, k])
         if k in (0, _FIRST_CYLINDER):
             placed[:, k] &= ~is_table
-    # Nothing ever reaches into the uppermost part of the room: there is always a way for a camera.
+    # The uppermost part of the room stays free, so that a camera always finds a path.
     spare = (2 * room_half[:, 2:] - _HEADROOM - base[:, None] - 2 * reach_up).clamp_min(0)
     lift = torch.minimum(lift, spare)
     height = base[:, None] + reach_up + lift

@@ -1,4 +1,4 @@
-"""Random numbers of the synthetic world: one row a scene, the same whatever else is drawn beside it."""
+"""Random numbers of the synthetic world: one row per scene, independent of the other scenes of a batch."""
 
 import math
 
@@ -11,16 +11,16 @@ _STREAMS = ("place", "cameras", "kind")
 
 
 class UniformStream:
-    """Uniform numbers of several scenes, handed out from left to right.
+    """Uniform random numbers of several scenes, consumed from left to right.
 
-    Row `i` depends on the seed, the stream and key `i` alone, so a scene is the same whether it is drawn by itself
-    or among others, and on whatever device it is rendered.
+    Row `i` depends on the seed, the stream and key `i` alone: a scene is the same alone and in any batch, and on any
+    device.
 
     Args:
         seed: Seed of the whole synthetic world, at least 0.
-        stream: What is drawn; streams are independent of each other.
-        keys: What tells one scene's numbers from another's: integers of at least 0, the same number of them a scene.
-        count: How many numbers a scene may ask for.
+        stream: Name of the stream; streams are independent of each other.
+        keys: Key of each scene: integers of at least 0, the same number of them per scene.
+        count: Numbers available per scene.
     """
 
     def __init__(self, *, seed: int, stream: str, keys: list[tuple[int, ...]], count: int) -> None:
@@ -34,18 +34,18 @@ class UniformStream:
 
     @property
     def num_scenes(self) -> int:
-        """How many scenes are drawn together."""
+        """Number of scenes."""
         return self._numbers.shape[0]
 
     def unit(self, *shape: int) -> Float[Tensor, "scene ..."]:
         """Numbers in [0, 1).
 
         Raises:
-            RuntimeError: If more numbers are asked for than were drawn.
+            RuntimeError: If fewer numbers are left.
         """
         count = math.prod(shape)
         if self._used + count > self._numbers.shape[1]:
-            raise RuntimeError(f"{self._used + count} draws a scene were asked for, {self._numbers.shape[1]} made")
+            raise RuntimeError(f"count must be at least {self._used + count}, got {self._numbers.shape[1]}")
         taken = self._numbers[:, self._used : self._used + count]
         self._used += count
         return taken.reshape(self.num_scenes, *shape)

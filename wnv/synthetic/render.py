@@ -35,25 +35,25 @@ from wnv.synthetic.world import (
 )
 from wnv.types import Cameras
 
-# Larger than any depth: multiplies by how far a ray misses.
+# Larger than any depth: scales how far a ray misses.
 _FAR = 1e30
-# Added to direction components before they are inverted: moves no ray, and keeps an exact 0 from giving NaN.
+# Added to direction components before inversion: too small to move a ray, but avoids NaN at an exact 0.
 _TINY = 1e-12
 _NEAR = 1e-3
-# Rays rendered at once on a CPU: what keeps one tensor in the cache; accelerators take more.
+# Rays per chunk: on a CPU one tensor stays in the cache; accelerators take more.
 _RAYS_PER_CHUNK_CPU = 1 << 15
 _RAYS_PER_CHUNK = 1 << 21
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """What the cameras see.
+    """Images and geometry of the views.
 
     Attributes:
         images: RGB in 0..1.
-        depth: Depth along the optical axis of what is seen at each pixel's centre, world units.
-        object_ids: Index of the body seen at each pixel's centre (0 is the room).
-        points: What is seen at each pixel's centre, world coordinates.
+        depth: Depth along the optical axis at each pixel's centre, world units.
+        object_ids: Index of the body at each pixel's centre (0 is the room).
+        points: Surface point at each pixel's centre, world coordinates.
     """
 
     images: Float[Tensor, "scene view 3 height width"]
@@ -69,14 +69,14 @@ def render_worlds(
     *,
     supersample: int = 1,
 ) -> Rendering:
-    """Images of the scenes from the given cameras, with the geometry behind every pixel.
+    """Render the scenes from the given cameras, with the geometry at every pixel.
 
     Args:
         world: The scenes.
         cameras: Cameras of each scene, in the world's own frame, without skew; on the world's device.
-        times: When each view sees its scene; 0..1 is the window the scenes are made for.
-        supersample: Rays per pixel along each image axis; their mean is the pixel. Geometry is always that of the ray
-            through the pixel's centre.
+        times: Time of each view; scenes are made for 0..1.
+        supersample: Rays per pixel along each image axis, averaged. Geometry is that of the ray through the pixel's
+            centre.
 
     Raises:
         ValueError: If `supersample` is below 1, a K has skew, or the batch axes do not fit.
@@ -112,14 +112,14 @@ def render_images(
 ) -> Float[Tensor, "scene view 3 height width"]:
     """The images of `render_worlds` alone, at less cost."""
     if supersample < 1:
-        raise ValueError(f"supersample must be at least 1 ray a pixel and axis, got {supersample}")
+        raise ValueError(f"supersample must be at least 1 ray per pixel and axis, got {supersample}")
     if cameras.batch_shape != times.shape or times.shape[0] != world.num_scenes:
         raise ValueError(
             f"worlds, cameras and times must share their scenes and views, got {world.num_scenes} worlds, cameras "
             f"{tuple(cameras.batch_shape)} and times {tuple(times.shape)}"
         )
     if bool((cameras.K[..., 0, 1] != 0).any()):
-        raise ValueError("K of a synthetic camera must have no skew, got one that does; set K[0, 1] to 0")
+        raise ValueError("K of a synthetic camera must have no skew, got K[0, 1] != 0")
     fine = Cameras(
         K=scale_K(cameras.K, scale_x=supersample, scale_y=supersample),
         camtoworld=cameras.camtoworld,
@@ -133,7 +133,7 @@ def render_images(
 
 
 def _cast(world: World, cameras: Cameras, times: Float[Tensor, "scene view"]) -> Iterator["_Rays"]:
-    """The rays of all views, as many views at a time as is fast."""
+    """The rays of all views, in chunks of views."""
     scenes = torch.arange(world.num_scenes, device=times.device).repeat_interleave(times.shape[1])
     cameras = Cameras(cameras.K.flatten(0, 1), cameras.camtoworld.flatten(0, 1), cameras.width, cameras.height)
     limit = _RAYS_PER_CHUNK_CPU if times.device.type == "cpu" else _RAYS_PER_CHUNK
@@ -144,7 +144,7 @@ def _cast(world: World, cameras: Cameras, times: Float[Tensor, "scene view"]) ->
 
 
 class _Rays:
-    """The rays of some views, one through each pixel's centre; `world` has one entry a view."""
+    """The rays of some views, one through each pixel's centre; `world` has one entry per view."""
 
     def __init__(self, world: World, cameras: Cameras, times: Float[Tensor, " n"]) -> None:
         self.world = world
@@ -173,7 +173,7 @@ class _Rays:
         return [(directions[:, i] * t).add_(self.eye[:, i, None, None]) for i in range(3)]
 
     def trace(self) -> tuple[Float[Tensor, "n height width"], Int[Tensor, "n height width"]]:
-        """Depth and surface of what each ray meets first; there is always the room."""
+        """Depth and surface of the first hit of each ray; the room is always hit."""
         depth, surface = self._room()
         for group, first in (
             (self._panels, PANEL_SURFACES.start),
@@ -200,12 +200,17 @@ class _Rays:
 
     def _room(self) -> tuple[Float[Tensor, "n height width"], Float[Tensor, "n height width"]]:
         room = slice(ROOM, ROOM + 1)
-        depth, surface = self._slabs(room, 0)[1][:, 0], None
-        for axis in range(3):
-            leave = self._slabs(room, axis)[1][:, 0]
-            positive = (self.linear(self.ray_local[:, room, axis])[:, 0] > 0).float() + 2 * axis
-            surface = positive if surface is None else torch.where(leave < depth, positive, surface)
-            depth = torch.minimum(depth, leave)
+
+        def leave(axis: int) -> tuple[Tensor, Tensor]:
+            """Depth at which the rays leave the room across an axis, and through which wall."""
+            t = self._slabs(room, axis)[1][:, 0]
+            return t, (self.linear(self.ray_local[:, room, axis])[:, 0] > 0).float() + 2 * axis
+
+        depth, surface = leave(0)
+        for axis in (1, 2):
+            t, wall = leave(axis)
+            surface = torch.where(t < depth, wall, surface)
+            depth = torch.minimum(depth, t)
         return depth, surface
 
     def _panels(self) -> tuple[Float[Tensor, "n k height width"], None]:
@@ -299,7 +304,7 @@ class _Rays:
         return torch.stack(colour, dim=1).clamp_(0, 1)
 
     def _surface_table(self) -> Float[Tensor, "n column surface"]:
-        """What shading needs of each surface: five affine functions of the world point, then constants.
+        """Shading parameters of each surface: five affine functions of the world point, then constants.
 
         The affine functions are the three texture phases and the normal's components along the light and along the
         half vector of the highlight. (Normals of flats, spheres and cylinders are affine in the point.)
@@ -327,12 +332,12 @@ class _Rays:
         return torch.cat([affine, *constants], dim=-1).transpose(1, 2).contiguous()
 
     def _unshadowed(self, t: Float[Tensor, "n height width"]) -> Float[Tensor, "n height width"]:
-        """Share of the key light that reaches each point. Every object throws the soft shadow of an ellipsoid."""
+        """Fraction of the key light that reaches each point. Every object casts the soft shadow of an ellipsoid."""
         half = self.world.half[:, OBJECTS] * _SHADOW_SIZE
         to_unit = self.to_body[:, OBJECTS] / half[..., None]
         light = transform(to_unit, self.world.light[:, None, None])[:, :, 0]
         light = light / torch.linalg.vector_norm(light, dim=-1, keepdim=True)
-        # Two axes across the light, in the frame where the ellipsoid is a unit sphere.
+        # Two axes perpendicular to the light, in the frame where the ellipsoid is a unit sphere.
         aside = torch.where(light[..., :1].abs() < 0.7, light.new_tensor([1.0, 0, 0]), light.new_tensor([0, 1.0, 0]))
         across = torch.linalg.cross(light, aside)
         across = across / torch.linalg.vector_norm(across, dim=-1, keepdim=True)
@@ -352,7 +357,7 @@ _SHADOW_DEPTH = 0.75
 
 
 def _miss(t: Tensor, excess: Tensor) -> Tensor:
-    """Depths, out of sight where `excess` is positive."""
+    """Move depths out of sight where `excess` is positive."""
     return torch.add(t, excess.clamp_min(0), alpha=_FAR)
 
 

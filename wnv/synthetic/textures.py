@@ -3,7 +3,7 @@
 A texture is evaluated at a point `p` of its body's own frame. Three phases, affine in `p`, give three cosines; the
 pattern is a threshold of their product and of their weighted sum. A checker is the product with a sharp threshold,
 dots the same with a bias, stripes one cosine, a gradient one slow cosine, noise a soft sum whose phases bend each
-other. So every pixel is coloured by the same few operations whatever it shows.
+other. So the same few operations colour every pixel.
 """
 
 import math
@@ -33,7 +33,7 @@ class Textures:
         warp: How far the phases bend each other, radians.
         colours: The two colours, RGB in 0..1.
         specular: Strength of the highlight.
-        glow: 0 for a surface that is lit, 1 for one that shines by itself.
+        glow: 0 for a lit surface, 1 for one that emits its own light.
     """
 
     phase_map: Float[Tensor, "*batch surface 3 3"]
@@ -61,18 +61,18 @@ def sample_textures(
     specular: Float[Tensor, "scene surface"],
     glow: Float[Tensor, "scene surface"],
 ) -> Textures:
-    """Texture parameters of the given patterns.
+    """Sample the texture parameters of the given patterns.
 
     Args:
-        random: Where the random numbers come from.
-        patterns: Which pattern each surface shows (`SOLID` ... `DOTS`).
+        random: Source of the random numbers.
+        patterns: Pattern of each surface (`SOLID` ... `DOTS`).
         wavelength: Length of one period; gradients take a multiple of it.
         colours: The two colours, RGB in 0..1.
-        flat_axis: Axis of the body's frame a flat surface is perpendicular to; -1 for curved ones.
+        flat_axis: Axis of the body's frame that a flat surface is perpendicular to; -1 for curved ones.
         shared_with: The surface whose random numbers a surface shares, so that the faces of a box match.
-        in_plane: Flat surfaces whose stripes must lie within the surface; the others are cut from a striped block.
+        in_plane: Flat surfaces whose stripes lie within the surface; the others are cuts through a striped block.
         specular: Strength of the highlight.
-        glow: How far the surface shines by itself.
+        glow: How strongly the surface glows.
     """
     num_surfaces = patterns.shape[1]
     axes = torch.eye(3)
@@ -96,7 +96,7 @@ def sample_textures(
     # Stripes and gradients run along one direction.
     direction = torch.where(is_oblique[..., None], oblique, along_axis)
     flattened = direction - normals * (direction * normals).sum(-1, keepdim=True)
-    # A direction that is all normal leaves nothing in the plane: take the plane's own axis instead.
+    # A direction along the normal has no part in the plane: take the plane's own axis instead.
     spare = axes[(flat_axis + 1).clamp_min(0) % 3]
     length = torch.linalg.vector_norm(flattened, dim=-1, keepdim=True)
     flattened = torch.where(length > 0.2, flattened / length.clamp_min(0.2), spare)

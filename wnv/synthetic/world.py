@@ -1,8 +1,8 @@
-"""The synthetic world: what a place consists of, where everything is at a given time, and what a point on it does.
+"""Places of the synthetic world: their bodies, poses over time, and motion of surface points.
 
 Axes: right-handed, +z up, the floor at z = 0, lengths in metres (roughly: a room is 4 to 7 m wide). Every scene has the
 same bodies in the same order (one room seen from inside, pictures or windows on its walls, boxes, spheres, cylinders);
-those a scene does without are buried far below the floor, so nothing downstream needs to know.
+absent bodies are buried far below the floor, so that other code need not distinguish them.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ CYLINDERS = slice(SPHERES.stop, SPHERES.stop + NUM_CYLINDERS)
 OBJECTS = slice(BOXES.start, CYLINDERS.stop)
 NUM_BODIES = CYLINDERS.stop
 
-# Surfaces: the room's six walls (-x, +x, -y, +y, floor, ceiling); one a panel; three a box, for the faces across each
-# axis; one a sphere; two a cylinder (side, caps).
+# Surfaces: the room's six walls (-x, +x, -y, +y, floor, ceiling); one per panel; three per box, for the faces across
+# each axis; one per sphere; two per cylinder (side, caps).
 ROOM_SURFACES = slice(0, 6)
 FLOOR, CEILING = 4, 5
 PANEL_SURFACES = slice(6, 6 + NUM_PANELS)
@@ -51,7 +51,7 @@ SURFACE_BODY = torch.cat(
 
 @dataclass(frozen=True)
 class World:
-    """Places of the synthetic world. Batch axes: one entry a scene.
+    """Places of the synthetic world. Batch axes: one entry per scene.
 
     Attributes:
         centre: Centre of each body at rest.
@@ -66,14 +66,14 @@ class World:
         hop_pace: Radians per unit of time of the bounces.
         spin_axis: Unit axis of the spin, world.
         spin: Radians per unit of time of the spin.
-        textures: What the surfaces look like.
+        textures: Appearance of the surfaces.
         light: Unit vector towards the key light.
         key: Strength of the key light.
-        ambient: Strength of the light from everywhere.
+        ambient: Strength of the ambient light.
         lamp: Where the room is brightest.
-        focus: What cameras look at.
-        support: Half the size (x, y) of what the objects stand on: the table, or the middle of the room's floor.
-        is_table: Whether the scene is a table with things on it (else a room).
+        focus: Point that cameras look at.
+        support: Half the size (x, y) of the surface that objects stand on: the table, or the middle of the floor.
+        is_table: Whether the scene is a table with objects (else a room).
         is_dynamic: Whether anything moves.
     """
 
@@ -100,7 +100,7 @@ class World:
 
     @property
     def num_scenes(self) -> int:
-        """How many scenes the batch holds."""
+        """Number of scenes in the batch."""
         return self.is_table.shape[0]
 
     def __getitem__(self, index: Any) -> "World":
@@ -108,7 +108,7 @@ class World:
         return _map_tensors(self, lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str) -> "World":
-        """The same world on another device."""
+        """Copy to another device."""
         return _map_tensors(self, lambda tensor: tensor.to(device))
 
 
@@ -142,14 +142,14 @@ def move_points(
     times_from: Float[Tensor, " scene"],
     times_to: Float[Tensor, " scene"],
 ) -> Float[Tensor, "scene point 3"]:
-    """Where points of given bodies, seen at one time, are at another: exact scene flow, world coordinates.
+    """Move points on given bodies from one time to another: exact scene flow, world coordinates.
 
     Args:
         world: The scenes.
         points: Points on the bodies at `times_from`, such as `Rendering.points`.
         object_ids: The body each point belongs to, such as `Rendering.object_ids`.
-        times_from: When the points were seen.
-        times_to: When they are wanted.
+        times_from: Time of the points.
+        times_to: Time to move them to.
     """
     rotations, centres = body_poses(world, torch.stack([times_from, times_to], dim=1))
     motion = matmul(rotations[:, 1], rotations[:, 0].transpose(-1, -2))
@@ -162,9 +162,9 @@ def move_points(
 def clearance(
     world: World, points: Float[Tensor, "scene time point 3"], times: Float[Tensor, "scene time"]
 ) -> Float[Tensor, "scene time point"]:
-    """Distance from each point to the nearest thing at its time: negative inside an object or outside the room.
+    """Distance from each point to the nearest surface at its time: negative inside an object or outside the room.
 
-    Exact outside objects; inside, its sign is.
+    Exact outside objects; inside them only the sign is exact.
     """
     rotation, centre = body_poses(world, times)
     half = world.half[:, None, None]
@@ -183,7 +183,7 @@ def clearance(
 
 
 def top(world: World) -> Float[Tensor, " scene"]:
-    """Height that no object ever reaches above."""
+    """Height above the highest point that any object ever reaches."""
     half = world.half[:, OBJECTS]
     reach = torch.where(world.spin[:, OBJECTS] == 0, (world.rotation[:, OBJECTS, 2].abs() * half).sum(-1), math.inf)
     reach = torch.minimum(reach, torch.linalg.vector_norm(half, dim=-1))
