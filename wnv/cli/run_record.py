@@ -1,4 +1,4 @@
-"""What a training run writes down of itself: its configuration, and a line about each start and each end."""
+"""Record a training run: its configuration, and a line for each start and end."""
 
 import logging
 import os
@@ -17,22 +17,22 @@ from wnv.training.run_folder import CONFIG_FILE, FAILED, STOPPED, flatten_config
 
 log = logging.getLogger(__name__)
 
-# Settings in which a resumed run may differ from what it was without being another run.
+# Settings that may change without changing what a resumed run computes.
 _FREE_SETTINGS = (
     *("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths."),
-    *("data.num_workers", "data.cache_frames"),  # how fast examples come, never which
+    *("data.num_workers", "data.cache_frames"),  # speed of loading
 )
 
 
 class RunRecord(L.Callback):
-    """Saves the resolved configuration, a line about this start (versions, command, device) and one about its end.
+    """Save the resolved configuration, and a line for this start (versions, command, device) and one for its end.
 
-    Only when training begins, so that a start that failed does not make its folder a run.
+    Written when training starts, so that a start that fails does not make its folder a run.
 
     Args:
         cfg: The composed configuration.
         run_dir: Folder of the run.
-        checkpoint: What the run goes on from; None for one that begins.
+        checkpoint: Checkpoint that the run resumes from, if any.
         overrides: What the configuration was composed with.
     """
 
@@ -62,13 +62,13 @@ class RunRecord(L.Callback):
         self.start = note_start(self.run_dir, start)
 
     def note_end(self, how: str, *, step: int, message: str | None = None) -> None:
-        """Write down how the training ended, if it had begun in this process."""
+        """Record how the training ended, if it started in this process."""
         if self.start is None:
             return
         try:
             note_end(self.run_dir, how, start=self.start, step=step, message=message)
-        except OSError as error:  # a full disk, say: the end itself goes before the note of it
-            log.warning("how the training ended could not be noted in %s: %s", self.run_dir, error)
+        except OSError as error:  # such as a full disk; what ended the training must still be reported
+            log.warning("cannot record the end of the training in %s: %s", self.run_dir, error)
         self.start = None
 
     @override
@@ -82,14 +82,14 @@ class RunRecord(L.Callback):
 
 
 def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
-    then, now = (
-        flatten_config(OmegaConf.to_container(before)),
-        flatten_config(OmegaConf.to_container(cfg, resolve=True)),
-    )
+    then, now = (flatten_config(OmegaConf.to_container(config, resolve=True)) for config in (before, cfg))
+    moved = str(then.get("run_dir")), str(now.get("run_dir"))
     changes = [
         f"{name}: {then.get(name)} -> {now.get(name)}"
         for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name) and not name.startswith(_FREE_SETTINGS)
+        if str(then.get(name)).replace(*moved) != str(now.get(name))
+        and not name.startswith(_FREE_SETTINGS)
+        and not (name.startswith("trainer.") and name not in then)  # a default that older runs did not record
     ]
     if changes:
-        log.warning("resumed with other settings, so not the run that it would have been: %s", ", ".join(changes))
+        log.warning("resumed with changed settings: %s", ", ".join(changes))

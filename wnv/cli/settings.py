@@ -77,7 +77,7 @@ def fits(value: Any, kind: Any) -> bool:
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if origin is Literal:
         return value in arguments
-    if not isinstance(origin, type) or origin in (object, Callable):
+    if not isinstance(origin, type) or origin in (object, Any, Callable):
         return True
     if origin is NoneType:
         return value is None
@@ -110,7 +110,7 @@ def _items_fit(values: list[Any], kinds: tuple[Any, ...], *, is_tuple: bool) -> 
 
 def _is_built(kind: type) -> bool:
     """Whether values of a class come from a `_target_`, not from text as those of `torch.device` and enums do."""
-    return not hasattr(kind, "__members__") and kind.__module__.partition(".")[0] != "torch"
+    return not hasattr(kind, "__members__") and kind.__module__ != "torch"
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
