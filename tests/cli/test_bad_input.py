@@ -1,8 +1,9 @@
-"""Input that cannot be used: one line that says what to do, exit code 2, and every file as it was before."""
+"""Unusable input ends in one line and exit code 2, and changes no file."""
 
 import importlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -25,7 +26,7 @@ HEIGHT, WIDTH, NUM_FRAMES = 24, 40, 8
 INDICES = {"absent": ("x", [0, 7], [2, 3]), "beyond": ("a", [0, 7], [2, 8])}
 NETWORK = ["model.dim=32", "model.num_layers=1", "model.num_heads=2", "model.mlp_dim=32"]
 VIEWS = ["sampler.min_gap=5", "sampler.max_gap=6", "sampler.num_target=1"]
-# What every call of a command has; what a case names again wins.
+# Default arguments of each command; a case may replace them.
 GIVEN = {
     "wnv-eval": "weights=weights data=scenes data.root=scenes data.image_size=[16,24] data.num_workers=0 lpips=null "
     "protocol=extrapolate protocol.min_gap=4 protocol.max_gap=5 protocol.num_target=2 out=new",
@@ -39,48 +40,27 @@ ON_SCENES = ["data=scenes", "data.image_size=[16,24]", "data.num_workers=0", "da
 ON_SCENES += ["data.root=scenes", "data.val_root=${data.root}", *[f"data.{item}" for item in VIEWS]]
 TRAIN = [*ON_SCENES, *[f"data.val_{item}" for item in VIEWS]]
 VALIDATED = [*ON_SCENES, "data/sampler@data.val_sampler=index"]
-OF_OTHER_SIZE = "14 of another size, such as tokenizer.context.weight (64 x 384, the model has 32 x 384)"
-MIXED = "the image must be 40 x 24 pixels"
-NO_SCENE = "empty holds no scene file (*.zip); make some with `wnv-data import`"
+SHAPES = r"spoilt.*tokenizer\.context\.weight"
+MIXED = "40 x 20.*40 x 24"
 CASES = [
-    # An index that names absent scenes, or frames that there are not; frames typed by hand.
-    (
-        "wnv-eval",
-        [*INDEX, "protocol.index=absent.json"],
-        "none of the 1 scenes of evaluation index absent.json is there",
-    ),
-    (
-        "wnv-eval",
-        [*INDEX, "protocol.index=beyond.json"],
-        "'a' has 8 frames and frame 8 is asked for; the index belongs",
-    ),
-    (
-        "wnv-train",
-        [*VALIDATED, "data.val_sampler.path=absent.json"],
-        "take the index of these scenes, or the scenes of",
-    ),
-    ("wnv-train", [*VALIDATED, "data.val_sampler.path=beyond.json"], "make one with wnv-eval make_index=..."),
-    ("wnv-render", ["context=[0,9]"], "context names frames [9] of scene 'a', which has frames 0 to 7"),
-    ("wnv-view", ["context=[0,9]"], "context names frames [9] of scene 'a', which has frames 0 to 7"),
-    # A checkpoint of another size, and what is none.
-    ("wnv-eval", ["weights=spoilt"], f"{OF_OTHER_SIZE}; take both files from one save"),
-    ("wnv-eval", ["weights=spoilt.ckpt"], f"{OF_OTHER_SIZE}; take another checkpoint of the run"),
-    ("wnv-render", ["weights=spoilt"], OF_OTHER_SIZE),
-    ("wnv-view", ["weights=spoilt"], OF_OTHER_SIZE),
-    ("wnv-export", ["weights=spoilt", "out=new"], OF_OTHER_SIZE),
-    (
-        "wnv-export",
-        ["from=lvsm", "checkpoint=text", "out=new"],
-        "text is not a checkpoint, or a damaged one: neither a",
-    ),
-    (
-        "wnv-train",
-        ["init_from=large"],
-        "the model of large is another one: dim=64 there and 32 here; set model.NAME to",
-    ),
-    ("wnv-train", ["resume=large.ckpt"], "the model of large.ckpt is another one: dim=64 there and 32 here"),
-    ("wnv-eval", ["weights=text"], "no zip archive (5 bytes), as torch.save writes them; give a .ckpt file"),
-    ("wnv-eval", ["weights=cut"], "cut/model.safetensors"),
+    # An index that names absent scenes, or frames that do not exist; frames typed by hand.
+    ("wnv-eval", [*INDEX, "protocol.index=absent.json"], r"absent\.json.*x"),
+    ("wnv-eval", [*INDEX, "protocol.index=beyond.json"], r"beyond\.json.*8"),
+    ("wnv-train", [*VALIDATED, "data.val_sampler.path=absent.json"], r"absent\.json"),
+    ("wnv-train", [*VALIDATED, "data.val_sampler.path=beyond.json"], r"beyond\.json"),
+    ("wnv-render", ["context=[0,9]"], "context.*9.*'a'"),
+    ("wnv-view", ["context=[0,9]"], "context.*9.*'a'"),
+    # Weights of another shape, and files that are none.
+    ("wnv-eval", ["weights=spoilt"], SHAPES),
+    ("wnv-eval", ["weights=spoilt.ckpt"], SHAPES),
+    ("wnv-render", ["weights=spoilt"], SHAPES),
+    ("wnv-view", ["weights=spoilt"], SHAPES),
+    ("wnv-export", ["weights=spoilt", "out=new"], SHAPES),
+    ("wnv-export", ["from=lvsm", "checkpoint=text", "out=new"], "text"),
+    ("wnv-train", ["init_from=large"], "large.*dim=64.*32"),
+    ("wnv-train", ["resume=large.ckpt"], r"large\.ckpt.*dim=64.*32"),
+    ("wnv-eval", ["weights=text"], "text"),
+    ("wnv-eval", ["weights=cut"], r"cut/model\.safetensors"),
     # Images of mixed sizes.
     ("wnv-eval", ["data.root=mixed"], MIXED),
     ("wnv-render", ["scene=mixed/a.zip"], MIXED),
@@ -89,48 +69,31 @@ CASES = [
     ("wnv-export", ["scene=mixed", "format=lvsm", "out=new"], MIXED),
     ("wnv-train", [*TRAIN, "data.root=mixed"], MIXED),
     # An empty folder.
-    ("wnv-eval", ["data.root=empty"], NO_SCENE),
-    ("wnv-eval", ["weights=empty"], "no weights in empty: the folder is empty; give the folder of a run"),
-    ("wnv-render", ["scene=empty"], "empty is a folder"),
-    ("wnv-view", ["scene=empty"], NO_SCENE),
-    ("wnv-export", ["scene=empty", "format=colmap", "out=new"], NO_SCENE),
-    ("wnv-train", [*TRAIN, "data.root=empty"], NO_SCENE),
-    (
-        "wnv-train",
-        ["resume=last", "run_dir=empty"],
-        "it holds neither last.ckpt nor best.ckpt; give the folder of a run",
-    ),
-    # A port in use.
-    (
-        "wnv-view",
-        ["port=TAKEN"],
-        "of 127.0.0.1 is in use; choose another one with port=, or port=0 for any that is free",
-    ),
-    # Results that are there, also where they were to be replaced by what cannot be made; a file in place of a folder.
-    ("wnv-eval", ["out=done"], "done holds an evaluation; pass resume=true"),
+    ("wnv-eval", ["data.root=empty"], "empty.*wnv-data import"),
+    ("wnv-eval", ["weights=empty"], "empty"),
+    ("wnv-render", ["scene=empty"], "empty.*folder"),
+    ("wnv-view", ["scene=empty"], "empty"),
+    ("wnv-export", ["scene=empty", "format=colmap", "out=new"], "empty"),
+    ("wnv-train", [*TRAIN, "data.root=empty"], "empty"),
+    ("wnv-train", ["resume=last", "run_dir=empty"], r"last\.ckpt"),
+    ("wnv-view", ["port=TAKEN"], "port="),
+    # Existing results, also where they were to be replaced by what cannot be made; a file in place of a folder.
+    ("wnv-eval", ["out=done"], "done.*resume=true.*overwrite=true"),
     ("wnv-eval", ["out=done", "overwrite=true", "data.root=mixed"], MIXED),
-    ("wnv-eval", ["make_index=absent.json"], "absent.json exists; choose another make_index= or pass overwrite=true"),
-    ("wnv-render", ["out=done"], "done/path.mp4 exists; choose another out= or pass overwrite=true"),
+    ("wnv-eval", ["make_index=absent.json"], r"absent\.json.*overwrite=true"),
+    ("wnv-render", ["out=done"], r"done/path\.mp4.*overwrite=true"),
     ("wnv-render", ["out=done", "overwrite=true", "scene=mixed/a.zip"], MIXED),
-    (
-        "wnv-export",
-        ["scene=scenes/a.zip", "format=lvsm", "out=done"],
-        "done is not empty; set overwrite=true to replace",
-    ),
-    ("wnv-export", ["weights=weights", "out=large"], "large is not empty; set overwrite=true to replace it, or name"),
-    (
-        "wnv-train",
-        ["run_dir=done"],
-        "done holds a run already; continue it with resume=last, or choose another run_dir",
-    ),
-    ("wnv-eval", ["out=text"], "text: file exists"),
-    ("wnv-view", ["out=text"], "out=text is a file; name a folder for recorded videos"),
+    ("wnv-export", ["scene=scenes/a.zip", "format=lvsm", "out=done"], "done.*overwrite=true"),
+    ("wnv-export", ["weights=weights", "out=large"], "large.*overwrite=true"),
+    ("wnv-train", ["run_dir=done"], "done.*resume=last"),
+    ("wnv-eval", ["out=text"], "text"),
+    ("wnv-view", ["out=text"], "out=text"),
 ]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the cases name: scenes, weights, indices, results, each sound or spoilt in one way."""
+    """Scenes, weights, indices and results, valid or damaged in one way each."""
     folder = tmp_path_factory.mktemp("world")
     for root in ("scenes", "mixed"):
         for name in ("a", "b"):
@@ -171,7 +134,7 @@ def _write_scene(root: Path, name: str) -> None:
 
 
 def _spoil_sizes(path: Path) -> None:
-    """All frames but the first become lower than the scene says."""
+    """Replace all frames but the first by lower ones."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     other = encode_image(np.zeros((HEIGHT - 4, WIDTH, 3), np.uint8), image_format="jpeg")
@@ -188,7 +151,7 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture
 def typed(taken_port: int) -> Callable[[str, list[str]], list[str]]:
-    """The arguments of a case after those that the command always has, unless the case names them again."""
+    """Return the default arguments of a command, except those that a case replaces, and the case's own."""
 
     def make(command: str, arguments: list[str]) -> list[str]:
         arguments = [argument.replace("TAKEN", str(taken_port)) for argument in arguments]
@@ -200,7 +163,7 @@ def typed(taken_port: int) -> Callable[[str, list[str]], list[str]]:
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int] | None]:
-    """Every path below a folder, with size and time of change of the files."""
+    """Return every path below a folder, with size and modification time of files."""
     found = {}
     for path in folder.rglob("*"):
         status = path.stat()
@@ -211,7 +174,7 @@ def contents(folder: Path) -> dict[str, tuple[int, int] | None]:
 @pytest.mark.parametrize(
     ("command", "arguments", "message"), CASES, ids=[f"{case[0]} {' '.join(case[1][-2:])}" for case in CASES]
 )
-def test_one_line_says_what_to_do_and_nothing_is_left_or_changed(
+def test_unusable_input_is_one_line_and_changes_nothing(
     world: Path,
     typed: Callable,
     monkeypatch: pytest.MonkeyPatch,
@@ -231,14 +194,14 @@ def test_one_line_says_what_to_do_and_nothing_is_left_or_changed(
     assert stop.value.code == 2, stderr
     assert stderr.startswith(f"{command}: error: ")
     assert stderr.count("\n") == 1
-    assert message in stderr
+    assert re.search(message, stderr), stderr
     assert contents(world) == before
 
 
-def test_results_are_not_left_beside_records_that_replaced_theirs(
+def test_outdated_results_do_not_stay_beside_new_records(
     world: Path, typed: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Scene `b` is sound and scored, then `a` fails: what is there can be gone on with, and no summary tells of it."""
+    """Scene `b` is scored, then `a` fails: the evaluation can be resumed and has no outdated summary."""
     shutil.copytree(world / "done", tmp_path / "done")
     shutil.copytree(world / "mixed", tmp_path / "mixed")
     shutil.copytree(world / "weights", tmp_path / "weights")
@@ -250,7 +213,7 @@ def test_results_are_not_left_beside_records_that_replaced_theirs(
     with pytest.raises(SystemExit) as stop:
         importlib.import_module("wnv.cli.eval").main()
     assert stop.value.code == 2
-    assert MIXED in capsys.readouterr().err
+    assert re.search(MIXED, capsys.readouterr().err)
     assert "weeks of work" not in (tmp_path / "done" / "records.jsonl").read_text()
     assert not (tmp_path / "done" / "summary.json").exists()
 
@@ -264,9 +227,7 @@ def test_results_are_not_left_beside_records_that_replaced_theirs(
     ],
     ids=["wnv-eval", "wnv-train"],
 )
-def test_real_processes_do_so_without_a_display(
-    world: Path, typed: Callable, command: str, arguments: list[str]
-) -> None:
+def test_real_processes_without_a_display(world: Path, typed: Callable, command: str, arguments: list[str]) -> None:
     before = contents(world)
     done = subprocess.run(
         [sys.executable, "-m", f"wnv.cli.{command.removeprefix('wnv-')}", *typed(command, arguments)],

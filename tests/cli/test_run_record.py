@@ -31,4 +31,4 @@ def test_only_settings_that_change_the_run_are_warned_about(caplog: pytest.LogCa
     _warn_of_changes(before, OmegaConf.create({"data": {"num_workers": 4, "cache_frames": 9, "batch_size": 2}}))
     assert not caplog.text
     _warn_of_changes(before, OmegaConf.create({"data": {"num_workers": 4, "cache_frames": 0, "batch_size": 3}}))
-    assert "run that it would have been: data.batch_size: 2 -> 3\n" in caplog.text
+    assert "settings: data.batch_size: 2 -> 3\n" in caplog.text

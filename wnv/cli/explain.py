@@ -83,7 +83,7 @@ def _explain_key(key: str, settings: Any) -> str:
     name = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == name and other.startswith(f"{group}.")]
     if key in _groups():
-        chosen = [group for group in HydraConfig.get().runtime.choices if "hydra/" not in group]
+        chosen = sorted(group for group in HydraConfig.get().runtime.choices if "hydra/" not in group)
         return f"{key} is not a group of this command; its groups are {', '.join(chosen)}"
     near = next(iter(same), None) or nearest(key, [*known, *_groups()])
     if near is None:

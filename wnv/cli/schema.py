@@ -48,8 +48,8 @@ def check_part(path: str, part: DictConfig, *, target: str | None = None) -> Non
     for name in map(str, part):
         if name in _SPECIAL:
             continue
-        if name not in parameters:
-            if not takes_any:
+        if name not in parameters or f"{path}.{name}" in INSTEAD:
+            if not takes_any or name in parameters:
                 raise ValueError(_unknown(path, name, part, target, parameters))
             continue
         try:

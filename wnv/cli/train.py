@@ -208,7 +208,7 @@ def _fit(
         raise Stopped(message, is_silent=is_child(trainer))
     if first_step == trainer.global_step:
         log.warning(
-            "nothing was trained: the run is at step %d of trainer.max_steps=%d (trainer.max_time counts from its start)",
+            "nothing was trained: step %d of trainer.max_steps=%d is done; trainer.max_time counts all starts",
             first_step,
             trainer.max_steps,
         )

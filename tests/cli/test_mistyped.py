@@ -1,0 +1,125 @@
+"""Mistyped and misplaced settings are answered in one line, before anything is built or written."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from wnv.cli import bench, commands, data
+from wnv.cli.settings import check_setting, fits
+
+SMOKE = ("experiment=smoke", "device=cpu")
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Run a command that must fail with code 2 and one line, and leave no file; return the line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def run(main: Callable[[], None], *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["wnv", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        err = capsys.readouterr().err
+        assert stop.value.code == 2, err
+        assert len(err.splitlines()) == 1, err
+        assert os.listdir(tmp_path) == []
+        assert "Config search path" not in err
+        assert "append to your" not in err
+        return err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trainer.max_step=3"], r"trainer\.max_step .*trainer\.max_steps\?"),
+        (["optim.learning_rate=3"], r"optim\.learning_rate"),
+        (["experimnt=smoke"], r"experimnt .*experiment\?"),
+        (["+experimnt=smoke"], r"experimnt .*experiment\?"),
+        (["experiment=smok"], r"experiment=smok .*experiment=smoke\?"),
+        (["device=gpu"], "device=gpu .*cuda"),
+        (["loss=null"], "loss .*null"),
+        (["data.root=x"], r"data\.root .*data=scenes"),
+        (["callbacks.ema.decay=0.9"], r"callbacks\.ema\.decay .*callbacks=\[default,ema\]"),
+        (["trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val .*optim\.clip_norm"),
+        (["+trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val .*optim\.clip_norm"),
+        (["+seed=3"], "seed .*without [+]"),
+        (["+trainer.max_stepz=3"], r"trainer\.max_stepz .*trainer\.max_steps\?"),
+        (["+callbacks.mine.word=hi"], r"callbacks\.mine has no _target_"),
+        (["+foo=1"], "foo"),
+        (
+            ["data=scenes", "data.root=x", "data.val_root=x"],
+            r"data\.num_context .*experiment=smoke.*data\.sampler\.num_context",
+        ),
+        (["trainer.max_steps=abc"], r"trainer\.max_steps .*integer.*'abc'"),
+        (["trainer.max_steps=1.5"], r"trainer\.max_steps .*integer.*1\.5"),
+        (["optim.lr=abc"], r"optim\.lr .*number.*'abc'"),
+        (["data.num_target=abc"], r"data\.num_target .*integer.*'abc'"),
+        (["data.zoom_range=3"], r"data\.zoom_range .*list.*3"),
+        (["seed=abc"], "seed .*integer.*'abc'"),
+        (["module.compile=maybe"], r"module\.compile .*true or false.*'maybe'"),
+        (["optimized_metric=val/psn"], r"optimized_metric .*val/psn'.*val/psnr\?"),
+        (["callbacks.checkpoints.monitor=val/psn"], r"callbacks\.checkpoints\.monitor .*val/psnr\?"),
+    ],
+)
+def test_wnv_train(answer: Callable[..., str], arguments: list[str], message: str) -> None:
+    assert re.search(message, answer(commands.train, *SMOKE, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (data.main, ["packk"], "'packk'.*pack[?]"),
+        (data.main, ["run", "executor=rayy", "root=x"], "executor=rayy .*executor=ray[?]"),
+        (data.main, ["run", "soruce=x", "root=x"], "soruce .*source[?]"),
+        (data.main, ["run", "+soruce=x", "root=x"], "soruce .*source[?]"),
+        (bench.main, ["loder"], "'loder'.*loader[?]"),
+        (commands.evaluate, ["model=konet"], "model .*groups are data, device, protocol"),
+        (commands.render, ["num_view=3"], "num_view .*num_views[?]"),
+    ],
+)
+def test_other_commands(
+    answer: Callable[..., str], main: Callable[[], None], arguments: list[str], message: str
+) -> None:
+    assert re.search(message, answer(main, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        *((3, int, True), (3.0, int, True), (1.5, int, False), (True, int, False), ("3", int, False)),
+        *((1, float, True), (float("inf"), int, False), (1, bool, False), (None, int | None, True), (None, int, False)),
+        *((["a"], list[int], False), ([1, 2], tuple[float, float], True), ([1], tuple[float, float], False)),
+        *(([1, 2, 3], tuple[int, ...], True), ({"a": 1}, dict[str, int], True), ({"a": "b"}, dict[str, int], False)),
+        *(("x", str | Path, True), (3, str, False), ("x", torch.nn.Module, False), ("cpu", torch.device, True)),
+        *(({"_target_": "x"}, torch.nn.Module, True), ("a", Literal["a", "b"], True), ("c", Literal["a", "b"], False)),
+        *(("x", Any, True), ([1], Callable[[], int], True), ("auto", int | str, True)),
+    ],
+)
+def test_values_are_checked_against_annotations(value: object, kind: object, expected: bool) -> None:
+    assert fits(value, kind) is expected
+    if not expected:
+        with pytest.raises(ValueError, match=r"name must be .*got"):
+            check_setting("name", value, kind)
+
+
+@pytest.mark.parametrize(
+    "command", [["wnv.cli.train", "--help"], ["wnv.cli.data", "--help"], ["wnv.cli.data", "run", "--help"]]
+)
+def test_a_closed_pipe_ends_quietly(command: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", *command], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=100
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
