@@ -1,4 +1,4 @@
-"""Small scenes and weights to look at, and a viewer of them."""
+"""Small scenes, models and sessions."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,17 +20,17 @@ HEIGHT, WIDTH = 40, 24
 
 @pytest.fixture
 def model() -> KoNet:
-    """Weights that nobody trained; with `camray`, `geope` and times, every number of a camera changes its picture."""
+    """Untrained weights whose image depends on every number of a camera."""
     model = KoNet(dim=32, num_layers=2, num_heads=2, mlp_dim=32, time_code=True)
     with torch.no_grad():
-        for parameter in model.parameters():  # else all pictures are grey
+        for parameter in model.parameters():  # otherwise all images are grey
             parameter.mul_(4 if parameter.dim() > 1 else 1)
     return model.eval()
 
 
 @pytest.fixture
 def write_file_scene(tmp_path: Path) -> Callable[..., Path]:
-    """Writes an upright scene of noise whose camera walks and turns, in metres far from the world's origin."""
+    """Writes an upright scene of noise with a moving camera far from the world's origin."""
 
     def write(name: str, *, num_frames: int = 7, kind: str = "static", folder: str = "scenes") -> Path:
         frames, images = [], []
@@ -51,7 +51,7 @@ def write_file_scene(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def open_session(model: KoNet) -> Iterator[Callable[..., SceneSession]]:
-    """Sessions of scene files at their own size; closed after the test."""
+    """Opens sessions of scene files at their own size; closed after the test."""
     sessions = []
 
     def open_files(root: Path, **settings) -> SceneSession:
@@ -67,13 +67,13 @@ def open_session(model: KoNet) -> Iterator[Callable[..., SceneSession]]:
 
 @pytest.fixture
 def paint_model() -> PaintModel:
-    """Pictures that are known beforehand."""
+    """A model with known images."""
     return PaintModel()
 
 
 @pytest.fixture
 def synthetic_session(paint_model: PaintModel) -> Iterator[SceneSession]:
-    """A session of three wide synthetic scenes in which things move."""
+    """A session of three wide dynamic synthetic scenes."""
     session = open_synthetic(paint_model)
     yield session
     session.close()
@@ -81,7 +81,7 @@ def synthetic_session(paint_model: PaintModel) -> Iterator[SceneSession]:
 
 @pytest.fixture(autouse=True)
 def no_thread_stays() -> Iterator[None]:
-    """Windows and sessions end with what they were made for."""
+    """Threads of windows and sessions end with the test."""
     before = set(threading.enumerate())
     yield
     left = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("wnv-")]

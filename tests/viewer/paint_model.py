@@ -1,4 +1,4 @@
-"""A model whose pictures are known beforehand, and scenes for it."""
+"""A model with known images, and scenes for it."""
 
 import torch
 
@@ -11,7 +11,7 @@ from wnv.viewer.session import SceneSession
 
 
 class PaintModel:
-    """Paints smooth colours that depend on all that counts: each ray, the camera's place, the context, the moment."""
+    """Paints smooth colours that depend on the ray, the camera centre, the context and the time."""
 
     def to(self, device: torch.device) -> "PaintModel":
         return self
@@ -30,7 +30,7 @@ class PaintModel:
 
 
 def open_synthetic(model: SceneModel) -> SceneSession:
-    """A session of three wide synthetic scenes in which things move; it begins with the second one."""
+    """A session of three wide dynamic synthetic scenes, starting with the second."""
     dataset = SyntheticDataset(num_scenes=3, image_size=(24, 40), num_context=2, num_target=3, kind="dynamic")
     scenes = ExampleScenes(dataset, name="synthetic:", first=1, is_dynamic=True)
     return SceneSession(model=model, scenes=scenes, device=torch.device("cpu"), patch_size=8)

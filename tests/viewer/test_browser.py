@@ -28,7 +28,7 @@ def model():
 def viewer(model, tmp_path_factory):
     settings = WindowSettings(out=tmp_path_factory.mktemp("videos"))
     session = open_synthetic(model)
-    session.draw(session.home(1))  # its thread is there before the tests count threads
+    session.render(session.home(1))  # its thread is there before the tests count threads
     with Viewer(session, port=0, settings=settings) as viewer:
         yield viewer
 
@@ -78,7 +78,7 @@ def drawn_from_home(page, viewer) -> np.ndarray:
     """What `lower_half` must show where nothing has been moved."""
     _, _, width, height = page.canvas_box()
     home = viewer.session.home(1, aspect=width / height)
-    drawn = Image.fromarray(viewer.session.draw(home, is_still=True).image_u8)
+    drawn = Image.fromarray(viewer.session.render(home, is_still=True).image_u8)
     return np.asarray(drawn.resize((width, height), Image.Resampling.BICUBIC))[height // 2 :]
 
 

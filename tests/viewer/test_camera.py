@@ -12,7 +12,7 @@ def camera(*, fov_y=0.9, aspect=1.5):
     return window_camera(wxyz=(1, 0, 0, 0), position=(0, 0, 0), fov_y=fov_y, aspect=aspect)
 
 
-def test_a_quaternion_is_taken_as_viser_gives_it():
+def test_quaternions_follow_visers_convention():
     rotation = Rotation.from_euler("xyz", [0.3, -0.7, 1.1])
     taken = window_camera(
         wxyz=tuple(rotation.as_quat(scalar_first=True)), position=(1, 2, 3), fov_y=np.float64(1), aspect=2
@@ -22,14 +22,14 @@ def test_a_quaternion_is_taken_as_viser_gives_it():
 
 
 @pytest.mark.parametrize("wrong", [{"fov_y": 0.0}, {"fov_y": 3.2}, {"fov_y": math.nan}, {"aspect": 0.0}])
-def test_a_camera_that_cannot_be_is_refused(wrong):
+def test_invalid_cameras(wrong):
     with pytest.raises(ValueError, match="camera"):
         camera(**wrong)
 
 
 @pytest.mark.parametrize("aspect", [0.4, 0.6, 1.0, 1.777, 3.1])
 @pytest.mark.parametrize(("height", "width"), [(40, 24), (24, 40), (64, 64)])
-def test_what_is_left_of_the_picture_fills_the_window(height, width, aspect):
+def test_the_crop_fills_the_window(height, width, aspect):
     window = camera(aspect=aspect)
     framing = frame_window(window, height=height, width=width)
     inverse = framing.K.inverse()
@@ -44,7 +44,7 @@ def test_what_is_left_of_the_picture_fills_the_window(height, width, aspect):
     assert framing.K[0, 0] / framing.K[1, 1] == pytest.approx(1, abs=1 / min(shown))
 
 
-def test_a_window_of_the_pictures_shape_shows_all_of_it():
+def test_a_window_of_the_images_aspect_shows_all_of_it():
     framing = frame_window(camera(aspect=24 / 40), height=40, width=24)
     assert (framing.rows, framing.columns) == (slice(0, 40), slice(0, 24))
     assert framing.K[0, 0] == pytest.approx(float(framing.K[1, 1]))

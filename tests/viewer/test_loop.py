@@ -9,17 +9,17 @@ WAIT_S = 60
 
 
 class Recorder:
-    """Draws by noting it down; holds at the first moving picture until it is let go."""
+    """Records requests; blocks at the first moving image until released."""
 
     def __init__(self):
-        self.drawn, self.errors = [], []
-        self.begun, self.go_on, self.still = Event(), Event(), Event()
+        self.rendered, self.errors = [], []
+        self.begun, self.released, self.still = Event(), Event(), Event()
 
-    def draw(self, request, is_still, is_stale):
-        self.drawn.append((request, is_still))
+    def render(self, request, is_still, is_stale):
+        self.rendered.append((request, is_still))
         if not self.begun.is_set():
             self.begun.set()
-            assert self.go_on.wait(WAIT_S)
+            assert self.released.wait(WAIT_S)
             assert not is_stale()  # a moving picture is finished
         if is_still:
             self.still.set()
@@ -32,35 +32,35 @@ def recorder():
 
 @pytest.fixture
 def loop(recorder):
-    loop = RenderLoop(draw=recorder.draw, on_error=recorder.errors.append, still_after_s=0.05)
+    loop = RenderLoop(render=recorder.render, on_error=recorder.errors.append, still_after_s=0.05)
     yield loop
-    recorder.go_on.set()
+    recorder.released.set()
     loop.close()
 
 
-def test_the_newest_is_drawn_and_then_once_more_as_still(loop, recorder):
+def test_the_newest_request_is_rendered_and_again_as_still(loop, recorder):
     loop.submit(0)
     assert recorder.begun.wait(WAIT_S)
     for request in range(1, 6):
         loop.submit(request)
-    recorder.go_on.set()
+    recorder.released.set()
     assert recorder.still.wait(WAIT_S)
-    assert recorder.drawn == [(0, False), (5, False), (5, True)]
+    assert recorder.rendered == [(0, False), (5, False), (5, True)]
     assert not Event().wait(0.15)
-    assert len(recorder.drawn) == 3  # at rest nothing is drawn
+    assert len(recorder.rendered) == 3  # at rest nothing is drawn
 
 
-def test_a_still_picture_is_stale_once_something_newer_is_asked_for():
+def test_a_still_image_is_stale_after_a_newer_request():
     stale, begun, newer = [], Event(), Event()
 
-    def draw(request, is_still, is_stale):
+    def render(request, is_still, is_stale):
         if is_still and request == 0:
             stale.append(is_stale())
             begun.set()
             assert newer.wait(WAIT_S)
             stale.append(is_stale())
 
-    loop = RenderLoop(draw=draw, on_error=lambda error: None, still_after_s=0.0)
+    loop = RenderLoop(render=render, on_error=lambda error: None, still_after_s=0.0)
     loop.submit(0)
     assert begun.wait(WAIT_S)
     loop.submit(1)
@@ -69,15 +69,15 @@ def test_a_still_picture_is_stale_once_something_newer_is_asked_for():
     assert stale == [False, True]
 
 
-def test_an_error_is_told_and_the_loop_goes_on(caplog):
+def test_the_loop_continues_after_an_error(caplog):
     errors, drawn = [], Event()
 
-    def draw(request, is_still, is_stale):
+    def render(request, is_still, is_stale):
         if request == "bad":
             raise ValueError("no such frame")
         drawn.set()
 
-    loop = RenderLoop(draw=draw, on_error=errors.append, still_after_s=0.0)
+    loop = RenderLoop(render=render, on_error=errors.append, still_after_s=0.0)
     with caplog.at_level(logging.ERROR):
         loop.submit("bad")
         while not errors:
@@ -86,17 +86,17 @@ def test_an_error_is_told_and_the_loop_goes_on(caplog):
         assert drawn.wait(WAIT_S)
     loop.close()
     assert [str(error) for error in errors] == ["no such frame"]  # once, and not again as still
-    assert "could not be drawn" in caplog.text
+    assert "no such frame" in caplog.text
 
 
-def test_closing_twice_and_asking_afterwards_do_no_harm(loop, recorder):
+def test_closing_twice(loop, recorder):
     loop.close()
     loop.close()
     loop.submit(1)
-    assert recorder.drawn == []
+    assert recorder.rendered == []
 
 
-def test_pictures_a_second_of_the_last_second():
+def test_the_rate_is_that_of_the_last_second():
     meter = RateMeter()
     rates = [meter.count(0.1 * i) for i in range(30)]
     assert rates[0] == 0

@@ -17,7 +17,7 @@ def request(x, *, angle=0.0, time=0.0, frames=(0, 1), aspect=1.0, fov_y=1.0):
     return ViewRequest(scene=0, frames=frames, camera=camera, time=time)
 
 
-def test_between_two_views_the_camera_goes_evenly():
+def test_cameras_are_interpolated():
     recording = Recording()
     recording.add(request(0, angle=0, time=0.0, fov_y=1.0), 5.0)
     recording.add(request(1, angle=0.8, time=4.0, fov_y=0.6, aspect=2.0), 6.0)
@@ -32,14 +32,14 @@ def test_between_two_views_the_camera_goes_evenly():
     assert {frame.camera.aspect for frame in frames} == {1.0}
 
 
-def test_another_context_comes_at_once():
+def test_a_change_of_context_is_not_interpolated():
     recording = Recording()
     recording.add(request(0), 0.0)
     recording.add(request(0, frames=(1, 2)), 1.0)
     assert [frame.frames for frame in recording.frames(fps=2)] == [(0, 1), (0, 1), (1, 2)]
 
 
-def test_what_comes_after_the_end_is_left_out():
+def test_a_recording_has_a_limit():
     recording = Recording(max_s=1.0)
     for i in range(5):
         recording.add(request(i), 0.5 * i)
@@ -47,60 +47,60 @@ def test_what_comes_after_the_end_is_left_out():
     assert [float(frame.camera.camtoworld[0, 3]) for frame in recording.frames(fps=2)] == [0, 1, 2]
 
 
-def test_nothing_is_no_video(tmp_path, synthetic_session):
-    with pytest.raises(ValueError, match="nothing was recorded"):
+def test_an_empty_recording(tmp_path, synthetic_session):
+    with pytest.raises(ValueError, match="recorded"):
         write_recording(Recording(), synthetic_session, out=tmp_path)
     recording = Recording()
     recording.add(request(0), 0.0)
-    with pytest.raises(ValueError, match="fps must be positive"):
+    with pytest.raises(ValueError, match="fps"):
         list(recording.frames(fps=0))
 
 
-def test_a_video_takes_the_first_free_name(tmp_path, synthetic_session):
+def test_a_video_gets_the_first_free_name(tmp_path, synthetic_session):
     recording, home = Recording(), synthetic_session.home(1)
     recording.add(home, 0.0)
     recording.add(home, 0.25)
     (tmp_path / "synthetic-1-000.mp4").write_text("mine")
-    told = []
+    progress = []
     path = write_recording(
-        recording, synthetic_session, out=tmp_path, fps=8, on_frame=lambda done, total: told.append((done, total))
+        recording, synthetic_session, out=tmp_path, fps=8, on_frame=lambda done, total: progress.append((done, total))
     )
     assert path == tmp_path / "synthetic-1-001.mp4"
     assert (tmp_path / "synthetic-1-000.mp4").read_text() == "mine"
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert progress == [(1, 3), (2, 3), (3, 3)]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["synthetic-1-000.mp4", "synthetic-1-001.mp4"]
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    still = synthetic_session.draw(home, is_still=True).image_u8
+    still = synthetic_session.render(home, is_still=True).image_u8
     assert len(frames) == 3
     assert frames[0].shape[0] >= 256
     assert abs(frames[0].mean() - still.mean()) < 4
 
 
-def test_a_frame_is_not_kept_once_it_is_written(tmp_path, synthetic_session, monkeypatch):
+def test_frames_are_freed_once_they_are_written(tmp_path, synthetic_session, monkeypatch):
     recording, home = Recording(), synthetic_session.home(1)
     recording.add(home, 0.0)
     recording.add(home, 2.0)
-    drawn, most = [], 0
-    draw = synthetic_session.draw
+    rendered, most = [], 0
+    render = synthetic_session.render
 
     def watched(*arguments, **options):
         nonlocal most
-        most = max(most, sum(frame() is not None for frame in drawn))
-        drawing = draw(*arguments, **options)
-        drawn.append(weakref.ref(drawing.image_u8))
-        return drawing
+        most = max(most, sum(frame() is not None for frame in rendered))
+        view = render(*arguments, **options)
+        rendered.append(weakref.ref(view.image_u8))
+        return view
 
-    monkeypatch.setattr(synthetic_session, "draw", watched)
+    monkeypatch.setattr(synthetic_session, "render", watched)
     write_recording(recording, synthetic_session, out=tmp_path, fps=10)
-    assert len(drawn) == 21
+    assert len(rendered) == 21
     assert most <= 2
 
 
-def test_a_drawing_that_fails_leaves_no_video(tmp_path, synthetic_session, monkeypatch):
+def test_failed_rendering_leaves_no_video(tmp_path, synthetic_session, monkeypatch):
     recording = Recording()
     recording.add(synthetic_session.home(1), 0.0)
-    monkeypatch.setattr(synthetic_session, "draw", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(synthetic_session, "render", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_recording(recording, synthetic_session, out=tmp_path, fps=10)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The viewer as a window meets it, without a browser."""
+"""The viewer and its windows, without a browser."""
 
 import socket
 import threading
@@ -19,7 +19,7 @@ from wnv.viewer.window import WindowSettings
 
 @pytest.fixture
 def start(tmp_path):
-    """Viewers at a free port; closed after the test."""
+    """Starts viewers on free ports; closed after the test."""
     viewers = []
 
     def open_viewer(session, **settings) -> Viewer:
@@ -34,7 +34,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def connect():
-    """Windows of a viewer; closed after the test."""
+    """Connects clients to a viewer; closed after the test."""
     clients = []
 
     def open_client(viewer, **shape) -> RawClient:
@@ -47,26 +47,26 @@ def connect():
 
 
 def difference(a, b) -> float:
-    """Of two pictures, in byte values; endless where they have different sizes, as coarse and still ones have."""
+    """Mean difference of two images in byte values; infinite for different sizes."""
     return float(np.abs(a.astype(int) - b).mean()) if a.shape == b.shape else np.inf
 
 
 def like(expected, *, within):
-    """What tells whether a picture is that one."""
+    """A test whether an image is the expected one."""
     return lambda picture: difference(picture, expected) < within
 
 
 def unlike(other, *, by):
-    """What tells whether a picture of that size is another one."""
+    """A test whether an image of the same size is a different one."""
     return lambda picture: by < difference(picture, other) < np.inf
 
 
 def still(session, request):
-    """The picture at rest that a window is to be sent, before JPEG takes its share."""
-    return enlarge(session.draw(request, is_still=True).image_u8, min_side=256)
+    """The still image that a window should receive, before JPEG."""
+    return enlarge(session.render(request, is_still=True).image_u8, min_side=256)
 
 
-def given_cameras(client) -> set[int]:
+def context_cameras(client) -> set[int]:
     """Frames whose cameras show an image."""
     nodes = list(client.nodes.items())
     return {int(name.rpartition("/")[2]) for name, node in nodes if node["props"].get("_image_data") is not None}
@@ -120,21 +120,19 @@ def test_scenes_are_stepped_through_and_frames_chosen(write_file_scene, open_ses
 
     client.set("How many", 3)
     client.wait(lambda: client.control("Frames")["value"] == "0, 3, 6", what="three frames")
-    client.wait(lambda: given_cameras(client) == {0, 3, 6}, what="their cameras")
+    client.wait(lambda: context_cameras(client) == {0, 3, 6}, what="their cameras")
     client.set("Frames", "6, 1")
     client.wait(lambda: client.control("How many")["value"] == 2, what="two frames")
     client.click_camera(4)
     client.wait(lambda: client.control("Frames")["value"] == "1, 4, 6", what="the clicked frame")
-    client.wait(lambda: given_cameras(client) == {1, 4, 6}, what="its camera")
+    client.wait(lambda: context_cameras(client) == {1, 4, 6}, what="its camera")
     client.click_camera(1)
     client.wait(lambda: client.control("Frames")["value"] == "4, 6", what="a frame taken away")
     expected = still(session, replace(session.home(0, aspect=4 / 3), frames=(4, 6)))
     client.rested_picture(like(expected, within=2))
 
 
-def test_who_uses_a_control_of_a_window_that_is_being_made_waits_until_it_is(
-    synthetic_session, start, connect, monkeypatch
-):
+def test_controls_wait_until_their_window_is_complete(synthetic_session, start, connect, monkeypatch):
     def slowly(**options) -> RenderLoop:
         time.sleep(0.3)
         return RenderLoop(**options)
@@ -142,11 +140,13 @@ def test_who_uses_a_control_of_a_window_that_is_being_made_waits_until_it_is(
     monkeypatch.setattr("wnv.viewer.window.RenderLoop", slowly)
     client = connect(start(synthetic_session))
     client.set("Show beside", True)
-    client.wait(lambda: any("given" in str(c.get("label")) for c in client.controls.values()), what="the photograph")
+    client.wait(
+        lambda: any("in the context" in str(c.get("label")) for c in client.controls.values()), what="the photo"
+    )
     assert not client.notifications
 
 
-def test_a_mistake_is_told_and_drawing_goes_on(write_file_scene, open_session, start, connect, paint_model):
+def test_an_error_is_shown_and_rendering_continues(write_file_scene, open_session, start, connect, paint_model):
     client = connect(start(open_session(write_file_scene("walk"), model=paint_model)))
     client.rested_picture()
     client.set("Frames", "0, 99")
@@ -159,7 +159,7 @@ def test_a_mistake_is_told_and_drawing_goes_on(write_file_scene, open_session, s
 
 
 @pytest.mark.slow
-def test_moments_and_the_nearest_photograph(write_file_scene, open_session, start, connect, paint_model):
+def test_times_and_the_nearest_photo(write_file_scene, open_session, start, connect, paint_model):
     session = open_session(write_file_scene("walk", kind="dynamic"), model=paint_model)
     client = connect(start(session))
     first = client.rested_picture(like(still(session, session.home(0, aspect=4 / 3)), within=2))
@@ -169,13 +169,14 @@ def test_moments_and_the_nearest_photograph(write_file_scene, open_session, star
     client.set("Moment", 2.0)
     client.set("Show beside", True)
     client.wait(
-        lambda: any(c.get("label") == "frame 0, given" for c in client.controls.values()), what="the photograph"
+        lambda: any(c.get("label") == "frame 0, in the context" for c in client.controls.values()),
+        what="the photo",
     )
     scene = session.scene(0)
     position, ahead = scene.camtoworld[4, :3, 3], scene.camtoworld[4, :3, 2]
     client.move(position=tuple(position.tolist()), look_at=tuple((position + ahead).tolist()))
     client.set("Moment", float(scene.times[4]))
-    client.control("frame 4, not given")
+    client.control("frame 4, not in the context")
     client.move(position=(position[0].item(), position[1].item(), position[2].item() - 0.1))
     client.set("Go to its camera", True)
     home = session.home(0, aspect=4 / 3)
@@ -184,9 +185,7 @@ def test_moments_and_the_nearest_photograph(write_file_scene, open_session, star
     client.rested_picture(like(expected, within=2))
 
 
-def test_the_photograph_beside_is_of_the_scene_and_the_context_that_are_shown(
-    write_file_scene, open_session, start, connect, paint_model, monkeypatch
-):
+def test_the_photo_follows_scene_and_context(write_file_scene, open_session, start, connect, paint_model, monkeypatch):
     shown = []
     monkeypatch.setattr(Panel, "show_photo", lambda _, image_u8, label="": shown.append((image_u8, label)))
     for name in ("a", "b"):
@@ -197,26 +196,26 @@ def test_the_photograph_beside_is_of_the_scene_and_the_context_that_are_shown(
     client.set("Show beside", True)
 
     def shows(scene: int, label: str) -> bool:
-        photo = enlarge(to_u8(session.scene(scene).photo(0)), min_side=256)
+        photo = enlarge(to_u8(session.scene(scene).image(0)), min_side=256)
         return bool(shown) and shown[-1][1] == label and np.array_equal(shown[-1][0], photo)
 
-    client.wait(lambda: shows(0, "frame 0, given"), what="the photograph")
+    client.wait(lambda: shows(0, "frame 0, in the context"), what="the photo")
     client.set("Step", "Next ▶")
-    client.wait(lambda: shows(1, "frame 0, given"), what="that of the next scene")
+    client.wait(lambda: shows(1, "frame 0, in the context"), what="that of the next scene")
     client.set("Frames", "1, 6")
-    client.wait(lambda: shows(1, "frame 0, not given"), what="what the view is drawn from now")
+    client.wait(lambda: shows(1, "frame 0, not in the context"), what="what the view is drawn from now")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [200, 400])
-def test_from_outside_all_cameras_are_seen(synthetic_session, start, connect, width):
+def test_the_overview_shows_all_cameras(synthetic_session, start, connect, width):
     client = connect(start(synthetic_session), height=300, width=width)
     home = client.rested_picture(
         like(still(synthetic_session, synthetic_session.home(1, aspect=width / 300)), within=2)
     )
     client.wait(lambda: client.nodes["/cameras/0"]["visible"] is False, what="a free view: it would stand in the way")
     client.set("Go to", "All cameras")
-    client.wait(lambda: client.pictures[-1] is None and "/yours" in client.nodes, what="the cameras alone")
+    client.wait(lambda: client.pictures[-1] is None and "/view" in client.nodes, what="the cameras alone")
     client.wait(lambda: all(client.nodes[f"/cameras/{frame}"]["visible"] for frame in range(5)), what="all of them")
     rotation, position, fov = client.camera()
     seen = (synthetic_session.scene(1).camtoworld[:, :3, 3].numpy() - position) @ rotation
@@ -227,7 +226,7 @@ def test_from_outside_all_cameras_are_seen(synthetic_session, start, connect, wi
     client.wait(lambda: not client.nodes["/cameras/0"]["visible"], what="no cameras")
     client.set("Go to", "Reset view")
     client.rested_picture(like(home, within=1))
-    client.wait(lambda: "/yours" not in client.nodes, what="the view from outside to be gone")
+    client.wait(lambda: "/view" not in client.nodes, what="the view from outside to be gone")
 
 
 @pytest.mark.slow
@@ -261,9 +260,7 @@ def test_two_windows_look_at_different_things(synthetic_session, start, connect)
 
 
 @pytest.mark.parametrize("leave", ["close", pytest.param("vanish", marks=pytest.mark.slow)])
-def test_a_window_that_goes_while_its_picture_is_drawn_harms_nobody(
-    synthetic_session, start, connect, paint_model, leave
-):
+def test_a_client_may_disconnect_while_its_image_is_rendered(synthetic_session, start, connect, paint_model, leave):
     drawing, go_on = threading.Event(), threading.Event()
     render = paint_model.render
 
@@ -289,10 +286,10 @@ def test_a_window_that_goes_while_its_picture_is_drawn_harms_nobody(
     newcomer.rested_picture(like(shown, within=1))
 
 
-def test_a_port_in_use_is_refused_and_left_alone(synthetic_session, start):
+def test_a_port_in_use_is_rejected(synthetic_session, start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ValueError, match=rf"port {port} of 127\.0\.0\.1 is in use; choose another one with port="):
+        with pytest.raises(ValueError, match=rf"port={port} of 127\.0\.0\.1"):
             Viewer(synthetic_session, port=port, settings=WindowSettings(out=Path("videos")))
     # And it is free again once a viewer has gone.
     viewer = start(synthetic_session)
@@ -305,18 +302,18 @@ def test_a_port_in_use_is_refused_and_left_alone(synthetic_session, start):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ({"host": "no such host"}, "host=no such host is no address"),
-        ({"host": "192.0.2.1"}, "cannot listen at host=192.0.2.1"),
-        ({"port": 65536}, r"port must be in 0\.\.65535, got 65536"),
-        ({"port": -1}, r"port must be in 0\.\.65535, got -1"),
+        ({"host": "no such host"}, "host=no such host"),
+        ({"host": "192.0.2.1"}, r"host=192\.0\.2\.1"),
+        ({"port": 65536}, "port.*65536"),
+        ({"port": -1}, "port.*-1"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused(synthetic_session, address, message):
+def test_an_invalid_address_is_rejected(synthetic_session, address, message):
     with pytest.raises(ValueError, match=message):
         Viewer(synthetic_session, settings=WindowSettings(out=Path("videos")), **address)
 
 
-def test_only_this_machine_sees_it(synthetic_session, start):
+def test_the_server_listens_on_this_machine_alone(synthetic_session, start):
     viewer = start(synthetic_session)
     listening = viewer._server._websock_server
     assert listening._host == "127.0.0.1"

@@ -13,10 +13,10 @@ from wnv.viewer.camera import vertical_fov
 
 
 class RayModel:
-    """Paints the direction of each ray; counts, and notices when two threads use it at once."""
+    """Paints the direction of each ray; counts calls and overlapping threads."""
 
     def __init__(self):
-        self.encoded, self.drawn, self.busy, self.overlaps = 0, 0, threading.Lock(), 0
+        self.encoded, self.rendered, self.busy, self.overlaps = 0, 0, threading.Lock(), 0
 
     def to(self, device):
         return self
@@ -33,7 +33,7 @@ class RayModel:
             self.overlaps += 1
             return None
         try:
-            self.drawn += cameras.batch_shape[1]
+            self.rendered += cameras.batch_shape[1]
             time.sleep(0.001)
             rays = camera_rays(cameras.K, height=cameras.height, width=cameras.width)
             rays = torch.einsum("...ij,...hwj->...ihw", cameras.camtoworld[..., :3, :3], rays)
@@ -43,7 +43,7 @@ class RayModel:
 
 
 @pytest.mark.parametrize("frames", [(0, 6), (1, 2, 5)])
-def test_at_a_given_camera_the_window_shows_what_the_model_draws_there(write_file_scene, open_session, model, frames):
+def test_a_window_at_a_context_camera_shows_what_the_model_renders_there(write_file_scene, open_session, model, frames):
     session = open_session(write_file_scene("walk", kind="dynamic"))
     home, scene = session.home(0), session.scene(0)
     context = scene.context(frames)
@@ -53,18 +53,18 @@ def test_at_a_given_camera_the_window_shows_what_the_model_draws_there(write_fil
     for row, frame in enumerate(frames):
         camera = replace(home.camera, camtoworld=scene.camtoworld[frame])
         request = replace(home, frames=frames, camera=camera, time=float(scene.times[frame]))
-        drawn = session.draw(request).image_u8
+        drawn = session.render(request).image_u8
         assert drawn.shape == (40, 24, 3)
         assert np.abs(drawn.astype(int) - to_u8(expected[row])).max() <= 1
 
 
-def test_a_synthetic_scene_begins_at_its_first_given_view(synthetic_session, paint_model):
+def test_a_scene_starts_at_its_first_context_view(synthetic_session, paint_model):
     session = synthetic_session
     home = session.home(session.scenes.first)
     context = session.scene(1).context((0, 1))
     assert home.camera.fov_y == pytest.approx(float(vertical_fov(context.cameras[0])))
     expected = paint_model.render(paint_model.encode(context[None]), context.cameras[None, :1], context.times[None, :1])
-    assert np.abs(session.draw(home).image_u8.astype(int) - to_u8(expected[0, 0])).max() <= 1
+    assert np.abs(session.render(home).image_u8.astype(int) - to_u8(expected[0, 0])).max() <= 1
 
 
 @pytest.mark.parametrize("aspect", [0.4, 0.6, 2.0])
@@ -72,7 +72,7 @@ def test_a_synthetic_scene_begins_at_its_first_given_view(synthetic_session, pai
 def test_each_pixel_shows_its_ray_in_a_window_of_any_shape(write_file_scene, open_session, aspect, is_still):
     session = open_session(write_file_scene("walk"), model=RayModel())
     request = session.home(0, aspect=aspect)
-    image = session.draw(request, is_still=is_still).image_u8 / 255
+    image = session.render(request, is_still=is_still).image_u8 / 255
     height, width = image.shape[:2]
     assert width / height == pytest.approx(aspect, rel=0.1)
     half = np.tan(request.camera.fov_y / 2)
@@ -85,25 +85,25 @@ def test_each_pixel_shows_its_ray_in_a_window_of_any_shape(write_file_scene, ope
     assert np.abs(image - (0.5 + 0.5 * rays))[inside].max() < 0.01
 
 
-def test_sizes_are_what_can_be_drawn(write_file_scene, open_session):
+def test_image_sizes(write_file_scene, open_session):
     path = write_file_scene("walk")
-    assert open_session(path).picture_size(0, is_still=False) == (40, 24, 1)
-    assert open_session(path).picture_size(0, is_still=True) == (40, 24, 4)
+    assert open_session(path).image_size(0, is_still=False) == (40, 24, 1)
+    assert open_session(path).image_size(0, is_still=True) == (40, 24, 4)
     small = open_session(path, moving_side=10, still_side=50)
-    assert small.picture_size(0, is_still=False) == (16, 8, 1)
-    assert small.picture_size(0, is_still=True) == (40, 24, 2)
-    assert small.draw(small.home(0)).image_u8.shape == (14, 8, 3)  # of 16 rows, those that 24:40 has
+    assert small.image_size(0, is_still=False) == (16, 8, 1)
+    assert small.image_size(0, is_still=True) == (40, 24, 2)
+    assert small.render(small.home(0)).image_u8.shape == (14, 8, 3)  # of 16 rows, those that 24:40 has
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"moving_side": 0}, "moving_side must be at least 1, got 0"),
-        ({"moving_side": 64, "still_side": 32}, "still_side must be at least moving_side=64, got 32"),
-        ({"num_encoded": 0}, "num_encoded must be at least 1"),
+        ({"moving_side": 0}, "moving_side.*0"),
+        ({"moving_side": 64, "still_side": 32}, "still_side.*moving_side=64.*32"),
+        ({"num_encoded": 0}, "num_encoded"),
     ],
 )
-def test_settings_out_of_range_are_refused(write_file_scene, open_session, settings, message):
+def test_settings_out_of_range(write_file_scene, open_session, settings, message):
     with pytest.raises(ValueError, match=message):
         open_session(write_file_scene("walk"), **settings)
 
@@ -112,44 +112,44 @@ def test_a_context_is_encoded_once_and_kept_among_the_latest(write_file_scene, o
     model = RayModel()
     session = open_session(write_file_scene("walk"), model=model, num_encoded=2)
     home = session.home(0)
-    first = session.draw(home)
+    first = session.render(home)
     assert first.encode_s > 0
-    assert session.draw(home).encode_s == 0
+    assert session.render(home).encode_s == 0
     session.encode(0, home.frames)
     assert model.encoded == 1
     for frames in ((1, 2), (0, 6), (3, 4), (0, 6)):
-        session.draw(replace(home, frames=frames))
+        session.render(replace(home, frames=frames))
     assert model.encoded == 3
-    session.draw(replace(home, frames=(1, 2)))  # pushed out by (3, 4)
+    session.render(replace(home, frames=(1, 2)))  # pushed out by (3, 4)
     assert model.encoded == 4
 
 
-def test_many_threads_draw_one_after_the_other(write_file_scene, open_session):
+def test_threads_render_one_after_the_other(write_file_scene, open_session):
     model = RayModel()
     session = open_session(write_file_scene("walk"), model=model)
     home = session.home(0)
     session.encode(0, home.frames)
     with ThreadPoolExecutor(6) as pool:
-        drawings = list(pool.map(lambda i: session.draw(home, is_still=i % 2 == 0), range(12)))
+        drawings = list(pool.map(lambda i: session.render(home, is_still=i % 2 == 0), range(12)))
     assert model.overlaps == 0
     assert {drawing.image_u8.shape for drawing in drawings} == {(40, 24, 3), (160, 96, 3)}
 
 
-def test_a_still_picture_that_nobody_waits_for_is_left_undone(write_file_scene, open_session):
+def test_a_stale_still_image_is_aborted(write_file_scene, open_session):
     model = RayModel()
     session = open_session(write_file_scene("walk"), model=model)
     answers = iter([False, False, True])
-    assert session.draw(session.home(0), is_still=True, is_stale=lambda: next(answers)) is None
-    assert model.drawn == 2 * 4
+    assert session.render(session.home(0), is_still=True, is_stale=lambda: next(answers)) is None
+    assert model.rendered == 2 * 4
 
 
-def test_mistakes_of_a_request_are_told(write_file_scene, open_session):
+def test_invalid_requests(write_file_scene, open_session):
     session = open_session(write_file_scene("walk"))
     home = session.home(0)
     with pytest.raises(ValueError, match="frames 0 to 6"):
-        session.draw(replace(home, frames=(0, 9)))
-    with pytest.raises(IndexError, match=r"scene must be in 0\.\.0"):
+        session.render(replace(home, frames=(0, 9)))
+    with pytest.raises(IndexError, match=r"scene.*1"):
         session.scene(1)
     session.close()
     with pytest.raises(CancelledError):
-        session.draw(home)
+        session.render(home)

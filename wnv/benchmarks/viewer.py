@@ -39,11 +39,11 @@ def run(
     try:
         for size in context_sizes:
             request = replace(home, frames=tuple(range(size)))
-            first = session.draw(request)  # untimed, but for the encoding
+            first = session.render(request)  # untimed, but for the encoding
             for is_still, times in ((False, repeats), (True, still_repeats)):
                 parts = [_time_picture(session, request, step=step, is_still=is_still) for step in range(times + 1)][1:]
                 model_s, waiting_s, sending_s, whole_s = (statistics.median(part) for part in zip(*parts, strict=True))
-                height, width = session.draw(request, is_still=is_still).image_u8.shape[:2]
+                height, width = session.render(request, is_still=is_still).image_u8.shape[:2]
                 name = f"{'rest' if is_still else 'moving'}_{size}"
                 figures[name] = {
                     "pictures_per_s": 1 / whole_s,
@@ -76,9 +76,9 @@ def _time_picture(session: Any, request: Any, *, step: int, is_still: bool) -> t
     camtoworld[0, 3] += 0.01 * step
     moved = replace(request, camera=replace(request.camera, camtoworld=camtoworld))
     begun = perf_counter()
-    drawing = session.draw(moved, is_still=is_still)
+    view = session.render(moved, is_still=is_still)
     drawn = perf_counter()
-    sent = enlarge(drawing.image_u8, min_side=SENT_SIDE)
+    sent = enlarge(view.image_u8, min_side=SENT_SIDE)
     cv2.imencode(".jpeg", cv2.cvtColor(sent, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     ended = perf_counter()
-    return drawing.draw_s, drawn - begun - drawing.draw_s, ended - drawn, ended - begun
+    return view.render_s, drawn - begun - view.render_s, ended - drawn, ended - begun

@@ -1,4 +1,4 @@
-"""What `wnv-report` does once its settings are there."""
+"""Implementation of `wnv-report`."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,11 @@ from wnv.pages.runs.report import write_run_report
 
 
 def run(cfg: DictConfig) -> None:
-    """Write the page, and print where it is."""
+    """Write the page and print its path."""
     runs = plain(cfg, "runs")
     runs = [runs] if isinstance(runs, str) else runs
     if not isinstance(runs, list) or not runs:
-        raise ValueError("name the folders to compare: wnv-report runs/a runs/b, a sweep's folder, or evaluations")
+        raise ValueError("runs is empty; name folders of runs, sweeps or evaluations: wnv-report runs/a runs/b")
     check_setting("title", cfg.title, str | None)
     folders = [os.path.expanduser(str(folder)) for folder in runs]
     overwrite = switch(cfg, "overwrite")

@@ -1,4 +1,4 @@
-"""`wnv-view`: walk through a scene in the browser while a model draws it."""
+"""`wnv-view`: move through a scene in the browser while a model renders it."""
 
 import importlib.util
 import logging
@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> None:
     for name in ("fps", "max_video_s"):
         if cfg[name] <= 0:
             raise ValueError(f"{name} must be positive, got {cfg[name]}")
-    logging.getLogger("websockets").setLevel(logging.WARNING)  # else it tells of each connection
+    logging.getLogger("websockets").setLevel(logging.WARNING)  # it logs every connection
     device = resolve_device(cfg.trainer.accelerator)
     model = KoNet.from_pretrained(path_setting(cfg, "weights"))
     scenes = _open_scenes(cfg, model=model)
@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> None:
         num_encoded=cfg.num_encoded,
     )
     try:
-        # Now, and not when somebody looks.
+        # Before the first client connects.
         home = session.home(scenes.first)
         session.encode(home.scene, home.frames)
         settings = WindowSettings(
@@ -68,7 +68,7 @@ def run(cfg: DictConfig) -> None:
         )
         with Viewer(session, settings=settings, host=cfg.host, port=cfg.port) as viewer:
             others = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
-            sys.stdout.write(f"{session.scene(scenes.first).name}{others}, drawn by {cfg.weights} on {device}:\n")
+            sys.stdout.write(f"{session.scene(scenes.first).name}{others}, rendered by {cfg.weights} on {device}:\n")
             sys.stdout.write(f"  {viewer.url} (Ctrl-C ends)\n")
             sys.stdout.flush()
             Event().wait()

@@ -1,1 +1,1 @@
-"""The interactive viewer: drag a camera through a scene in the browser, and the model draws what it sees."""
+"""Interactive viewer: move a camera through a scene in the browser while the model renders its view."""

@@ -1,4 +1,4 @@
-"""The camera in a browser's window, and the picture that the model draws for it."""
+"""The camera of a browser window, and how a rendered image covers the window."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from wnv.types import Cameras
 
 @dataclass(frozen=True)
 class WindowCamera:
-    """A camera that fills a window of any shape, in OpenCV axes; its principal point is the window's middle.
+    """A camera that fills a window, in OpenCV axes, with its principal point in the middle.
 
     Attributes:
-        camtoworld: world<-camera, float64, in the world that the window shows.
-        fov_y: Vertical field of view of the window, radians in (0, pi).
-        aspect: Width of the window divided by its height.
+        camtoworld: world<-camera, float64, in the world that the viewer shows.
+        fov_y: Vertical field of view, radians in (0, pi).
+        aspect: Width divided by height.
     """
 
     camtoworld: Float[Tensor, "4 4"]
@@ -29,46 +29,37 @@ class WindowCamera:
 
 
 def window_camera(
-    *,
-    wxyz: Sequence[float | int],
-    position: Sequence[float | int],
-    fov_y: float | int,
-    aspect: float | int,
+    *, wxyz: Sequence[float | int], position: Sequence[float | int], fov_y: float | int, aspect: float | int
 ) -> WindowCamera:
-    """The camera as viser tells it.
+    """Make a camera from viser's description.
 
     Args:
         wxyz: Quaternion of the rotation world<-camera, real part first, OpenCV axes.
-        position: Centre of the camera in the world.
+        position: Camera centre in the world.
         fov_y: Vertical field of view, radians.
         aspect: Width divided by height.
 
     Raises:
-        ValueError: If a number is not finite, or the field of view or the aspect is out of its range.
+        ValueError: If a number is not finite, or the field of view or the aspect is out of range.
     """
     numbers = [*map(float, wxyz), *map(float, position), float(fov_y), float(aspect)]
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"a camera must be finite, got {numbers}")
     if not 0 < fov_y < math.pi or aspect <= 0:
-        raise ValueError(
-            f"a camera needs a field of view in (0, pi) and a positive aspect, got {float(fov_y)}, {float(aspect)}"
-        )
+        raise ValueError(f"a camera needs fov_y in (0, pi) and aspect > 0, got {float(fov_y)}, {float(aspect)}")
     rotation = matrix_from_quaternion(torch.tensor(numbers[:4], dtype=torch.float64))
-    return WindowCamera(
-        camtoworld=make_se3(rotation, torch.tensor(numbers[4:7], dtype=torch.float64)),
-        fov_y=float(fov_y),
-        aspect=float(aspect),
-    )
+    camtoworld = make_se3(rotation, torch.tensor(numbers[4:7], dtype=torch.float64))
+    return WindowCamera(camtoworld=camtoworld, fov_y=float(fov_y), aspect=float(aspect))
 
 
 @dataclass(frozen=True)
 class Framing:
-    """How a picture of the size that a model draws covers a window of another shape.
+    """How an image of the model's size covers a window of a different shape.
 
     Attributes:
-        K: Intrinsics of the whole picture, in its pixels; float64.
-        rows: Rows that the window shows, from the middle of the picture.
-        columns: Columns that the window shows.
+        K: Intrinsics of the whole image in pixels, float64.
+        rows: Rows that the window shows, centred.
+        columns: Columns that the window shows, centred.
     """
 
     K: Float[Tensor, "3 3"]
@@ -77,10 +68,10 @@ class Framing:
 
 
 def frame_window(camera: WindowCamera, *, height: int, width: int) -> Framing:
-    """The smallest field of view whose picture of `height` and `width` pixels covers the window.
+    """Find the smallest field of view whose image of `height` x `width` pixels covers the window.
 
-    A model draws best at the picture size that it has learned, whatever the shape of the window. What sticks out of
-    the window is cut off. The pixels that are left fill it exactly: they are off square by what rounding takes.
+    A model renders best at the image size that it was trained with, whatever the window's shape; what exceeds the
+    window is cropped. The crop fills the window exactly, so its pixels are only square up to rounding.
     """
     if camera.aspect >= width / height:
         rows, columns = _centred(height, width / camera.aspect), slice(0, width)
@@ -94,11 +85,11 @@ def frame_window(camera: WindowCamera, *, height: int, width: int) -> Framing:
 
 
 def vertical_fov(cameras: Cameras) -> Float[Tensor, "*batch"]:
-    """Field of view of cameras from the top to the bottom of their image, radians."""
+    """Compute the vertical field of view in radians."""
     return 2 * torch.atan(cameras.height / (2 * cameras.K[..., 1, 1]))
 
 
 def _centred(length: int, wanted: float) -> slice:
-    """About `wanted` of `length` pixels, as many missing on both sides."""
-    missing = min(round((length - wanted) / 2), (length - 1) // 2)
-    return slice(missing, length - missing)
+    """About `wanted` of `length` pixels, centred."""
+    margin = min(round((length - wanted) / 2), (length - 1) // 2)
+    return slice(margin, length - margin)

@@ -1,10 +1,8 @@
-"""A camera's way through a scene, as it was dragged, and its video."""
+"""Recordings of a window's camera, and their videos."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from re import sub
 from tempfile import TemporaryDirectory
@@ -19,10 +17,10 @@ from wnv.viewer.session import SceneSession, ViewRequest
 
 
 class Recording:
-    """What a window showed, and when.
+    """The views of a window with their times.
 
     Args:
-        max_s: What comes later than this many seconds after the beginning is left out.
+        max_s: Seconds after which further views are dropped.
     """
 
     def __init__(self, *, max_s: float | int = 60) -> None:
@@ -37,19 +35,19 @@ class Recording:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is kept."""
+        """Whether further views are dropped."""
         return self.duration_s >= self.max_s
 
     def add(self, request: ViewRequest, second: float) -> None:
-        """Keep a view of that second of any clock that goes forward."""
+        """Add a view at a time in seconds of any monotonic clock."""
         if not self.is_full:
             self._seconds.append(second)
             self._requests.append(request)
 
     def frames(self, *, fps: float | int) -> Iterator[ViewRequest]:
-        """The views at a constant rate: between two of one scene and context, the camera goes evenly.
+        """The views at a constant rate, interpolated between views of the same scene and context.
 
-        All have the shape of the first one's window.
+        All have the aspect of the first view.
 
         Raises:
             ValueError: If nothing was recorded, or `fps` is not positive.
@@ -64,7 +62,7 @@ class Recording:
             yield replace(request, camera=replace(request.camera, aspect=aspect))
 
     def num_frames(self, *, fps: float | int) -> int:
-        """How many `frames` gives."""
+        """Number of views that `frames` yields."""
         return int(min(self.duration_s, self.max_s) * fps + 1e-6) + 1
 
     def _at(self, second: float) -> ViewRequest:
@@ -72,17 +70,17 @@ class Recording:
         before = self._requests[after - 1]
         if after == len(self._requests):
             return before
-        following = self._requests[after]
-        if (before.scene, before.frames) != (following.scene, following.frames):
+        next_one = self._requests[after]
+        if (before.scene, before.frames) != (next_one.scene, next_one.frames):
             return before
         share = (second - self._seconds[after - 1]) / (self._seconds[after] - self._seconds[after - 1])
-        a, b = before.camera, following.camera
+        a, b = before.camera, next_one.camera
         camera = replace(
             a,
             camtoworld=interpolate_poses(a.camtoworld, b.camtoworld, share),
             fov_y=a.fov_y + share * (b.fov_y - a.fov_y),
         )
-        return replace(before, camera=camera, time=before.time + share * (following.time - before.time))
+        return replace(before, camera=camera, time=before.time + share * (next_one.time - before.time))
 
 
 def write_recording(
@@ -93,26 +91,27 @@ def write_recording(
     fps: float | int = 24,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Draw a recording as for a camera at rest and write it as a new mp4; gives its path.
+    """Render a recording at the resolution of a camera at rest, write it as mp4, and return its path.
 
     Args:
-        recording: What to draw.
-        session: Who draws.
-        out: Folder for the video, made if it is not there. The file is called after the scene, with the first number
-            that is free: nothing is replaced.
+        recording: The recording.
+        session: Renders its views.
+        out: Folder for the video, created if missing. The file is named after the scene, with the first free number.
         fps: Frames per second.
-        on_frame: Told how many frames of how many are drawn.
+        on_frame: Called after each frame with the numbers of finished and of all frames.
 
     Raises:
-        ValueError: If nothing was recorded, or `fps` is not positive.
+        ValueError: If the recording is empty, or `fps` is not positive.
     """
     total = recording.num_frames(fps=fps)
 
-    def draw() -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    def render() -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         size = None
         for number, request in enumerate(recording.frames(fps=fps), start=1):
-            image_u8 = session.draw(request, is_still=True).image_u8
-            # One picture size for the whole video, also where it goes on to a scene of another one.
+            view = session.render(request, is_still=True)
+            assert view is not None, "only stale requests have no view"
+            image_u8 = view.image_u8
+            # A later scene may have a different image size.
             size = size or image_u8.shape[:2]
             yield image_u8 if image_u8.shape[:2] == size else _resized(image_u8, size)
             on_frame(number, total)
@@ -121,9 +120,9 @@ def write_recording(
     name = sub(r"[^\w.-]+", "-", session.scene(first.scene).name)
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".recording-", dir=out) as folder:
-        drawn = write_mp4_frames(Path(folder) / "video.mp4", draw(), fps=fps)
+        video = write_mp4_frames(Path(folder) / "video.mp4", render(), fps=fps)
         path = _claim_free(out, name)
-        drawn.replace(path)
+        video.replace(path)
     return path
 
 
@@ -133,9 +132,12 @@ def _resized(image_u8: UInt8[np.ndarray, "height width 3"], size: tuple[int, int
 
 
 def _claim_free(out: Path, name: str) -> Path:
-    """The first name that nobody has, taken by an empty file: of two who look at once each gets another one."""
-    for number in count():
+    """Claim the first free name with an empty file, so that two windows get different names."""
+    number = 0
+    while True:
         path = out / f"{name}-{number:03d}.mp4"
-        with suppress(FileExistsError):
+        try:
             path.touch(exist_ok=False)
             return path
+        except FileExistsError:
+            number += 1

@@ -1,9 +1,11 @@
-"""The viewer's server: a page at an address of this machine, and a window for each client that comes."""
+"""The viewer's server: a page on this machine, and a window per client."""
 
 import contextlib
+import errno
 import io
 import socket
 import warnings
+from collections.abc import Iterator
 from threading import Lock
 from types import TracebackType
 
@@ -14,7 +16,7 @@ from wnv.viewer.window import Window, WindowSettings
 
 
 class _Server(viser.ViserServer):
-    """Without sharing, which would open the page to everybody through somebody's server."""
+    """Without viser's sharing, which would publish the page through a foreign server."""
 
     def request_share_url(self, verbose: bool = True) -> str | None:
         return None
@@ -24,10 +26,10 @@ class Viewer:
     """Serves a session's scenes until it is closed.
 
     Args:
-        session: Who draws; closed with the viewer.
-        host: Address to listen at. 127.0.0.1 is seen by this machine alone; 0.0.0.0 by all that can reach it.
-        port: Port to listen at; 0 takes one that is free.
-        settings: Of the windows.
+        session: Renders the views; closed with the viewer.
+        host: Address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for every machine that can reach it.
+        port: Port to listen on; 0 takes a free one.
+        settings: Settings of the windows.
 
     Raises:
         ValueError: If the address is not this machine's, or the port is in use or not allowed.
@@ -41,12 +43,12 @@ class Viewer:
         self._settings = settings
         self._windows: dict[int, Window] = {}
         self._lock = Lock()
-        # A client may vanish while its picture is drawn; that is no mistake of anybody's.
+        # A client may disconnect while its image is rendered.
         warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
         with _quiet():
             self._server = _Server(host=host, port=port, label="World-in-Novel-View", verbose=False)
         self.host, self.port = host, self._server.get_port()
-        if port not in (0, self.port):  # viser goes on to the next free one
+        if port not in (0, self.port):  # viser takes the next free one
             self.close()
             raise ValueError(_in_use(host, port))
         self._server.scene.set_up_direction("-y")
@@ -62,17 +64,17 @@ class Viewer:
 
     @property
     def url(self) -> str:
-        """Where the page is, for a browser on this machine."""
+        """Address of the page for a browser on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def num_windows(self) -> int:
-        """Windows that are open."""
+        """Number of open windows."""
         return len(self._windows)
 
     def close(self) -> None:
-        """Send the clients away and free the port; what is being drawn is dropped."""
+        """Disconnect the clients and free the port."""
         with _quiet():
             self._server.stop()
         with self._lock:
@@ -93,7 +95,7 @@ class Viewer:
     def _open_window(self, client: viser.ClientHandle) -> None:
         window = Window(client, self.session, self._settings)
         with self._lock:
-            # It may have gone while its window was made.
+            # It may have disconnected in the meantime.
             if client.client_id in self._server.get_clients():
                 self._windows[client.client_id] = window
                 return
@@ -107,33 +109,33 @@ class Viewer:
 
 
 def _check_address(host: str, port: int) -> None:
-    """Try the address: viser itself takes another port, or waits for ever."""
+    """Test the address, because viser takes another port or waits forever."""
     if not 0 <= port < 2**16:
         raise ValueError(f"port must be in 0..65535, got {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ValueError(f"host={host} is no address ({error}); host=127.0.0.1 is this machine") from None
+        raise ValueError(f"host={host} is not an address ({error}); use host=127.0.0.1 for this machine") from None
     with socket.socket(family, kind, protocol) as probe:
-        # As asyncio does: a port whose connections were closed a moment ago is free.
+        # As asyncio does: recently closed connections do not block a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
             probe.listen()
         except PermissionError:
-            raise ValueError(f"port {port} is reserved for the system; choose one above 1023 with port=") from None
+            raise ValueError(f"port {port} is reserved for the system; use port=1024 or above") from None
         except OSError as error:
-            if error.errno is not None and error.errno == 98:
+            if error.errno == errno.EADDRINUSE:
                 raise ValueError(_in_use(host, port)) from None
-            raise ValueError(f"cannot listen at host={host} port={port}: {error.strerror}") from None
+            raise ValueError(f"cannot listen on host={host} port={port}: {error.strerror}") from None
 
 
 def _in_use(host: str, port: int) -> str:
-    return f"port {port} of {host} is in use; choose another one with port=, or port=0 for any that is free"
+    return f"port={port} of {host} is in use; use another port, or port=0 for any free one"
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keep what viser prints about itself off the terminal."""
+def _quiet() -> Iterator[None]:
+    """Suppress what viser prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

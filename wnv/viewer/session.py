@@ -1,9 +1,9 @@
-"""What all windows of a viewer share: scenes opened once, contexts encoded once, one model that draws."""
+"""State that all windows of a viewer share: open scenes, encoded contexts, and the model."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from time import perf_counter
 from typing import Any, TypeVar
@@ -26,13 +26,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """What a window asks to see.
+    """A view that a window shows.
 
     Attributes:
-        scene: Number of the scene.
-        frames: Its frames that are given.
-        camera: The window's camera, in the world that the scene is shown in.
-        time: The moment, on the scene's own clock; static scenes ignore it.
+        scene: Index of the scene.
+        frames: Frames of the scene that are the context.
+        camera: Camera of the window, in the world that the viewer shows.
+        time: Time on the scene's clock; ignored for static scenes.
     """
 
     scene: int
@@ -42,42 +42,42 @@ class ViewRequest:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A view as it was drawn.
+class RenderedView:
+    """A rendered view.
 
     Attributes:
-        image_u8: RGB, the part of the picture that the window shows.
-        draw_s: Seconds that the model took, without waiting for its turn.
-        encode_s: Seconds that encoding the context took; zero where it was encoded already.
+        image_u8: RGB, the part of the image that the window shows.
+        render_s: Seconds of rendering, without waiting.
+        encode_s: Seconds of encoding the context; 0 if it was encoded already.
     """
 
     image_u8: UInt8[np.ndarray, "height width 3"]
-    draw_s: float
+    render_s: float
     encode_s: float
 
 
 class SceneSession:
-    """A model and the scenes it draws from, for any number of threads.
+    """A model and the scenes it renders, shared by any number of threads.
 
-    A context is encoded once, and its encoding kept while it is among the latest ones. The model works in a thread of
-    its own, on small pieces in the order in which they are asked for: no window waits long for another one's picture.
+    The model runs in a thread of its own, on small jobs in order of submission, so that no window waits long for
+    another window's image. The latest encoded contexts are kept.
 
-    A model knows pictures of the size that it was trained on, which should be that of the context's images; at another
-    one it draws worse, or something else. So a larger picture is the mean of several of the known size that are shifted
-    by parts of a patch: finer, and without the edges of patches. A smaller one is drawn as it is: faster, and worse.
+    A model renders worse at image sizes other than the one it was trained with, which should be that of the context. A
+    larger image is therefore merged from several images of the known size, shifted by fractions of a patch, which also
+    removes the edges of patches. A smaller image is rendered directly: faster, and worse.
 
     Args:
         model: Any model with `encode` and `render`.
-        scenes: What can be shown.
-        device: Where to draw.
-        patch_size: What height and width of a picture must be a multiple of.
-        moving_side: Pixels of a picture's shorter side while the camera moves, rounded to what can be drawn; None is
-            the context's.
-        still_side: The same while nothing moves; None is four times the context's.
-        num_encoded: How many encodings are kept; bounds the memory.
+        scenes: The scenes to show.
+        device: Where to render.
+        patch_size: Height and width of an image must be multiples of it.
+        moving_side: Pixels of the shorter side while the camera moves, rounded to a possible size; default: the
+            context's.
+        still_side: The same while the camera rests; default: four times the context's.
+        num_encoded: Number of encoded contexts to keep; bounds the memory.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -102,18 +102,17 @@ class SceneSession:
         self._patch_size = patch_size
         self._moving_side = moving_side
         self._still_side = still_side
-        self._num_encoded = num_encoded
-        self._encoded: OrderedDict[tuple[int, tuple[int, ...]], Any] = OrderedDict()
-        self._open: OrderedDict[int, ViewerScene] = OrderedDict()
+        self._open = lru_cache(_MAX_OPEN_SCENES)(scenes.open)
         self._open_lock = Lock()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wnv-draw")
+        self._encoding = lru_cache(num_encoded)(self._encode)  # used by the worker alone
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wnv-render")
 
     def close(self) -> None:
-        """Draw what is being drawn, drop the rest."""
+        """Finish the current job and drop the others."""
         self._worker.shutdown(cancel_futures=True)
 
     def scene(self, index: int) -> ViewerScene:
-        """The scene of that number; opened when first asked for, and kept while it is among the latest ones.
+        """Open a scene, or return it if it is among the latest ones.
 
         Raises:
             IndexError: If there is no such scene.
@@ -121,15 +120,10 @@ class SceneSession:
         if not 0 <= index < len(self.scenes):
             raise IndexError(f"scene must be in 0..{len(self.scenes) - 1}, got {index}")
         with self._open_lock:
-            if index not in self._open:
-                self._open[index] = self.scenes.open(index)
-                if len(self._open) > _MAX_OPEN_SCENES:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(index)
-            return self._open[index]
+            return self._open(index)
 
     def home(self, index: int, *, aspect: float | None = None) -> ViewRequest:
-        """The view that a scene begins with: its first given frame, in a window of that shape."""
+        """The first view of a scene: that of its first context frame, in a window of this aspect."""
         scene = self.scene(index)
         frames = scene.default_context
         cameras = scene.context(frames).cameras
@@ -140,8 +134,8 @@ class SceneSession:
         )
         return ViewRequest(scene=index, frames=frames, camera=camera, time=float(scene.times[frames[0]]))
 
-    def picture_size(self, scene: int, *, is_still: bool) -> tuple[int, int, int]:
-        """Height and width of the picture that is drawn, and how many of them are merged along each axis."""
+    def image_size(self, scene: int, *, is_still: bool) -> tuple[int, int, int]:
+        """Height and width of the images to render, and how many of them to merge along each axis."""
         height, width = self.scene(scene).image_size
         known = min(height, width)
         side = self._still_side if is_still else self._moving_side
@@ -154,18 +148,18 @@ class SceneSession:
         return height, width, 1
 
     def encode(self, scene: int, frames: tuple[int, ...]) -> None:
-        """Encode a context, if it is not encoded yet."""
-        self._do(lambda: self._encode(scene, frames))
+        """Encode a context, unless it is encoded already."""
+        self._do(lambda: self._encoding(scene, frames))
 
-    def draw(
+    def render(
         self, request: ViewRequest, *, is_still: bool = False, is_stale: Callable[[], bool] = lambda: False
-    ) -> Drawing | None:
-        """Draw a view when its turn comes.
+    ) -> RenderedView | None:
+        """Render a view.
 
         Args:
-            request: What to draw.
-            is_still: Whether to draw at the size for a camera that does not move.
-            is_stale: Asked before each piece of work; once it says yes, the rest is dropped and the answer is None.
+            request: The view.
+            is_still: Whether to render it at the resolution of a camera at rest.
+            is_stale: Called before each job; if it returns True, rendering stops and the result is None.
 
         Raises:
             ValueError: If the scene does not have these frames.
@@ -174,56 +168,55 @@ class SceneSession:
         """
         scene = self.scene(request.scene)
         frames = scene.check_frames(request.frames)
-        height, width, factor = self.picture_size(request.scene, is_still=is_still)
+        height, width, factor = self.image_size(request.scene, is_still=is_still)
         framing = frame_window(request.camera, height=height, width=width)
         shifts = subpixel_shifts(factor=factor, patch_size=self._patch_size)
         K = shift_K(framing.K, [shift / factor for shift in shifts]).float()
         camtoworld = scene.to_context_world(request.camera.camtoworld[None], frames).float()
         cameras = Cameras(K=K, camtoworld=camtoworld.expand(factor, factor, 4, 4), width=width, height=height)
-        moment = scene.context_time(request.time, frames)
+        time = scene.context_time(request.time, frames)
 
-        encoded, encode_s = self._do(lambda: self._encode(request.scene, frames))
-        rows, draw_s = [], 0.0
+        encoded, encode_s = self._do(lambda: self._timed_encoding(request.scene, frames))
+        rows, render_s = [], 0.0
         for row in range(factor):
             if is_stale():
                 return None
-            drawn, row_s = self._do(lambda row=row: self._draw_row(encoded, cameras[row], moment))
-            rows.append(drawn)
-            draw_s += row_s
+            images, row_s = self._do(lambda row=row: self._render_row(encoded, cameras[row], time))
+            rows.append(images)
+            render_s += row_s
         whole = rows[0][0] if factor == 1 else self._do(lambda: merge_shifted_images(torch.stack(rows), shifts))
         shown = whole[:, _scaled(framing.rows, factor), _scaled(framing.columns, factor)]
-        return Drawing(image_u8=to_u8(shown), draw_s=draw_s, encode_s=encode_s)
+        return RenderedView(image_u8=to_u8(shown), render_s=render_s, encode_s=encode_s)
 
-    def _do(self, work: Callable[[], Result]) -> Result:
-        """The result of a piece of work, done in the worker's thread when its turn comes."""
+    def _do(self, job: Callable[[], Result]) -> Result:
+        """Run a job in the worker and return its result."""
         try:
-            job = self._worker.submit(work)
-        except RuntimeError:  # what an executor says when it is shut down
+            future = self._worker.submit(job)
+        except RuntimeError:  # the worker was shut down
             raise CancelledError from None
-        return job.result()
+        return future.result()
 
-    def _draw_row(
-        self, encoded: Any, cameras: Cameras, moment: float
+    def _render_row(
+        self, encoded: Any, cameras: Cameras, time: float
     ) -> tuple[Float[Tensor, "view 3 height width"], float]:
-        """The views and the seconds they took."""
+        """Render views; returns them and the seconds it took."""
         started = perf_counter()
-        times = torch.full((1, cameras.batch_shape[0]), moment)
+        times = torch.full((1, cameras.batch_shape[0]), time)
         with torch.inference_mode():
-            drawn = render_views(self._model, encoded, cameras[None].to(self._device), times.to(self._device))[0].cpu()
-        return drawn, perf_counter() - started
+            images = render_views(self._model, encoded, cameras[None].to(self._device), times.to(self._device))[0]
+        return images.cpu(), perf_counter() - started
 
-    def _encode(self, scene: int, frames: tuple[int, ...]) -> tuple[Any, float]:
-        """The encoding, and the seconds it took: zero if it was there."""
-        key, started = (scene, frames), perf_counter()
-        is_new = key not in self._encoded
-        if is_new:
-            context = self.scene(scene).context(frames)
-            with torch.inference_mode():
-                self._encoded[key] = self._model.encode(context[None].to(self._device))
-            if len(self._encoded) > self._num_encoded:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(key)
-        return self._encoded[key], perf_counter() - started if is_new else 0.0
+    def _timed_encoding(self, scene: int, frames: tuple[int, ...]) -> tuple[Any, float]:
+        """The encoded context, and the seconds it took: 0 if it was encoded already."""
+        started, misses = perf_counter(), self._encoding.cache_info().misses
+        encoded = self._encoding(scene, frames)
+        is_new = self._encoding.cache_info().misses > misses
+        return encoded, perf_counter() - started if is_new else 0.0
+
+    def _encode(self, scene: int, frames: tuple[int, ...]) -> Any:
+        context = self.scene(scene).context(frames)
+        with torch.inference_mode():
+            return self._model.encode(context[None].to(self._device))
 
 
 def _scaled(part: slice, factor: int) -> slice:

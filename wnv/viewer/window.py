@@ -1,4 +1,4 @@
-"""One browser window: what it looks at, and what its controls do."""
+"""One browser window: its view, and the actions of its controls."""
 
 import logging
 import math
@@ -21,34 +21,34 @@ from wnv.evaluation.images import enlarge, to_u8
 from wnv.geometry.poses import pose_distance
 from wnv.geometry.trajectories import focus_point
 from wnv.viewer.camera import WindowCamera, window_camera
+from wnv.viewer.camera_frustums import CameraFrustums
 from wnv.viewer.loop import RateMeter, RenderLoop
-from wnv.viewer.panel import Actions, Panel
+from wnv.viewer.panel import Panel
 from wnv.viewer.recording import Recording, write_recording
 from wnv.viewer.scenes import ViewerScene, spread
-from wnv.viewer.session import Drawing, SceneSession, ViewRequest
-from wnv.viewer.stage import Stage
+from wnv.viewer.session import RenderedView, SceneSession, ViewRequest
 
 log = logging.getLogger(__name__)
 
-SENT_SIDE = 256  # pixels of the shorter side, at least: JPEG is unkind to smaller pictures
+SENT_SIDE = 256  # least pixels of the shorter side: JPEG degrades smaller images
 JPEG_QUALITY = 90
 STATUS_EVERY_S = 0.25
 OVERVIEW_FOV_DEG = 50.0
-OVERVIEW_MARGIN = 1.4  # how much farther off than the farthest camera would need
+OVERVIEW_MARGIN = 1.4  # factor on the distance at which all cameras are visible
 
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """What all windows have in common.
+    """Settings of all windows.
 
     Attributes:
         out: Folder for videos.
         video_fps: Frames per second of a video.
-        max_video_s: A recording ends by itself after so many seconds.
-        still_after_s: Seconds without a movement after which the view is drawn as still.
+        max_video_s: Longest recording in seconds.
+        still_after_s: Seconds without movement after which to render a still image.
 
     Raises:
-        NotADirectoryError: If `out` is a file; a recording would fail when it ends.
+        NotADirectoryError: If `out` is a file.
     """
 
     out: Path
@@ -63,20 +63,20 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class _Photo:
-    """The photograph that is shown beside the view: of which scene and frame, and whether the view is drawn from it."""
+    """The photo beside the view: its scene and frame, and whether it is in the context."""
 
     scene: int
     frame: int
-    is_given: bool
+    is_context: bool
 
 
 class Window:
-    """Connects a client of viser with the session: its camera, its controls, and the pictures it is sent.
+    """Connects a viser client with the session: its camera, its controls, and the images it receives.
 
     Args:
         client: The browser window.
-        session: Who draws.
-        settings: What all windows have in common.
+        session: Renders the views.
+        settings: Settings of all windows.
     """
 
     def __init__(self, client: viser.ClientHandle, session: SceneSession, settings: WindowSettings) -> None:
@@ -84,21 +84,21 @@ class Window:
         self._session = session
         self._settings = settings
         self._lock = Lock()  # of the request, held for assignments only
-        self._acting = Lock()  # one action after the other, but for long ones
+        self._acting = Lock()  # runs actions one after the other, except long ones
         self._request = replace(session.home(session.scenes.first), camera=_camera_of(client.camera))
         self._is_outside = False
         self._is_comparing = False
         self._photo: _Photo | None = None
         self._recording: Recording | None = None
         self._rate = RateMeter()
-        self._pictures_per_s = 0.0
+        self._images_per_s = 0.0
         self._status_at = 0.0
-        with self._acting:  # who uses a control of a window that is being made waits until it is
-            self._stage = Stage(client.scene, self._guarded(self.toggle_frame))
-            self._panel = Panel(client.gui, self._actions(), num_scenes=len(session.scenes))
+        with self._acting:  # actions wait until the window is complete
+            self._frustums = CameraFrustums(client.scene, self.guarded(self.toggle_frame))
+            self._panel = Panel(client.gui, self, num_scenes=len(session.scenes))
             self._loop = RenderLoop(
-                draw=self._draw,
-                on_error=self._tell_error,
+                render=self._render,
+                on_error=self._show_error,
                 still_after_s=settings.still_after_s,
                 name=f"wnv-window-{client.client_id}",
             )
@@ -106,144 +106,13 @@ class Window:
             self.show_scene(self._request.scene)
 
     def close(self) -> None:
-        """Stop drawing; the client is gone."""
+        """Stop rendering for this window."""
         self._loop.close()
 
-    # ------------------------------------------------------------------ what the controls do
+    # ------------------------------------------------------------------ actions of the controls
 
-    def step_scene(self, step: int) -> None:
-        """Show the scene so many further on, round and round."""
-        self.show_scene((self._request.scene + step) % len(self._session.scenes))
-
-    def show_scene(self, index: int) -> None:
-        """Show a scene from where it begins."""
-        home = self._session.home(index)
-        scene = self._session.scene(index)
-        self._change(scene=index, frames=home.frames, time=home.time)
-        self._panel.show_scene(scene, index, time=home.time)
-        self._show_given(scene, home.frames)
-        self.reset_view()
-
-    def give_frames(self, frames: tuple[int, ...]) -> None:
-        """Draw from these frames of the scene."""
-        scene = self._session.scene(self._request.scene)
-        self._change(frames=scene.check_frames(frames))
-        self._show_given(scene, frames)
-
-    def give_text(self, text: str) -> None:
-        """Draw from the frames whose numbers the text holds."""
-        self.give_frames(tuple(dict.fromkeys(map(int, findall(r"\d+", text)))))
-
-    def give_spread(self, count: int) -> None:
-        """Draw from so many frames, evenly spread over the scene."""
-        self.give_frames(spread(self._session.scene(self._request.scene).num_frames, count))
-
-    def toggle_frame(self, frame: int) -> None:
-        """Give a frame that was not given, or take it away."""
-        frames = set(self._request.frames)
-        if frames == {frame}:
-            raise ValueError("one photograph has to stay; click another camera first")
-        self.give_frames(tuple(sorted(frames ^ {frame})))
-
-    def set_fov(self, degrees: float) -> None:
-        """Set the view's vertical field of view."""
-        self._client.camera.fov = math.radians(degrees)
-
-    def reset_view(self) -> None:
-        """Go to where the scene begins."""
-        self.go_to(self._session.home(self._request.scene).camera)
-
-    def overview(self) -> None:
-        """Go out of the scene, to where all its cameras can be seen; what is drawn stays where it was."""
-        self._is_outside = True
-        self._stage.go_outside(True)
-        self._client.scene.set_background_image(None)
-        poses = self._session.scene(self._request.scene).camtoworld
-        self._place(_overview_camera(poses, aspect=self._client.camera.aspect))
-        self._change()
-
-    def go_to(self, camera: WindowCamera) -> None:
-        """Put the window's camera into the scene; the point it turns around is where the scene's cameras look."""
-        if self._is_outside:
-            self._is_outside = False
-            self._stage.go_outside(False)
-        self._place(camera)
-        self._change(camera=replace(camera, aspect=self._client.camera.aspect))
-
-    def _place(self, camera: WindowCamera) -> None:
-        pose = camera.camtoworld.numpy()
-        ahead = self._focus_distance(camera.camtoworld)
-        handle = self._client.camera
-        with self._client.atomic():
-            handle.position = pose[:3, 3]
-            handle.look_at = pose[:3, 3] + ahead * pose[:3, 2]
-            handle.up_direction = -pose[:3, 1]
-            handle.fov = camera.fov_y
-        self._panel.show_fov(math.degrees(camera.fov_y))
-
-    def set_time(self, time: float) -> None:
-        """Show another moment."""
-        self._change(time=float(time))
-
-    def compare(self, is_comparing: bool) -> None:
-        """Show the nearest photograph beside the view, or do not."""
-        self._is_comparing = is_comparing
-        self._photo = None
-        if not is_comparing:
-            self._panel.show_photo(None)
-        self._change()
-
-    def go_to_photo(self) -> None:
-        """Go to the camera of the photograph that is shown."""
-        photo, number = self._photo, self._request.scene
-        if photo is None or photo.scene != number:  # of the scene before: the next picture brings another
-            return
-        scene = self._session.scene(number)
-        self._change(time=float(scene.times[photo.frame]))
-        self.go_to(replace(self._session.home(number).camera, camtoworld=scene.camtoworld[photo.frame]))
-
-    def record(self) -> None:
-        """Begin to record; or end, and save the video."""
-        if self._recording is None:
-            self._recording = Recording(max_s=self._settings.max_video_s)
-            self._recording.add(self._request, monotonic())
-            self._panel.show_recording(
-                f"Recording how you move, {self._settings.max_video_s} s at most …", is_recording=True
-            )
-            return
-        recording, self._recording = self._recording, None
-        recording.add(self._request, monotonic())
-        self._panel.show_recording("Drawing …", is_recording=False)
-
-        def tell(done: int, total: int) -> None:
-            if done % 8 == 0:
-                self._panel.show_recording(f"Drawing: {done} of {total} frames", is_recording=False)
-
-        path = write_recording(
-            recording, self._session, out=self._settings.out, fps=self._settings.video_fps, on_frame=tell
-        )
-        self._panel.show_recording(f"Saved `{path}`", is_recording=False)
-
-    # ------------------------------------------------------------------ what happens then
-
-    def _actions(self) -> Actions:
-        return Actions(
-            step=self._guarded(self.step_scene),
-            show_scene=self._guarded(self.show_scene),
-            spread=self._guarded(self.give_spread),
-            give=self._guarded(self.give_text),
-            set_fov=self._guarded(self.set_fov),
-            reset=self._guarded(self.reset_view),
-            overview=self._guarded(self.overview),
-            set_time=self._guarded(self.set_time),
-            compare=self._guarded(self.compare),
-            go_to_photo=self._guarded(self.go_to_photo),
-            record=self._guarded(self.record, is_long=True),
-            set_cameras=self._guarded(self._stage.set_visible),
-        )
-
-    def _guarded(self, action: Callable[..., None], *, is_long: bool = False) -> Callable[..., None]:
-        """The action, with its errors told in the window that asked for it."""
+    def guarded(self, action: Callable[..., None], *, is_long: bool = False) -> Callable[..., None]:
+        """Wrap an action so that its errors appear in this window, and only long actions overlap with others."""
 
         @wraps(action)
         def run(*arguments: Any) -> None:
@@ -258,20 +127,138 @@ class Window:
             except Exception as error:
                 if not isinstance(error, (ValueError, FileNotFoundError)):
                     log.exception("%s", error)
-                self._tell_error(error)
+                self._show_error(error)
 
         return run
 
-    def _tell_error(self, error: Exception) -> None:
-        self._panel.show_frames(self._request.frames)
-        self._client.add_notification(title="That did not work", body=str(error), color="red")
+    def step_scene(self, step: int) -> None:
+        """Show the scene `step` further in the list, cyclically."""
+        self.show_scene((self._request.scene + step) % len(self._session.scenes))
 
-    def _show_given(self, scene: ViewerScene, frames: tuple[int, ...]) -> None:
+    def show_scene(self, index: int) -> None:
+        """Show a scene from its first view."""
+        home = self._session.home(index)
+        scene = self._session.scene(index)
+        self._change(scene=index, frames=home.frames, time=home.time)
+        self._panel.show_scene(scene, index, time=home.time)
+        self._show_context(scene, home.frames)
+        self.reset_view()
+
+    def set_context(self, frames: tuple[int, ...]) -> None:
+        """Render from these frames of the scene."""
+        scene = self._session.scene(self._request.scene)
+        self._change(frames=scene.check_frames(frames))
+        self._show_context(scene, frames)
+
+    def set_context_text(self, text: str) -> None:
+        """Render from the frames whose numbers are in a text."""
+        self.set_context(tuple(dict.fromkeys(map(int, findall(r"\d+", text)))))
+
+    def spread_context(self, count: int) -> None:
+        """Render from `count` frames, evenly spread over the scene."""
+        self.set_context(spread(self._session.scene(self._request.scene).num_frames, count))
+
+    def toggle_frame(self, frame: int) -> None:
+        """Add a frame to the context or remove it."""
+        frames = set(self._request.frames)
+        if frames == {frame}:
+            raise ValueError("the context needs at least one frame; click another camera first")
+        self.set_context(tuple(sorted(frames ^ {frame})))
+
+    def set_fov(self, degrees: float) -> None:
+        """Set the vertical field of view."""
+        self._client.camera.fov = math.radians(degrees)
+
+    def reset_view(self) -> None:
+        """Go to the first view of the scene."""
+        self.go_to(self._session.home(self._request.scene).camera)
+
+    def overview(self) -> None:
+        """Show all cameras from outside; the rendered view keeps its camera."""
+        self._is_outside = True
+        self._frustums.set_outside(True)
+        self._client.scene.set_background_image(None)
+        poses = self._session.scene(self._request.scene).camtoworld
+        self._place(_overview_camera(poses, aspect=self._client.camera.aspect))
+        self._change()
+
+    def show_cameras(self, is_visible: bool) -> None:
+        """Show or hide the cameras of the scene."""
+        self._frustums.set_visible(is_visible)
+
+    def go_to(self, camera: WindowCamera) -> None:
+        """Move the window's camera, which then turns around the point that the scene's cameras look at."""
+        if self._is_outside:
+            self._is_outside = False
+            self._frustums.set_outside(False)
+        self._place(camera)
+        self._change(camera=replace(camera, aspect=self._client.camera.aspect))
+
+    def set_time(self, time: float) -> None:
+        """Show another time."""
+        self._change(time=float(time))
+
+    def compare(self, is_comparing: bool) -> None:
+        """Show or hide the nearest photo beside the view."""
+        self._is_comparing = is_comparing
+        self._photo = None
+        if not is_comparing:
+            self._panel.show_photo(None)
+        self._change()
+
+    def go_to_photo(self) -> None:
+        """Go to the camera of the photo that is shown."""
+        photo, number = self._photo, self._request.scene
+        if photo is None or photo.scene != number:  # of the previous scene: the next image updates it
+            return
+        scene = self._session.scene(number)
+        self._change(time=float(scene.times[photo.frame]))
+        self.go_to(replace(self._session.home(number).camera, camtoworld=scene.camtoworld[photo.frame]))
+
+    def record(self) -> None:
+        """Start a recording, or end it and save its video."""
+        if self._recording is None:
+            self._recording = Recording(max_s=self._settings.max_video_s)
+            self._recording.add(self._request, monotonic())
+            text = f"Recording your camera, for at most {self._settings.max_video_s} s …"
+            self._panel.show_recording(text, is_recording=True)
+            return
+        recording, self._recording = self._recording, None
+        recording.add(self._request, monotonic())
+        self._panel.show_recording("Rendering …", is_recording=False)
+
+        def show_progress(done: int, total: int) -> None:
+            if done % 8 == 0:
+                self._panel.show_recording(f"Rendering: {done} of {total} frames", is_recording=False)
+
+        path = write_recording(
+            recording, self._session, out=self._settings.out, fps=self._settings.video_fps, on_frame=show_progress
+        )
+        self._panel.show_recording(f"Saved `{path}`", is_recording=False)
+
+    # ------------------------------------------------------------------ rendering
+
+    def _place(self, camera: WindowCamera) -> None:
+        pose = camera.camtoworld.numpy()
+        ahead = self._focus_distance(camera.camtoworld)
+        handle = self._client.camera
+        with self._client.atomic():
+            handle.position = pose[:3, 3]
+            handle.look_at = pose[:3, 3] + ahead * pose[:3, 2]
+            handle.up_direction = -pose[:3, 1]
+            handle.fov = camera.fov_y
+        self._panel.show_fov(math.degrees(camera.fov_y))
+
+    def _show_error(self, error: Exception) -> None:
+        self._panel.show_frames(self._request.frames)
+        self._client.add_notification(title="Error", body=str(error), color="red")
+
+    def _show_context(self, scene: ViewerScene, frames: tuple[int, ...]) -> None:
         self._panel.show_frames(frames)
-        self._stage.show(scene, frames, scene.context(frames))
+        self._frustums.show(scene, frames, scene.context(frames))
 
     async def _on_camera(self, camera: viser.CameraHandle) -> None:
-        # On viser's own thread, which serves all windows: nothing here waits.
+        # Runs in viser's event loop, which serves all windows: must not block.
         if not self._is_outside:
             self._change(camera=_camera_of(camera))
 
@@ -284,43 +271,42 @@ class Window:
             recording.add(request, monotonic())
         self._loop.submit(request)
 
-    def _draw(self, request: ViewRequest, is_still: bool, is_stale: Callable[[], bool]) -> None:
-        drawing = self._session.draw(request, is_still=is_still, is_stale=is_stale)
-        if drawing is None:
+    def _render(self, request: ViewRequest, is_still: bool, is_stale: Callable[[], bool]) -> None:
+        view = self._session.render(request, is_still=is_still, is_stale=is_stale)
+        if view is None:
             return
         if self._is_outside:
-            self._stage.show_yours(request.camera, drawing.image_u8)
+            self._frustums.show_view(request.camera, view.image_u8)
         else:
-            sent = enlarge(drawing.image_u8, min_side=SENT_SIDE)
+            sent = enlarge(view.image_u8, min_side=SENT_SIDE)
             self._client.scene.set_background_image(sent, format="jpeg", jpeg_quality=JPEG_QUALITY)
             self._client.flush()
-            self._stage.clear_view(request.camera.camtoworld[:3, 3])
-        self._tell_status(drawing, is_still=is_still)
+            self._frustums.clear_view(request.camera.camtoworld[:3, 3])
+        self._show_status(view, is_still=is_still)
         if self._is_comparing:
             self._show_nearest(request)
 
-    def _tell_status(self, drawing: Drawing, *, is_still: bool) -> None:
+    def _show_status(self, view: RenderedView, *, is_still: bool) -> None:
         now = monotonic()
         if not is_still:
-            self._pictures_per_s = self._rate.count(now) or self._pictures_per_s
+            self._images_per_s = self._rate.count(now) or self._images_per_s
             if now - self._status_at < STATUS_EVERY_S:
                 return
         self._status_at = now
-        height, width = drawing.image_u8.shape[:2]
-        encoded = f", encoded in {1e3 * drawing.encode_s:.0f} ms" if drawing.encode_s else ""
-        size = f"{width} × {height} px in {1e3 * drawing.draw_s:.0f} ms{encoded}"
-        rate = f"{self._pictures_per_s:.0f} pictures/s" if self._pictures_per_s else ""
+        height, width = view.image_u8.shape[:2]
+        encoded = f", encoded in {1e3 * view.encode_s:.0f} ms" if view.encode_s else ""
+        size = f"{width} × {height} px in {1e3 * view.render_s:.0f} ms{encoded}"
+        rate = f"{self._images_per_s:.0f} images/s" if self._images_per_s else ""
         self._panel.show_status(f"**At rest** · {size}" if is_still else f"**{rate or 'Moving'}** · {size}")
 
     def _show_nearest(self, request: ViewRequest) -> None:
         scene = self._session.scene(request.scene)
         nearest = _nearest_frame(scene, request)
-        photo = _Photo(scene=request.scene, frame=nearest, is_given=nearest in request.frames)
+        photo = _Photo(scene=request.scene, frame=nearest, is_context=nearest in request.frames)
         if photo != self._photo:
             self._photo = photo
-            image_u8 = to_u8(scene.photo(nearest))
-            given = "given" if photo.is_given else "not given"
-            self._panel.show_photo(enlarge(image_u8, min_side=SENT_SIDE), f"frame {nearest}, {given}")
+            label = f"frame {nearest}, {'in' if photo.is_context else 'not in'} the context"
+            self._panel.show_photo(enlarge(to_u8(scene.image(nearest)), min_side=SENT_SIDE), label)
 
     def _focus_distance(self, camtoworld: Float[Tensor, "4 4"]) -> float:
         scene = self._session.scene(self._request.scene)
@@ -337,7 +323,7 @@ def _camera_of(camera: viser.CameraHandle) -> WindowCamera:
 
 
 def _nearest_frame(scene: ViewerScene, request: ViewRequest) -> int:
-    """The frame whose camera is nearest; where things move, whose moment counts as well."""
+    """The frame whose camera, and in dynamic scenes whose time, is nearest."""
     distance = pose_distance(request.camera.camtoworld[None], scene.camtoworld)[0]
     if scene.is_dynamic:
         window = float(scene.times.max() - scene.times.min()) or 1.0
@@ -346,7 +332,7 @@ def _nearest_frame(scene: ViewerScene, request: ViewRequest) -> int:
 
 
 def _overview_camera(camtoworld: Float[Tensor, "frame 4 4"], *, aspect: float) -> WindowCamera:
-    """From behind and above all cameras, in the direction that they look on the whole (+z of the world shown)."""
+    """A camera behind and above all cameras, looking in their mean direction (+z of the world that is shown)."""
     centers = camtoworld[:, :3, 3]
     middle = centers.mean(dim=0)
     reach = float(torch.linalg.vector_norm(centers - middle, dim=-1).max()) or 1.0
