@@ -1,4 +1,4 @@
-"""The index of a folder: always rebuilt, never silent about a scene."""
+"""The index of a folder."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def folder(tmp_path: Path, make_info: Callable, make_images: Callable) -> Path:
     return root
 
 
-def test_a_line_a_scene(folder: Path) -> None:
+def test_one_line_per_scene(folder: Path) -> None:
     records = build_index(folder).records
     assert records == [
         SceneRecord(id="a", file="a.zip", kind="static", num_frames=2, width=24, height=16),
@@ -36,7 +36,7 @@ def test_a_line_a_scene(folder: Path) -> None:
     }  # fmt: skip
 
 
-def test_it_can_be_rebuilt(folder: Path) -> None:
+def test_an_index_can_be_rebuilt(folder: Path) -> None:
     build_index(folder)
     (folder / "a.zip").unlink()
     assert [record.id for record in build_index(folder).records] == ["b", "c"]
@@ -80,14 +80,14 @@ def test_folders_without_scenes(tmp_path: Path) -> None:
         read_index(tmp_path)
 
 
-def test_a_file_that_is_gone_is_an_error(folder: Path) -> None:
+def test_a_missing_file_is_an_error(folder: Path) -> None:
     build_index(folder)
     (folder / "a.zip").unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.zip is in the index but missing.*wnv-data index"):
         read_index(folder)
 
 
-def test_a_file_that_is_not_in_the_index_is_warned_about(
+def test_a_file_that_is_not_in_the_index_is_reported(
     folder: Path, make_info: Callable, make_images: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:
     build_index(folder)
@@ -118,14 +118,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_index_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_broken_index_is_rejected(tmp_path: Path, name: str) -> None:
     line, message = BROKEN[name]
     (tmp_path / "index.jsonl").write_text(json.dumps(LINE | {"id": "b"}) + "\n" + line + "\n")
     with pytest.raises(ValueError, match=message):
         read_index(tmp_path)
 
 
-def test_an_empty_index_is_refused(tmp_path: Path) -> None:
+def test_an_empty_index_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "index.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="names no scene"):
         read_index(tmp_path)

@@ -46,7 +46,7 @@ def test_a_folder_holds_clips_or_scene_files(tmp_path: Path, write_posed_clip: C
         list_scenes(tmp_path)
 
 
-def test_nothing_there_is_said(tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no scene file"):
         list_scenes(tmp_path)
     with pytest.raises(FileNotFoundError, match="root not found"):

@@ -7,10 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+import torch
 
+from wnv.geometry.quaternions import quaternion_from_matrix
 from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.image_codec import check_image
+from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.scene_file import SceneFile
 from wnv.scenes.schema import SceneInfo, frame_label
 
@@ -88,8 +90,10 @@ def _write_colmap(info: SceneInfo, images: Sequence[str], folder: Path) -> str:
         f"{index + 1} PINHOLE {info.width} {info.height} {_numbers(pinhole)}" for index, pinhole in enumerate(pinholes)
     ]
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of its 2D points: none"]
-    for index, (image, viewmat) in enumerate(zip(images, _viewmats(info.camtoworld), strict=True)):
-        pose = _numbers([*_quaternion(viewmat[:3, :3]), *viewmat[:3, 3]])
+    viewmats = invert_rigid(info.camtoworld)
+    quaternions = quaternion_from_matrix(torch.from_numpy(viewmats[:, :3, :3])).numpy()
+    for index, (image, rotation, translation) in enumerate(zip(images, quaternions, viewmats[:, :3, 3], strict=True)):
+        pose = _numbers([*rotation, *translation])
         lines += [f"{index + 1} {pose} {camera_of_frame[index] + 1} {image.removeprefix('images/')}", ""]
     model = folder / "sparse" / "0"
     model.mkdir(parents=True)
@@ -108,7 +112,7 @@ def _write_lvsm(info: SceneInfo, images: Sequence[str], folder: Path) -> str:
         "scene_name": info.id,
         "frames": [
             {"image_path": image, "fxfycxcy": K.tolist(), "w2c": viewmat.tolist()}
-            for image, K, viewmat in zip(images, fxfycxcy, _viewmats(info.camtoworld), strict=True)
+            for image, K, viewmat in zip(images, fxfycxcy, invert_rigid(info.camtoworld), strict=True)
         ],
     }
     metadata = _write_json(folder, f"metadata/{info.id}.json", content)
@@ -147,32 +151,3 @@ EXPORTERS = {
 def _numbers(values: Iterable[float]) -> str:
     """Numbers with all digits."""
     return " ".join(repr(float(value)) for value in values)
-
-
-def _viewmats(camtoworld: Float64[np.ndarray, "frame 4 4"]) -> Float64[np.ndarray, "frame 4 4"]:
-    """camera<-world of rigid poses, in closed form."""
-    rotation = camtoworld[:, :3, :3].swapaxes(1, 2)
-    inverse = np.tile(np.eye(4), (len(camtoworld), 1, 1))
-    inverse[:, :3, :3] = rotation
-    # Adding zero turns -0.0 into 0.0.
-    inverse[:, :3, 3] = -(rotation @ camtoworld[:, :3, 3:])[:, :, 0] + 0.0
-    return inverse
-
-
-def _quaternion(rotation: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "4"]:
-    """Unit quaternion (w, x, y, z), w >= 0, of the rotation nearest to a matrix.
-
-    It is the eigenvector of the largest eigenvalue of a symmetric matrix (Bar-Itzhack 2000). Unlike branches on the
-    trace, it loses no digits near half turns.
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
-    symmetric = np.array(
-        [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-        ]
-    )
-    quaternion = np.linalg.eigh(symmetric).eigenvectors[:, -1]
-    return quaternion if quaternion[0] >= 0 else -quaternion

@@ -47,9 +47,7 @@ def _rewrite(project: Path, file: str, change: Callable[[str], str]) -> None:
 
 
 @pytest.mark.parametrize("where", [".", "sparse", "sparse/0"])
-def test_cameras_and_bytes_are_those_of_the_model(
-    run_import: Callable, project: Path, out: Path, capture: Any, where: str
-) -> None:
+def test_cameras_and_bytes_are_kept(run_import: Callable, project: Path, out: Path, capture: Any, where: str) -> None:
     (path,) = run_import("colmap", project / where, out)
     scene = open_scene(path)
     assert scene.info.id == "project"
@@ -58,22 +56,20 @@ def test_cameras_and_bytes_are_those_of_the_model(
     assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
 
 
-def test_the_mark_that_windows_writes_is_no_part_of_the_model(run_import: Callable, project: Path, out: Path) -> None:
+def test_a_byte_order_mark_is_ignored(run_import: Callable, project: Path, out: Path) -> None:
     for file in ("cameras.txt", "images.txt"):
         _rewrite(project, file, lambda text: f"\ufeff{text}")
     assert len(open_scene(run_import("colmap", project, out)[0])) == 4
 
 
-def test_the_folder_of_images_can_be_named(run_import: Callable, project: Path, out: Path) -> None:
+def test_images_elsewhere(run_import: Callable, project: Path, out: Path) -> None:
     (project / "images" / "walk").rename(project / "photos")
     _rewrite(project, "images.txt", lambda text: text.replace("walk/", ""))
     (path,) = run_import("colmap", project, out, images=project / "photos")
     assert len(open_scene(path)) == 4
 
 
-def test_a_binary_model_of_colmap_gives_the_same_scene(
-    run_import: Callable, project: Path, out: Path, capture: Any
-) -> None:
+def test_a_binary_model_is_the_same_scene(run_import: Callable, project: Path, out: Path, capture: Any) -> None:
     pycolmap = pytest.importorskip("pycolmap", reason="writes the binary model")
     model = project / "sparse" / "0"
     (model / "points3D.txt").write_text("")
@@ -99,7 +95,7 @@ def test_a_binary_model_of_colmap_gives_the_same_scene(
         (model / file).write_bytes(whole)
 
 
-def test_cameras_on_a_rig_are_where_colmap_says(tmp_path: Path) -> None:
+def test_cameras_of_a_rig_match_pycolmap(tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap", reason="writes the model of a rig")
     model = pycolmap.Reconstruction()
     options = pycolmap.SyntheticDatasetOptions(
@@ -127,7 +123,7 @@ def test_cameras_on_a_rig_are_where_colmap_says(tmp_path: Path) -> None:
         ("OPENCV", [40.0, 41.0, 24.0, 16.0, 0.1, -0.02, 0.003, -0.004]),
     ],
 )
-def test_lenses_mean_what_they_mean_to_colmap(model: str, params: list[float]) -> None:
+def test_lenses_match_pycolmap(model: str, params: list[float]) -> None:
     pycolmap = pytest.importorskip("pycolmap", reason="is the reference")
     camera = ColmapCamera(model=model, width=48, height=32, params=np.array(params))
     K, lens = _lens(camera, where="here")
@@ -137,7 +133,7 @@ def test_lenses_mean_what_they_mean_to_colmap(model: str, params: list[float]) -
     np.testing.assert_allclose(distort(rays, K, lens), expected, atol=1e-9)
 
 
-def test_the_table_of_models_is_colmaps() -> None:
+def test_camera_models_match_pycolmap() -> None:
     pycolmap = pytest.importorskip("pycolmap", reason="is the reference")
     for model_id, (name, num_params) in CAMERA_MODELS.items():
         if hasattr(pycolmap.CameraModelId, name):
@@ -153,12 +149,7 @@ def test_images_of_a_lens_are_undistorted(run_import: Callable, project: Path, o
     assert scene.image_bytes(0) != capture.jpegs[0]
 
 
-def test_times_of_a_video(run_import: Callable, project: Path, out: Path) -> None:
-    (path,) = run_import("colmap", project, out, fps=2, kind="dynamic")
-    assert open_scene(path).info.times_s.tolist() == [0.0, 0.5, 1.0, 1.5]
-
-
-def test_other_models_beside_the_first_are_mentioned(
+def test_ignored_models_are_reported(
     run_import: Callable, project: Path, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = project / "sparse" / "1"
@@ -179,22 +170,22 @@ def test_other_models_beside_the_first_are_mentioned(
             r"image 'walk/0\.jpg', camera 7: camera model OPENCV_FISHEYE .*image_undistorter",
         ),
         ("cameras.txt", lambda t: t.replace("PINHOLE", "BOX"), r"cameras\.txt:2: unknown camera model 'BOX'"),
-        ("cameras.txt", lambda t: t.replace("40.5", "-40.5"), r"fx=-40\.5"),
-        ("cameras.txt", lambda t: t.replace("40.5", "wide"), r"cameras\.txt:2: camera parameters must be 4 numbers"),
+        ("cameras.txt", lambda t: t.replace("40.5", "-40.5"), r"fx.*-40\.5"),
+        ("cameras.txt", lambda t: t.replace("40.5", "wide"), r"cameras\.txt:2.*wide"),
         ("cameras.txt", lambda t: t.replace("7 PINHOLE 48", "7 PINHOLE 4.8"), r"cameras\.txt:2.*whole number.*'4\.8'"),
         ("cameras.txt", lambda t: "7 PINHOLE\n", r"cameras\.txt:1: a camera is"),
         ("cameras.txt", lambda t: t.replace("7 PINHOLE", "8 PINHOLE"), r"its camera 7 is not in the model"),
         ("cameras.txt", lambda t: t.replace("48 32", "96 64"), r"walk/0\.jpg.*the image is 48 x 32"),
         ("images.txt", lambda t: t.replace(" 7 walk", " seven walk"), r"images\.txt:2.*whole number, got 'seven'"),
         ("images.txt", lambda t: t.replace("walk/0", "../0"), r"'\.\./0\.jpg'.*leaves the folder"),
-        ("images.txt", lambda t: t.replace("\n\n", "\n"), r"images\.txt:3: expected the observations of the image"),
+        ("images.txt", lambda t: t.replace("\n\n", "\n"), r"images\.txt:3: .*observations"),
         ("images.txt", lambda t: "1 1 0 0 0 0 0\n", r"images\.txt:1: an image is"),
-        ("images.txt", lambda t: "1 0 0 0 0 0 0 0 7 walk/0.jpg\n", r"quaternion of a pose must not be zero"),
-        ("images.txt", lambda t: "1 1 0 0 0 nan 0 0 7 walk/0.jpg\n", r"images\.txt:1: the pose must be finite"),
+        ("images.txt", lambda t: "1 0 0 0 0 0 0 0 7 walk/0.jpg\n", r"quaternion"),
+        ("images.txt", lambda t: "1 1 0 0 0 nan 0 0 7 walk/0.jpg\n", r"images\.txt:1.*finite"),
         ("images.txt", lambda t: "# nothing\n", r"no frames"),
     ],
 )
-def test_a_bad_model_is_refused_and_nothing_stays(
+def test_an_invalid_model_is_rejected(
     run_import: Callable, project: Path, out: Path, file: str, change: Callable[[str], str], message: str
 ) -> None:
     _rewrite(project, file, change)
@@ -203,7 +194,7 @@ def test_a_bad_model_is_refused_and_nothing_stays(
     assert not out.exists()
 
 
-def test_what_is_missing_is_named(run_import: Callable, project: Path, out: Path) -> None:
+def test_missing_files_are_named(run_import: Callable, project: Path, out: Path) -> None:
     (project / "images" / "walk" / "1.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"walk/1\.jpg"):
         run_import("colmap", project, out)

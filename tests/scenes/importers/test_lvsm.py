@@ -40,7 +40,7 @@ def _change(root: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     return path
 
 
-def test_cameras_and_bytes_are_those_of_the_metadata(run_import: Callable, root: Path, out: Path, capture: Any) -> None:
+def test_cameras_and_bytes_are_kept(run_import: Callable, root: Path, out: Path, capture: Any) -> None:
     (path,) = run_import("lvsm", root / "metadata" / "kitchen.json", out)
     assert path == out / "kitchen.zip"
     scene = open_scene(path)
@@ -61,17 +61,12 @@ def test_lists_and_folders(run_import: Callable, root: Path, out: Path, source: 
     assert [path.name for path in run_import("lvsm", root / source, out)] == names
 
 
-def test_absolute_paths_are_fine_inside_the_root(run_import: Callable, root: Path, out: Path) -> None:
+def test_absolute_paths_must_be_inside_the_root(run_import: Callable, root: Path, out: Path) -> None:
     path = _change(root, lambda c: [f.update(image_path=str(root / f["image_path"])) for f in c["frames"]])
     (scene,) = run_import("lvsm", path, out)
     assert len(open_scene(scene)) == 4
     with pytest.raises(ValueError, match="leaves the folder"):
         run_import("lvsm", path, out, root=root / "metadata", exists="replace")
-
-
-def test_times_of_a_video(run_import: Callable, root: Path, out: Path) -> None:
-    (path,) = run_import("lvsm", root / "metadata" / "attic.json", out, fps=10)
-    np.testing.assert_allclose(open_scene(path).info.times_s, [0.0, 0.1, 0.2, 0.3])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +75,7 @@ def test_times_of_a_video(run_import: Callable, root: Path, out: Path) -> None:
         (lambda c: c["frames"][2].pop("w2c"), r"kitchen\.json, frame 2: lacks w2c"),
         (lambda c: c["frames"].__setitem__(2, None), r"kitchen\.json, frame 2: lacks fxfycxcy, image_path, w2c"),
         (lambda c: c["frames"][2].update(fxfycxcy=[1, 2, 3]), r"frame 2 .*fxfycxcy must be 4 numbers, got 3"),
-        (lambda c: c["frames"][2].update(fxfycxcy=[-1, 2, 3, 4]), r"frame 2 .*focal lengths must be positive"),
+        (lambda c: c["frames"][2].update(fxfycxcy=[-1, 2, 3, 4]), r"frame 2.*fx.*-1"),
         (lambda c: c["frames"][2]["w2c"][0].__setitem__(0, float("nan")), r"frame 2 .*must be finite"),
         (lambda c: c["frames"][2].update(w2c=np.diag([1.0, 1, -1, 1]).tolist()), r"frame 2 .*w2c mirrors the world"),
         (lambda c: c["frames"][2].update(image_path="../../x.jpg"), r"frame 2 .*leaves the folder"),
@@ -88,7 +83,7 @@ def test_times_of_a_video(run_import: Callable, root: Path, out: Path) -> None:
         (lambda c: c.update(frames=[]), r"'kitchen': the source has no frames"),
     ],
 )
-def test_bad_metadata_is_refused_and_nothing_stays(
+def test_invalid_metadata_is_rejected(
     run_import: Callable, root: Path, out: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     path = _change(root, change)
@@ -97,7 +92,7 @@ def test_bad_metadata_is_refused_and_nothing_stays(
     assert not out.exists()
 
 
-def test_pictures_of_two_sizes_are_refused(
+def test_images_of_two_sizes_are_rejected(
     run_import: Callable, root: Path, out: Path, encode: Callable[..., bytes]
 ) -> None:
     (root / "images" / "kitchen" / "00002.jpg").write_bytes(encode(np.zeros((48, 32, 3), dtype=np.uint8)))
@@ -105,7 +100,7 @@ def test_pictures_of_two_sizes_are_refused(
         run_import("lvsm", root / "metadata" / "kitchen.json", out)
 
 
-def test_what_is_missing_is_named(run_import: Callable, root: Path, out: Path, tmp_path: Path) -> None:
+def test_missing_files_are_named(run_import: Callable, root: Path, out: Path, tmp_path: Path) -> None:
     (root / "full_list.txt").write_text("metadata/cellar.json\n")
     with pytest.raises(FileNotFoundError, match=r"full_list\.txt: .*cellar\.json"):
         run_import("lvsm", root, out)

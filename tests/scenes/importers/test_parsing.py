@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wnv.scenes.importers.parsing import find_image, invert_rigid, matrix, numbers, path_inside, read_json, rigid
+from wnv.scenes.importers.parsing import find_image, matrix, numbers, path_inside, read_json, rigid
+from wnv.scenes.rigid import invert_rigid
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd", "a/../../b", "..\\..\\a.jpg", "a/../../../x/b.jpg"])
-def test_no_name_leads_out_of_its_folder(tmp_path: Path, name: str) -> None:
+def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"clip, frame 1: path .* leaves the folder"):
         path_inside(tmp_path / "x", name, where="clip, frame 1")
 
@@ -22,7 +23,7 @@ def test_names_inside_are_found(tmp_path: Path, name: str) -> None:
 
 
 @given(st.text(alphabet="./\\ab", min_size=1, max_size=30).filter(str.strip))
-def test_whatever_the_name_it_stays_inside(name: str) -> None:
+def test_every_name_stays_inside(name: str) -> None:
     root = Path("/data/scene")
     try:
         path = path_inside(root, name, where="here")
@@ -32,13 +33,13 @@ def test_whatever_the_name_it_stays_inside(name: str) -> None:
     assert ".." not in path.parts
 
 
-def test_json_may_begin_with_the_mark_that_windows_writes(tmp_path: Path) -> None:
+def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"frames": []}')
     assert read_json(tmp_path / "a.json") == {"frames": []}
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\0b", None, 3])
-def test_what_is_no_name_is_refused(tmp_path: Path, name: Any) -> None:
+def test_invalid_names_are_rejected(tmp_path: Path, name: Any) -> None:
     with pytest.raises(ValueError, match="non-empty text"):
         path_inside(tmp_path, name, where="here")
 
@@ -51,7 +52,7 @@ def test_links_inside_a_data_set_are_followed(tmp_path: Path) -> None:
     assert find_image(tmp_path / "set", "images/a", where="here").is_file()
 
 
-def test_cleaning_a_rotation_moves_it_as_little_as_its_error() -> None:
+def test_cleaning_a_rotation_changes_it_by_its_error() -> None:
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     pose = np.eye(4)
     pose[:3, :3] = rotation * np.sign(np.linalg.det(rotation))
@@ -81,7 +82,7 @@ def test_numbers_are_counted_and_finite(value: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [1, 2, 3], [[1, 2, 3]] * 3, [[1, 2, 3, 4]] * 5, {"a": 1}])
-def test_what_is_no_matrix_is_refused(value: Any) -> None:
+def test_other_values_are_not_a_matrix(value: Any) -> None:
     with pytest.raises(ValueError, match=r"line 4: .*pose.* 4 numbers"):
         matrix(value, what="pose", where="line 4")
 
@@ -94,7 +95,7 @@ def test_what_is_no_matrix_is_refused(value: Any) -> None:
         (b"[" * 200_000, r"a\.json: .*too deeply"),
     ],
 )
-def test_what_is_no_json_is_refused_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
+def test_invalid_json_is_rejected_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_json(tmp_path / "a.json")

@@ -61,8 +61,8 @@ def test_a_folder_of_chunks(run_import: Callable, tmp_path: Path, out: Path, con
         (lambda c: c.pop("cameras"), r"needs a dict with key, cameras and images"),
         (lambda c: c.update(cameras=c["cameras"][:3]), r"cameras must be a tensor \[4, 18\].*got \(3, 18\)"),
         (lambda c: c.update(cameras=None), r"cameras must be a tensor \[4, 18\].*got NoneType"),
-        (lambda c: c["cameras"][2, 0].fill_(-1), r"scene 1 \(5aca.*, frame 2: focal lengths must be positive"),
-        (lambda c: c["cameras"][2, 0].fill_(torch.nan), r"frame 2: intrinsics must be finite"),
+        (lambda c: c["cameras"][2, 0].fill_(-1), r"'5aca.*', frame 2: .*fx.*-48"),
+        (lambda c: c["cameras"][2, 0].fill_(torch.nan), r"frame 2: K .*NaN"),
         (lambda c: c["cameras"][2, 9].fill_(torch.nan), r"frame 2: the camera<-world matrix must be finite"),
         (lambda c: c["cameras"][2, 6:10].neg_(), r"frame 2: the camera<-world matrix mirrors"),
         (lambda c: c["images"].__setitem__(2, c["images"][2][:40]), r"frame 2: not a readable JPEG or PNG"),
@@ -73,7 +73,7 @@ def test_a_folder_of_chunks(run_import: Callable, tmp_path: Path, out: Path, con
         (lambda c: c.update(images=[], cameras=c["cameras"][:0], timestamps=None), r"no frames"),
     ],
 )
-def test_a_bad_scene_is_refused_and_leaves_nothing(
+def test_an_invalid_scene_is_rejected(
     run_import: Callable,
     tmp_path: Path,
     out: Path,
@@ -96,24 +96,13 @@ class _Command:
 
 
 @pytest.mark.parametrize("content", [[{"key": "x", "images": _Command()}], {"key": "x"}], ids=["code", "no list"])
-def test_a_chunk_that_is_none_is_refused(run_import: Callable, tmp_path: Path, out: Path, content: Any) -> None:
+def test_other_files_are_rejected(run_import: Callable, tmp_path: Path, out: Path, content: Any) -> None:
     torch.save(content, tmp_path / "000000.torch")
     with pytest.raises(ValueError, match=r"000000\.torch: (not a chunk of tensors|a chunk is a list)"):
         run_import("pixelsplat", tmp_path, out)
 
 
-@pytest.mark.parametrize("length", [0, 10, 500])
-def test_a_chunk_that_was_cut_short_is_refused(
-    run_import: Callable, tmp_path: Path, out: Path, content: dict[str, Any], length: int
-) -> None:
-    torch.save([content], tmp_path / "000000.torch")
-    data = (tmp_path / "000000.torch").read_bytes()
-    (tmp_path / "000000.torch").write_bytes(data[:length])
-    with pytest.raises(ValueError, match=r"000000\.torch: not a chunk of tensors"):
-        run_import("pixelsplat", tmp_path, out)
-
-
-def test_what_is_missing_is_named(run_import: Callable, tmp_path: Path, out: Path) -> None:
+def test_missing_files_are_named(run_import: Callable, tmp_path: Path, out: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"\.torch"):
         run_import("pixelsplat", tmp_path, out)
     with pytest.raises(FileNotFoundError, match="no such file or folder"):

@@ -10,7 +10,8 @@ from jaxtyping import Float64
 
 from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage
 from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model
-from wnv.scenes.importers.parsing import find_image, invert_rigid, natural_order, pinhole, rigid
+from wnv.scenes.importers.parsing import find_image, natural_order, pinhole, rigid
+from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.schema import safe_id
 from wnv.scenes.undistort import Distortion
 
@@ -142,6 +143,5 @@ def _lens(camera: ColmapCamera, *, where: str) -> tuple[Float64[np.ndarray, "3 3
         fy=values.pop("fy") if focal is None else focal,
         cx=values.pop("cx"),
         cy=values.pop("cy"),
-        where=where,
     )
     return K, Distortion(**values)

@@ -8,7 +8,6 @@ from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, Posed
 from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.parsing import (
     find_image,
-    invert_rigid,
     matrix,
     numbers,
     path_inside,
@@ -17,6 +16,7 @@ from wnv.scenes.importers.parsing import (
     read_text,
     rigid,
 )
+from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.schema import safe_id
 
 
@@ -101,7 +101,7 @@ def _posed_image(entry: Any, base: Path, *, where: str, index: int, options: Imp
         content=file,
         width=width,
         height=height,
-        K=pinhole(fx=fx, fy=fy, cx=cx, cy=cy, where=where),
+        K=pinhole(fx=fx, fy=fy, cx=cx, cy=cy),
         camtoworld=invert_rigid(viewmat),
         time_s=options.frame_time(index),
         source_index=index,

@@ -128,7 +128,6 @@ def _intrinsics(camera: Mapping[str, Any], *, width: int, height: int, where: st
         fy=fx if fy is None else fy,
         cx=number(camera.get("cx", width / 2), what="'cx'", where=where),
         cy=number(camera.get("cy", height / 2), what="'cy'", where=where),
-        where=where,
     )
 
 

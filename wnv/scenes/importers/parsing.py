@@ -1,12 +1,15 @@
 """Parse and check the contents of source files: paths, JSON, numbers, poses."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
+
+from wnv.scenes.rigid import invert_rigid
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 """Tried in this order if a format names an image without its suffix."""
@@ -63,8 +66,8 @@ def path_inside(root: Path, name: Any, *, where: str) -> Path:
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise ValueError(f"{where}: a file name must be a non-empty text, got {name!r}")
-    base = _normal(root)
-    path = _normal(base / name.replace("\\", "/"))
+    base = Path(os.path.abspath(root))
+    path = Path(os.path.normpath(base / name.replace("\\", "/")))
     if path != base and base not in path.parents:
         raise ValueError(
             f"{where}: path {name!r} leaves the folder {root}; make it relative to that folder, or name the folder "
@@ -133,18 +136,8 @@ def number(value: Any, *, what: str, where: str) -> float:
     return float(numbers([value], count=1, what=what, where=where)[0])
 
 
-def pinhole(*, fx: float, fy: float, cx: float, cy: float, where: str) -> Float64[np.ndarray, "3 3"]:
-    """Build `K` from focal lengths and principal point in pixels.
-
-    Raises:
-        ValueError: If a focal length is not positive.
-    """
-    if not np.isfinite([fx, fy, cx, cy]).all():
-        raise ValueError(f"{where}: intrinsics must be finite, got fx={fx} fy={fy} cx={cx} cy={cy}")
-    if fx <= 0 or fy <= 0:
-        raise ValueError(
-            f"{where}: focal lengths must be positive, got fx={fx:g} fy={fy:g}; put a flip of axes into the pose"
-        )
+def pinhole(*, fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray, "3 3"]:
+    """Build `K`, in pixels; `SceneInfo` checks it."""
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
@@ -190,14 +183,6 @@ def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Floa
     return result
 
 
-def invert_rigid(pose: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
-    """Invert a rigid transform in closed form."""
-    result = np.eye(4)
-    result[:3, :3] = pose[:3, :3].T
-    result[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
-    return result
-
-
 def normalized_camera(
     values: Float64[np.ndarray, "18"], *, width: int, height: int, where: str
 ) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "4 4"]]:
@@ -210,22 +195,11 @@ def normalized_camera(
         where: File and frame, for messages.
 
     Raises:
-        ValueError: If a focal length is not positive or the pose is not rigid.
+        ValueError: If the pose is not rigid.
     """
     fx, fy, cx, cy = (values[:4] * (width, height, width, height)).tolist()
     viewmat = rigid(values[6:].reshape(3, 4), what="the camera<-world matrix", where=where)
-    return pinhole(fx=fx, fy=fy, cx=cx, cy=cy, where=where), invert_rigid(viewmat)
-
-
-def _normal(path: Path) -> Path:
-    absolute = Path.cwd() / path
-    parts: list[str] = []
-    for part in absolute.parts[1:]:
-        if part == "..":
-            parts[-1:] = []
-        else:
-            parts.append(part)
-    return Path(absolute.anchor, *parts)
+    return pinhole(fx=fx, fy=fy, cx=cx, cy=cy), invert_rigid(viewmat)
 
 
 def _number(value: Any) -> float:
