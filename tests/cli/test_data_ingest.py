@@ -189,22 +189,6 @@ def test_help_lists_the_stages_in_order(wnv_data: Callable) -> None:
         assert f"\n            wnv-data {name} " in out
 
 
-@pytest.mark.parametrize(
-    "command", ["run", *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS if name != "run")]
-)
-def test_help_of_a_stage_shows_an_example_and_what_it_reads_and_writes(
-    wnv_data: Callable, tmp_path: Path, command: str
-) -> None:
-    before = sorted(os.listdir(tmp_path))
-    code, out, err = wnv_data(command, "--help")
-    assert (code, err) == (0, "")
-    assert out.startswith(f"wnv-data {command}: ")
-    assert f"\nwnv-data {command} " in out
-    assert re.search(r"\nReads: .*\.\s+Writes\b", out, re.DOTALL)
-    assert ("root: ???" in out) == (command != "manifest")
-    assert sorted(os.listdir(tmp_path)) == before
-
-
 def _composed(command: str, *overrides: str) -> DictConfig:
     with initialize_config_module("wnv.conf.ingest", version_base="1.3"):
         return compose(command, list(overrides))

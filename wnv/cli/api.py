@@ -1,7 +1,7 @@
 """The commands as Python functions: they take the same overrides, run in this process and raise plain exceptions."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
 import wnv.cli.commands  # noqa: F401 registers the resolver of run_dir
-from wnv.cli.app import describe_error, import_function
+from wnv.cli.app import JobFailed, describe_error, import_function
 from wnv.cli.composition import composed
 from wnv.cli.overrides import readable
 
@@ -124,7 +124,8 @@ def ingest(stage: str, overrides: Sequence[str] = ()) -> None:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
     chosen = STAGES[stage]
     with _plain_errors(), composed(chosen.config_name or stage, overrides, config_path=chosen.config_path) as cfg:
-        import_function(chosen.task)(cfg)
+        with suppress(JobFailed):  # no item succeeded; the ledger has the reasons
+            import_function(chosen.task)(cfg)
 
 
 def open_data(overrides: Sequence[str] = ()) -> "ExampleDataModule":

@@ -1,8 +1,8 @@
 """The pack stage: write posed clips as scene files."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from wnv.scenes.video import Decoder
 _FRAMES_AT_ONCE = 16
 
 
+@dataclass(eq=False, kw_only=True)
 class PackStage:
     """Writes one scene file per clip: its posed frames, undistorted, with their source.
 
@@ -39,27 +40,20 @@ class PackStage:
         ValueError: If a setting is out of its range.
     """
 
-    name: StageName = "pack"
+    name: ClassVar[StageName] = "pack"
 
-    def __init__(
-        self,
-        *,
-        short_side: int | None = None,
-        max_side: int | None = None,
-        image_format: ImageFormat = "jpeg",
-        quality: int = 95,
-        decoder: Decoder = "auto",
-    ) -> None:
-        fit_size(1, 1, max_side=max_side, short_side=short_side)
-        if image_format not in ("jpeg", "png"):
-            raise ValueError(f"image_format must be 'jpeg' or 'png', got {image_format!r}")
-        if not 1 <= quality <= 100:
-            raise ValueError(f"JPEG quality must be in 1..100, got {quality}")
-        self.short_side = short_side
-        self.max_side = max_side
-        self.image_format: Literal["jpeg", "png"] = image_format
-        self.quality = quality
-        self.decoder: Decoder = decoder
+    short_side: int | None = None
+    max_side: int | None = None
+    image_format: ImageFormat = "jpeg"
+    quality: int = 95
+    decoder: Decoder = "auto"
+
+    def __post_init__(self) -> None:
+        fit_size(1, 1, max_side=self.max_side, short_side=self.short_side)  # checks the sides
+        if self.image_format not in ("jpeg", "png"):
+            raise ValueError(f"image_format must be 'jpeg' or 'png', got {self.image_format!r}")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality must be in 1..100, got {self.quality}")
 
     def __call__(self, task: Task) -> Outcome:
         """Write the scene file, replacing one of an earlier attempt."""

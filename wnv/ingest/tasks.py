@@ -70,7 +70,10 @@ class Outcome:
 class Stage(Protocol):
     """A stage with its settings. Pickled and sent to the workers."""
 
-    name: StageName
+    @property
+    def name(self) -> StageName:
+        """The stage."""
+        ...
 
     def __call__(self, task: Task) -> Outcome:
         """Process an item. Outputs are written atomically and replace those of earlier attempts."""

@@ -107,15 +107,6 @@ def test_a_varying_rate(
     assert clip["stats"]["num_duplicated"] == sum(a == b for a, b in itertools.pairwise(shown)) > 0
 
 
-def test_an_edit_list(
-    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
-) -> None:
-    path = write_video(tmp_path / "a.mp4", numbered(range(100)), pts=itertools.count(-20), options={"bf": "2"})
-    (clip,) = cut(path, segments=[(0.0, 9.0)], rules=_ANYTHING | {"trim_s": 0.0}).result["clips"]
-    assert clip["start_s"] == 0.0
-    assert _shown(tmp_path, clip, numbers_of) == list(range(20, 100))
-
-
 def test_60_fps_become_30(
     tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
 ) -> None:
@@ -291,14 +282,6 @@ def test_too_many_clips_of_a_short_video(
     assert _reasons(outcome) == ["surplus", "surplus"]
 
 
-def test_flashes_are_one_entry(tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable) -> None:
-    bright = itertools.cycle(numbered([255, 0] * 5))
-    path = write_video(tmp_path / "a.mp4", (np.roll(next(bright), 7 * n, axis=1) for n in range(60)))
-    outcome = cut(path, segments=[(0.0, 2.0), (5.0, 8.0)], rules={"cut_detector": "content", "cut_threshold": 10.0})
-    assert (outcome.state, outcome.reason) == ("refused", "too_short")
-    assert outcome.message == "1 too_short, 1 few_frames"  # nothing is left of the second segment
-
-
 @pytest.mark.parametrize(
     "settings", [{"short_side": 361}, {"fps": 0.0}, {"preset": "best"}, {"crf": 60}, {"threads": 0}]
 )
@@ -316,13 +299,6 @@ def test_invalid_rules_are_errors(rules: dict[str, Any]) -> None:
 def test_the_configuration_has_the_defaults() -> None:
     config = OmegaConf.load(Path(__file__).parents[3] / "conf" / "ingest" / "clip" / "default.yaml")
     assert instantiate(config).versions() == ClipStage(rules=ClipRules()).versions()
-
-
-def test_versions_name_settings_and_tools() -> None:
-    versions = ClipStage(rules=ClipRules()).versions()
-    assert versions["short_side"] == "360"
-    assert versions["min_parallax"] == "0.08"
-    assert {"av", "opencv-python-headless", "scenedetect-headless"} <= versions.keys()
 
 
 @pytest.mark.parametrize(("name", "num_frames"), [("teddy", 120), ("bear", 60)])

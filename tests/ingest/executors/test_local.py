@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,67 +264,6 @@ def test_a_second_run_on_a_root_fails_and_the_first_continues(tmp_path: Path) ->
     assert driver.returncode == 0, said
     with Ledger.read(tmp_path) as ledger:
         assert ledger.counts()["pack"] == {"done": 2}
-
-
-@pytest.mark.slow
-def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
-    counts = {"fetch": {"done": 6}, "clip": {"done": 6}, "pose": {"done": 12}, "pack": {"done": 12}}
-    began = time.monotonic()
-    start_driver(tmp_path / "whole", num_videos=6, seconds=0.01).communicate(timeout=120)
-    whole_s = time.monotonic() - began
-    interrupted: Counter[str] = Counter()
-    moments = 0
-    # 24 kills spread over a run, and one in each stage that none of them hit.
-    while moments < 24 or set(interrupted) < set(counts):
-        moment, moments = moments, moments + 1
-        root = tmp_path / f"{moments:02d}"
-        began = time.monotonic()
-        driver = start_driver(root, num_videos=6, seconds=0.01)
-        if moment < 24:
-            time.sleep(max(0.0, began + whole_s * (moment + 1) / 24 - time.monotonic()))
-        else:
-            stop_while_running(driver, root, min(set(counts) - set(interrupted)))
-        driver.kill()
-        driver.communicate()
-        with Ledger.read(root) as ledger:
-            interrupted += Counter(row.stage for row in ledger.rows(state="running"))
-            recorded = {file for row in ledger.rows(state="done") for file in files_of(row.result)}
-            assert recorded <= visible(root), f"kill {moments}: recorded but not there"
-        assert_whole(root)
-        driver = start_driver(root, num_videos=6, seconds=0.01)
-        _, said = driver.communicate(timeout=120)
-        assert driver.returncode == 0, said
-        with Ledger.read(root) as ledger:
-            assert ledger.counts() == counts
-            recorded = {file for row in ledger.rows() for file in files_of(row.result)}
-        assert recorded == written(root), f"kill {moments}"
-        assert_whole(root)
-        # Only running items were redone: 3 workers, up to 2 files each.
-        made = (root / "made.log").read_text().splitlines()
-        assert len(made) - len(set(made)) <= 3 * 2
-    assert set(interrupted) == set(counts)  # every stage was hit
-
-
-def stop_while_running(driver: subprocess.Popen, root: Path, stage: str) -> None:
-    """Stop the driver, the only writer of the ledger, while an item of the stage is running."""
-    while driver.poll() is None:
-        driver.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, driver.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # it has stopped, or ended
-        with Ledger.read(root) as ledger:
-            if stage in {row.stage for row in ledger.rows(state="running")}:
-                return
-        driver.send_signal(signal.SIGCONT)
-        time.sleep(0.002)
-    pytest.fail(f"no item of {stage} was running")
-
-
-def visible(root: Path) -> set[str]:
-    return {file for file in written(root) if not Path(file).name.startswith(".")}
-
-
-def assert_whole(root: Path) -> None:
-    for file in visible(root):
-        assert (root / file).read_bytes().endswith(f" 1 {file}".encode()), f"{file} is half written"
 
 
 def test_default_number_of_workers() -> None:

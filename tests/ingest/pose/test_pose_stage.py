@@ -146,13 +146,6 @@ def test_no_second_estimator_for_an_unsuitable_clip(run: Run) -> None:
     assert (outcome.state, outcome.reason, outcome.message) == ("refused", "low_parallax", "the camera only turns")
 
 
-def test_frames_are_sampled_evenly_and_keep_their_numbers(run: Run, root: Path) -> None:
-    outcome = run(FakeEstimator(), max_frames=8)
-    poses = read_poses(root / outcome.result["sidecar"])
-    assert [frame.index for frame in poses.frames] == [0, 2, 3, 5, 6, 8, 9, 11]
-    assert [frame.time_s for frame in poses.frames] == pytest.approx([0.0, 0.2, 0.3, 0.5, 0.6, 0.8, 0.9, 1.1])
-
-
 @pytest.mark.parametrize(
     ("num_frames", "max_frames", "frame_step", "indices"),
     [

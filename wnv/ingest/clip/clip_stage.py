@@ -208,7 +208,7 @@ class ClipStage:
                 self._cut_one_of(task, part, [(window.start_s, window.end_s) for window in windows], result)
 
     def _cut_one_of(self, task: Task, part: _Part, windows: list[tuple[float, float]], result: _Clips) -> None:
-        """The longest good piece of the first window that has one."""
+        """Cut the longest accepted piece of the first window that has one."""
         for start_s, end_s in windows:
             segment = self._measure(part, start_s, end_s, result)
             good = [piece for piece in segment.pieces if piece.reason is None]
@@ -248,7 +248,7 @@ class ClipStage:
         shown = islice(on_grid(frames, origin_s=origin_s, fps=segment.fps), num_frames)
         width, height, written = write_clip(
             path,
-            _pictures(part.source, shown, self._short_side),
+            _images(part.source, shown, self._short_side),
             fps=segment.fps,
             gop=self._gop,
             crf=self._crf,
@@ -274,15 +274,15 @@ class ClipStage:
         )
 
 
-def _pictures(
+def _images(
     source: SourceVideo, shown: Iterable[GridFrame], short_side: int
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    picture: FrameConverter | None = None
+    convert: FrameConverter | None = None
     image: np.ndarray | None = None
-    for moment in shown:
-        picture = picture or FrameConverter(source, moment.frame, short_side=short_side)
-        if image is None or not moment.repeated:
-            image = picture(moment.frame)
+    for grid_frame in shown:
+        convert = convert or FrameConverter(source, grid_frame.frame, short_side=short_side)
+        if image is None or not grid_frame.repeated:
+            image = convert(grid_frame.frame)
         yield image
 
 

@@ -231,7 +231,7 @@ def _motion(piece: Piece, stretches: list[Stretch], rules: ClipRules) -> tuple[f
     total_shift, shares = 0.0, []
     for stretch in stretches:
         inside = min(stretch.end, piece.end) - max(stretch.start, piece.start)
-        # Tracking fails at cuts, so a stretch across one says nothing about either side.
+        # Tracking fails at cuts, so a stretch across one is not used.
         if inside * 2 > stretch.end - stretch.start:
             shares.append((stretch.parallax if stretch.shift >= rules.min_shift else 0.0, inside))
             total_shift += stretch.shift

@@ -4,6 +4,7 @@ import importlib.metadata
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ CAMERA_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV
 MAX_SEED = 2**31 - 1
 
 
+@dataclass(eq=False, kw_only=True)
 class ColmapEstimator:
     """Incremental structure from motion with pycolmap on the CPU.
 
@@ -39,48 +41,30 @@ class ColmapEstimator:
         num_threads: CPU threads per clip.
     """
 
-    def __init__(
-        self,
-        *,
-        num_features: int = 2048,
-        overlap: int = 10,
-        exhaustive_up_to: int = 24,
-        loop_every: int = 4,
-        camera_model: str = "SIMPLE_RADIAL",
-        focal_guess: float | int = 1.2,
-        init_min_parallax_deg: float | int = 8.0,
-        pose_min_inliers: int = 30,
-        max_homography_ratio: float | int = 0.95,
-        num_threads: int = 1,
-    ) -> None:
-        if camera_model not in CAMERA_MODELS:
-            raise ValueError(f"camera_model must be one of {', '.join(CAMERA_MODELS)}, got {camera_model!r}")
-        for name, value, least in (
-            ("num_features", num_features, 100),
-            ("overlap", overlap, 1),
-            ("exhaustive_up_to", exhaustive_up_to, 0),
-            ("loop_every", loop_every, 0),
-            ("pose_min_inliers", pose_min_inliers, 6),
-            ("num_threads", num_threads, 1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        if not 0.1 <= focal_guess <= 10:
-            raise ValueError(f"focal_guess must be in 0.1..10 (focal length over longer side), got {focal_guess}")
-        if not 0 < init_min_parallax_deg < 90:
-            raise ValueError(f"init_min_parallax_deg must be between 0 and 90, got {init_min_parallax_deg}")
-        if not 0 < max_homography_ratio <= 1:
-            raise ValueError(f"max_homography_ratio must be above 0 and at most 1, got {max_homography_ratio}")
-        self.num_features = num_features
-        self.overlap = overlap
-        self.exhaustive_up_to = exhaustive_up_to
-        self.loop_every = loop_every
-        self.camera_model = camera_model
-        self.focal_guess = focal_guess
-        self.init_min_parallax_deg = init_min_parallax_deg
-        self.pose_min_inliers = pose_min_inliers
-        self.max_homography_ratio = max_homography_ratio
-        self.num_threads = num_threads
+    num_features: int = 2048
+    overlap: int = 10
+    exhaustive_up_to: int = 24
+    loop_every: int = 4
+    camera_model: str = "SIMPLE_RADIAL"
+    focal_guess: float | int = 1.2
+    init_min_parallax_deg: float | int = 8.0
+    pose_min_inliers: int = 30
+    max_homography_ratio: float | int = 0.95
+    num_threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.camera_model not in CAMERA_MODELS:
+            raise ValueError(f"camera_model must be one of {', '.join(CAMERA_MODELS)}, got {self.camera_model!r}")
+        minimum = {"num_features": 100, "overlap": 1, "exhaustive_up_to": 0, "loop_every": 0, "pose_min_inliers": 6}
+        for name, least in {**minimum, "num_threads": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0.1 <= self.focal_guess <= 10:
+            raise ValueError(f"focal_guess must be in 0.1..10 (focal length over longer side), got {self.focal_guess}")
+        if not 0 < self.init_min_parallax_deg < 90:
+            raise ValueError(f"init_min_parallax_deg must be between 0 and 90, got {self.init_min_parallax_deg}")
+        if not 0 < self.max_homography_ratio <= 1:
+            raise ValueError(f"max_homography_ratio must be above 0 and at most 1, got {self.max_homography_ratio}")
 
     def versions(self) -> dict[str, str]:
         """Return the version of pycolmap.

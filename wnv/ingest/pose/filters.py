@@ -32,6 +32,7 @@ class Verdict:
     message: str = ""
 
 
+@dataclass(eq=False, kw_only=True)
 class PoseFilters:
     """Requirements on estimated cameras.
 
@@ -46,37 +47,29 @@ class PoseFilters:
         max_turn_deg: Maximum rotation between neighboring frames, degrees; cut likewise.
     """
 
-    def __init__(
-        self,
-        *,
-        min_registered: float | int = 0.7,
-        min_frames: int = 8,
-        max_reprojection_px: float | int = 1.5,
-        min_parallax_deg: float | int = 2.5,
-        fov_deg: Sequence[float | int] = (15.0, 130.0),
-        max_jump: float | int = 12.0,
-        max_turn_deg: float | int = 60.0,
-    ) -> None:
-        if not 0 < min_registered <= 1:
-            raise ValueError(f"min_registered must be above 0 and at most 1, got {min_registered}")
-        if min_frames < 2:
-            raise ValueError(f"min_frames must be at least 2, got {min_frames}")
-        if len(fov_deg) != 2 or not 0 < fov_deg[0] < fov_deg[1] < 180:
-            raise ValueError(f"fov_deg must be two increasing angles between 0 and 180 degrees, got {fov_deg}")
-        for name, value in (("max_reprojection_px", max_reprojection_px), ("max_turn_deg", max_turn_deg)):
-            if not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
-        if min_parallax_deg < 0:
-            raise ValueError(f"min_parallax_deg must be 0 or more, got {min_parallax_deg}")
-        if max_jump <= 1:
-            raise ValueError(f"max_jump must be above 1 median step, got {max_jump}")
-        self.min_registered = min_registered
-        self.min_frames = min_frames
-        self.max_reprojection_px = max_reprojection_px
-        self.min_parallax_deg = min_parallax_deg
-        self.fov_deg = (float(fov_deg[0]), float(fov_deg[1]))
-        self.max_jump = max_jump
-        self.max_turn_deg = max_turn_deg
+    min_registered: float | int = 0.7
+    min_frames: int = 8
+    max_reprojection_px: float | int = 1.5
+    min_parallax_deg: float | int = 2.5
+    fov_deg: Sequence[float | int] = (15.0, 130.0)
+    max_jump: float | int = 12.0
+    max_turn_deg: float | int = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_registered <= 1:
+            raise ValueError(f"min_registered must be above 0 and at most 1, got {self.min_registered}")
+        if self.min_frames < 2:
+            raise ValueError(f"min_frames must be at least 2, got {self.min_frames}")
+        if len(self.fov_deg) != 2 or not 0 < self.fov_deg[0] < self.fov_deg[1] < 180:
+            raise ValueError(f"fov_deg must be two increasing angles between 0 and 180 degrees, got {self.fov_deg}")
+        if self.max_jump <= 1:
+            raise ValueError(f"max_jump must be above 1 median step, got {self.max_jump}")
+        for name in ("max_reprojection_px", "max_turn_deg"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.min_parallax_deg < 0:
+            raise ValueError(f"min_parallax_deg must be 0 or more, got {self.min_parallax_deg}")
+        self.fov_deg = (float(self.fov_deg[0]), float(self.fov_deg[1]))
 
     def check(self, estimate: PoseEstimate | None, *, width: int, height: int, num_frames: int) -> Verdict:
         """Check the cameras of a clip with `num_frames` sampled frames of this size."""

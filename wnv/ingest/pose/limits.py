@@ -121,8 +121,8 @@ def _pickled(error: BaseException | None, result: Any) -> bytes:
     try:
         data = pickle.dumps((error, result))
         pickle.loads(data)  # some exceptions can be pickled but not unpickled
-    except Exception as trouble:
-        cause = error if error is not None else trouble
+    except Exception as pickling:
+        cause = error if error is not None else pickling
         return pickle.dumps((RuntimeError(f"{type(cause).__name__}: {cause}"), None))
     return data
 

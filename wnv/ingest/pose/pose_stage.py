@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -42,6 +42,7 @@ class _Sample:
     height: int
 
 
+@dataclass(eq=False, kw_only=True)
 class PoseStage:
     """Estimates the cameras of a clip and writes them beside it.
 
@@ -63,44 +64,31 @@ class PoseStage:
         workspace: Folder for temporary files, about 0.5 MB per frame; None for the system's.
     """
 
-    name: StageName = "pose"
+    name: ClassVar[StageName] = "pose"
 
-    def __init__(
-        self,
-        *,
-        estimator: PoseEstimator,
-        retry: PoseEstimator | None = None,
-        filters: PoseFilters,
-        max_frames: int | None = 48,
-        frame_step: int | None = None,
-        masks: Literal["dynamic", "always", "never"] = "dynamic",
-        seed: int = 0,
-        time_limit_s: float | int = 900.0,
-        memory_limit_gb: float | int = 4.0,
-        workspace: str | None = None,
-    ) -> None:
-        if max_frames is not None and max_frames < 2:
-            raise ValueError(f"max_frames must be at least 2 or null, got {max_frames}")
-        if frame_step is not None and frame_step < 1:
-            raise ValueError(f"frame_step must be at least 1 or null, got {frame_step}")
-        if masks not in ("dynamic", "always", "never"):
-            raise ValueError(f"masks must be 'dynamic', 'always' or 'never', got {masks!r}")
-        if seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {seed}")
-        if not (time_limit_s > 0 and memory_limit_gb > 0):
-            raise ValueError(
-                f"time_limit_s and memory_limit_gb must be above 0, got {time_limit_s} and {memory_limit_gb}"
-            )
-        self.estimator = estimator
-        self.retry = retry
-        self.filters = filters
-        self.max_frames = max_frames
-        self.frame_step = frame_step
-        self.masks = masks
-        self.seed = seed
-        self.time_limit_s = time_limit_s
-        self.memory_limit_gb = memory_limit_gb
-        self.workspace = workspace
+    estimator: PoseEstimator
+    retry: PoseEstimator | None = None
+    filters: PoseFilters
+    max_frames: int | None = 48
+    frame_step: int | None = None
+    masks: Literal["dynamic", "always", "never"] = "dynamic"
+    seed: int = 0
+    time_limit_s: float | int = 900.0
+    memory_limit_gb: float | int = 4.0
+    workspace: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_frames is not None and self.max_frames < 2:
+            raise ValueError(f"max_frames must be at least 2 or null, got {self.max_frames}")
+        if self.frame_step is not None and self.frame_step < 1:
+            raise ValueError(f"frame_step must be at least 1 or null, got {self.frame_step}")
+        if self.masks not in ("dynamic", "always", "never"):
+            raise ValueError(f"masks must be 'dynamic', 'always' or 'never', got {self.masks!r}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        for name in ("time_limit_s", "memory_limit_gb"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
     def versions(self) -> dict[str, str]:
         """Return the settings and tool versions that the poses depend on."""
