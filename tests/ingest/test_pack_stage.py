@@ -129,6 +129,7 @@ def test_every_folder_of_scenes_is_indexed(tmp_path: Path, make_task: Callable) 
     assert index_scenes(tmp_path) == {"scenes/static/train": 2, "scenes/dynamic/val": 1}
     assert [record.id for record in read_index(tmp_path / "scenes/static/train")] == ["a", "b"]
     (tmp_path / "scenes/dynamic/val/c.zip").unlink()
-    assert index_scenes(tmp_path) == {"scenes/static/train": 2}
+    (tmp_path / "scenes/static/train/junk.zip").write_bytes(b"no zip")
+    assert index_scenes(tmp_path) == {"scenes/static/train": 2}  # an invalid scene is left out
     with pytest.raises(FileNotFoundError, match=r"index\.jsonl"):
         read_index(tmp_path / "scenes/dynamic/val")

@@ -11,16 +11,18 @@ from wnv.scenes.schema import INDEX_FILE, SceneKind
 def index_scenes(root: Path, *, changed: bool = True) -> dict[str, int]:
     """Rebuild the index of every folder of scene files under an output root.
 
+    Invalid scene files are left out and logged.
+
     Args:
         root: The output root.
         changed: Whether scenes may have been written or removed. If not, only indexes that do not name the existing
             files are rebuilt, as after a killed run.
 
     Returns:
-        Number of scenes per folder, relative to the root.
+        Number of indexed scenes per folder, relative to the root.
 
     Raises:
-        SceneError: If a scene file is invalid; the message names it and the reason.
+        SceneError: If all scenes of a folder are invalid.
     """
     counts: dict[str, int] = {}
     for kind in get_args(SceneKind):
@@ -31,11 +33,11 @@ def index_scenes(root: Path, *, changed: bool = True) -> dict[str, int]:
             if not scenes:
                 index.unlink(missing_ok=True)  # all its scenes were removed
                 continue
+            counts[folder] = len(scenes)
             if changed or _indexed(index) != scenes:
                 from wnv.scenes.index import build_index  # imports torch, which workers do not need
 
-                build_index(root / folder)
-            counts[folder] = len(scenes)
+                counts[folder] = len(build_index(root / folder).records)
     return counts
 
 
