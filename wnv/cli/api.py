@@ -144,7 +144,7 @@ def open_data(overrides: Sequence[str] = ()) -> "ExampleDataModule":
         >>> data = wnv.open_data(["data=scenes", "data.root=scenes", "data.image_size=[64,96]"])
         >>> example = data.val_dataset[0]
     """
-    from wnv.cli.eval import with_roots
+    from wnv.cli.eval_settings import with_roots
 
     with _plain_errors(), composed("eval", overrides) as cfg:
         return instantiate(with_roots(cfg.data), _convert_="all")

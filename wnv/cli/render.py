@@ -1,15 +1,14 @@
-"""`wnv-render`: draw a camera path through a scene."""
+"""`wnv-render`: render a camera path through a scene."""
 
 import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from wnv.cli.commands import render as main
-from wnv.cli.eval import shorten, warn_of_another_world
+from wnv.cli.eval_settings import warn_of_pose_normalization
+from wnv.cli.output import output_folder, say
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
 from wnv.evaluation.camera_path import CAMERA_PATHS, RECORDED, CameraPath, plan_path
@@ -21,7 +20,7 @@ from wnv.types import Views
 
 log = logging.getLogger(__name__)
 
-_KINDS = {
+_TYPES = {
     "context": list[int] | None,
     "num_context": int,
     "image_size": list[int] | None,
@@ -38,25 +37,25 @@ _KINDS = {
 
 
 def run(cfg: DictConfig) -> list[Path]:
-    """Render the path, print and return its files."""
-    out = shorten(Path(HydraConfig.get().runtime.output_dir))
-    device = resolve_device(cfg.trainer.accelerator)
+    """Render the path; print and return its files."""
     switches = {name: switch(cfg, name) for name in ("there_and_back", "side_by_side", "write_frames", "overwrite")}
-    for name, kind in _KINDS.items():
+    for name, kind in _TYPES.items():
         check_setting(name, plain(cfg, name), kind)
     if cfg.trajectory not in CAMERA_PATHS:
         raise ValueError(f"trajectory must be one of {', '.join(CAMERA_PATHS)}, got {cfg.trajectory!r}")
+    out = output_folder()
+    device = resolve_device(cfg.trainer.accelerator)
     model = KoNet.from_pretrained(path_setting(cfg, "weights"))
     scene = path_setting(cfg, "scene")
     if scene.startswith(SYNTHETIC):
-        warn_of_another_world(model, cfg.data)
-        title, context, shot = _shoot_synthetic(cfg, scene)
+        warn_of_pose_normalization(model, cfg.data)
+        title, context, path = _open_synthetic_path(cfg, scene)
     else:
-        title, context, shot = _shoot_file(cfg, scene, model=model)
-    film = write_path_video(
+        title, context, path = _open_scene_path(cfg, scene, model=model)
+    video = write_path_video(
         model,
         context,
-        shot,
+        path,
         out=out,
         device=device,
         render_size=plain(cfg, "render_size") or (context.cameras.height, context.cameras.width),
@@ -67,19 +66,17 @@ def run(cfg: DictConfig) -> list[Path]:
         title=title,
         **switches,
     )
-    if not (model.config["time_code"] or model.config["adaln_zero"]) and bool((shot.times != shot.times[0]).any()):
-        log.warning(
-            "%s knows of no time (time_code=false): every frame shows the same moment, whatever its time", cfg.weights
-        )
-    score = "" if film.psnr_db is None else f", {film.psnr_db:.2f} dB PSNR"
-    sys.stdout.write(f"{len(shot.times)} views of {title} along '{cfg.trajectory}'{score}:\n")
-    files = [path for path in (film.mp4, film.gif, film.sheet, film.frames) if path is not None]
-    for path in files:
-        sys.stdout.write(f"  {path}\n")
-    return files
+    if not (model.config["time_code"] or model.config["adaln_zero"]) and bool((path.times != path.times[0]).any()):
+        log.warning("%s ignores time (time_code=false): all frames show the same time", cfg.weights)
+    score = "" if video.psnr_db is None else f", {video.psnr_db:.2f} dB PSNR"
+    say(f"{len(path.times)} views of {title} along '{cfg.trajectory}'{score}:")
+    for file in video.files:
+        say(f"  {file}")
+    return video.files
 
 
-def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, Views, CameraPath]:
+def _open_scene_path(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, Views, CameraPath]:
+    """The id, context and path of a scene file."""
     example = open_context(
         scene,
         frames=plain(cfg, "context"),
@@ -94,23 +91,24 @@ def _shoot_file(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, View
     for name in ("trajectory_options", "time", "output_size"):
         if cfg[name] is not None:
             raise ValueError(
-                f"{name} must be left out with trajectory={RECORDED}, which shows the scene's own frames, got "
-                f"{cfg[name]}"
+                f"{name}={cfg[name]} has no effect with trajectory={RECORDED}, which uses the scene's own frames; "
+                "leave it out"
             )
     target = example.target
     return example.scene, example.context, CameraPath(target.cameras, target.times, truth=target.images)
 
 
-def _shoot_synthetic(cfg: DictConfig, scene: str) -> tuple[str, Views, CameraPath]:
+def _open_synthetic_path(cfg: DictConfig, scene: str) -> tuple[str, Views, CameraPath]:
+    """The id, context and path of a synthetic scene, with the ground truth."""
     dataset, index = open_synthetic(cfg, scene)
     if cfg.trajectory == RECORDED:
         raise ValueError(
-            f"trajectory={RECORDED} is for scene files, whose camera has moved; along every other path the synthetic "
-            "world shows its truth (side_by_side=true)"
+            f"trajectory={RECORDED} needs a scene file, which has recorded cameras; choose another path, all of which "
+            "have a ground truth in the synthetic world (side_by_side=true)"
         )
     example = dataset[index]
-    shot = _plan(cfg, example.context)
-    return example.scene, example.context, replace(shot, truth=dataset.render(index, shot.cameras, shot.times))
+    path = _plan(cfg, example.context)
+    return example.scene, example.context, replace(path, truth=dataset.render(index, path.cameras, path.times))
 
 
 def _plan(cfg: DictConfig, context: Views) -> CameraPath:
