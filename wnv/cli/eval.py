@@ -75,10 +75,10 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> Summary:
     _check_settings(cfg, ranks)
     out = output_folder()
     device = own_device(resolve_device(cfg.trainer.accelerator))
-    job = _open_job(cfg, ranks)
     lpips, lpips_note = open_lpips(cfg.lpips)
     if lpips_note is not None and ranks.rank == 0:
         log.warning("evaluating without LPIPS (lpips=null): %s", lpips_note)
+    job = _open_job(cfg, ranks)
     summary = evaluate_with_progress(
         job.model,
         job.variants,
