@@ -1,4 +1,4 @@
-"""The values that rooms hand to each other: cameras, views, examples and batches."""
+"""Cameras, views, examples and batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cameras:
-    """Pinhole cameras in OpenCV axes (+x right, +y down, +z forward), all of one image size.
+    """Pinhole cameras of one image size, in OpenCV axes (+x right, +y down, +z forward).
 
     Attributes:
-        K: image<-camera, in pixels of the (height, width) image; the first pixel's centre is (0.5, 0.5).
-        camtoworld: world<-camera, rigid, translation in scene units.
+        K: Intrinsics (image<-camera) in pixels; the first pixel's centre is (0.5, 0.5).
+        camtoworld: Poses (world<-camera), rigid, translations in scene units.
         width: Image width in pixels.
         height: Image height in pixels.
     """
@@ -27,7 +27,7 @@ class Cameras:
 
     @property
     def batch_shape(self) -> torch.Size:
-        """All axes before the matrices."""
+        """Shape of the batch axes."""
         return self.K.shape[:-2]
 
     def __getitem__(self, index: Any) -> "Cameras":
@@ -49,9 +49,9 @@ class Views:
 
     Attributes:
         images: RGB in 0..1, `*batch 3 height width`.
-        cameras: One camera an image.
-        times: When each image was taken: seconds on the clip's clock in files; in a batch normalised so that the
-            sampled window is 0..1 (dynamic scenes), zero everywhere for static scenes.
+        cameras: One camera per image.
+        times: Time of each image: in seconds in scene files; in a batch normalised to 0..1 over the sampled window of
+            a dynamic scene, and 0 for static scenes.
 
     Raises:
         TypeError: If one of them is missing.
@@ -83,12 +83,12 @@ class Views:
 
 @dataclass(frozen=True)
 class Example:
-    """One scene as a dataset yields it: batch axes are `view` alone.
+    """One sample of a dataset, with batch axis `view`.
 
     Attributes:
-        scene: The scene's id.
-        context: The views that are given.
-        target: The views to draw, with the truth as their images.
+        scene: Scene id.
+        context: Input views.
+        target: Views to render; their images are the ground truth.
     """
 
     scene: str
@@ -98,7 +98,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Several scenes stacked: batch axes are `batch view`."""
+    """Stacked examples, with batch axes `batch view`."""
 
     scenes: tuple[str, ...]
     context: Views
@@ -136,7 +136,7 @@ def stack_cameras(cameras: Sequence[Cameras]) -> Cameras:
     """
     sizes = {(c.width, c.height) for c in cameras}
     if len(sizes) != 1:
-        raise ValueError(f"cameras of one batch must share width and height, got {sorted(sizes)}; set one image_size")
+        raise ValueError(f"cameras of one batch must have one (width, height), got {sorted(sizes)}; set image_size")
     return Cameras(
         K=torch.stack([c.K for c in cameras]),
         camtoworld=torch.stack([c.camtoworld for c in cameras]),
@@ -155,17 +155,17 @@ def stack_views(views: Sequence[Views]) -> Views:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Stack examples into a batch: the `collate_fn` of every loader.
+    """Stack examples into a batch (a `collate_fn`).
 
     Raises:
-        ValueError: If the examples differ in image size or in number of views.
+        ValueError: If the examples differ in image size or number of views.
     """
     for part in ("context", "target"):
         counts = {len(getattr(example, part).times) for example in examples}
         if len(counts) != 1:
             raise ValueError(
                 f"examples of one batch must have the same number of {part} views, got {sorted(counts)}; "
-                "examples that differ go one a batch: batch_size=1, and val_batch_size=1 for validation"
+                "set batch_size=1 and val_batch_size=1 for examples with different numbers of views"
             )
     return Batch(
         scenes=tuple(example.scene for example in examples),

@@ -63,7 +63,7 @@ def test_other_ranges_are_refused(metric: object) -> None:
 
 
 def test_too_small_images_are_refused_by_ssim() -> None:
-    with pytest.raises(ValueError, match="at least 11 px a side, got 8 x 16"):
+    with pytest.raises(ValueError, match=r"11 px.*8 x 16"):
         ssim(torch.rand(1, 3, 8, 16), torch.rand(1, 3, 8, 16))
 
 
@@ -141,7 +141,7 @@ def test_lpips_is_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             OSError("no network"),
             FileNotFoundError,
-            r"LPIPS \(vgg\) could not be had \(no network\): put https://\S+/vgg16-",
+            r"LPIPS \(vgg\).*no network.*/vgg16-",
         ),
         (RuntimeError("operator nms does not exist"), ImportError, r"which does not load \(operator nms"),
     ],
@@ -164,5 +164,5 @@ def test_lpips_refuses_other_backbones_and_images_that_are_too_small(monkeypatch
     fake = SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_MeanDistance)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", fake)
     small = torch.zeros(1, 3, 24, 64)
-    with pytest.raises(ValueError, match=r"LPIPS \(alex\) needs images of at least 31 px a side, got 24 x 64"):
+    with pytest.raises(ValueError, match=r"LPIPS \(alex\).*31 px.*24 x 64"):
         LPIPS(backbone="alex")(small, small)

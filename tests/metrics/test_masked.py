@@ -102,5 +102,5 @@ def test_images_of_another_range_or_too_small_are_refused() -> None:
     for metric in (masked_psnr, masked_ssim):
         with pytest.raises(ValueError, match=r"rendered must lie in 0\.\.1"):
             metric(rendered * 255, truth, full)
-    with pytest.raises(ValueError, match="at least 11 px a side"):
+    with pytest.raises(ValueError, match="11 px"):
         masked_ssim(rendered[..., :8], truth[..., :8], full[..., :8])

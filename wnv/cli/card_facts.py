@@ -44,7 +44,7 @@ def read_run(folder: Path, *, step: int, averaged: bool) -> dict[str, Any]:
     recipe = {key: value for key, value in flatten_config(config).items() if key.startswith(_RECIPE)}
     recipe |= {f"trainer.{key}": trainer.get(key) for key in _TRAINER}
     data = flatten_config(config.get("data", {}))
-    training = {"steps done": f"{step} of {trainer.get('max_steps')}"}
+    training: dict[str, Any] = {"steps done": f"{step} of {trainer.get('max_steps')}"}
     if averaged:
         training["weights"] = "averaged over steps"
     titles = {"device": "hardware", "devices": "devices", "version": "wnv", "commit": "commit", "torch": "torch"}

@@ -135,7 +135,8 @@ def _facts_of_copy(weights: str) -> dict[str, Any]:
     if not (folder / CARD_FILE).is_file():
         return {"origin": f"A copy of the weights `{name}`."}
     card = ModelCard((folder / CARD_FILE).read_text())
-    license = None if card.data.license == "unknown" else card.data.license
+    license = card.data.to_dict().get("license")
+    license = None if license == "unknown" else license
     return {
         "origin": f"A copy of the weights `{name}`, whose card is included below.",
         "license": license,

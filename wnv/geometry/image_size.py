@@ -1,17 +1,18 @@
-"""The size of images as settings name it."""
+"""Validate image sizes in settings."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 def checked_image_size(image_size: Any) -> tuple[int, int]:
-    """Height and width in pixels.
+    """Return height and width in pixels.
 
     Raises:
-        ValueError: If it is anything but two whole numbers, each at least 1.
+        ValueError: If it is not two positive integers.
     """
     is_pair = isinstance(image_size, Sequence) and not isinstance(image_size, str) and len(image_size) == 2
     if not (is_pair and all(isinstance(side, int) and side >= 1 for side in image_size)):
         shown = list(image_size) if isinstance(image_size, tuple) else image_size
         raise ValueError(f"image_size must be [height, width] in pixels, each at least 1, got {shown}")
-    return image_size[0], image_size[1]
+    height, width = image_size
+    return int(height), int(width)

@@ -1,7 +1,7 @@
-"""Products of small matrices that stay exact whatever the training precision is.
+"""Products of small matrices in full precision.
 
-`torch.matmul` is rounded to bfloat16 under autocast and to TF32 where that is allowed, which moves a ray by pixels.
-These sums of products are left alone by both, and cost nothing at 3x3 and 4x4.
+`torch.matmul` rounds to bfloat16 under autocast and to TF32 if allowed, which moves rays by pixels. Neither affects
+these sums of products, which cost nothing at 3x3 and 4x4.
 """
 
 from jaxtyping import Float
@@ -17,5 +17,6 @@ def transform(
     matrix: Float[Tensor, "*#batch i j"], vectors: Float[Tensor, "*#batch n j"]
 ) -> Float[Tensor, "*batch n i"]:
     """`matrix @ vector` for each of n vectors in the precision of the inputs; batch axes broadcast."""
-    # Column by column: no temporary larger than the result, which matters for a ray per pixel.
-    return sum(matrix[..., None, :, j] * vectors[..., :, j, None] for j in range(matrix.shape[-1]))
+    # Column by column: no temporary larger than the result, which matters for one ray per pixel.
+    columns = (matrix[..., None, :, j] * vectors[..., :, j, None] for j in range(matrix.shape[-1]))
+    return sum(columns)  # pyright: ignore[reportReturnType]  # never 0: there is a column

@@ -1,4 +1,4 @@
-"""What training minimises: mean squared error plus, where wanted, a perceptual distance."""
+"""The training loss: mean squared error plus an optional perceptual distance."""
 
 import torch
 from jaxtyping import Float
@@ -8,17 +8,17 @@ from wnv.losses.perceptual import PerceptualLoss
 
 
 class ImageLoss(nn.Module):
-    """Mean squared error of the pixels plus a weighted perceptual distance.
+    """Mean squared error of pixels plus a weighted perceptual distance.
 
     Args:
-        perceptual_weight: Weight of the perceptual distance; 0 leaves it out and needs no feature network. LVSM
-            takes 0.5 (arXiv:2410.17242).
-        perceptual: The distance; None takes VGG19's, as LVSM does.
+        perceptual_weight: Weight of the perceptual distance; 0 needs no feature network. LVSM uses 0.5
+            (arXiv:2410.17242).
+        perceptual: The distance; by default that of VGG19, as in LVSM.
 
     Raises:
         ValueError: If the weight is negative.
         ImportError: If the weight is positive and torchvision is not installed.
-        FileNotFoundError: If the weight is positive and VGG19's weights cannot be had.
+        FileNotFoundError: If the weight is positive and VGG19's weights are not available.
     """
 
     def __init__(self, *, perceptual_weight: float | int = 0.0, perceptual: nn.Module | None = None) -> None:
@@ -35,10 +35,10 @@ class ImageLoss(nn.Module):
     def forward(
         self, rendered: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Loss of a batch, in float32, or in float64 if the rendered images are (feature networks follow autocast).
+        """Compute the loss of a batch in float32 (float64 for float64 images). Feature networks follow autocast.
 
         Returns:
-            `loss`, to be minimised, and its parts: `mse`, and `perceptual` (unweighted) where the weight is positive.
+            `loss` and its parts `mse` and, with a positive weight, `perceptual` (unweighted).
         """
         dtype = torch.promote_types(rendered.dtype, torch.float32)
         rendered, truth = rendered.to(dtype), truth.to(dtype)

@@ -1,4 +1,4 @@
-"""What a method without any learning scores: the context view nearest to the target, copied."""
+"""A baseline without learning: copy the context view nearest to the target."""
 
 import torch
 from jaxtyping import Float
@@ -9,9 +9,9 @@ from wnv.types import Batch
 
 
 def copy_nearest(batch: Batch) -> Float[Tensor, "batch target 3 height width"]:
-    """For each target view the image of the context view whose camera is nearest to it, as it is.
+    """Return for each target view the unchanged image of the nearest context camera.
 
-    What near means is `wnv.geometry.poses.nearest_pose`'s business; the focal length does not count.
+    Distance is that of `wnv.geometry.poses.nearest_pose`, which ignores focal lengths.
 
     Raises:
         ValueError: If context and target images differ in size.
@@ -19,7 +19,7 @@ def copy_nearest(batch: Batch) -> Float[Tensor, "batch target 3 height width"]:
     context, target = batch.context, batch.target
     if context.images.shape[-2:] != target.images.shape[-2:]:
         raise ValueError(
-            "copying a view needs context and target images of one size (height, width), got "
+            "context and target images must have one size (height, width) to copy views, got "
             f"{tuple(context.images.shape[-2:])} and {tuple(target.images.shape[-2:])}"
         )
     nearest = nearest_pose(target.cameras.camtoworld, context.cameras.camtoworld)

@@ -1,4 +1,4 @@
-"""Image quality: PSNR, SSIM and LPIPS, one value an image, on images in 0..1."""
+"""Image quality: PSNR, SSIM and LPIPS, one value per image, for images in 0..1."""
 
 import math
 import os
@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Interpolation and half precision leave values a hair outside 0..1; a picture in -1..1 or 0..255 is far outside.
+# Interpolation and half precision exceed 0..1 slightly; images in -1..1 or 0..255 exceed it far.
 _RANGE_TOLERANCE = 0.01
 SSIM_WINDOW_PX = 11
-# What torchvision calls the weights of LPIPS's backbones, and the smallest images of which these leave anything.
+# File names of the backbones' weights in torchvision, and the smallest images that survive their pooling.
 _LPIPS_WEIGHTS = {
     "vgg": "vgg16-397923af.pth",
     "alex": "alexnet-owt-7be5be79.pth",
@@ -23,7 +23,7 @@ LEAST_MSE = 1e-10  # PSNR of identical images is 100 dB rather than infinite, so
 def psnr(
     rendered: Float[Tensor, "*batch 3 height width"], truth: Float[Tensor, "*batch 3 height width"]
 ) -> Float[Tensor, "*batch"]:
-    """Peak signal-to-noise ratio of each image in dB, peak 1, at most 100; computed in float32.
+    """Peak signal-to-noise ratio of each image in dB for a peak of 1, at most 100; computed in float32.
 
     Raises:
         ValueError: If an image has values outside 0..1.
@@ -38,10 +38,10 @@ def ssim(
 ) -> Float[Tensor, "*batch"]:
     """Structural similarity of each image (Gaussian window of 11 px, sigma 1.5); computed in float32.
 
-    The mean is over windows that lie in the image, as in scikit-image and so in the field's tables. (Newer torchmetrics
-    average over mirrored borders too, which differs by hundredths on small images.) Variances are the window's own, as
-    in Wang et al. 2004. scikit-image's default, which code of pixelSplat's line leaves as it is, takes 121/120 of them
-    (`use_sample_covariance`) and comes out some ten-thousandths lower.
+    The mean is over windows inside the image, as in scikit-image and published tables. (Recent torchmetrics also
+    averages over mirrored borders, a difference of hundredths on small images.) Variances are population variances, as
+    in Wang et al. 2004. scikit-image's default (`use_sample_covariance`), which pixelSplat and its successors use,
+    multiplies them by 121/120 and gives values some ten-thousandths lower.
 
     Raises:
         ValueError: If an image has values outside 0..1 or is smaller than the window.
@@ -52,7 +52,7 @@ def ssim(
     check_ssim_size(rendered)
     height, width = rendered.shape[-2:]
     batch_shape = rendered.shape[:-3]
-    with torch.autocast(rendered.device.type, enabled=False):  # variances are small differences of the window's means
+    with torch.autocast(rendered.device.type, enabled=False):  # variances are small differences
         _, values = structural_similarity_index_measure(
             rendered.reshape(-1, 3, height, width),
             truth.reshape(-1, 3, height, width),
@@ -68,13 +68,13 @@ class LPIPS:
     """Learned perceptual distance of each image (arXiv:1801.03924), through torchmetrics.
 
     Args:
-        backbone: Network whose features are compared, `vgg`, `alex` or `squeeze`. Published figures for novel
-            view synthesis mostly use `vgg`; values of different backbones cannot be compared.
+        backbone: Feature network: `vgg`, `alex` or `squeeze`. Papers on novel view synthesis mostly report `vgg`;
+            values of different backbones are not comparable.
 
     Raises:
-        ImportError: If torchvision, which holds the backbones, is not installed.
-        FileNotFoundError: If the backbone's weights are neither in torch's cache nor to be downloaded.
-        ValueError: If there is no such backbone.
+        ImportError: If torchvision is not installed.
+        FileNotFoundError: If the backbone's weights are neither cached nor downloadable.
+        ValueError: If the backbone is unknown.
     """
 
     def __init__(self, *, backbone: str = "vgg") -> None:
@@ -83,20 +83,20 @@ class LPIPS:
         try:
             from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-            self._metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone, normalize=True)
+            self._metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone, normalize=True)  # pyright: ignore[reportArgumentType]  # checked above
         except ImportError as error:
             raise ImportError(
                 f"LPIPS ({backbone}) needs torchvision: pip install 'wnv[perceptual]', or leave LPIPS out"
             ) from error
-        except RuntimeError as error:  # one built for another torch fails so while it is imported
+        except RuntimeError as error:  # a torchvision built for another torch
             raise ImportError(
-                f"LPIPS ({backbone}) needs torchvision, which does not load ({error}): install the one of this "
+                f"LPIPS ({backbone}) needs torchvision, which does not load ({error}): install the version for this "
                 "torch, or leave LPIPS out"
             ) from error
-        except OSError as error:  # URLError is one too
+        except OSError as error:  # includes URLError
             cache = os.path.join(torch.hub.get_dir(), "checkpoints")
             raise FileNotFoundError(
-                f"the weights of LPIPS ({backbone}) could not be had ({error}): put "
+                f"the weights of LPIPS ({backbone}) could not be downloaded ({error}): put "
                 f"https://download.pytorch.org/models/{_LPIPS_WEIGHTS[backbone]} into {cache}, or leave LPIPS out"
             ) from error
         self.backbone = backbone
@@ -113,7 +113,7 @@ class LPIPS:
         height, width = rendered.shape[-2:]
         if min(height, width) < _LPIPS_LEAST_PX[self.backbone]:
             raise ValueError(
-                f"LPIPS ({self.backbone}) needs images of at least {_LPIPS_LEAST_PX[self.backbone]} px a side, got "
+                f"LPIPS ({self.backbone}) needs images of at least {_LPIPS_LEAST_PX[self.backbone]} px per side, got "
                 f"{height} x {width}; choose another image_size, or leave LPIPS out"
             )
         batch_shape = rendered.shape[:-3]
@@ -127,22 +127,22 @@ class LPIPS:
 
 
 def check_ssim_size(images: Float[Tensor, "*batch 3 height width"]) -> None:
-    """Refuse images that SSIM's window does not fit into.
+    """Check that SSIM's window fits into the images.
 
     Raises:
         ValueError: If a side is shorter than the window.
     """
     height, width = images.shape[-2:]
     if min(height, width) < SSIM_WINDOW_PX:
-        raise ValueError(f"ssim needs images of at least {SSIM_WINDOW_PX} px a side, got {height} x {width}")
+        raise ValueError(f"ssim needs images of at least {SSIM_WINDOW_PX} px per side, got {height} x {width}")
 
 
 def check_images(images: Tensor, name: str) -> Tensor:
-    """Images in float32, refused where their values are not those of images.
+    """Convert images to float32 and check their values.
 
     Args:
         images: Any shape.
-        name: What they are called in a message.
+        name: For error messages.
 
     Raises:
         ValueError: If values are not finite, or lie outside 0..1.

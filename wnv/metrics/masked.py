@@ -1,4 +1,6 @@
-"""Image quality on the pixels of a mask, as of those that the context has seen (after DyCheck, arXiv:2210.13445)."""
+"""Image quality within a mask, such as of pixels visible in the context (after DyCheck, arXiv:2210.13445)."""
+
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,10 +34,10 @@ def masked_ssim(
     truth: Float[Tensor, "*batch 3 height width"],
     mask: Bool[Tensor, "*batch height width"],
 ) -> Float[Tensor, "*batch"]:
-    """SSIM of each image over the masked pixels; NaN where no masked pixel has its whole window in the image.
+    """SSIM of each image over the masked pixels; NaN if no masked pixel has its window inside the image.
 
-    Means and variances of a window are taken over its masked pixels alone (partial convolutions), so what lies outside
-    the mask has no influence. With a full mask this is `wnv.metrics.image.ssim`.
+    Means and variances of a window are taken over its masked pixels (partial convolutions), so other pixels have no
+    influence. With a full mask the result equals `wnv.metrics.image.ssim`.
 
     Raises:
         ValueError: If an image has values outside 0..1 or is smaller than the window.
@@ -56,11 +58,12 @@ def masked_ssim(
 
 
 def _blur(images: Float[Tensor, "n channel height width"]) -> Float[Tensor, "n channel new_height new_width"]:
-    """Each channel under the Gaussian window, where the whole of it is in the image."""
+    """Filter each channel with the Gaussian window, without padding."""
     offsets = torch.arange(SSIM_WINDOW_PX, device=images.device) - SSIM_WINDOW_PX // 2
     profile = torch.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
     profile = profile / profile.sum()
-    # Sums and not convolutions, which autocast rounds to bfloat16 and cuDNN to TF32: variances are small differences.
+    # Sums, because autocast rounds convolutions to bfloat16 and cuDNN to TF32: variances are small differences.
     height, width = (size - SSIM_WINDOW_PX + 1 for size in images.shape[-2:])
-    rows = sum(weight * images[..., i : i + height, :] for i, weight in enumerate(profile))
-    return sum(weight * rows[..., i : i + width] for i, weight in enumerate(profile))
+    rows: Any = sum(weight * images[..., i : i + height, :] for i, weight in enumerate(profile))
+    columns: Any = sum(weight * rows[..., i : i + width] for i, weight in enumerate(profile))
+    return columns

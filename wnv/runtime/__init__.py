@@ -1,1 +1,1 @@
-"""What every room stands on: devices, atomic files and the lifetime of processes."""
+"""Devices, atomic files and the lifetime of processes."""

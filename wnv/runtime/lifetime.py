@@ -1,4 +1,4 @@
-"""What ties a process to the one that started it."""
+"""Tie the lifetime of a process to that of its parent."""
 
 import ctypes
 import signal
@@ -8,9 +8,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Have this process sent a signal when the thread that started it ends, however it ends (Linux; elsewhere nothing).
+    """Send this process a signal when the thread that started it ends (Linux only; no effect elsewhere).
 
-    One whose parent has ended before the call is sent nothing: compare `os.getppid` afterwards.
+    No signal is sent if the parent ended before the call: compare `os.getppid` afterwards.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
