@@ -41,12 +41,15 @@ def copy_source(folder: Path) -> Path:
 
 
 def shipped_files() -> set[str]:
-    """The files a wheel must hold, under their installed names: everything in the source folders."""
+    """The files a wheel must hold, under their installed names: everything but the rooms' READMEs, which GitHub shows."""
+    readmes = {*(ROOT / "wnv").glob("*/README.md"), ROOT / "conf" / "README.md"}
     return {
         f"{installed}/{path.relative_to(ROOT / source).as_posix()}"
         for source, installed in INSTALLED_AS.items()
         for path in (ROOT / source).rglob("*")
-        if path.is_file() and not any(part == "__pycache__" or part[0] == "." for part in path.relative_to(ROOT).parts)
+        if path.is_file()
+        and path not in readmes
+        and not any(part == "__pycache__" or part[0] == "." for part in path.relative_to(ROOT).parts)
     }
 
 
