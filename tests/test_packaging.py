@@ -41,7 +41,7 @@ def copy_source(folder: Path) -> Path:
 
 
 def shipped_files() -> set[str]:
-    """The files a wheel must hold, under their installed names: everything but the rooms' READMEs, which GitHub shows."""
+    """The files a wheel must hold, under their installed names: all but the rooms' READMEs, for GitHub."""
     readmes = {*(ROOT / "wnv").glob("*/README.md"), ROOT / "conf" / "README.md"}
     return {
         f"{installed}/{path.relative_to(ROOT / source).as_posix()}"
