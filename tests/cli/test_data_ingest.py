@@ -151,6 +151,8 @@ def test_the_folder_of_local_videos_is_remembered_and_a_failed_run_has_exit_code
         code, out, err = wnv_data("fetch", "root=new", *settings)
         assert code == 1, err
         assert "fetch: 1 refused (refused/corrupt 1)" in out
+    code, out, _ = wnv_data("fetch", "root=new")
+    assert (code, out) == (0, "nothing to do\n")
 
 
 def test_kokoni_without_a_network(wnv_data: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

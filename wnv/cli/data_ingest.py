@@ -89,7 +89,7 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
                 raise KeyboardInterrupt("(run the same command to resume)") from error
             raise
         print(summary.text())
-        changed = any(summary.counts[stage] for stage in ("clip", "pose", "pack"))
+        changed = any(summary.counts.get(stage) for stage in ("clip", "pose", "pack"))
         for place, number in index_scenes(root, changed=changed).items():
             print(f"{root / place}: {number} scenes")
     if summary.nothing_succeeded():

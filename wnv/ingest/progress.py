@@ -33,7 +33,8 @@ class Summary:
 
     def nothing_succeeded(self) -> bool:
         """Return whether items ended and none of them is done."""
-        return bool(self.counts) and not any(states["done"] for states in self.counts.values())
+        states = sum(self.counts.values(), Counter())
+        return states.total() > 0 and not states["done"]
 
     def text(self) -> str:
         """Return one line per stage."""
