@@ -1,7 +1,7 @@
-"""Makes the README's picture of the viewer: `python tests/viewer/take_picture.py wnv/viewer/viewer.jpg`.
+"""Make the image of wnv/viewer/README.md: `python tests/viewer/take_picture.py wnv/viewer/viewer.jpg`.
 
-Chromium looks at `wnv-view scene=synthetic:10` through a wide lens. Left: the view, dragged a little, and the nearest
-photograph. Right: the same from outside, with the given photographs in orange and the drawn view in blue.
+Chromium shows `wnv-view scene=synthetic:10`. Left: the view after a small drag, and the nearest photo. Right: the same
+from outside, with the context photos in orange and the rendered view in blue.
 """
 
 import subprocess
@@ -16,12 +16,12 @@ from PIL import Image
 
 SETTINGS = ["device=cpu", "scene=synthetic:10", "data.zoom_range=[1,1]", "port=0"]
 COMMAND = [sys.executable, "-m", "wnv.cli.view", *SETTINGS]
-NOTICE = "Software WebGL"  # that there is no graphics card
-SETTLED_S = 4.0  # until what was clicked is shown, and the picture is sharp
+NOTICE = "Software WebGL"  # of machines without a graphics card
+SETTLED_S = 4.0  # until the image is sharp
 
 
 def main(out: str) -> None:
-    """Write the picture."""
+    """Write the image."""
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(COMMAND, cwd=folder, stdout=subprocess.PIPE) as viewer,
