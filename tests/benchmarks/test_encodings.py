@@ -17,7 +17,7 @@ SMALL = dict(
 )
 
 
-def test_every_variant_is_trained_once_a_seed_on_the_same_terms():
+def test_every_variant_is_trained_once_per_seed_for_equal_steps():
     table = run(**SMALL)
     assert [row[0] for row in table.rows] == [
         "nearest context view, copied",
@@ -43,6 +43,6 @@ def test_is_repeatable():
     ("variants", "message"),
     [(("none", "rayrope"), "got rayrope"), ((EQUAL_TIME, "geope"), "must name geope before")],
 )
-def test_refuses_variants_that_cannot_be_compared(variants, message):
+def test_variants_that_cannot_be_compared_are_errors(variants, message):
     with pytest.raises(ValueError, match=message):
         run(**SMALL, variants=variants)

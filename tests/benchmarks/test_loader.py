@@ -14,7 +14,7 @@ SMALL = {
 }
 
 
-def test_every_side_is_measured_and_compared_with_the_bare_loop():
+def test_every_case_is_measured_and_compared_with_the_bare_loop():
     table = run(**SMALL)
     assert "3 views of 16 x 24 from JPEGs of 48 x 64" in table.title
     names = [row[0] for row in table.rows]
@@ -26,6 +26,6 @@ def test_every_side_is_measured_and_compared_with_the_bare_loop():
     assert all(speed > 0 for speed in table.figures.values())
 
 
-def test_too_few_frames_are_refused():
-    with pytest.raises(ValueError, match="num_views must be over 2 and under num_frames, got 10 and 10"):
+def test_too_few_frames_are_an_error():
+    with pytest.raises(ValueError, match=r"num_views.*10"):
         run(**SMALL | {"num_views": 10})

@@ -8,20 +8,20 @@ TINY = [
 ]
 
 
-def test_too_few_repeats_are_refused() -> None:
-    with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
+def test_zero_repeats_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"repeats.*0"):
         run(repeats=0)
 
 
-def test_a_command_that_is_not_there_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"wnv-nothing is not there; install the package"):
+def test_a_missing_command_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="wnv-nothing"):
         run(commands=["wnv-nothing"], repeats=1)
 
 
 @pytest.mark.slow
 def test_help_is_faster_than_importing_torch_and_a_step_takes_little_beyond_the_imports() -> None:
     seen = []
-    for _ in range(3):  # whoever else uses the machine may stop any of them for seconds
+    for _ in range(3):  # other load may stop any of them for seconds
         table = run(commands=["wnv-train"], training=TINY, repeats=1)
         seconds = {name: values[0] for name, values in table.figures["seconds"].items()}
         assert len(table.rows) == len(seconds) == 4
@@ -32,7 +32,7 @@ def test_help_is_faster_than_importing_torch_and_a_step_takes_little_beyond_the_
     pytest.fail("\n".join(seen))
 
 
-def test_a_training_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wnv.benchmarks.startup.BASES", ())  # only to be quick
-    with pytest.raises(RuntimeError, match=r"ended with code 2: wnv-train: error: Could not override"):
+def test_a_failed_training_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wnv.benchmarks.startup.BASES", ())  # for speed
+    with pytest.raises(RuntimeError, match=r"code 2.*wnv-train: error"):
         run(commands=[], training=["trainer.nothing=1"], repeats=1)

@@ -16,7 +16,7 @@ def test_markdown_is_aligned():
     ]
 
 
-def test_the_machine_is_its_processor_and_its_accelerator(monkeypatch):
+def test_the_machine_is_described_by_processor_and_accelerator(monkeypatch):
     monkeypatch.setattr("wnv.benchmarks.tables._processor_name", lambda: "Abacus 9")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Slide Rule X")

@@ -13,15 +13,15 @@ def test_times_each_context_moving_and_at_rest():
         parts = [figures[name] for name in ("model_ms", "waiting_ms", "sending_ms")]
         assert min(parts) > 0
         # Medians of parts and of the whole may come from different pictures.
-        assert figures["pictures_per_s"] <= 1e3 / max(parts)
-    # The window is not as wide as the pictures: some columns are cut off.
+        assert figures["images_per_s"] <= 1e3 / max(parts)
+    # The window is narrower than the images: some columns are cropped.
     assert "| 28 x 24" in table.to_markdown()
     assert "| 112 x 96" in table.to_markdown()
 
 
-def test_more_views_than_there_are_is_an_error():
+def test_more_views_than_frames_are_an_error():
     session = open_synthetic(PaintModel())
-    with pytest.raises(ValueError, match="frames 0 to 4"):
+    with pytest.raises(ValueError, match="0 to 4"):
         run(session=session, context_sizes=(6,), repeats=1, still_repeats=1)
-    with pytest.raises(RuntimeError):  # it is closed all the same
+    with pytest.raises(RuntimeError):  # the session is closed
         session._worker.submit(torch.zeros, 1)

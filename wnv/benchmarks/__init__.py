@@ -1,1 +1,1 @@
-"""One module a claim: each measures both sides in one run, on anybody's machine, and prints a table."""
+"""One module per claim. Each measures both alternatives in one run and returns a table."""

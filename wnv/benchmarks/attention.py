@@ -1,12 +1,15 @@
-"""How much faster `cached` attention is than `joint`, with the same weights, and what the camera encoding costs."""
+"""Speed of `cached` against `joint` attention with the same weights, and the cost of the camera encoding."""
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
 from wnv.benchmarks.tables import Table
+from wnv.benchmarks.timing import measure_in_turns, seconds_of
 from wnv.geometry.cameras import K_from_fov
 from wnv.geometry.poses import random_se3
 from wnv.models.konet import KoNet
@@ -28,38 +31,53 @@ def run(
     training_repeats: int = 3,
     device: str = "cpu",
 ) -> Table:
-    """Time both attentions in turns, so that what else the machine does touches both alike.
+    """Time both attentions in turns.
 
-    Drawing: one view of an encoded scene against one view by joint attention. Training: forward and backward of one
-    scene. Encoding: a training step with `geope` and `rope2d` against one without any encoding.
+    Rendering: one view of an encoded scene against one view by joint attention. Training: forward and backward pass of
+    one scene. Encoding: a training step with `geope` and `rope2d` against one without any encoding.
 
     Args:
-        dim: Features a token.
+        dim: Features per token.
         num_layers: Transformer blocks.
         num_heads: Attention heads.
         mlp_dim: Hidden features of the feed-forwards.
         patch_size: Side of a patch, in pixels.
         image_size: Height and width in pixels.
-        context_sizes: Numbers of context views to draw from.
+        context_sizes: Numbers of context views to render from.
         training_sizes: Numbers of context and target views of the training steps.
-        repeats: Timed draws of each side; the median counts.
-        training_repeats: Timed training steps of each side; the median counts.
-        device: Where to run: `cpu`, `cuda`, `npu`, or `auto`.
+        repeats: Timed renderings per case; the table shows the median.
+        training_repeats: Timed training steps per case; the table shows the median.
+        device: `cpu`, `cuda`, `npu`, or `auto`.
 
     Raises:
-        ValueError: If the device is not there.
+        ValueError: If the device is not available.
     """
     place = resolve_device(device)
     torch.manual_seed(0)
-    sizes = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "mlp_dim": mlp_dim, "patch_size": patch_size}
+    sizes: dict[str, Any] = {
+        "dim": dim,
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "mlp_dim": mlp_dim,
+        "patch_size": patch_size,
+    }
     cached = KoNet(**sizes, attention="cached").to(place)
     joint = KoNet(**sizes, attention="joint").to(place)
     joint.load_state_dict(cached.state_dict())
     plain = KoNet(**sizes, camera_encoding="none", patch_encoding="none").to(place)
     rows, figures = [], {}
 
-    def compare(name: str, label: str, slow: Callable[[], None], fast: Callable[[], None], times: int) -> None:
-        slow_s, fast_s = time_in_turns(slow, fast, repeats=times, device=place)
+    def clock() -> float:
+        if place.type != "cpu":
+            torch.accelerator.synchronize()
+        return time.perf_counter()
+
+    def median_seconds(*calls: Callable[[], object], repeats: int) -> list[float]:
+        cases = {str(i): partial(seconds_of, call, clock) for i, call in enumerate(calls)}
+        return [statistics.median(values) for values in measure_in_turns(cases, repeats=repeats).values()]
+
+    def compare(name: str, label: str, slow: Callable[[], object], fast: Callable[[], object], times: int) -> None:
+        slow_s, fast_s = median_seconds(slow, fast, repeats=times)
         figures[name] = slow_s / fast_s
         rows.append((label, f"{slow_s * 1e3:.0f} ms", f"{fast_s * 1e3:.0f} ms", f"{slow_s / fast_s:.2f}x"))
 
@@ -68,8 +86,8 @@ def run(
         with torch.no_grad():
             scene = cached.encode(context)
             compare(
-                f"draw_{num_context}",
-                f"draw a view from {num_context} encoded context views",
+                f"render_{num_context}",
+                f"render a view from {num_context} encoded context views",
                 lambda context=context, target=target: joint(context, target),
                 lambda scene=scene, target=target: cached.render(scene, target),
                 repeats,
@@ -86,11 +104,10 @@ def run(
         )
     num_context, num_target = training_sizes[0]
     context, target = _random_views(num_context, image_size, place), _random_views(num_target, image_size, place)
-    encoded_s, plain_s = time_in_turns(
+    encoded_s, plain_s = median_seconds(
         lambda: _training_step(cached, context, target),
         lambda: _training_step(plain, context, target),
         repeats=2 * training_repeats,
-        device=place,
     )
     figures["encoding_overhead"] = encoded_s / plain_s - 1
     rows.append(
@@ -103,32 +120,11 @@ def run(
     )
     num_tokens = (image_size[0] // patch_size) * (image_size[1] // patch_size)
     return Table(
-        title=f"Attention: dim {dim}, {num_layers} layers, {num_tokens} tokens a view, float32 on {place}",
+        title=f"Attention: dim {dim}, {num_layers} layers, {num_tokens} tokens per view, float32 on {place}",
         columns=("what", "joint / with encoding", "cached / without", "ratio"),
         rows=rows,
         figures=figures,
     )
-
-
-def time_in_turns(
-    first: Callable[[], None], second: Callable[[], None], *, repeats: int, device: torch.device
-) -> tuple[float, float]:
-    """Median seconds of two calls that are timed in turns, after one untimed call of each."""
-    durations: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeats + 1):
-        for call, times in zip((first, second), durations, strict=True):
-            _wait(device)
-            start = time.perf_counter()
-            call()
-            _wait(device)
-            if turn:
-                times.append(time.perf_counter() - start)
-    return statistics.median(durations[0]), statistics.median(durations[1])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 def _training_step(model: KoNet, context: Views, target: Views) -> None:

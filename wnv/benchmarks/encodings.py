@@ -1,4 +1,4 @@
-"""Which camera encoding learns most from equal training, and whether cached attention costs quality."""
+"""Quality of the camera encodings after equal training, and of cached against joint attention."""
 
 import logging
 import statistics
@@ -20,7 +20,7 @@ from wnv.types import Batch, Example, collate
 
 log = logging.getLogger(__name__)
 
-VARIANTS: dict[str, dict[str, str]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"camera_encoding": "none", "ray_code": "none"},
     "plucker": {"camera_encoding": "none", "ray_code": "plucker"},
     "gta": {"camera_encoding": "gta", "ray_code": "none"},
@@ -50,42 +50,42 @@ def run(
     warmup_steps: int = 50,
     device: str = "cpu",
 ) -> Table:
-    """Train small models that differ in one thing, on the same scenes in the same order, and test on unseen scenes.
+    """Train small models that differ in one setting on the same scenes in the same order; test on unseen scenes.
 
-    The scenes are synthetic and static, every view with a zoom of its own. Muon trains, because AdamW hardly leaves the
-    score of a copied view in so short a run, whatever the encoding. `equal time` gives joint attention the
-    processor time that cached attention took, instead of its steps.
+    The scenes are synthetic and static, and every view has its own zoom. The optimiser is Muon: in so short a run
+    AdamW hardly beats a copied view with any encoding. `equal time` gives joint attention the processor time of cached
+    attention instead of its number of steps.
 
     Args:
-        variants: Names out of `VARIANTS`, and "geope, joint, equal time".
-        seeds: Of the weights and of the order of scenes; each variant runs once a seed.
+        variants: Names from `VARIANTS`, and "geope, joint, equal time".
+        seeds: Seeds of the weights and of the order of scenes; each variant runs once per seed.
         num_steps: Optimiser steps.
-        batch_size: Scenes a step.
-        num_train_scenes: Scenes that training draws from, rendered once.
-        num_test_scenes: Unseen scenes that the score is a mean over.
+        batch_size: Scenes per step.
+        num_train_scenes: Training scenes, rendered once.
+        num_test_scenes: Unseen scenes over which the score is averaged.
         image_size: Height and width in pixels.
         zoom_range: Smallest and largest magnification of a view, log-uniform.
-        num_context: Context views a scene.
-        num_target: Target views a scene.
-        dim: Features a token.
+        num_context: Context views per scene.
+        num_target: Target views per scene.
+        dim: Features per token.
         num_layers: Transformer blocks.
         num_heads: Attention heads.
         lr: Peak learning rate.
         warmup_steps: Steps until the peak.
-        device: Where to train: `cpu`, `cuda`, `npu`, or `auto`.
+        device: `cpu`, `cuda`, `npu`, or `auto`.
 
     Raises:
-        ValueError: If the device is not there, a variant is unknown, or equal time is asked for without what it is
-            compared with.
+        ValueError: If the device is not available, a variant is unknown, or `equal time` lacks the variant that sets
+            its time.
     """
     place = resolve_device(device)
     variants = [name.replace("prope", "geope") for name in variants]  # two names of one encoding
     unknown = [name for name in variants if name not in (*VARIANTS, EQUAL_TIME)]
     if unknown:
-        raise ValueError(f"variants must be out of {', '.join((*VARIANTS, EQUAL_TIME))}; got {', '.join(unknown)}")
+        raise ValueError(f"variants must be from {', '.join((*VARIANTS, EQUAL_TIME))}; got {', '.join(unknown)}")
     if EQUAL_TIME in variants and "geope" not in list(variants)[: list(variants).index(EQUAL_TIME)]:
         raise ValueError(f"variants must name geope before {EQUAL_TIME!r}, because it sets the time; got {variants}")
-    world = {
+    world: dict[str, Any] = {
         "image_size": image_size,
         "num_context": num_context,
         "num_target": num_target,
@@ -95,8 +95,8 @@ def run(
     train = _render(SyntheticDataset(num_scenes=num_train_scenes, seed=1, **world), batch_size)
     test = _render(SyntheticDataset(num_scenes=num_test_scenes, seed=2, **world), batch_size)
     copy_db = _score_copy(test)
-    sizes = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "mlp_dim": 4 * dim}
-    recipe = {"batch_size": batch_size, "num_steps": num_steps, "lr": lr, "warmup_steps": warmup_steps}
+    sizes: dict[str, Any] = {"dim": dim, "num_layers": num_layers, "num_heads": num_heads, "mlp_dim": 4 * dim}
+    recipe: dict[str, Any] = {"batch_size": batch_size, "num_steps": num_steps, "lr": lr, "warmup_steps": warmup_steps}
 
     scores: dict[str, list[float]] = {name: [] for name in variants}
     steps: dict[str, list[int]] = {name: [] for name in variants}
@@ -149,8 +149,8 @@ def _tabulate(
     return Table(
         title=(
             f"Camera encodings: dim {settings['dim']}, {settings['num_layers']} layers, {height} x {width} px, zoom "
-            f"{low:g} to {high:g} a view, {settings['num_context']} context and {settings['num_target']} target views, "
-            f"{settings['batch_size']} scenes a step, {num_seeds} seeds, on {settings['device']}"
+            f"{low:g} to {high:g} per view, {settings['num_context']} context and {settings['num_target']} target "
+            f"views, {settings['batch_size']} scenes per step, {num_seeds} seeds, on {settings['device']}"
         ),
         columns=("variant", "PSNR, dB", "by seed", "steps", "training, CPU s"),
         rows=rows,
@@ -169,18 +169,18 @@ def _train(
     warmup_steps: int,
     budget_s: float | None,
 ) -> tuple[int, float]:
-    """Train for `num_steps`, or for about `budget_s` of processor time; steps done and seconds used."""
+    """Train for `num_steps`, or for about `budget_s` of processor time. Returns the steps done and the seconds used."""
     order = torch.Generator().manual_seed(seed)
-    drawn: list[int] = []
+    left: list[int] = []
     if budget_s is not None:
-        num_steps = max(warmup_steps + 1, round(budget_s / _seconds_a_step(model, scenes, batch_size)))
+        num_steps = max(warmup_steps + 1, round(budget_s / _seconds_per_step(model, scenes, batch_size)))
     optimizer = make_optimizer("muon", model, lr=lr, betas=(0.95, 0.95), weight_decay=0.05)
     schedule = warmup_cosine(optimizer, warmup_steps=warmup_steps, max_steps=num_steps)
     start = time.process_time()
     for _ in range(num_steps):
-        if len(drawn) < batch_size:
-            drawn = torch.randperm(len(scenes), generator=order).tolist()
-        batch = collate([scenes[drawn.pop()] for _ in range(batch_size)]).to(_device(model))
+        if len(left) < batch_size:
+            left = torch.randperm(len(scenes), generator=order).tolist()
+        batch = collate([scenes[left.pop()] for _ in range(batch_size)]).to(_device(model))
         _loss(model, batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -189,11 +189,12 @@ def _train(
     return num_steps, time.process_time() - start
 
 
-def _seconds_a_step(model: KoNet, scenes: Sequence[Example], batch_size: int, num_trials: int = 5) -> float:
-    """Processor time of a forward and backward pass; leaves the weights as they were."""
+def _seconds_per_step(model: KoNet, scenes: Sequence[Example], batch_size: int, num_trials: int = 5) -> float:
+    """Processor time of a forward and backward pass, without changing the weights."""
     batch = collate(scenes[:batch_size]).to(_device(model))
+    start = 0.0
     for trial in range(num_trials + 1):
-        if trial == 1:
+        if trial == 1:  # after a warm-up
             start = time.process_time()
         _loss(model, batch).backward()
         model.zero_grad(set_to_none=True)
@@ -209,8 +210,8 @@ def _score(model: KoNet, scenes: Sequence[Example], batch_size: int) -> float:
     scores = []
     for start in range(0, len(scenes), batch_size):
         batch = collate(scenes[start : start + batch_size]).to(_device(model))
-        drawn = model(batch.context, batch.target.cameras)
-        scores.append(psnr(drawn, batch.target.images).mean(dim=1))
+        images = model(batch.context, batch.target.cameras)
+        scores.append(psnr(images, batch.target.images).mean(dim=1))
     return torch.cat(scores).mean().item()
 
 

@@ -1,15 +1,17 @@
-"""What the bookkeeping of ingest costs: rows of a list repaired, and updates of the ledger, beside the bare work."""
+"""Cost of the bookkeeping of ingest: cleaning a list and updating the ledger, against minimal baselines."""
 
 import csv
 import io
 import sqlite3
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from wnv.benchmarks.tables import Table
+from wnv.benchmarks.timing import measure_in_turns, seconds_of
 from wnv.ingest.driver import children_of
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.bilibili_id import av_to_bv
@@ -19,59 +21,53 @@ from wnv.ingest.tasks import Outcome
 
 
 def run(*, num_rows: int = 10_000, num_videos: int = 2_000, repeats: int = 3) -> Table:
-    """Time both sides in turns, on the wall clock, with files on the disk of the temporary folder.
+    """Time the bookkeeping and its baselines in turns, on the wall clock, with files in the temporary folder.
 
-    Bare work: of a list, parsing its CSV; of the ledger, as many transactions of one small row in a table of SQLite
-    with the same journal (WAL, synchronous NORMAL). A finished video is two updates: begun, and done with what follows;
-    that the ledger is made and takes the videos in counts as well.
+    The baseline of a list is parsing its CSV; that of the ledger is as many transactions of one small row in an SQLite
+    table with the same journal (WAL, synchronous NORMAL). A finished video is two updates: started, and done with its
+    follow-up tasks. The time includes creating the ledger and adding the videos.
 
     Args:
-        num_rows: Rows of the list; some are repaired, some given twice.
-        num_videos: Videos begun and finished.
-        repeats: Timed runs of each side; the median counts.
+        num_rows: Rows of the list; some need repair, some are duplicates.
+        num_videos: Videos started and finished.
+        repeats: Timed runs per case; the table shows the median.
 
     Raises:
         ValueError: If a number is below 1.
     """
-    if min(num_rows, num_videos, repeats) < 1:
-        raise ValueError(f"all numbers must be at least 1, got {num_rows}, {num_videos} and {repeats}")
+    for setting, value in (("num_rows", num_rows), ("num_videos", num_videos), ("repeats", repeats)):
+        if value < 1:
+            raise ValueError(f"{setting} must be at least 1, got {value}")
     with tempfile.TemporaryDirectory() as folder:
         text = _list(num_rows)
         source = Path(folder) / "static.csv"
         source.write_text(text, encoding="utf-8-sig")
-        sides: dict[str, tuple[int, Callable[[int], None]]] = {
-            "rows parsed": (num_rows, lambda turn: sum(1 for _ in csv.reader(io.StringIO(text)))),
-            "rows repaired, merged and written": (
-                num_rows,
-                lambda turn: make_manifest([source], out=Path(folder) / f"{turn}.jsonl") and None,
-            ),
-            "bare updates of a table": (
-                2 * num_videos,
-                lambda turn: _update_table(Path(folder) / f"bare{turn}", 2 * num_videos),
-            ),
-            "updates of the ledger": (
-                2 * num_videos,
-                lambda turn: _update_ledger(Path(folder) / str(turn), num_videos),
-            ),
+        numbers = count()
+
+        def new_path() -> Path:
+            return Path(folder) / f"{next(numbers)}.jsonl"
+
+        cases: dict[str, tuple[int, Callable[[], object]]] = {
+            "rows parsed": (num_rows, lambda: sum(1 for _ in csv.reader(io.StringIO(text)))),
+            "rows repaired, merged and written": (num_rows, lambda: make_manifest([source], out=new_path())),
+            "bare updates of a table": (2 * num_videos, lambda: _update_table(new_path(), 2 * num_videos)),
+            "updates of the ledger": (2 * num_videos, lambda: _update_ledger(new_path(), num_videos)),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(repeats):
-            for name, (_, side) in sides.items():
-                began = time.perf_counter()
-                side(turn)
-                seconds[name].append(time.perf_counter() - began)
-    figures = {name: count / statistics.median(seconds[name]) for name, (count, _) in sides.items()}
-    names = list(sides)
+        seconds = measure_in_turns(
+            {name: partial(seconds_of, call) for name, (_, call) in cases.items()}, repeats=repeats
+        )
+    figures = {name: number / statistics.median(seconds[name]) for name, (number, _) in cases.items()}
+    names = list(cases)
     rows = [
         (name, f"{figures[name]:,.0f}", f"{figures[bare] / figures[name]:.1f}")
         for name, bare in zip(names, (names[0], names[0], names[2], names[2]), strict=True)
     ]
-    title = f"A list of {num_rows} rows; {num_videos} videos begun and finished"
-    return Table(title=title, columns=("what", "a second", "times the bare work"), rows=rows, figures=figures)
+    title = f"A list of {num_rows} rows; {num_videos} videos started and finished"
+    return Table(title=title, columns=("what", "per second", "times the bare work"), rows=rows, figures=figures)
 
 
 def _list(num_rows: int) -> str:
-    """A list in the published form; every tenth row repeats an earlier one, with other times."""
+    """A list in the published format; every tenth row repeats an earlier one with different times."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["序号", "URL", "标题", "开始时间1", "结束时间1", "开始时间2", "结束时间2"])

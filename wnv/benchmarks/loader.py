@@ -1,4 +1,4 @@
-"""How much of the speed of bare JPEG decoding is left when examples are sampled from scene files, and from clips."""
+"""Speed of sampling examples from scene files and from clips, relative to bare JPEG decoding."""
 
 import copy
 import statistics
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from wnv.benchmarks.tables import Table
+from wnv.benchmarks.timing import measure_in_turns, seconds_of
 from wnv.data.sample_order import SampleOrder
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import BoundedSampler
@@ -29,7 +31,7 @@ from wnv.scenes.undistort import Distortion
 from wnv.scenes.video import Decoder
 
 _FPS = Fraction(30)
-_STEP = 5  # frames of the clip from one pose to the next
+_STEP = 5  # frames of the clip per posed frame
 _NUM_CONTEXT = 2
 
 
@@ -46,34 +48,31 @@ def run(
     num_clip_examples: int = 12,
     repeats: int = 5,
 ) -> Table:
-    """Time all sides in turns on one thread, in processor time, on scenes made for it.
+    """Time all cases in turns, in processor time of one thread, on scenes generated for it.
 
-    The bare loop is what cannot be saved: of files that are nothing but the JPEGs, it opens one, decodes all of it with
-    Pillow and makes an array of the pixels; no resizing, no cameras. OpenCV, which scene files are decoded by, is
-    faster at that, and stands beside it. Sampling gives examples as training takes them: frames chosen, read from the
-    zip, checked against their checksum, decoded, cropped, resampled, made float, with cameras in a common frame.
-    `first visit` has every scene opened anew, `again` has them open, as from the second epoch on. From clips the same
-    frames are decoded from H.264 with a key frame every 12, and undistorted.
+    The bare loop is the lower bound: it opens JPEG files, decodes them with Pillow and converts the pixels to arrays,
+    without resizing or cameras. OpenCV, which decodes scene files, is faster and is listed too. Sampling makes examples
+    as in training: choose frames, read them from the zip, verify checksums, decode, crop, resample, convert to float,
+    and bring the cameras into a common frame. `first visit` opens every scene, `again` finds them open, as from the
+    second epoch on. From clips the same frames are decoded from H.264, with a key frame every 12, and undistorted.
 
     Args:
-        num_scenes: Scenes made.
-        num_frames: Frames with a pose a scene.
+        num_scenes: Number of scenes.
+        num_frames: Posed frames per scene.
         stored_size: Height and width of the stored images in pixels, even numbers.
         image_size: Height and width of the views in pixels.
-        num_views: Views an example: two context views, the rest targets.
-        zoom_range: Smallest and largest zoom; the smallest is measured as a side of its own if the two differ.
+        num_views: Views per example: two context views, the rest targets.
+        zoom_range: Smallest and largest zoom; if they differ, the smallest is also measured alone.
         quality: JPEG quality.
-        num_examples: Examples timed a repeat.
-        num_clip_examples: Examples from clips timed a repeat.
-        repeats: Timed runs of each side; the median counts.
+        num_examples: Examples per timed run.
+        num_clip_examples: Examples from clips per timed run.
+        repeats: Timed runs per case; the table shows the median.
 
     Raises:
         ValueError: If there are too few frames or views.
     """
     if num_views <= _NUM_CONTEXT or num_frames <= num_views:
-        raise ValueError(
-            f"num_views must be over {_NUM_CONTEXT} and under num_frames, got {num_views} and {num_frames}"
-        )
+        raise ValueError(f"num_views must be over {_NUM_CONTEXT} and under num_frames={num_frames}, got {num_views}")
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -86,36 +85,50 @@ def run(
                 min_gap=num_views,
                 max_gap=num_frames // 2,
             )
-            settings = {"sampler": sampler, "image_size": image_size}
-
-            def sampling(part: str, zoom: Sequence[float | int], *, decoder: Decoder = "auto") -> SceneDataset:
-                return SceneDataset(root=Path(folder) / part, zoom_range=zoom, decoder=decoder, **settings)
-
-            sides: dict[str, Callable[[], int]] = {
-                "bare loop: decode to arrays": _bare(jpegs, num_examples * num_views, _decode),
-                "bare loop, by OpenCV": _bare(jpegs, num_examples * num_views, _decode_by_opencv),
-                "bare loop, and resized": _bare(jpegs, num_examples * num_views, partial(_resize, image_size)),
+            num_images = num_examples * num_views
+            cases: dict[str, tuple[int, Callable[[], object]]] = {
+                "bare loop: decode to arrays": (num_images, _bare(jpegs, num_images, _decode)),
+                "bare loop, by OpenCV": (num_images, _bare(jpegs, num_images, _decode_by_opencv)),
+                "bare loop, and resized": (num_images, _bare(jpegs, num_images, partial(_resize, image_size))),
             }
-            zooms = {f"zoom {zoom_range[0]:g}": (zoom_range[0], zoom_range[0])}
-            if zoom_range[0] != zoom_range[1]:
-                zooms[f"zoom {zoom_range[0]:g} to {zoom_range[1]:g}"] = tuple(zoom_range)
+            smallest, largest = zoom_range
+            zooms = {f"zoom {smallest:g}": (smallest, smallest)}
+            if smallest != largest:
+                zooms[f"zoom {smallest:g} to {largest:g}"] = (smallest, largest)
             for name, zoom in zooms.items():
-                sides[f"scene files, {name}, first visit"] = _sample(
-                    lambda zoom=zoom: sampling("scenes", zoom), num_examples, num_views, warm=False
+                dataset = SceneDataset(
+                    root=Path(folder) / "scenes", sampler=sampler, image_size=image_size, zoom_range=zoom
                 )
-                sides[f"scene files, {name}, again"] = _sample(
-                    lambda zoom=zoom: sampling("scenes", zoom), num_examples, num_views, warm=True
+                # Every scene once, as in an epoch over more scenes than are kept open.
+                rounds = -(-num_examples // len(dataset))
+                closed = copy.deepcopy(dataset)
+                cases[f"scene files, {name}, first visit"] = (
+                    num_views * rounds * len(dataset),
+                    partial(_read_first, closed, rounds),
                 )
-            for decoder in [name for name in ("decord", "pyav") if name == "pyav" or find_spec(name)]:
-                sides[f"clips, {decoder}, zoom {zoom_range[0]:g}"] = _sample(
-                    lambda decoder=decoder: sampling("clips", (zoom_range[0], zoom_range[0]), decoder=decoder),
-                    num_clip_examples,
-                    num_views,
-                    warm=True,
+                _read(dataset, len(dataset))
+                cases[f"scene files, {name}, again"] = (num_images, partial(_read, dataset, num_examples))
+            decoders: tuple[Decoder, ...] = ("decord", "pyav") if find_spec("decord") else ("pyav",)
+            for decoder in decoders:
+                dataset = SceneDataset(
+                    root=Path(folder) / "clips",
+                    sampler=sampler,
+                    image_size=image_size,
+                    zoom_range=(smallest, smallest),
+                    decoder=decoder,
                 )
-            speeds = _time_in_turns(sides, repeats)
+                _read(dataset, len(dataset))
+                cases[f"clips, {decoder}, zoom {smallest:g}"] = (
+                    num_views * num_clip_examples,
+                    partial(_read, dataset, num_clip_examples),
+                )
+            seconds = measure_in_turns(
+                {name: partial(seconds_of, call, time.process_time) for name, (_, call) in cases.items()},
+                repeats=repeats,
+            )
     finally:
         torch.set_num_threads(num_threads)
+    speeds = {name: num_frames_read / statistics.median(seconds[name]) for name, (num_frames_read, _) in cases.items()}
     bare = speeds["bare loop: decode to arrays"]
     rows = [
         (name, f"{speed:.0f}", f"{speed / num_views:.1f}", f"{100 * speed / bare:.0f} %")
@@ -123,7 +136,7 @@ def run(
     ]
     title = (
         f"{num_views} views of {image_size[0]} x {image_size[1]} from JPEGs of {stored_size[0]} x {stored_size[1]} "
-        f"(height x width), {num_frames} frames a scene, one thread, seconds of processor time"
+        f"(height x width), {num_frames} frames per scene, one thread, seconds of processor time"
     )
     columns = ("what", "frames/s", f"examples of {num_views}/s", "of the bare loop")
     return Table(title=title, columns=columns, rows=rows, figures=dict(speeds))
@@ -132,7 +145,7 @@ def run(
 def _make_scenes(
     folder: Path, num_scenes: int, num_frames: int, stored_size: Sequence[int], quality: int
 ) -> list[Path]:
-    """Scene files, clips with poses, and every JPEG of the scene files as a file of its own; gives the last."""
+    """Write scene files, posed clips, and every JPEG of the scene files as a separate file; return the JPEGs."""
     height, width = stored_size
     jpegs = []
     for number in range(num_scenes):
@@ -169,7 +182,7 @@ def _make_scenes(
 def _film(
     seed: int, num_posed: int, *, height: int, width: int
 ) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], bool]]:
-    """A camera's way over a painted wall with detail of every size, and whether each frame has a pose."""
+    """Images of a camera that moves over a wall with detail of every size, and whether each has a pose."""
     random = np.random.default_rng(seed)
     num_frames = _STEP * (num_posed - 1) + 1
     wall_size = (width + 2 * num_frames, height + num_frames)
@@ -188,14 +201,13 @@ def _camera(index: int) -> np.ndarray:
     return camtoworld
 
 
-def _bare(jpegs: list[Path], num_images: int, decode: Callable[[Path], np.ndarray]) -> Callable[[], int]:
+def _bare(jpegs: list[Path], num_images: int, decode: Callable[[Path], np.ndarray]) -> Callable[[], object]:
     order = torch.randperm(len(jpegs), generator=torch.Generator().manual_seed(0)).tolist()
     chosen = [jpegs[index] for index in (order * (num_images // len(order) + 1))[:num_images]]
 
-    def loop() -> int:
+    def loop() -> None:
         for path in chosen:
             decode(path)
-        return len(chosen)
 
     return loop
 
@@ -206,7 +218,7 @@ def _decode(path: Path) -> np.ndarray:
 
 
 def _decode_by_opencv(path: Path) -> np.ndarray:
-    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR))
 
 
 def _resize(image_size: Sequence[int], path: Path) -> np.ndarray:
@@ -214,37 +226,11 @@ def _resize(image_size: Sequence[int], path: Path) -> np.ndarray:
         return np.asarray(image.resize((image_size[1], image_size[0]), Image.Resampling.BILINEAR))
 
 
-def _sample(make: Callable[[], SceneDataset], num_examples: int, num_views: int, *, warm: bool) -> Callable[[], int]:
-    dataset = make()
-
-    def draw(data: SceneDataset, count: int) -> None:
-        order = iter(SampleOrder(len(data), seed=0))
-        for _ in range(count):
-            data[next(order)]
-
-    if warm:
-        draw(dataset, len(dataset))
-
-    def sample() -> int:
-        if warm:
-            draw(dataset, num_examples)
-            return num_views * num_examples
-        # Every scene once, as an epoch over more scenes than are kept open goes.
-        rounds = -(-num_examples // len(dataset))
-        for _ in range(rounds):
-            draw(copy.deepcopy(dataset), len(dataset))  # of one that has opened nothing yet
-        return num_views * rounds * len(dataset)
-
-    return sample
+def _read(dataset: SceneDataset, num_examples: int) -> None:
+    for key in islice(SampleOrder(len(dataset), seed=0), num_examples):
+        dataset[key]
 
 
-def _time_in_turns(sides: dict[str, Callable[[], int]], repeats: int) -> dict[str, float]:
-    """Frames per second of processor time, the median of each side."""
-    speeds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats + 1):
-        for name, side in sides.items():
-            start = time.process_time()
-            count = side()
-            if turn > 0:  # the first is to warm up
-                speeds[name].append(count / (time.process_time() - start))
-    return {name: statistics.median(values) for name, values in speeds.items()}
+def _read_first(dataset: SceneDataset, rounds: int) -> None:
+    for _ in range(rounds):
+        _read(copy.deepcopy(dataset), len(dataset))  # the copy has opened no scene yet

@@ -1,4 +1,4 @@
-"""How long a user waits: for `--help` of each command, and from starting a training to its first step."""
+"""Start-up times: of `--help` of each command, and of a training until its first step."""
 
 import os
 import statistics
@@ -7,10 +7,12 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from wnv.benchmarks.tables import Table
+from wnv.benchmarks.timing import measure_in_turns
 from wnv.training.run_folder import METRICS_FILE
 
 COMMANDS = ("wnv-train", "wnv-eval", "wnv-render", "wnv-demo", "wnv-export", "wnv-bench loader", "wnv-data pose")
@@ -29,15 +31,15 @@ def run(
     ),
     repeats: int = 5,
 ) -> Table:
-    """Time commands in turns, each from the start of its process, on the wall clock.
+    """Time commands in turns, from the start of their process, on the wall clock.
 
-    The first training step is done when its row stands in `metrics.csv`; what follows, checkpoints for one, does not
-    count. Beside it stand bare imports, without which no training begins.
+    The first training step counts as done when its row is in `metrics.csv`; checkpoints and other later work do not
+    count. Bare imports, which every training needs, are listed for comparison.
 
     Args:
-        commands: Commands of this package, with what stands before `--help`.
-        training: Settings of the training, in a folder of its own; it is to make few steps.
-        repeats: Timed runs of each; the median counts. One before them is to warm up the disk's cache.
+        commands: Commands of this package, with the arguments before `--help`.
+        training: Settings of a short training, which runs in its own folder.
+        repeats: Timed runs of each, after one to warm up the disk cache; the table shows the median.
 
     Raises:
         ValueError: If `repeats` is below 1.
@@ -46,15 +48,11 @@ def run(
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
-    sides = {f"python -c {code!r}": [sys.executable, "-c", code] for code in BASES}
-    sides |= {f"{command} --help": [*_program(command), "--help"] for command in commands}
+    programs = {f"python -c {code!r}": [sys.executable, "-c", code] for code in BASES}
+    programs |= {f"{command} --help": [*_program(command), "--help"] for command in commands}
     first_step = "wnv-train: first step"
-    seconds: dict[str, list[float]] = {name: [] for name in (*sides, first_step)}
-    for turn in range(repeats + 1):
-        for name in seconds:
-            value = _time_first_step(training) if name == first_step else _time(sides[name])
-            if turn > 0:
-                seconds[name].append(value)
+    cases: dict[str, Callable[[], float]] = {name: partial(_time, program) for name, program in programs.items()}
+    seconds = measure_in_turns(cases | {first_step: partial(_time_first_step, training)}, repeats=repeats)
     return _tabulate(seconds, first_step, training)
 
 
@@ -84,7 +82,7 @@ def _program(command: str) -> list[str]:
     name, *arguments = command.split()
     path = Path(sysconfig.get_path("scripts")) / name
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; install the package (make setup)")
+        raise FileNotFoundError(f"{path} not found; install the package (make setup)")
     return [str(path), *arguments]
 
 
@@ -104,7 +102,7 @@ def _time_first_step(training: Sequence[str]) -> float:
         table = run_dir / METRICS_FILE
         with output.open("w") as file:
             start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_alone())
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_unlaunched())
             while not _has_row(table) and process.poll() is None:
                 time.sleep(0.01)
             taken = time.perf_counter() - start
@@ -118,6 +116,6 @@ def _has_row(table: Path) -> bool:
     return table.exists() and table.read_text().count("\n") > 1
 
 
-def _alone() -> dict[str, str]:
-    """This environment, without what a launcher has told this process."""
+def _unlaunched() -> dict[str, str]:
+    """This environment without the variables of a launcher."""
     return {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}

@@ -1,7 +1,6 @@
-"""What every benchmark shares: the machine it ran on, and a table on the screen and as JSON."""
+"""The result of a benchmark: a table as Markdown and JSON, and a description of the machine."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +9,17 @@ from typing import Any
 
 import torch
 
+from wnv.runtime.atomic import atomic_file
+
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under column names, with what they were measured on.
+    """Results of a benchmark.
 
     Attributes:
-        title: What is claimed or asked.
+        title: What was measured, and its settings.
         columns: Column names.
-        rows: One sequence of strings a row.
+        rows: One sequence of strings per row.
         figures: The same numbers by name, for programs.
     """
 
@@ -35,17 +36,16 @@ class Table:
         return "\n".join([self.title, "", *(f"| {line} |" for line in cells)])
 
     def write_json(self, path: Path) -> None:
-        """Write title, machine and figures, whole or not at all."""
+        """Write title, machine and figures atomically."""
         content = {"title": self.title, "machine": describe_machine(), "figures": dict(self.figures)}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(temporary, path)
+        with atomic_file(path, overwrite=True) as file:
+            file.write(f"{json.dumps(content, indent=2)}\n".encode())
 
 
 def describe_machine() -> str:
-    """Processor with its threads, graphics processor where there is one, and versions, in a line."""
+    """Processor, threads, GPU if any, and versions, on one line."""
     parts = [_processor_name(), f"{torch.get_num_threads()} CPU threads"]
-    if torch.cuda.is_available():  # beside the processor: a benchmark may have run on either
+    if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ", ".join([*parts, f"torch {torch.__version__}", f"Python {platform.python_version()}"])
 

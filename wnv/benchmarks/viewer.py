@@ -1,4 +1,4 @@
-"""How many pictures a second a viewer draws while its camera moves and at rest, and where the time goes."""
+"""Images per second of the viewer while its camera moves and at rest, and how the time is spent."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import cv2
 from wnv.benchmarks.tables import Table
 from wnv.evaluation.images import enlarge
 
-SENT_SIDE, JPEG_QUALITY = 256, 90  # as the viewer sends its pictures
+SENT_SIDE, JPEG_QUALITY = 256, 90  # as in the viewer
 
 
 def run(
@@ -22,31 +22,31 @@ def run(
     still_repeats: int = 6,
     window: Sequence[int] = (800, 960),
 ) -> Table:
-    """Time what the viewer does for each picture, one after the other: drawing in turn, enlarging, JPEG.
+    """Time the steps of the viewer for each image: rendering, enlarging, JPEG.
 
     Args:
-        session: The viewer's session; its first scene is drawn. It is closed at the end.
-        context_sizes: Numbers of given views; each at most what the scene has.
-        repeats: Pictures of a moving camera that are timed; the median counts.
-        still_repeats: Pictures at rest that are timed; the median counts.
+        session: The viewer's session; its first scene is rendered. It is closed at the end.
+        context_sizes: Numbers of context views; each at most the number of the scene's frames.
+        repeats: Timed images of a moving camera; the table shows the median.
+        still_repeats: Timed images at rest; the table shows the median.
         window: Height and width of the window in pixels.
 
     Raises:
-        ValueError: If the scene has fewer frames than a context is to have.
+        ValueError: If the scene has fewer frames than a context needs.
     """
     home = session.home(session.scenes.first, aspect=window[1] / window[0])
     rows, figures = [], {}
     try:
         for size in context_sizes:
             request = replace(home, frames=tuple(range(size)))
-            first = session.render(request)  # untimed, but for the encoding
+            first = session.render(request)  # only its encoding is timed
             for is_still, times in ((False, repeats), (True, still_repeats)):
-                parts = [_time_picture(session, request, step=step, is_still=is_still) for step in range(times + 1)][1:]
+                parts = [_time_image(session, request, step=step, is_still=is_still) for step in range(times + 1)][1:]
                 model_s, waiting_s, sending_s, whole_s = (statistics.median(part) for part in zip(*parts, strict=True))
                 height, width = session.render(request, is_still=is_still).image_u8.shape[:2]
                 name = f"{'rest' if is_still else 'moving'}_{size}"
                 figures[name] = {
-                    "pictures_per_s": 1 / whole_s,
+                    "images_per_s": 1 / whole_s,
                     "model_ms": 1e3 * model_s,
                     "waiting_ms": 1e3 * waiting_s,
                     "sending_ms": 1e3 * sending_s,
@@ -54,7 +54,7 @@ def run(
                 }
                 rows.append(
                     (
-                        f"{size} given views, {'at rest' if is_still else 'moving'}",
+                        f"{size} context views, {'at rest' if is_still else 'moving'}",
                         f"{width} x {height}",
                         *(f"{1e3 * value:.1f} ms" for value in (first.encode_s, model_s, waiting_s, sending_s)),
                         f"{1 / whole_s:.1f}",
@@ -63,22 +63,22 @@ def run(
     finally:
         session.close()
     return Table(
-        title="Viewer: pictures of one window",
-        columns=("what", "pixels", "encode, once", "model", "turns and cropping", "enlarging and JPEG", "pictures/s"),
+        title="Viewer: images of one window",
+        columns=("what", "pixels", "encode, once", "model", "waiting and cropping", "enlarging and JPEG", "images/s"),
         rows=rows,
         figures=figures,
     )
 
 
-def _time_picture(session: Any, request: Any, *, step: int, is_still: bool) -> tuple[float, float, float, float]:
-    """Seconds of the model, of what else drawing needs, of making a JPEG of it, and of all this together."""
+def _time_image(session: Any, request: Any, *, step: int, is_still: bool) -> tuple[float, float, float, float]:
+    """Seconds of the model, of the rest of rendering, of enlarging and JPEG, and of all together."""
     camtoworld = request.camera.camtoworld.clone()
     camtoworld[0, 3] += 0.01 * step
     moved = replace(request, camera=replace(request.camera, camtoworld=camtoworld))
-    begun = perf_counter()
+    start = perf_counter()
     view = session.render(moved, is_still=is_still)
-    drawn = perf_counter()
+    rendered = perf_counter()
     sent = enlarge(view.image_u8, min_side=SENT_SIDE)
     cv2.imencode(".jpeg", cv2.cvtColor(sent, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    ended = perf_counter()
-    return view.render_s, drawn - begun - view.render_s, ended - drawn, ended - begun
+    end = perf_counter()
+    return view.render_s, rendered - start - view.render_s, end - rendered, end - start
