@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wnv.geometry.cameras import K_from_fov, crop_K, denormalize_K, invert_K, project, scale_K, unproject, zoom_K
+from wnv.geometry.cameras import K_from_fov, crop_K, invert_K, project, scale_K, unproject, zoom_K
 from wnv.geometry.poses import (
     fit_world_frame,
     interpolate_poses,
@@ -26,7 +26,6 @@ POINTS = torch.zeros(2, 4, 5, 3, device="meta")
         lambda: scale_K(K, scale_x=2, scale_y=0.5),
         lambda: crop_K(K, left=1, top=2),
         lambda: zoom_K(K, zoom=2, width=4, height=3),
-        lambda: denormalize_K(K, width=4, height=3),
         lambda: invert_K(K),
         lambda: project(POINTS, K, POSE)[0],
         lambda: unproject(POINTS[..., :2], POINTS[..., 2], K, POSE),

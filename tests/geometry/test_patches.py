@@ -36,9 +36,9 @@ def test_tokens_run_along_rows_and_hold_patch_row_patch_column_channel():
 @pytest.mark.parametrize(
     ("height", "width", "message"),
     [
-        (20, 24, "image height must be a multiple of patch_size 8, got height 20; resize it to 16 or 24"),
-        (16, 30, "image width must be a multiple of patch_size 8, got width 30; resize it to 24 or 32"),
-        (7, 8, "got height 7; resize it to 8"),
+        (20, 24, "height.*8.*20.*16 or 24"),
+        (16, 30, "width.*8.*30.*24 or 32"),
+        (7, 8, "height.*7.*8"),
     ],
 )
 def test_a_size_that_does_not_divide_is_named(height, width, message):

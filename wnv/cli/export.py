@@ -1,4 +1,4 @@
-"""`wnv-export`: scene files in the formats of other tools, weights as folders that other people can load."""
+"""`wnv-export`: convert scene files to other formats, or export weights with a model card."""
 
 from pathlib import Path
 
@@ -11,34 +11,34 @@ from wnv.scenes.index import find_scenes
 
 _OF_WEIGHTS = ("dtype", "hub", "private", "license", "datasets", "evaluations")
 _OF_CHECKPOINTS = ("checkpoint", "num_heads", "camera_encoding", "ray_code", "pose_normalization")
-# What is exported -> the settings that belong to it, beside `out` and `overwrite`.
+# Source -> the settings that apply to it, besides `out` and `overwrite`.
 SETTINGS = {"scene": ("format",), "weights": _OF_WEIGHTS, "from": (*_OF_CHECKPOINTS, *_OF_WEIGHTS)}
 
 
 def export(cfg: DictConfig) -> None:
-    """Export what one of `scene=`, `weights=` and `from=` names."""
+    """Export `scene=`, `weights=` or `from=`."""
     given = [name for name in SETTINGS if cfg[name] is not None]
     if len(given) != 1:
         raise ValueError(
-            "set one of scene= (a scene file, or a folder of them), weights= (weights, or a run) and from= (whose "
+            "set one of scene= (a scene file or folder), weights= (weights or a run) and from= (a project whose "
             f"checkpoint to convert), got {' and '.join(f'{name}={cfg[name]}' for name in given) or 'none'}"
         )
     (what,) = given
     for name in dict.fromkeys(name for names in SETTINGS.values() for name in names):
         if cfg[name] not in (None, False) and name not in SETTINGS[what]:
             owners = " and ".join(f"{owner}=" for owner, names in SETTINGS.items() if name in names)
-            raise ValueError(f"{name} goes with {owners}, not with {what}=")
+            raise ValueError(f"{name} applies to {owners}, not to {what}=")
     if what == "scene":
         export_scenes(cfg)
         return
-    # Brings Lightning, which scenes need not wait for.
+    # Imports Lightning, which is slow and not needed for scenes.
     from wnv.cli.export_weights import convert_weights, export_weights
 
     (export_weights if what == "weights" else convert_weights)(cfg)
 
 
 def export_scenes(cfg: DictConfig) -> None:
-    """Export a scene file, or every one of a folder."""
+    """Export a scene file, or all scenes of a folder."""
     if cfg.format not in EXPORTERS:
         raise ValueError(f"format must be one of {', '.join(EXPORTERS)}, got {cfg.format}")
     if cfg.out is None:

@@ -17,7 +17,7 @@ from wnv.geometry.products import transform
 def K_from_fov(
     *, fov_y_deg: float | int | Float[Tensor, "*batch"], width: int, height: int
 ) -> Float[Tensor, "*batch 3 3"]:
-    """K of a camera with square pixels and its principal point in the middle of the image.
+    """Make the K of a camera with square pixels and a centred principal point.
 
     Args:
         fov_y_deg: Vertical field of view in degrees, between 0 and 180. A tensor gives one camera per element, in its
@@ -30,7 +30,7 @@ def K_from_fov(
     """
     fov_y = torch.as_tensor(fov_y_deg, dtype=None if isinstance(fov_y_deg, Tensor) else torch.float32)
     if not bool(((fov_y > 0) & (fov_y < 180)).all()):
-        raise ValueError(f"fov_y_deg must lie between 0 and 180 degrees, got {fov_y_deg}; is it in radians or empty?")
+        raise ValueError(f"fov_y_deg must lie between 0 and 180 degrees, got {fov_y_deg}")
     focal = height / (2 * torch.tan(fov_y * (math.pi / 360)))
     zero, one = torch.zeros_like(focal), torch.ones_like(focal)
     rows = [focal, zero, width / 2 * one, zero, focal, height / 2 * one, zero, zero, one]
@@ -43,7 +43,7 @@ def scale_K(
     scale_x: float | int | Float[Tensor, "*#batch"],
     scale_y: float | int | Float[Tensor, "*#batch"],
 ) -> Float[Tensor, "*batch 3 3"]:
-    """K after the image was resized by `scale_x` (new width / old width) and `scale_y`."""
+    """K after resizing the image by `scale_x` (new width / old width) and `scale_y`."""
     scale_x, scale_y = _like(scale_x, K), _like(scale_y, K)
     factors = torch.stack(torch.broadcast_tensors(scale_x, scale_y, torch.ones_like(scale_x)), dim=-1)
     return K * factors[..., None]
@@ -55,7 +55,7 @@ def crop_K(
     left: float | int | Float[Tensor, "*#batch"],
     top: float | int | Float[Tensor, "*#batch"],
 ) -> Float[Tensor, "*batch 3 3"]:
-    """K after `left` columns and `top` rows of pixels were cut off (fractions and, for padding, negatives allowed)."""
+    """K after cropping `left` columns and `top` rows; may be fractional, or negative for padding."""
     left, top = _like(left, K), _like(top, K)
     shift = torch.stack(torch.broadcast_tensors(left, top, torch.zeros_like(left)), dim=-1)
     last_column = torch.zeros(3, dtype=K.dtype, device=K.device)
@@ -66,24 +66,19 @@ def crop_K(
 def zoom_K(
     K: Float[Tensor, "*#batch 3 3"], *, zoom: float | int | Float[Tensor, "*#batch"], width: int, height: int
 ) -> Float[Tensor, "*batch 3 3"]:
-    """K after the image was magnified `zoom` times about its centre (width / 2, height / 2), its size kept."""
+    """K after magnifying the image `zoom` times about its centre (width / 2, height / 2), at the same size."""
     zoom = _like(zoom, K)
     cropped = crop_K(K, left=width / 2 * (1 - 1 / zoom), top=height / 2 * (1 - 1 / zoom))
     return scale_K(cropped, scale_x=zoom, scale_y=zoom)
 
 
 def normalize_K(K: Float[Tensor, "*batch 3 3"], *, width: int, height: int) -> Float[Tensor, "*batch 3 3"]:
-    """K_norm: K in units of the image size, so that the image spans 0..1 on both axes."""
+    """K in units of the image size (K_norm), in which the image spans 0..1 on both axes."""
     return scale_K(K, scale_x=1 / width, scale_y=1 / height)
 
 
-def denormalize_K(K_norm: Float[Tensor, "*batch 3 3"], *, width: int, height: int) -> Float[Tensor, "*batch 3 3"]:
-    """K in pixels of a (height, width) image from K_norm; undoes `normalize_K`."""
-    return scale_K(K_norm, scale_x=width, scale_y=height)
-
-
 def invert_K(K: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Inverse of an upper-triangular K whose last row is (0, 0, 1), in closed form; skew is honoured."""
+    """Closed-form inverse of an upper-triangular K with last row (0, 0, 1)."""
     fx, skew, cx = K[..., 0, 0], K[..., 0, 1], K[..., 0, 2]
     fy, cy = K[..., 1, 1], K[..., 1, 2]
     zero, one = torch.zeros_like(fx), torch.ones_like(fx)
@@ -96,8 +91,8 @@ def project(
 ) -> tuple[Float[Tensor, "*batch n 2"], Float[Tensor, "*batch n"]]:
     """Pixels (x, y) and depths of world points; batch axes broadcast.
 
-    Depth is the camera's z coordinate, in scene units. A pixel means something only where the depth is positive: points
-    behind the camera come out mirrored, and points in its plane at infinity.
+    Depth is the camera's z coordinate, in scene units. Pixels are valid only for positive depths: points behind the
+    camera are mirrored, points in its plane are at infinity.
     """
     points_camera = transform(viewmat[..., :3, :3], points_world) + viewmat[..., None, :3, 3]
     depth = points_camera[..., 2]

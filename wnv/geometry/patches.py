@@ -1,4 +1,4 @@
-"""Images to tokens and back."""
+"""Split images into patches and reassemble them."""
 
 from einops import rearrange
 from jaxtyping import Float
@@ -21,18 +21,17 @@ def patchify(x: Float[Tensor, "*batch channel height width"], *, patch_size: int
 def unpatchify(
     tokens: Float[Tensor, "*batch token dim"], *, height: int, width: int, patch_size: int
 ) -> Float[Tensor, "*batch channel height width"]:
-    """Put the tokens of `patchify` back into an image of (height, width).
+    """Reassemble the tokens of `patchify` to an image of (height, width).
 
     Raises:
-        ValueError: If the tokens cannot be those of a (height, width) image.
+        ValueError: If the shape of the tokens does not fit the image size.
     """
     _check_divisible(height, width, patch_size)
     num_tokens = (height // patch_size) * (width // patch_size)
     if tokens.shape[-2] != num_tokens or tokens.shape[-1] % patch_size**2:
         raise ValueError(
             f"tokens of a {height} x {width} (height x width) image in patches of {patch_size} must have shape "
-            f"(..., {num_tokens}, channels * {patch_size**2}), got {tuple(tokens.shape)}; pass the size and patch_size "
-            f"that made them"
+            f"(..., {num_tokens}, channels * {patch_size**2}), got {tuple(tokens.shape)}"
         )
     return rearrange(
         tokens, "... (h w) (p q c) -> ... c (h p) (w q)", h=height // patch_size, p=patch_size, q=patch_size
@@ -46,6 +45,4 @@ def _check_divisible(height: int, width: int, patch_size: int) -> None:
         if size < 1 or size % patch_size:
             below, above = size // patch_size * patch_size, (size // patch_size + 1) * patch_size
             sizes = f"{below} or {above}" if below > 0 else str(above)
-            raise ValueError(
-                f"image {name} must be a multiple of patch_size {patch_size}, got {name} {size}; resize it to {sizes}"
-            )
+            raise ValueError(f"image {name} must be a multiple of patch_size={patch_size}, got {size}; use {sizes}")

@@ -1,4 +1,4 @@
-"""Rigid camera poses: inverses, means, interpolation, and the world frame a scene is normalised into."""
+"""Rigid camera poses: inverses, means, distances, interpolation and the normalised world frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _MEAN_FRAME_MARGIN = 1.35
 
 
 def invert_se3(T: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Inverse of a rigid transform in closed form: camtoworld to viewmat and back."""
+    """Closed-form inverse of a rigid transform, such as from camtoworld to viewmat."""
     R_inverse = T[..., :3, :3].transpose(-1, -2)
     translation = -transform(R_inverse, T[..., None, :3, 3]).squeeze(-2)
     return make_se3(R_inverse, translation)
@@ -25,7 +25,7 @@ def invert_se3(T: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
 def make_se3(
     rotation: Float[Tensor, "*#batch 3 3"], translation: Float[Tensor, "*#batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """4x4 transform from its rotation and translation; batch axes broadcast."""
+    """Compose a 4x4 transform from rotation and translation; batch axes broadcast."""
     batch = torch.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
     top = torch.cat([rotation.expand(*batch, 3, 3), translation.expand(*batch, 3)[..., None]], dim=-1)
     bottom = torch.zeros_like(top[..., :1, :])
@@ -36,12 +36,12 @@ def make_se3(
 def look_at(
     eye: Float[Tensor, "*#batch 3"], target: Float[Tensor, "*#batch 3"], up: Float[Tensor, "*#batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """Camtoworld of a camera at `eye` whose optical axis meets `target`; image y points away from `up`.
+    """Camtoworld of a camera at `eye` that looks at `target`; image y points away from `up`.
 
     Args:
         eye: Camera centre, world.
         target: A point on the optical axis, world.
-        up: World direction that appears upright in the image; any length, need not be perpendicular to the axis.
+        up: World direction that is upright in the image; of any length, not necessarily perpendicular to the axis.
 
     Raises:
         ValueError: If `eye` is `target`, or `up` is parallel to the optical axis.
@@ -51,7 +51,7 @@ def look_at(
     ahead_norm, right_norm, up_norm = (torch.linalg.vector_norm(v, dim=-1, keepdim=True) for v in (ahead, right, up))
     if not bool((right_norm > 1e-6 * ahead_norm * up_norm).all()):
         raise ValueError(
-            "look_at needs eye and target apart and up not parallel to the line between them; "
+            "eye and target must differ, and up must not be parallel to the line between them, "
             f"got eye {eye.tolist()}, target {target.tolist()}, up {up.tolist()}"
         )
     forward, right = ahead / ahead_norm, right / right_norm
@@ -60,11 +60,11 @@ def look_at(
 
 
 def mean_pose(camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Mean of camera poses as LVSM takes it (arXiv:2410.17242).
+    """Mean camera pose as in LVSM (arXiv:2410.17242).
 
-    The position is the mean position; +z is the mean viewing direction; +y is the mean image-down direction made
-    perpendicular to it. Where these means vanish or are parallel (cameras looking inwards from all around), the
-    rotation is the first camera's.
+    The position is the mean position; +z is the mean viewing direction; +y is the mean image-down direction,
+    orthogonalised. If these means vanish or are parallel (cameras looking inwards from all sides), the rotation is the
+    first camera's.
     """
     mean = camtoworld.mean(dim=-3)
     forward, down = mean[..., :3, 2], mean[..., :3, 1]
@@ -80,7 +80,7 @@ def mean_pose(camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "*b
 
 @dataclass(frozen=True)
 class WorldFrame:
-    """A change of world: a rigid motion, then a scaling of lengths.
+    """A change of world frame: a rigid transform, then a scaling.
 
     Attributes:
         newfromold: New world axes from the old world, in old units.
@@ -91,12 +91,12 @@ class WorldFrame:
     scale: Float[Tensor, "*batch"]
 
     def apply(self, camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "*batch view 4 4"]:
-        """Old poses in the new world."""
+        """Transform poses to the new world."""
         moved = matmul(self.newfromold[..., None, :, :], camtoworld)
         return make_se3(moved[..., :3, :3], moved[..., :3, 3] * self.scale[..., None, None])
 
     def undo(self, camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "*batch view 4 4"]:
-        """New poses in the old world."""
+        """Transform poses back to the old world."""
         unscaled = make_se3(camtoworld[..., :3, :3], camtoworld[..., :3, 3] / self.scale[..., None, None])
         return matmul(invert_se3(self.newfromold)[..., None, :, :], unscaled)
 
@@ -104,24 +104,24 @@ class WorldFrame:
 def fit_world_frame(
     context_camtoworld: Float[Tensor, "*batch view 4 4"], *, method: Literal["mean", "first"] = "mean"
 ) -> WorldFrame:
-    """The frame a scene is normalised into, fitted on its context cameras alone.
+    """Fit the normalised world frame of a scene to its context cameras.
 
-    Only the context counts, so an encoded scene serves any target camera. Training and evaluation share this function.
+    Targets have no influence, so an encoded scene serves any target. Training and evaluation share this function.
 
     Args:
         context_camtoworld: Poses of the context views of each scene.
-        method: `mean`: the mean pose becomes the origin and lengths are divided by 1.35 times the largest absolute
-            coordinate of a camera centre (LVSM, arXiv:2410.17242). `first`: the first camera becomes the identity and
-            the mean distance of the others to it becomes 1.
+        method: `mean`: the mean pose is the origin, and lengths are divided by 1.35 times the largest absolute
+            coordinate of a camera centre (LVSM, arXiv:2410.17242). `first`: the first camera is the identity, and the
+            mean distance of the others to it is 1.
 
     Returns:
-        The frame; its scale is 1 where there is no baseline to measure (one view, or all views from one place).
+        The frame. Its scale is 1 without a baseline (one view, or all views from one place).
 
     Raises:
         ValueError: If there is no context view or the method is unknown.
     """
     if context_camtoworld.shape[-3] == 0:
-        raise ValueError(f"a world frame needs at least one context view, got shape {tuple(context_camtoworld.shape)}")
+        raise ValueError(f"need at least one context view, got shape {tuple(context_camtoworld.shape)}")
     if method == "mean":
         newfromold = invert_se3(mean_pose(context_camtoworld))
     elif method == "first":
@@ -143,7 +143,7 @@ def fit_world_frame(
 def interpolate_poses(
     a: Float[Tensor, "*#batch 4 4"], b: Float[Tensor, "*#batch 4 4"], t: float | int | Float[Tensor, "*#batch"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """Pose on the way from `a` (t = 0) to `b` (t = 1): positions in a straight line, rotations by slerp."""
+    """Interpolate poses from `a` (t = 0) to `b` (t = 1): positions linearly, rotations by slerp."""
     t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
     quaternion = slerp(quaternion_from_matrix(a[..., :3, :3]), quaternion_from_matrix(b[..., :3, :3]), t)
     position = torch.lerp(*torch.broadcast_tensors(a[..., :3, 3], b[..., :3, 3], t[..., None]))
@@ -151,7 +151,7 @@ def interpolate_poses(
 
 
 def rotation_angle(Ra: Float[Tensor, "*#batch 3 3"], Rb: Float[Tensor, "*#batch 3 3"]) -> Float[Tensor, "*batch"]:
-    """Angle in radians, 0..pi, of the rotation between two rotations; precise at both ends."""
+    """Angle in radians, 0..pi, between two rotations; precise at both ends."""
     difference = matmul(Ra.transpose(-1, -2), Rb)
     skew = difference - difference.transpose(-1, -2)
     sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)
@@ -167,7 +167,7 @@ def random_se3(
 
 
 def is_rigid(T: Float[Tensor, "*batch 4 4"], atol: float = 1e-5) -> Bool[Tensor, "*batch"]:
-    """Whether each matrix is a finite, right-handed rotation with a translation, entries within `atol`."""
+    """Whether each matrix is a finite rigid transform, up to `atol` per entry."""
     rotation = T[..., :3, :3]
     identity = torch.eye(4, dtype=T.dtype, device=T.device)
     orthonormal = ((matmul(rotation, rotation.transpose(-1, -2)) - identity[:3, :3]).abs() <= atol).all(-1).all(-1)
@@ -178,7 +178,7 @@ def is_rigid(T: Float[Tensor, "*batch 4 4"], atol: float = 1e-5) -> Bool[Tensor,
 
 
 def pose_spread(camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "*batch"]:
-    """Mean distance of the camera centres from their centroid, in scene units; 0 where they share one place."""
+    """Mean distance of the camera centres from their centroid, in scene units; 0 if they share one place."""
     centers = camtoworld[..., :3, 3]
     distances = torch.linalg.vector_norm(centers - centers.mean(dim=-2, keepdim=True), dim=-1)
     spread = distances.mean(dim=-1)
@@ -188,10 +188,10 @@ def pose_spread(camtoworld: Float[Tensor, "*batch view 4 4"]) -> Float[Tensor, "
 def pose_distance(
     target_camtoworld: Float[Tensor, "*batch target 4 4"], context_camtoworld: Float[Tensor, "*batch context 4 4"]
 ) -> Float[Tensor, "*batch target context"]:
-    """How far each target pose is from each context pose, in one number.
+    """Distance of each target pose from each context pose, combining position and rotation.
 
-    The distance of the positions, in units of the contexts' mean distance from their centroid (scene units where they
-    share one place), plus the angle between the rotations in radians.
+    The distance of the positions in units of the contexts' spread (scene units without a spread), plus the angle
+    between the rotations in radians.
     """
     spread = pose_spread(context_camtoworld)
     spread = torch.where(spread > 0, spread, 1.0)
@@ -203,10 +203,10 @@ def pose_distance(
 def nearest_pose(
     target_camtoworld: Float[Tensor, "*batch target 4 4"], context_camtoworld: Float[Tensor, "*batch context 4 4"]
 ) -> Int[Tensor, "*batch target"]:
-    """Index of the context pose nearest to each target pose by `pose_distance`; the first of equals."""
+    """Index of the context pose nearest to each target pose by `pose_distance`; the first of ties."""
     return pose_distance(target_camtoworld, context_camtoworld).argmin(dim=-1)
 
 
 def _rounding(centers: Float[Tensor, "*batch view 3"]) -> Float[Tensor, "*batch"]:
-    """Distance below which camera centres share one place: what rounding leaves of their distance to the origin."""
+    """Distance below which camera centres count as one place, given the rounding of their coordinates."""
     return 32 * torch.finfo(centers.dtype).eps * centers.abs().amax(dim=(-1, -2))

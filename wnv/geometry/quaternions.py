@@ -1,6 +1,6 @@
-"""Unit quaternions (w, x, y, z) as stand-ins for rotation matrices where rotations are blended.
+"""Unit quaternions (w, x, y, z), for the interpolation of rotations.
 
-`q` and `-q` are the same rotation; functions that blend take the nearer of the two.
+`q` and `-q` are the same rotation; interpolation uses the nearer one.
 """
 
 import torch
@@ -12,7 +12,7 @@ def quaternion_from_matrix(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tenso
     """Unit quaternion of a rotation matrix, with w >= 0."""
     diagonal = rotation.diagonal(dim1=-2, dim2=-1)
     xx, yy, zz = diagonal.unbind(-1)
-    # Row i holds 4 q_i * (w, x, y, z): whichever component is largest gives the row with nothing small to divide by.
+    # Row i is 4 q_i * (w, x, y, z); the largest component gives the best-conditioned row.
     (_, r01, r02), (r10, _, r12), (r20, r21, _) = (row.unbind(-1) for row in rotation.unbind(-2))
     rows = [
         [1 + xx + yy + zz, r21 - r12, r02 - r20, r10 - r01],
@@ -28,7 +28,7 @@ def quaternion_from_matrix(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tenso
 
 
 def matrix_from_quaternion(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """Rotation matrix of a quaternion of any length but zero."""
+    """Rotation matrix of a non-zero quaternion."""
     w, x, y, z = (quaternion / torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)).unbind(-1)
     entries = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -52,7 +52,7 @@ def quaternion_multiply(a: Float[Tensor, "*#batch 4"], b: Float[Tensor, "*#batch
 
 
 def quaternion_conjugate(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
-    """The opposite rotation of a unit quaternion."""
+    """Inverse of a unit quaternion."""
     return torch.cat([quaternion[..., :1], -quaternion[..., 1:]], dim=-1)
 
 
@@ -68,7 +68,7 @@ def quaternion_log(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*bat
 
 
 def quaternion_exp(half_rotation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
-    """Unit quaternion of half a rotation vector; undoes `quaternion_log`."""
+    """Unit quaternion of half a rotation vector; the inverse of `quaternion_log`."""
     half_angle = torch.linalg.vector_norm(half_rotation, dim=-1, keepdim=True)
     # torch.sinc(x) = sin(pi x) / (pi x) is smooth through zero.
     return torch.cat([half_angle.cos(), half_rotation * torch.sinc(half_angle / torch.pi)], dim=-1)
@@ -77,6 +77,6 @@ def quaternion_exp(half_rotation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*
 def slerp(
     a: Float[Tensor, "*#batch 4"], b: Float[Tensor, "*#batch 4"], t: Float[Tensor, "*#batch"]
 ) -> Float[Tensor, "*batch 4"]:
-    """Unit quaternion on the way from `a` (t = 0) to `b` (t = 1) at constant angular speed, by the shorter way."""
+    """Spherical linear interpolation from `a` (t = 0) to `b` (t = 1) along the shorter arc."""
     step = quaternion_log(quaternion_multiply(quaternion_conjugate(a), b))
     return quaternion_multiply(a, quaternion_exp(step * t[..., None]))

@@ -1,4 +1,4 @@
-"""Rays through pixel centres, and the three ways a camera is written into image tokens with them."""
+"""Rays through pixel centres, and the ray codes of cameras."""
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ def pixel_centers(
 
 
 def camera_rays(K: Float[Tensor, "*batch 3 3"], *, height: int, width: int) -> Float[Tensor, "*batch height width 3"]:
-    """`K^-1 (x, y, 1)` for each pixel centre: ray directions in the camera's own frame, scaled to z = 1.
+    """`K^-1 (x, y, 1)` for each pixel centre: ray directions in camera coordinates, with z = 1.
 
     Args:
         K: In pixels of the (height, width) image.
@@ -46,8 +46,8 @@ def plucker(
 ) -> Float[Tensor, "*batch height width 6"]:
     """Plücker coordinates of each pixel's ray in the world frame.
 
-    First the moment `o x d` (scene units), then the unit direction `d`. The moment is the same for every point of the
-    ray, so the six numbers name the line and not a point of it.
+    First the moment `o x d` (scene units), then the unit direction `d`. They describe the line, independent of a point
+    on it.
     """
     origins, directions = raymap(K, camtoworld, height=height, width=width).split(3, dim=-1)
     return torch.cat([torch.linalg.cross(origins, directions), directions], dim=-1)

@@ -1,4 +1,4 @@
-"""Images brought to a size, with the K that goes with them."""
+"""Resize and crop images to a given size, and update K."""
 
 import math
 from dataclasses import dataclass
@@ -12,10 +12,9 @@ from wnv.geometry.cameras import crop_K, scale_K
 
 @dataclass(frozen=True)
 class Window:
-    """The part of an image that becomes an image of another size, and how much larger that is.
+    """A crop of whole pixels and its scaling to a new image size.
 
-    The part is whole pixels, so that it can be cut out where the image is decoded; the last of them may be shown in
-    part.
+    Whole pixels allow cropping in the decoder. The last of them may be visible in part.
 
     Attributes:
         left: First column.
@@ -37,24 +36,23 @@ class Window:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom: the old pixels, right and bottom excluded."""
+        """Left, top, right, bottom in old pixels; right and bottom are exclusive."""
         return self.left, self.top, self.right, self.bottom
 
     def fit_K(self, K: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-        """K of the whole old image to K of the new one: exact, since the part begins at a whole pixel."""
+        """Convert K of the old image to K of the new one, exactly."""
         return scale_K(crop_K(K, left=self.left, top=self.top), scale_x=self.scale, scale_y=self.scale)
 
     def resample(self, part: UInt8[Tensor, "part_height part_width 3"]) -> UInt8[Tensor, "3 height width"]:
-        """The part (the pixels of `box`) at the new size.
+        """Resize the crop (the pixels of `box`) to the new size.
 
-        A triangle filter as wide as the larger of an old and a new pixel: bilinear, antialiased, in bytes, which is
-        several times faster than in floats and adds a rounding error of at most one grey level in 255. Pixels outside
-        the part have no influence.
+        Bilinear and antialiased, in uint8: several times faster than in floats, with a rounding error of at most one
+        level of 255.
         """
         image = part.permute(2, 0, 1)
         if self.scale == 1:
             return image[:, : self.height, : self.width]
-        # The tiny excess keeps a size that is whole from being rounded down to one less.
+        # The tiny excess prevents whole sizes from being rounded down.
         fitted = torch.nn.functional.interpolate(
             image[None], scale_factor=self.scale * (1 + 1e-7), mode="bilinear", antialias=True
         )
@@ -64,15 +62,15 @@ class Window:
 def cover_window(old_height: int, old_width: int, *, height: int, width: int, zoom: float | int = 1.0) -> Window:
     """Scale an image to cover (height, width), cut out the centre, and magnify it `zoom` times.
 
-    x and y are scaled alike. The part begins at the whole pixel nearest to where it should, so the image centre is at
-    most half an old pixel off the new centre; K takes account of that.
+    Both axes have one scale. The crop starts at the nearest whole pixel, so the centre moves by at most half an old
+    pixel; K accounts for that.
 
     Args:
         old_height: Height of the image in pixels.
         old_width: Width of the image in pixels.
         height: Wanted height in pixels.
         width: Wanted width in pixels.
-        zoom: At least 1 (1 = all that fits).
+        zoom: At least 1; 1 is the largest crop.
 
     Raises:
         ValueError: If the zoom is below 1 or a size is not positive.
@@ -80,7 +78,7 @@ def cover_window(old_height: int, old_width: int, *, height: int, width: int, zo
     if height < 1 or width < 1:
         raise ValueError(f"image size must be positive, got height {height} and width {width}")
     if not 1 <= zoom < math.inf:
-        raise ValueError(f"zoom must be at least 1 (zooming out would need pixels the image has not), got {zoom}")
+        raise ValueError(f"zoom must be at least 1, got {zoom}")
     scale = float(zoom * max(width / old_width, height / old_height))
     left, right = _whole_pixels(old_width, width / scale)
     top, bottom = _whole_pixels(old_height, height / scale)
@@ -88,6 +86,6 @@ def cover_window(old_height: int, old_width: int, *, height: int, width: int, zo
 
 
 def _whole_pixels(old_size: int, extent: float) -> tuple[int, int]:
-    """First and past-the-last pixel of the middle `extent` pixels of a side; half pixels go to the left."""
+    """First pixel and end of the middle `extent` pixels of a side; half pixels round to the left."""
     start = math.ceil((old_size - extent) / 2 - 0.5 - 1e-9)
     return start, start + math.ceil(extent - 1e-9)

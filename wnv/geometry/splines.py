@@ -1,4 +1,4 @@
-"""Smooth curves through given knots, at equal times from knot to knot."""
+"""Smooth curves through knots at equal time steps."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,12 +10,12 @@ from wnv.geometry.quaternions import quaternion_conjugate, quaternion_exp, quate
 def catmull_rom(
     values: Float[Tensor, "knot d"], segment: Int[Tensor, " view"], t: Float[Tensor, " view"]
 ) -> Float[Tensor, "view d"]:
-    """Cubic through all knots whose slope at a knot is that between its neighbours; one-sided at the ends.
+    """Catmull-Rom spline: cubic through all knots with central slopes, one-sided at the ends.
 
     Args:
         values: At least two knots.
-        segment: For each point of the curve, the knot before it, 0 to the number of knots less two.
-        t: How far the point is on the way to the next knot, 0..1.
+        segment: Index of the knot before each point of the curve, at most the number of knots minus 2.
+        t: Position of the point between this knot and the next, 0..1.
     """
     steps = values.diff(dim=0)
     slopes = torch.cat([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:]])

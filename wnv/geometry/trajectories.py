@@ -1,9 +1,9 @@
 """Camera paths made from a scene's context cameras, for videos and viewers.
 
-Every path takes the context cameras (batch axes: `view`) and gives `num_views` cameras of the same image size, in
-order. Lengths follow the contexts, so the defaults fit a scene of any scale: their unit is the *spread*, the mean
-distance of the context cameras from their centroid (half the baseline of two). Contexts that share one place, or a
-single one, have no spread: a tenth of `depth`, or of one scene unit, stands in for it.
+Every path takes the context cameras (batch axis `view`) and returns `num_views` cameras of the same image size, in
+order. The unit of lengths is the *spread*, the mean distance of the context cameras from their centroid (half the
+baseline of two), so defaults fit scenes of any scale. If the contexts share one place, the unit is a tenth of `depth`,
+or of one scene unit.
 """
 
 import inspect
@@ -13,28 +13,28 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from wnv.geometry.poses import look_at, make_se3, mean_pose, nearest_pose, pose_spread
+from wnv.geometry.poses import look_at, make_se3, mean_pose, pose_spread
 from wnv.geometry.products import transform
 from wnv.geometry.quaternions import matrix_from_quaternion, quaternion_from_matrix
 from wnv.geometry.splines import catmull_rom, squad
 from wnv.types import Cameras
 
 _COMMON_PARAMETERS = ("cameras", "num_views")
-# Optical axes within about half a degree of parallel meet nowhere in particular.
+# Optical axes parallel to within about half a degree have no reliable intersection.
 _MIN_AXES_DETERMINANT = 1e-4
 
 
 def focus_point(cameras: Cameras, *, depth: float | int | None = None) -> Float[Tensor, "3"]:
-    """The world point that the cameras look at.
+    """Estimate the world point that the cameras look at.
 
     Args:
         cameras: Context cameras, batch axes `view`.
-        depth: If given, the point is simply this far (scene units) ahead of the mean camera. If not, it is the point
-            closest to all optical axes in the least-squares sense; and where these are parallel, or meet behind the
-            cameras, the point ahead of the mean camera by four times the spread (one scene unit without a spread).
+        depth: Distance of the point ahead of the mean camera, in scene units. By default the least-squares intersection
+            of the optical axes; if these are parallel or meet behind the cameras, the point four spreads ahead of the
+            mean camera (one scene unit without a spread).
 
     Raises:
         ValueError: If `depth` is not positive.
@@ -67,18 +67,18 @@ def orbit(
     lift: float | int = 0.0,
     depth: float | int | None = None,
 ) -> Cameras:
-    """A circle about the point the context cameras look at, level with respect to their mean image-up direction.
+    """Circle around the point that the context cameras look at, perpendicular to their mean up direction.
 
     It starts in the direction of the mean context camera and runs counterclockwise seen from above.
 
     Args:
         cameras: Context cameras; the first gives K.
         num_views: Number of cameras on the path.
-        degrees: How far around. Whole turns close (no camera twice); anything else is an arc whose middle is the
-            direction of the mean context camera. Negative runs clockwise.
-        radius: In mean horizontal distances of the context cameras from the point.
-        lift: How much higher than the mean context camera the circle lies, in the same unit.
-        depth: Distance in scene units of the point ahead of the mean camera; found from the optical axes if not given
+        degrees: Angle of the path. Whole turns close without repeating a camera; other angles are arcs centred on the
+            direction of the mean context camera. Negative angles run clockwise.
+        radius: In units of the mean horizontal distance of the context cameras from the point.
+        lift: Height above the mean context camera, in the same unit.
+        depth: Distance in scene units of the point ahead of the mean camera; default from the optical axes
             (see `focus_point`).
     """
     _check_path(cameras, num_views, depth)
@@ -89,7 +89,7 @@ def orbit(
     level = offsets - heights[:, None] * up
     distance = torch.linalg.vector_norm(level, dim=-1).mean()
     start = level.mean(dim=0)
-    if torch.linalg.vector_norm(start) < 0.1 * distance:  # cameras all around have no mean direction
+    if torch.linalg.vector_norm(start) < 0.1 * distance:  # cameras on all sides have no mean direction
         start = level[0]
     start = _unit(start)
     if degrees % 360 == 0:
@@ -110,7 +110,7 @@ def spiral(
     radius: float | int = 1.0,
     depth: float | int | None = None,
 ) -> Cameras:
-    """An elliptic spiral around the mean context camera that keeps looking at one point, after LLFF (arXiv:1905.00889).
+    """Elliptic spiral around the mean context camera that looks at one point, after LLFF (arXiv:1905.00889).
 
     Its half axes are the largest offsets of the context cameras along the mean camera's right, down and forward axes,
     but at least half a spread, and forward at most half the way to the point. Over the whole path the camera moves
@@ -119,9 +119,9 @@ def spiral(
     Args:
         cameras: Context cameras; the first gives K.
         num_views: Number of cameras on the path.
-        turns: Times around.
+        turns: Number of turns.
         radius: Factor on the half axes.
-        depth: Distance in scene units of the point ahead of the mean camera; found from the optical axes if not given
+        depth: Distance in scene units of the point ahead of the mean camera; default from the optical axes
             (see `focus_point`).
     """
     _check_path(cameras, num_views, depth)
@@ -137,12 +137,12 @@ def spiral(
 
 
 def interpolate(cameras: Cameras, *, num_views: int) -> Cameras:
-    """A smooth path through all context cameras in their order, from the first to the last.
+    """Smooth path through all context cameras, in order.
 
     Positions follow a Catmull-Rom spline, rotations squad (its spherical counterpart), focal lengths a Catmull-Rom
-    spline of their logarithms; two cameras are joined by a line and a slerp. Every stretch between two context cameras
-    takes equally long; contexts are met exactly where `num_views - 1` is a multiple of their number less one. A
-    single context camera stays where it is.
+    spline of their logarithms; two cameras are joined by a line and a slerp. All segments have the same
+    duration; contexts are hit exactly if `num_views - 1` is a multiple of their number minus one. A single context
+    camera is repeated.
 
     Args:
         cameras: Context cameras.
@@ -175,20 +175,20 @@ def dolly(
     anchor: int | None = None,
     depth: float | int | None = None,
 ) -> Cameras:
-    """Forward along the optical axis, back behind the start, and home again; the path closes.
+    """Closed path along the optical axis: forward, back behind the start, and to the start.
 
     Args:
         cameras: Context cameras; the first, or `anchor`, gives K.
         num_views: Number of cameras on the path.
-        distance: How far forward and how far back, in spreads; negative goes back first.
-        dolly_zoom: Change the focal length so that things at the depth of the point looked at keep their size while the
-            rest of the scene swells and shrinks (the Vertigo effect).
-        anchor: Index of the context camera to move; the mean camera if not given.
-        depth: Distance in scene units of the point looked at, which `dolly_zoom` keeps in size; found from the optical
-            axes if not given (see `focus_point`).
+        distance: Largest distance from the start in spreads; negative starts backwards.
+        dolly_zoom: Change the focal length so that objects at the focus point's depth keep their size (the Vertigo
+            effect).
+        anchor: Index of the context camera to move; default the mean camera.
+        depth: Distance of the focus point in scene units, for `dolly_zoom`; default from the optical axes (see
+            `focus_point`).
 
     Raises:
-        ValueError: If `dolly_zoom` would carry the camera to the point looked at or beyond.
+        ValueError: If the camera would reach the focus point with `dolly_zoom`.
     """
     _check_path(cameras, num_views, depth)
     base, K = _anchor(cameras, anchor)
@@ -200,10 +200,10 @@ def dolly(
         ahead = depth or float(((focus_point(cameras) - base[:3, 3]) * base[:3, 2]).sum())
         if ahead <= abs(reach):
             raise ValueError(
-                f"dolly_zoom needs the point looked at farther ahead than the camera moves, got the point at "
-                f"{ahead:.4g} and a move of {abs(reach):.4g} scene units; pass a smaller distance or a larger depth"
+                f"with dolly_zoom, distance must end before the focus point at {ahead:.4g} scene units, got "
+                f"{abs(reach):.4g}; pass a smaller distance or a larger depth"
             )
-        # About the principal point, where the optical axis meets the image, so that the point looked at stays put.
+        # Zoom about the principal point, so that the focus point does not move.
         path_K[:, :2, :2] *= (1 - forward / ahead)[:, None, None]
     return replace(cameras, K=path_K, camtoworld=camtoworld)
 
@@ -217,17 +217,17 @@ def wobble(
     anchor: int | None = None,
     depth: float | int | None = None,
 ) -> Cameras:
-    """A small circle parallel to the image plane, without turning the camera: parallax and nothing else.
+    """Small circle parallel to the image plane with a fixed orientation, to show parallax.
 
-    It starts on the right of the circle's centre and runs clockwise in the image; whole turns close.
+    It starts right of the centre and runs clockwise in the image; whole turns close.
 
     Args:
         cameras: Context cameras; the first, or `anchor`, gives K.
         num_views: Number of cameras on the path.
         radius: Of the circle, in spreads.
-        turns: Times around.
-        anchor: Index of the context camera to move; the mean camera if not given.
-        depth: Distance of the scene in scene units: sets the unit of `radius` where the contexts have no spread.
+        turns: Number of turns.
+        anchor: Index of the context camera to move; default the mean camera.
+        depth: Distance of the scene in scene units, for contexts without a spread.
     """
     _check_path(cameras, num_views, depth)
     base, K = _anchor(cameras, anchor)
@@ -238,12 +238,12 @@ def wobble(
 
 
 def still(cameras: Cameras, *, num_views: int, anchor: int | None = None) -> Cameras:
-    """One camera that does not move: what a path through time alone is seen from.
+    """Static camera, for paths through time.
 
     Args:
         cameras: Context cameras; the first, or `anchor`, gives K.
         num_views: Number of cameras on the path.
-        anchor: Index of the context camera that stays; the mean camera if not given.
+        anchor: Index of the context camera; default the mean camera.
     """
     _check_path(cameras, num_views, None)
     base, K = _anchor(cameras, anchor)
@@ -251,14 +251,14 @@ def still(cameras: Cameras, *, num_views: int, anchor: int | None = None) -> Cam
 
 
 def around(cameras: Cameras, *, num_views: int, degrees: float | int = 60.0, anchor: int | None = None) -> Cameras:
-    """A look around: the camera stays in its place and turns about the contexts' mean image-up direction.
+    """Turn on the spot about the contexts' mean up direction.
 
     Args:
         cameras: Context cameras; the first, or `anchor`, gives K.
         num_views: Number of cameras on the path.
-        degrees: How far it turns, to the left where positive. Whole turns close and start with the camera's own
-            direction; anything else is a sweep whose middle is that direction.
-        anchor: Index of the context camera to turn; the mean camera if not given.
+        degrees: Angle, positive to the left. Whole turns close and start at the camera's direction; other angles are
+            sweeps centred on it.
+        anchor: Index of the context camera to turn; default the mean camera.
     """
     _check_path(cameras, num_views, None)
     base, K = _anchor(cameras, anchor)
@@ -287,11 +287,11 @@ TRAJECTORIES: dict[str, Callable[..., Cameras]] = {
 
 
 def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: Any) -> Cameras:
-    """The path called `name` in `TRAJECTORIES`, with its options by keyword.
+    """Make the path `name` of `TRAJECTORIES` with its options.
 
     Raises:
-        ValueError: If there is no such path, or the path refuses its arguments.
-        TypeError: If the path has no such option, or a value is no number.
+        ValueError: If the path is unknown or an argument is invalid.
+        TypeError: If the option is unknown or a value is not a number.
     """
     if name not in TRAJECTORIES:
         raise ValueError(f"trajectory must be one of {', '.join(TRAJECTORIES)}, got {name!r}")
@@ -300,7 +300,7 @@ def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: A
     unknown = [option for option in options if option not in known]
     if unknown:
         raise TypeError(
-            f"trajectory {name} has no option {', '.join(unknown)}; it knows {', '.join(known) or 'no options'}"
+            f"trajectory {name} has no option {', '.join(unknown)}, only {', '.join(known) or 'no options'}"
         )
     for option, value in options.items():
         if not isinstance(value, (bool, int, float, type(None))):
@@ -308,34 +308,29 @@ def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: A
     return trajectory(cameras, num_views=num_views, **options)
 
 
-def nearest_camera(target: Cameras, context: Cameras) -> Int[Tensor, " target"]:
-    """Index of the context camera nearest to each target camera, as `nearest_pose` measures it; K is not looked at."""
-    return nearest_pose(target.camtoworld, context.camtoworld)
-
-
 def _check_context(cameras: Cameras, depth: float | int | None) -> None:
     shape = tuple(cameras.batch_shape)
     if len(shape) != 1 or shape[0] == 0:
-        raise ValueError(f"a trajectory needs the context cameras of one scene (batch axes: view), got {shape}")
+        raise ValueError(f"cameras must be the context cameras of one scene (batch axis view), got batch axes {shape}")
     if depth is not None and not depth > 0:
-        raise ValueError(f"depth of the point looked at must be positive (scene units), got {depth}; leave it out")
+        raise ValueError(f"depth must be positive (scene units), got {depth}")
 
 
 def _check_path(cameras: Cameras, num_views: int, depth: float | int | None) -> None:
     _check_context(cameras, depth)
     if num_views < 1:
-        raise ValueError(f"num_views of a trajectory must be at least 1, got {num_views}")
+        raise ValueError(f"num_views must be at least 1, got {num_views}")
 
 
 def _phase(cameras: Cameras, num_views: int) -> Float[Tensor, " view"]:
-    """0 to 1 in equal steps, 1 left out: the first camera of a closed path follows the last."""
+    """Equal steps from 0 to 1, without 1, for closed paths."""
     matrix = cameras.camtoworld
     return torch.arange(num_views, dtype=matrix.dtype, device=matrix.device) / num_views
 
 
 def _up(cameras: Cameras) -> Float[Tensor, "3"]:
     up = -cameras.camtoworld[:, :3, 1].mean(dim=0)
-    if torch.linalg.vector_norm(up) < 0.1:  # cameras upside down to each other agree on no up
+    if torch.linalg.vector_norm(up) < 0.1:  # up directions that cancel out
         up = -cameras.camtoworld[0, :3, 1]
     return _unit(up)
 
@@ -349,7 +344,7 @@ def _unit_length(cameras: Cameras, depth: float | int | None) -> float:
 
 
 def _anchor(cameras: Cameras, anchor: int | None) -> tuple[Float[Tensor, "4 4"], Float[Tensor, "3 3"]]:
-    """Pose to move and the K that goes with it."""
+    """Start pose and K."""
     if anchor is None:
         return mean_pose(cameras.camtoworld), cameras.K[0]
     num_context = cameras.camtoworld.shape[0]
