@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wnv.ingest.manifest.jsonl import encode_json, read_lines, write_lines
@@ -38,12 +38,9 @@ def test_there_and_back(tmp_path: Path) -> None:
         ),
         ManifestLine(key="b23:AbCdEf1", url="https://b23.tv/AbCdEf1", title="", kind="dynamic"),
         ManifestLine(key="file:a b/视频.mp4", url="a b/视频.mp4", title="", kind="dynamic"),
-        ManifestLine(key="url:http://127.0.0.1:80/a?b=1", url="http://127.0.0.1:80/a?b=1", title="", kind="dynamic"),
+        ManifestLine(key="url:http://127.0.0.1:81/a?b=1", url="http://127.0.0.1:81/a?b=1", title="", kind="dynamic"),
         ManifestLine(key=None, url=None, title="", kind="static", codes=("no_url",)),
     ]
-    lines[3] = ManifestLine(
-        key="url:http://127.0.0.1:81/a?b=1", url="http://127.0.0.1:81/a?b=1", title="", kind="dynamic"
-    )
     path = tmp_path / "list.jsonl"
     write_lines(path, lines)
     assert read_lines(path) == lines
@@ -53,7 +50,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert read_lines(path) == lines[:1]
 
 
-def test_fields_that_may_be_left_out(tmp_path: Path) -> None:
+def test_optional_fields(tmp_path: Path) -> None:
     (line,) = read_lines(write(tmp_path / "list.jsonl"))
     assert (line.other_segments, line.rows, line.codes) == (None, (), ())
 
@@ -61,9 +58,9 @@ def test_fields_that_may_be_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"key": 1}, "key must be text"),
-        ({"title": None}, "title must be text"),
-        ({"kind": "walk"}, "kind must be static or dynamic"),
+        ({"key": 1}, "key must"),
+        ({"title": None}, "title must"),
+        ({"kind": "walk"}, "kind must.*walk"),
         ({"segments": None}, "segments must be"),
         ({"segments": [[1]]}, "segments must be"),
         ({"segments": [[1, "2"]]}, "segments must be"),
@@ -80,7 +77,7 @@ def test_fields_that_may_be_left_out(tmp_path: Path) -> None:
         ({"extra": 1}, "unknown field 'extra'"),
     ],
 )
-def test_lines_that_break_a_rule_are_named(tmp_path: Path, changes: dict, message: str) -> None:
+def test_invalid_lines_are_named(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"line 1: .*{message}"):
         read_lines(write(tmp_path / "list.jsonl", **changes))
 
@@ -88,14 +85,14 @@ def test_lines_that_break_a_rule_are_named(tmp_path: Path, changes: dict, messag
 @pytest.mark.parametrize(
     "text", ["{", "[]", "1", '{"key": null}', "[" * 100_000, '{"segments": [[0, 1' + "0" * 5000 + "]]}"]
 )
-def test_lines_that_are_no_such_objects(tmp_path: Path, text: str) -> None:
+def test_lines_that_are_no_objects_are_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "list.jsonl"
     path.write_text(f"{json.dumps(GOOD)}\n\n{text}\n")
     with pytest.raises(ValueError, match="line 3"):
         read_lines(path)
 
 
-def test_other_encodings_are_refused(tmp_path: Path) -> None:
+def test_other_encodings_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "list.jsonl"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="not UTF-8"):
@@ -125,18 +122,15 @@ def test_other_encodings_are_refused(tmp_path: Path) -> None:
         ("", ""),
     ],
 )
-def test_keys_that_are_not_honest_are_refused(tmp_path: Path, key: str, url: str | None) -> None:
+def test_keys_that_do_not_match_their_address_are_removed(tmp_path: Path, key: str, url: str | None) -> None:
     (line,) = read_lines(write(tmp_path / "list.jsonl", key=key, url=url))
     assert (line.key, line.url, line.codes) == (None, None, ("key_refused",))
 
 
 @given(st.text())
+@example("\ud83d")  # a lone surrogate
 def test_any_text_can_be_written(text: str) -> None:
     assert json.loads(encode_json({"a": text})) == {"a": text}
-
-
-def test_half_of_an_emoji_can_be_written() -> None:
-    assert json.loads(encode_json(["\ud83d"])) == ["\ud83d"]
 
 
 VALUES = st.recursive(
@@ -147,7 +141,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*GOOD, "other_segments", "rows", "codes"]), VALUES))
-def test_any_object_is_read_or_refused(tmp_path_factory, changes: dict) -> None:
+def test_any_object_is_read_or_an_error_names_its_line(tmp_path_factory, changes: dict) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     try:
         found = read_lines(write(path, **changes))[0].key or "line 1"

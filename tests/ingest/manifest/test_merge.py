@@ -1,4 +1,4 @@
-"""One line a video."""
+"""Merging lines of one video."""
 
 import time
 
@@ -14,7 +14,7 @@ def line(
     )
 
 
-def test_lines_of_one_video_become_one_in_the_first_place() -> None:
+def test_lines_of_one_video_are_merged_at_the_first_position() -> None:
     merged = merge_lines(
         [
             line("ep:1", row=1, segments=((5.0, 9.0),), codes=("bangumi",)),
@@ -39,7 +39,7 @@ def test_lines_without_a_key_are_never_merged() -> None:
     assert merge_lines(lines) == lines
 
 
-def test_titles_that_differ_are_noted_and_the_first_one_is_kept() -> None:
+def test_the_first_title_is_kept_and_a_difference_gets_a_code() -> None:
     (merged,) = merge_lines([line("ep:1", title=""), line("ep:1", title="a"), line("ep:1", title="b")])
     assert merged.title == "a"
     assert "titles_differ" in merged.codes
@@ -47,7 +47,7 @@ def test_titles_that_differ_are_noted_and_the_first_one_is_kept() -> None:
     assert "titles_differ" not in merged.codes
 
 
-def test_other_readings_are_united_with_the_only_ones() -> None:
+def test_other_readings_are_merged_with_unambiguous_ones() -> None:
     (merged,) = merge_lines(
         [line("ep:1", segments=((1.0, 2.0),)), line("ep:1", segments=((60.0, 61.0),), other_segments=((90.0, 91.0),))]
     )
@@ -60,7 +60,7 @@ def test_merging_again_changes_nothing() -> None:
     assert merge_lines(once) == once
 
 
-def test_one_video_ten_thousand_times_takes_no_time() -> None:
+def test_ten_thousand_lines_of_one_video_are_merged_fast() -> None:
     start = time.process_time()
     (merged,) = merge_lines([line("ep:1", row=row, segments=((float(row), row + 0.5),)) for row in range(10_000)])
     assert len(merged.rows) == 10_000

@@ -1,4 +1,4 @@
-"""Published lists: downloaded once, and never taken for what they are not."""
+"""Published lists: downloaded once, and verified."""
 
 import hashlib
 from pathlib import Path
@@ -34,17 +34,15 @@ def test_a_list_is_downloaded_once(site, published, tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["static.csv"]
 
 
-def test_another_sum_is_an_error_that_names_both(published, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{SUM}, that of the published file is {'0' * 64}"):
+def test_a_wrong_checksum_is_an_error_that_names_both(published, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{'0' * 64}.*{SUM}"):
         download_published([published(sha256="0" * 64)], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_changed_file_in_the_cache_is_neither_taken_nor_replaced(site, published, tmp_path: Path) -> None:
+def test_a_changed_file_in_the_cache_is_an_error_and_kept(site, published, tmp_path: Path) -> None:
     (tmp_path / "static.csv").write_bytes(b"mine")
-    with pytest.raises(
-        ValueError, match=rf"static\.csv: its SHA-256 is {hashlib.sha256(b'mine').hexdigest()}, .*{SUM}"
-    ):
+    with pytest.raises(ValueError, match=rf"static\.csv: .*{SUM}.*{hashlib.sha256(b'mine').hexdigest()}"):
         download_published([published()], tmp_path)
     assert (tmp_path / "static.csv").read_bytes() == b"mine"
     assert site.seen == []
@@ -56,7 +54,7 @@ def test_a_changed_file_in_the_cache_is_neither_taken_nor_replaced(site, publish
         ({"failures": [404]}, "HTTP status 404"),
         ({"failures": [503]}, "HTTP status 503"),
         ({"truncate_at": 5}, "bytes short"),
-        ({"body": b"other"}, "SHA-256"),
+        ({"body": b"other"}, "sha256"),
     ],
 )
 def test_a_failed_download_leaves_nothing(site, published, tmp_path: Path, trouble: dict, message: str) -> None:
@@ -78,12 +76,12 @@ def test_a_failed_download_leaves_nothing(site, published, tmp_path: Path, troub
         {"url": "file:///etc/passwd"},
     ],
 )
-def test_files_that_cannot_be(published, changes: dict) -> None:
+def test_invalid_values_are_errors(published, changes: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         published(**changes)
 
 
-def test_where_kokoni_is_published() -> None:
+def test_the_source_of_kokoni() -> None:
     source = instantiate(OmegaConf.load(ROOT / "conf" / "ingest" / "sources" / "kokoni.yaml"))
     place = (
         "https://raw.githubusercontent.com/tianrun-chen/World-in-Novel-View/346998a2717fc07a4788ed14d50496e5d42808b7"

@@ -1,4 +1,4 @@
-"""Short links: asked once, only followed to Bilibili, and remembered."""
+"""Short links: resolved once, only to Bilibili, and stored."""
 
 import json
 import math
@@ -66,11 +66,11 @@ def test_answers_of_every_kind(site, lock_file: Path, opener: LocationOpener) ->
     ]
     assert lines[0].url == f"{VIDEO}?p=2"
     known = json.loads(lock_file.read_text())["short_links"]
-    assert known["Video01"] == f"{VIDEO}?p=2"  # nothing about who shared it
+    assert known["Video01"] == f"{VIDEO}?p=2"  # without tracking parameters
     assert (known["Gone001"], known["Alien01"]) == (None, "")
     assert not any(code.startswith("Busy") for code in known)
 
-    # Again: only what is not known is asked; offline: nothing is.
+    # Again: only unknown links are requested; offline: none.
     site.seen.clear()
     assert (
         resolve_short_links([short(code) for code in codes], lock_file=lock_file, opener=opener, base=site.url) == lines
@@ -81,7 +81,7 @@ def test_answers_of_every_kind(site, lock_file: Path, opener: LocationOpener) ->
     assert asked(site) == []
 
 
-def test_what_turns_out_to_be_one_video_becomes_one_line(site, lock_file: Path, opener: LocationOpener) -> None:
+def test_links_to_one_video_are_merged(site, lock_file: Path, opener: LocationOpener) -> None:
     site.add("/Video01", location=VIDEO)
     site.add("/Video02", location=VIDEO)
     plain = ManifestLine(key="bv:BV1vj411L7Dq:p1", url=f"{VIDEO}?p=1", title="a", kind="dynamic")
@@ -96,7 +96,7 @@ def test_what_turns_out_to_be_one_video_becomes_one_line(site, lock_file: Path, 
     assert asked(site) == ["/Video01", "/Video02"]
 
 
-def test_a_site_that_refuses_is_left_alone(site, lock_file: Path, opener: LocationOpener) -> None:
+def test_a_site_that_fails_is_left_alone(site, lock_file: Path, opener: LocationOpener) -> None:
     codes = [f"Busy{number:03d}" for number in range(20)]
     site.add("/Video01", location=VIDEO)
     for code in codes:
@@ -135,10 +135,10 @@ def test_lines_without_short_links_pass_and_write_nothing(lock_file: Path, opene
         '{"short_links": {"AbCdEf1": "https://example.org/a"}}',
     ],
 )
-def test_a_lock_file_that_is_none(lock_file: Path, text: str) -> None:
+def test_an_invalid_lock_file_is_an_error(lock_file: Path, text: str) -> None:
     lock_file.parent.mkdir()
     lock_file.write_text(text)
-    with pytest.raises(ValueError, match=r"links\.json.*(delete it|another lock file)"):
+    with pytest.raises(ValueError, match=r"links\.json"):
         resolve_short_links([short("AbCdEf1")], lock_file=lock_file)
 
 

@@ -1,7 +1,7 @@
-"""Bilibili's video ids: the public transform between `BV...` and `av...`, and the check of form that it allows."""
+"""Bilibili's video ids: the public transform between `BV...` and `av...`, and a check of their form."""
 
 ALPHABET = "FcwAPNKTMug3GV5Lj7EJnHpWsx4tb8haYeviqBz6rkCy12mUSDQX9RdoZf"
-"""The base-58 digits in their order; 0, I, O and l are not among them."""
+"""The base-58 digits in order; 0, I, O and l are not among them."""
 
 MAX_AV = 2**51 - 1
 
@@ -13,7 +13,7 @@ _SWAPS = ((3, 9), (4, 7))
 
 
 def av_to_bv(av: int) -> str:
-    """The `BV...` id of a video known by its number.
+    """Convert an av number to the `BV...` id of the same video.
 
     Raises:
         ValueError: If the number is not in 1..2^51 - 1.
@@ -29,10 +29,10 @@ def av_to_bv(av: int) -> str:
 
 
 def bv_to_av(bv: str) -> int | None:
-    """The number of a video, or None where the text cannot be a `BV...` id.
+    """Convert a `BV...` id to the av number of the same video; None if the text cannot be such an id.
 
-    What is checked is the form: prefix, length, alphabet, and the one bit that is set in all. It is no check sum; an
-    id in which one letter was misread mostly passes.
+    The form is checked: prefix, length, alphabet, and the one bit set in all ids. There is no checksum, so an id with
+    one wrong letter usually passes.
     """
     if len(bv) != 3 + _NUM_DIGITS or not bv.startswith("BV1") or any(letter not in _DIGIT for letter in bv[3:]):
         return None

@@ -1,4 +1,4 @@
-"""Which video a Bilibili address leads to: video, list, player and bangumi pages, mobile and short links."""
+"""The video of a Bilibili address: video, list, player and bangumi pages, mobile and short links."""
 
 import re
 from urllib.parse import SplitResult, parse_qsl
@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, parse_qsl
 from wnv.ingest.manifest.bilibili_id import MAX_AV, av_to_bv, bv_to_av
 
 Named = tuple[str | None, str | None, tuple[str, ...]]
-"""Key, canonical URL and codes; where there is no key, the last code says why."""
+"""Key, canonical URL and codes; without a key, the last code is the reason."""
 
 MAX_PART = 9999
 
@@ -16,12 +16,12 @@ _EP = re.compile(r"ep([0-9]{1,12})", re.IGNORECASE)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 SHORT_CODE = re.compile(r"[0-9A-Za-z]{4,16}")
 
-# Parameters that say which video, which part of it, and where in it.
+# Parameters that name the video, its part and a time.
 _MEANINGFUL = {"p", "t", "bvid", "aid", "oid", "avid"}
 
 
 def read_id(token: str, *, part: int = 1) -> Named:
-    """The video that `BV...`, `av...` or `ep...` stands for."""
+    """Read the id of a video: `BV...`, `av...` or `ep...`."""
     codes: list[str] = []
     if (episode := _EP.fullmatch(token)) and int(episode[1]) > 0:
         number = int(episode[1])
@@ -32,7 +32,7 @@ def read_id(token: str, *, part: int = 1) -> Named:
             bv = av_to_bv(int(number[1]))
             codes.append("av_id")
     elif (bv := _checked_bv(token, codes)) is None and (foreign := _NOT_ASCII.search(token)):
-        # Text that follows an address without a blank.
+        # Text after an address without a space.
         if (bv := _checked_bv(token[: foreign.start()], codes)) is not None:
             codes.append("text_after_url")
     if bv is None:
@@ -43,7 +43,7 @@ def read_id(token: str, *, part: int = 1) -> Named:
 def _checked_bv(token: str, codes: list[str]) -> str | None:
     if not _BV.fullmatch(token):
         return None
-    # The third character is 1 in every id: the one place where it can be known what a misread letter was.
+    # The third character is 1 in every id: the only position where a misread letter can be repaired.
     third = "1" if token[2] in "Il" else token[2]
     bv = f"BV{third}{token[3:]}"
     if bv_to_av(bv) is None:
@@ -54,7 +54,7 @@ def _checked_bv(token: str, codes: list[str]) -> str | None:
 
 
 def read_short_link(parts: SplitResult) -> Named:
-    """The video, or the short code, that a `b23.tv` address names."""
+    """Read the video, or the short code, of a `b23.tv` address."""
     segments = [segment for segment in parts.path.split("/") if segment]
     if len(segments) != 1:
         return None, None, ("not_a_video",)
@@ -75,8 +75,8 @@ def read_short_link(parts: SplitResult) -> Named:
 
 
 def read_bilibili(parts: SplitResult, host: str) -> Named:
-    """The video that an address on a host of `bilibili.com` leads to."""
-    # `/video/BV...&p=2`: a parameter that lost its question mark.
+    """Read the video of an address on a host of `bilibili.com`."""
+    # `/video/BV...&p=2`: the question mark is missing.
     path, _, lost = parts.path.partition("&")
     try:
         query = dict(parse_qsl(f"{lost}&{parts.query}", max_num_fields=100))
@@ -111,7 +111,7 @@ def _token(path: str, query: dict[str, str], codes: list[str]) -> str | None:
         if query.get(name, "").isdecimal():
             codes.append("list_url")
             return f"av{query[name]}"
-    # `bilibili.com/BV...` leads to the video as well.
+    # `bilibili.com/BV...` works too.
     return segments[0] if segments and (_BV.fullmatch(segments[0]) or _AV.fullmatch(segments[0])) else None
 
 

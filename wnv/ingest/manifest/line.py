@@ -1,4 +1,4 @@
-"""One canonical manifest line: a video with its segments, or a row that names none, and what was done to it."""
+"""One canonical manifest line: a video with its segments, or a row without a video, and its reason codes."""
 
 import json
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ Segments = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestLine:
-    """A video as the manifest stage writes it.
+    """A video in a canonical list.
 
     Attributes:
-        key: `bv:BV...:p1`, `ep:...`, `b23:...`, `url:...`, `file:...`; None for rows that name no video.
-        url: Canonical address; for `file:` keys the path below the folder of videos.
-        title: Its title, cleaned.
-        kind: `static` or `dynamic`, by the list it came from.
-        segments: Marked parts, `(start_s, end_s)`, merged and sorted; none where nothing is marked.
-        other_segments: The segments if the times are read the other way, where they can be; else None. Which reading
-            holds is settled when the duration is known.
-        rows: The raw rows it was made of: `{"file", "row", "cells"}`.
-        codes: What was repaired or refused, each code once.
+        key: `bv:BV...:p1`, `ep:...`, `b23:...`, `url:...`, `file:...`; None for rows without a video.
+        url: Canonical address; for `file:` keys the path below the video folder.
+        title: The cleaned title.
+        kind: `static` or `dynamic`, from its list.
+        segments: Marked parts, `(start_s, end_s)`, merged and sorted; empty if nothing is marked.
+        other_segments: The segments by the other reading of ambiguous times, or None. The duration of the video decides
+            between the two.
+        rows: Its raw rows: `{"file", "row", "cells"}`.
+        codes: Reason codes, each once.
     """
 
     key: str | None
@@ -36,5 +36,5 @@ class ManifestLine:
     codes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with these fields."""
+        """The fields as a JSON object."""
         return json.loads(json.dumps(asdict(self)))

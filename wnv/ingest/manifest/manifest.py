@@ -1,4 +1,4 @@
-"""The manifest stage: lists and folders in, one canonical list and its report out."""
+"""The manifest stage: turns lists and folders into one canonical list and its report."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ from wnv.scenes.schema import SceneKind
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestResult:
-    """What the manifest stage made.
+    """Result of the manifest stage.
 
     Attributes:
-        lines: One a video, one a row that names none.
-        report: Counts, as they stand in `<out>.report.json`.
+        lines: One per video, and one per row without a video.
+        report: The counts of `<out>.report.json`.
     """
 
     lines: list[ManifestLine]
@@ -41,26 +41,26 @@ def make_manifest(
     lock_file: Path | None = None,
     opener: Opener | None = None,
 ) -> ManifestResult:
-    """Read lists and folders into one canonical list, and write it.
+    """Merge lists and folders into one canonical list, and write it.
 
     Args:
-        sources: CSV files, canonical lists (`.jsonl`), folders of videos; they are merged in this order.
-        kind: Kind of the videos, for all sources or one each. None to go by the names of the CSV files; folders
-            need it. Canonical lists bring their own.
-        out: Where to write the canonical list; `<out>.report.json` beside it. None to write neither.
-        json_out: Where to write the rows in the form of the published script's `--save_json`. None not to.
-        overwrite: Replace files that exist.
-        lock_file: What is known about short links. None to leave them as they are.
-        opener: What asks for short links that are not known yet, such as `LocationOpener()`; None to ask nobody.
+        sources: CSV files, canonical lists (`.jsonl`), folders of videos, merged in this order.
+        kind: Kind of the videos, for all sources or one per source. None takes it from the names of CSV files; folders
+            need it; canonical lists contain it.
+        out: File of the canonical list, with `<out>.report.json` beside it; None writes neither.
+        json_out: File of the rows in the format of the published script's `--save_json`; None writes none.
+        overwrite: Replace existing files.
+        lock_file: JSON file with known targets of short links; None keeps short links.
+        opener: Resolves unknown short links, such as `LocationOpener()`; None stays offline.
 
     Raises:
-        FileNotFoundError: If a source is not there.
-        FileExistsError: If an output is there and `overwrite` is not set.
-        ValueError: If a source cannot be read as what it is; the message names the line.
+        FileNotFoundError: If a source does not exist.
+        FileExistsError: If an output exists and `overwrite` is not set.
+        ValueError: If a source is invalid; names the line.
     """
     kinds = _kinds(kind, len(sources))
     if opener is not None and lock_file is None:
-        raise ValueError("short links are only resolved into a lock file; set lock_file")
+        raise ValueError("lock_file must be set to resolve short links")
     report_out = None if out is None else out.with_name(f"{out.name}.report.json")
     _check_outputs([path for path in (out, report_out, json_out) if path is not None], sources, overwrite)
     rows: list[ManifestLine] = []
@@ -85,13 +85,13 @@ def make_manifest(
 
 
 def make_report(lines: Iterable[ManifestLine], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts: rows read, lines, keys, segments, seconds marked, and how often each code is there.
+    """Count rows, lines, keys, segments, marked seconds and codes.
 
-    Codes count rows, those of a file as a whole count files, and those that come of looking at all rows count lines.
+    Row codes count rows, file codes count files, and line codes count lines.
 
     Args:
         lines: Canonical lines.
-        files: What is to be said about each source: `num_rows`, `codes` with their counts, and more.
+        files: Facts about each source: `num_rows`, `codes` with their counts, and more.
     """
     lines = list(lines)
     keyed = [line for line in lines if line.key is not None]
@@ -116,16 +116,16 @@ def make_report(lines: Iterable[ManifestLine], files: Sequence[dict[str, Any]]) 
 
 def _kinds(kind: SceneKind | Sequence[SceneKind | None] | None, num_sources: int) -> list[SceneKind | None]:
     if num_sources == 0:
-        raise ValueError("no source: name a CSV, a canonical list or a folder of videos")
+        raise ValueError("source must name a CSV, a canonical list or a folder of videos, got none")
     if kind is None or isinstance(kind, str):
         return [kind] * num_sources
     if len(kind) != num_sources:
-        raise ValueError(f"kind must be one for all sources or one each, got {len(kind)} for {num_sources} sources")
+        raise ValueError(f"kind must be one value or one per source, got {len(kind)} for {num_sources} sources")
     return list(kind)
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
-    """What the rows call their files: the name, or the path where two have the same name."""
+    """Names of the files in the rows: the file name, or the path if two have the same name."""
     counts = Counter(source.name for source in sources)
     return [source.name if counts[source.name] == 1 else str(source) for source in sources]
 
@@ -133,10 +133,10 @@ def _names(sources: Sequence[Path]) -> list[str]:
 def _read(
     source: Path, name: str, kind: SceneKind | None
 ) -> tuple[list[ManifestLine], dict[str, Any], tuple[str, ...]]:
-    """Lines of a source, what is to be said about it, and the codes of the file as a whole."""
+    """Lines, facts and file codes of a source."""
     if source.is_dir():
         if kind is None:
-            raise ValueError(f"{source}: a folder does not say what its videos show; set kind=static or kind=dynamic")
+            raise ValueError(f"kind must be set for a folder of videos ({source}): kind=static or kind=dynamic")
         return *read_videos(source, kind=kind), ()
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
@@ -150,7 +150,7 @@ def _check_outputs(paths: Sequence[Path], sources: Sequence[Path], overwrite: bo
     resolved = [path.resolve() for path in (*paths, *sources)]
     for path in paths:
         if resolved.count(path.resolve()) > 1:
-            raise ValueError(f"{path} would be written over another output or a source; name another file")
+            raise ValueError(f"{path} would overwrite another output or a source; choose another file")
     for path in paths:
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; set overwrite=true to replace it, or write to another file")

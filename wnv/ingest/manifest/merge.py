@@ -1,4 +1,4 @@
-"""Makes one line of all the lines that name the same video."""
+"""Merges lines of the same video."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,9 +9,9 @@ from wnv.ingest.manifest.titles import letters_of, same_title
 
 
 def merge_lines(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
-    """One line a key, in the order in which the keys first appear; lines without a key stay as they are.
+    """Merge lines with the same key, in the order in which keys first appear. Lines without a key are unchanged.
 
-    Rows and codes are all kept, segments are united. A video that any list calls static is static; it keeps its place.
+    Rows and codes are concatenated, segments are merged. A video that any list calls static is static.
     """
     groups: list[list[ManifestLine]] = []
     places: dict[str, int] = {}
@@ -26,9 +26,9 @@ def merge_lines(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
 
 
 def mark_same_titles(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
-    """Give lines of short links a code, `same_title`, where another video has the same title: likely it is the same.
+    """Add the code `same_title` to short links that share their title with another video, probably the same one.
 
-    Until it is known where the links lead, two lines of one video may end up on both sides of a split.
+    Until short links are resolved, two lines of one video may end up in different splits.
     """
     lines = list(lines)
     keys: dict[str, set[str]] = {}
@@ -56,7 +56,7 @@ def _merge(group: list[ManifestLine]) -> ManifestLine:
         codes.append("static_wins")
     title = next((line.title for line in group if line.title), "")
     if not all(same_title(title, line.title) for line in group):
-        # Often a page of a collection: the address stayed behind while the viewer went on to the next video.
+        # Often a collection page: its address still names a previously watched video.
         codes.append("titles_differ")
     segments = merge_segments(span for line in group for span in line.segments)
     other = None

@@ -1,4 +1,4 @@
-"""The JSON that the published downloader's `--save_json` was to give: same fields, same order, values repaired."""
+"""The JSON format of the published downloader's `--save_json`: same fields, same order, repaired values."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,14 +9,14 @@ _TYPES = {"static": "static", "dynamic": "walk"}
 
 
 def published_metadata(rows: Iterable[ManifestLine]) -> list[dict[str, Any]]:
-    """One object a row: `index`, `video_id`, `url`, `title`, `type`, and for static ones `static_segments`.
+    """One object per row: `index`, `video_id`, `url`, `title`, `type`, and for static videos `static_segments`.
 
-    The published script copies its cells; it stops at both published lists, and what it copies is what was typed. Here
-    addresses and titles are the repaired ones, `video_id` and `url` are None where a row names no video, and times
-    are `MM:SS` or `H:MM:SS`, which its README documents and FFmpeg reads as meant.
+    The published script copies raw cells and fails on both published lists. Here addresses and titles are repaired,
+    `video_id` and `url` are None if a row has no video, and times are `MM:SS` or `H:MM:SS`, as its README documents
+    and FFmpeg reads.
 
     Args:
-        rows: Lines that are not merged, one a row.
+        rows: Unmerged lines, one per row.
     """
     return [_entry(line, position) for position, line in enumerate(rows, 1)]
 
@@ -44,7 +44,7 @@ def _video_id(key: str | None) -> str | None:
         return rest.partition(":")[0]
     if form == "ep":
         return f"ep{rest}"
-    # As the published script does it: the last part of the path.
+    # As in the published script: the last part of the path.
     return rest.partition("?")[0].rpartition("/")[2]
 
 

@@ -1,4 +1,4 @@
-"""Fetches published lists from where they are published, and checks that they are what was published."""
+"""Downloads published lists and verifies their checksums."""
 
 import hashlib
 import http.client
@@ -19,13 +19,13 @@ class PublishedFile:
     """One published list.
 
     Attributes:
-        name: File name, also that in the cache.
-        kind: Kind of the videos that it lists.
-        url: Where it is.
+        name: File name, also in the cache.
+        kind: Kind of the listed videos.
+        url: Its address.
         sha256: SHA-256 of its bytes, 64 hexadecimal digits.
 
     Raises:
-        ValueError: If the name is not one of a file in a folder, or the sum is none.
+        ValueError: If the name is not a plain file name, or another value is invalid.
     """
 
     name: str
@@ -43,16 +43,15 @@ class PublishedFile:
 
 
 def download_published(files: Iterable[PublishedFile], cache_folder: Path, *, timeout_s: float = 60.0) -> list[Path]:
-    """Download what the cache does not hold yet, check every file, and give their paths.
+    """Download lists that are not cached, verify all, and return their paths.
 
     Args:
         files: The lists.
-        cache_folder: Where they are kept; made if it is not there.
-        timeout_s: How long to wait for an answer, in seconds.
+        cache_folder: Cache; created if missing.
+        timeout_s: Timeout of a request, in seconds.
 
     Raises:
-        ValueError: If the bytes are not the published ones; the message names both sums. Nothing is kept then, and a
-            file that was there before is left as it is.
+        ValueError: If a checksum differs; names both. Nothing is stored then, and a cached file is unchanged.
         OSError: If a file cannot be downloaded.
     """
     return [_cached(file, cache_folder, timeout_s) for file in files]
@@ -61,10 +60,10 @@ def download_published(files: Iterable[PublishedFile], cache_folder: Path, *, ti
 def _cached(file: PublishedFile, cache_folder: Path, timeout_s: float) -> Path:
     path = cache_folder / file.name
     if path.exists():
-        _check(path.read_bytes(), file, where=str(path), way_out="move it away and it is downloaded anew")
+        _check(path.read_bytes(), file, where=str(path), way_out="move it away to download it again")
         return path
     data = _download(file.url, timeout_s)
-    _check(data, file, where=file.url, way_out="what is published there has changed; correct the sum if you trust it")
+    _check(data, file, where=file.url, way_out="the published file has changed; update sha256 if you trust it")
     with atomic_file(path) as output:
         output.write(data)
     return path
@@ -73,7 +72,7 @@ def _cached(file: PublishedFile, cache_folder: Path, timeout_s: float) -> Path:
 def _check(data: bytes, file: PublishedFile, *, where: str, way_out: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != file.sha256:
-        raise ValueError(f"{where}: its SHA-256 is {found}, that of the published file is {file.sha256}; {way_out}")
+        raise ValueError(f"{where}: sha256 must be {file.sha256}, got {found}; {way_out}")
 
 
 def _download(url: str, timeout_s: float) -> bytes:
@@ -83,11 +82,11 @@ def _download(url: str, timeout_s: float) -> bytes:
             num_missing = response.length or 0
     except urllib.error.HTTPError as error:
         with error:
-            raise OSError(f"{url}: HTTP status {error.code}; is the network open, and the address right?") from None
+            raise OSError(f"{url}: HTTP status {error.code}; check the network and the address") from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
-        raise OSError(f"{url}: {error}; is the network open, and the address right?") from None
+        raise OSError(f"{url}: {error}; check the network and the address") from None
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{url}: more than {MAX_BYTES} bytes, which no list has")
+        raise ValueError(f"{url}: more than {MAX_BYTES} bytes")
     if num_missing:
-        raise OSError(f"{url}: the download broke off, {num_missing} bytes short; try again")
+        raise OSError(f"{url}: the download ended {num_missing} bytes short; try again")
     return data

@@ -1,4 +1,4 @@
-"""Finds out which videos `b23.tv` links lead to, once: a lock file keeps the answers for later runs."""
+"""Resolves `b23.tv` short links once; a lock file stores the targets for later runs."""
 
 import http.client
 import json
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 BASE = "https://b23.tv"
 MAX_LOCATION = 4096
 
-# A site that answers like this is not asked the rest of two thousand questions.
+# Failures in a row after which the site is not asked again.
 MAX_TROUBLE = 5
 _SAVE_EVERY = 50
 
 Opener = Callable[[str], str | None]
-"""Gives the address that a link redirects to, None where it leads nowhere; raises OSError where that is not known."""
+"""Returns the address that a link redirects to, None if there is no such link; raises OSError if unknown."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -36,11 +36,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class LocationOpener:
-    """Asks for a link and reads where it redirects to, without going there.
+    """Reads the redirect of a link without following it.
 
     Args:
-        timeout_s: How long to wait for an answer, in seconds.
-        pause_s: How long to wait between two questions, in seconds.
+        timeout_s: Timeout of a request, in seconds.
+        pause_s: Pause between two requests, in seconds.
     """
 
     def __init__(self, *, timeout_s: float = 20.0, pause_s: float = 1.0) -> None:
@@ -50,13 +50,13 @@ class LocationOpener:
         self._asked = False
 
     def __call__(self, url: str) -> str | None:
-        """The address that `url` redirects to; None if there is no such link; OSError if the site does not say."""
+        """The address that `url` redirects to; None if there is no such link."""
         if self._asked:
             time.sleep(self.pause_s)
         self._asked = True
         request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0"})
         try:
-            # A page instead of a redirect is how the site says that there is no such link.
+            # The site answers unknown links with a page instead of a redirect.
             with self._opener.open(request, timeout=self.timeout_s):
                 return None
         except urllib.error.HTTPError as error:
@@ -73,20 +73,20 @@ class LocationOpener:
 def resolve_short_links(
     lines: Iterable[ManifestLine], *, lock_file: Path, opener: Opener | None = None, base: str = BASE
 ) -> list[ManifestLine]:
-    """Replace `b23:` keys by those of the videos they lead to, and merge the lines that turn out to be one video.
+    """Replace `b23:` keys by those of their target videos, and merge lines of the same video.
 
-    Lines get a code: `short_link_resolved`; `short_link_gone` where the link leads nowhere (the key stays);
-    `short_link_foreign` where it leads to something that is no Bilibili video (no key is left); `short_link_unresolved`
-    where the answer is not known. The first three answers are written into the lock file, the last is asked for again.
+    Lines get a code: `short_link_resolved`; `short_link_gone` for links that no longer exist (the key is kept);
+    `short_link_foreign` for targets other than Bilibili videos (the key is removed); `short_link_unresolved` if the
+    target is unknown. The first three are stored in the lock file, the last is requested again next time.
 
     Args:
-        lines: Lines; those without a `b23:` key pass unchanged.
-        lock_file: JSON with the answers known so far; it is made or added to, also when this is interrupted.
-        opener: What asks, such as a `LocationOpener`; None to take what the lock file knows and stay offline.
-        base: Scheme and host that are asked.
+        lines: Lines; those without a `b23:` key are unchanged.
+        lock_file: JSON file with the known targets; created or extended, also if interrupted.
+        opener: Resolves a link, such as a `LocationOpener`; None uses the lock file alone.
+        base: Scheme and host of the short links.
 
     Raises:
-        ValueError: If the lock file is none.
+        ValueError: If the lock file is invalid.
     """
     lines = list(lines)
     known = _read_lock(lock_file)
@@ -107,7 +107,7 @@ def _ask(codes: list[str], known: dict[str, str | None], opener: Opener, lock_fi
                 num_trouble += 1
                 if num_trouble == MAX_TROUBLE:
                     logger.warning(
-                        "%d short links in a row gave no answer, the rest is not asked: %s", num_trouble, error
+                        "%d short links in a row could not be resolved, skipping the rest: %s", num_trouble, error
                     )
                     return
                 continue
@@ -116,14 +116,14 @@ def _ask(codes: list[str], known: dict[str, str | None], opener: Opener, lock_fi
             num_new += 1
             if num_new % _SAVE_EVERY == 0:
                 _write_lock(lock_file, known)
-                logger.info("%d of %d short links are known", num_new, len(codes))
+                logger.info("resolved %d of %d short links", num_new, len(codes))
     finally:
         if num_new:
             _write_lock(lock_file, known)
 
 
 def _address(location: str) -> str:
-    """The canonical address behind a redirect, without what it tells of who shared the link; empty if it is foreign."""
+    """The canonical address of a redirect, without tracking parameters; empty if it is not a Bilibili video."""
     address = read_address(location) if len(location) <= MAX_LOCATION else None
     is_video = address is not None and address.key is not None and address.key.startswith(("bv:", "ep:"))
     return (address.url or "") if address is not None and is_video else ""
@@ -147,20 +147,20 @@ def _resolved(line: ManifestLine, known: dict[str, str | None]) -> ManifestLine:
 
 
 def _read_lock(path: Path) -> dict[str, str | None]:
-    """Short codes and where they lead: a canonical address, None for nowhere, empty for a foreign one."""
+    """Short codes and their targets: a canonical address, None if gone, empty if foreign."""
     if not path.exists():
         return {}
-    way_out = "delete it, or name another lock file"
+    way_out = "delete it, or set another lock file"
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); {way_out}") from None
+        raise ValueError(f"{path} is not JSON ({error}); {way_out}") from None
     links = values.get("short_links") if isinstance(values, dict) else None
     if not isinstance(links, dict):
-        raise ValueError(f"{path} is no lock file of short links: it has no object 'short_links'; {way_out}")
+        raise ValueError(f"{path} is not a lock file of short links: it has no object 'short_links'; {way_out}")
     for code, location in links.items():
         if location is not None and (not isinstance(location, str) or _address(location) != location):
-            raise ValueError(f"{path}: the link {code!r} cannot lead to {location!r}; {way_out}")
+            raise ValueError(f"{path}: link {code!r} has the invalid target {location!r}; {way_out}")
     return links
 
 

@@ -1,4 +1,4 @@
-"""Reads a list as it is published: a CSV with a Chinese or an English header, row by row, into canonical lines."""
+"""Reads a CSV list with a Chinese or English header into canonical lines."""
 
 import csv
 import io
@@ -21,20 +21,20 @@ _DAMAGED_URL = {"ur", "rl", "ulr"}
 _TITLE = {"视频标题", "标题", "名称", "title", "videotitle", "name"}
 _TIME = re.compile(r"(?:静态|static)?(开始|结束|start|end)(?:时间|time)?([0-9]{0,2})")
 
-# What a cell that names no video may still be helped out of: by an address in the title.
+# Failures for which an address in the title is used instead.
 _HELPED_BY_TITLE = {"no_url", "url_unreadable", "bv_malformed", "short_link_damaged"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where the header says that things stand.
+    """Columns of a list, found by their names.
 
     Attributes:
-        num_columns: How many cells a row has.
+        num_columns: Cells per row.
         url: Position of the address.
-        title: Position of the title, if there is one.
+        title: Position of the title, or None.
         pairs: Positions of start and end, in the order of their numbers.
-        codes: What was odd about the header.
+        codes: File codes of the header.
     """
 
     num_columns: int
@@ -46,12 +46,12 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A CSV that has been read.
+    """The contents of a CSV.
 
     Attributes:
-        lines: One a row, not merged.
-        report: What the report says about the file.
-        codes: What was odd about the file as a whole.
+        lines: One per row, not merged.
+        report: Facts about the file for the report.
+        codes: File codes.
     """
 
     lines: list[ManifestLine]
@@ -60,29 +60,29 @@ class Table:
 
 
 def guess_kind(path: Path) -> SceneKind:
-    """The kind of the videos of a list, by its name.
+    """Guess the kind of the videos of a list from its file name.
 
     Raises:
-        ValueError: If the name does not say.
+        ValueError: If the name is ambiguous.
     """
     name = path.name.lower()
     is_static, is_dynamic = "static" in name, "walk" in name or "dynamic" in name
     if is_static == is_dynamic:
-        raise ValueError(f"{path}: the name does not say what kind of videos it lists; set kind=static or kind=dynamic")
+        raise ValueError(f"kind cannot be guessed from the file name {path}; set kind=static or kind=dynamic")
     return "static" if is_static else "dynamic"
 
 
 def read_table(path: Path, *, kind: SceneKind, name: str | None = None) -> Table:
-    """Read a CSV into one line a row.
+    """Read a CSV into one line per row.
 
     Args:
         path: The file: UTF-8 with or without a byte order mark, or GB18030.
-        kind: Kind of the videos it lists.
-        name: What the rows call the file; by default its name.
+        kind: Kind of the listed videos.
+        name: Name of the file in the rows; by default its file name.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such table; the message names the line.
+        ValueError: If the table is invalid; names the line.
     """
     text, encoding = _decode(path)
     records = _records(path, text)
@@ -95,8 +95,8 @@ def read_table(path: Path, *, kind: SceneKind, name: str | None = None) -> Table
     for line_number, cells in records:
         if len(cells) != columns.num_columns:
             raise ValueError(
-                f"{path}, line {line_number}: {len(cells)} cells where the header has {columns.num_columns}; quote "
-                "what contains commas, or correct the line"
+                f"{path}, line {line_number}: must have {columns.num_columns} cells, got {len(cells)}; quote "
+                "cells that contain commas, or correct the line"
             )
         lines.append(read_row(cells, columns, kind=kind, file=name or path.name, row=len(lines) + 1))
     codes = (*(["gb18030"] if encoding == "gb18030" else []), *columns.codes)
@@ -108,7 +108,7 @@ def read_header(header: list[str], *, where: str) -> Columns:
     """Find the columns by their names.
 
     Raises:
-        ValueError: If there is no column of addresses, a name stands twice, or a start has no end.
+        ValueError: If there is no address column, a name is repeated, or a start has no end.
     """
     codes: list[str] = []
     url: int | None = None
@@ -118,7 +118,7 @@ def read_header(header: list[str], *, where: str) -> Columns:
         word = re.sub(r"[\s_\-]+", "", unicodedata.normalize("NFKC", cell[:100])).casefold()
         if word in _URL | _DAMAGED_URL:
             if url is not None:
-                raise ValueError(f"{where}: two columns of addresses, {header[url]!r} and {cell!r}; rename one")
+                raise ValueError(f"{where}: two address columns, {header[url]!r} and {cell!r}; rename one")
             url = position
             codes += ["header_repaired"] * (word in _DAMAGED_URL)
         elif word in _TITLE and title is None:
@@ -132,18 +132,18 @@ def read_header(header: list[str], *, where: str) -> Columns:
             codes.append("unknown_column")
     if url is None:
         found = ", ".join(repr(cell[:40]) for cell in header[:10])
-        raise ValueError(f"{where}: no column of addresses (URL, link, 链接, ...) in the header, which has {found}")
+        raise ValueError(f"{where}: the header must have an address column (URL, link, 链接, ...), got {found}")
     numbers = sorted({number for number, _ in times})
     for number in numbers:
-        for side in ("start", "end"):
-            if (number, side) not in times:
-                raise ValueError(f"{where}: the columns of segment {number} lack its {side}; add one, if an empty one")
+        for bound in ("start", "end"):
+            if (number, bound) not in times:
+                raise ValueError(f"{where}: segment {number} has no {bound} column; add one, it may be empty")
     pairs = tuple((times[number, "start"], times[number, "end"]) for number in numbers)
     return Columns(num_columns=len(header), url=url, title=title, pairs=pairs, codes=tuple(dict.fromkeys(codes)))
 
 
 def read_row(cells: list[str], columns: Columns, *, kind: SceneKind, file: str, row: int) -> ManifestLine:
-    """The canonical line of one row, whatever its cells hold."""
+    """Convert one row to a canonical line; never fails."""
     address = read_address(cells[columns.url])
     title = cells[columns.title] if columns.title is not None else ""
     title, in_title = split_title(title)
@@ -192,7 +192,7 @@ def _decode(path: Path) -> tuple[str, Literal["utf-8", "utf-8-sig", "gb18030"]]:
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """The records of a CSV and the lines they end on; empty lines are none."""
+    """Last line number and cells of each record; empty lines are skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         try:
@@ -201,7 +201,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:
             raise ValueError(
-                f"{path}, line {reader.line_num}: {error}; a quote may be open or stand alone in a cell near this line"
+                f"{path}, line {reader.line_num}: {error}; check for an unclosed or stray quote near this line"
             ) from None
         if cells:
             yield reader.line_num, cells

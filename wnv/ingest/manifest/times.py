@@ -1,4 +1,4 @@
-"""Reads the times of a list (`0147`, `12241`, `1:02:03`, and what became of them) and the segments that they mark."""
+"""Reads the times of a list (`0147`, `12241`, `1:02:03` and damaged forms) and the segments that they mark."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from wnv.ingest.manifest.line import ManifestLine, Segments
 SHORT_S = 5.0
 LONG_S = 600.0
 
-# Full-width ASCII, and the ratio sign that some keyboards give for a colon.
+# Full-width ASCII, and the ratio sign that some keyboards type for a colon.
 _NARROW = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x2236: ord(":")}
 _MAX_CELL = 32
 _EMPTY = {"", "nan", "none", "null", "n/a", "-", "--", "/"}
@@ -22,12 +22,12 @@ _URL = re.compile(r"https?:/|ttps?:/|bilibili\.co|b23\.tv", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Time:
-    """What a cell says.
+    """The time in a cell.
 
     Attributes:
-        seconds: From the start of the video; None where the cell is empty or cannot be read.
-        other: The second way to read the same cell, where there is one.
-        codes: What was repaired or refused.
+        seconds: Seconds from the start of the video; None if the cell is empty or unreadable.
+        other: The second reading of an ambiguous cell, else None.
+        codes: Reason codes.
     """
 
     seconds: float | None
@@ -37,7 +37,7 @@ class Time:
 
 @dataclass(frozen=True, kw_only=True)
 class Marked:
-    """The segments that the times of a row mark; the fields are those of `ManifestLine`."""
+    """The segments of a row; the fields are those of `ManifestLine`."""
 
     segments: Segments = ()
     other_segments: Segments | None = None
@@ -45,11 +45,11 @@ class Marked:
 
 
 def read_time(cell: str) -> Time:
-    """Read one cell, whatever it holds.
+    """Read one cell; never fails.
 
-    Digits are taken as `MMSS`, five of them as `HMMSS` (or else `MMMSS`), six as `HHMMSS`, fewer as `MMSS` whose
-    leading zeros a spreadsheet took away. With colons they are `MM:SS` or `HH:MM:SS`; `H:MM:00` may also be what a
-    spreadsheet made of `MM:SS`.
+    Four digits are `MMSS`, five `HMMSS` (or else `MMMSS`), six `HHMMSS`; fewer are `MMSS` whose leading zeros a
+    spreadsheet removed. With colons they are `MM:SS` or `HH:MM:SS`; `H:MM:00` may also be a spreadsheet's version of
+    `MM:SS`.
     """
     if len(cell) > _MAX_CELL:
         return Time(seconds=None, codes=("time_unreadable",))
@@ -100,13 +100,13 @@ def _from_clock(match: re.Match[str], codes: list[str]) -> Time:
 
 
 def read_segments(pairs: Sequence[tuple[str, str]]) -> Marked:
-    """The segments that a row's pairs of start and end mark, merged and sorted, with codes for all that was amiss."""
+    """Read the segments of a row's pairs of start and end, merged and sorted."""
     codes: list[str] = []
     read: list[tuple[Time, Time]] = []
     num_given = 0
     for position, (start_cell, end_cell) in enumerate(pairs):
         if _URL.search(start_cell[:200]) or _URL.search(end_cell[:200]):
-            # URL and title stand here once more, and push the times one pair on.
+            # URL and title are repeated here, and the times follow in the next pair.
             codes.append("columns_shifted")
             continue
         start, end = read_time(start_cell), read_time(end_cell)
@@ -139,7 +139,7 @@ def _other(time: Time) -> float:
 
 
 def _in_order(start: Time, end: Time) -> tuple[Time, Time]:
-    """The pair read so that it is in order, where one reading is and the preferred one is not (`9950`..`10010`)."""
+    """Prefer the reading in which start and end are in order (`9950`..`10010`)."""
     assert start.seconds is not None
     assert end.seconds is not None
     if start.seconds > end.seconds and _other(start) < _other(end):
@@ -175,7 +175,7 @@ def _settled(spans: Iterable[tuple[float, float]], codes: list[str]) -> Segments
 
 
 def merge_segments(segments: Iterable[tuple[float, float]]) -> Segments:
-    """Sorted segments in seconds; what overlaps or abuts has become one."""
+    """Sort segments in seconds, and merge those that overlap or touch."""
     merged: list[tuple[float, float]] = []
     for start_s, end_s in sorted(segments):
         if merged and start_s <= merged[-1][1]:
@@ -188,27 +188,27 @@ def merge_segments(segments: Iterable[tuple[float, float]]) -> Segments:
 def settle_segments(
     line: ManifestLine, duration_s: float | None, *, tolerance_s: float = 2.0
 ) -> tuple[Segments, str | None]:
-    """The segments of a line, now that the real duration of its video is known.
+    """Choose and clip the segments of a line by the duration of its video.
 
     Args:
         line: The line.
-        duration_s: Duration of the whole video in seconds; None, zero or less where nobody knows it.
-        tolerance_s: How far an end may lie past the end of the video, in seconds, before that is worth a code;
-            marks are whole seconds.
+        duration_s: Duration of the whole video in seconds; None, zero or less if unknown.
+        tolerance_s: How far a segment may reach past the end of the video without a code, in seconds; marks are whole
+            seconds.
 
     Returns:
-        The segments, none of which reaches past the end, and a code: None where they were right as they stood,
-        `other_reading` where only the other way to read the times fits, `past_end` where something had to be cut off.
+        The segments, clipped to the duration, and a code: None if they fit, `other_reading` if only the other reading
+        of the times fits, `past_end` if something was cut off.
     """
     if duration_s is None or not math.isfinite(duration_s) or duration_s <= 0:
         return line.segments, None
-    readings = [(line.segments, None)]
+    readings: list[tuple[Segments, str | None]] = [(line.segments, None)]
     if line.other_segments is not None:
         readings.append((line.other_segments, "other_reading"))
     for segments, code in readings:
         if all(end_s <= duration_s + tolerance_s and start_s < duration_s for start_s, end_s in segments):
             return _clipped(segments, duration_s), code
-    # Neither fits: the one that leaves more, the preferred one if they are equal.
+    # Neither fits: the one that leaves more, or the preferred one.
     clipped = [_clipped(segments, duration_s) for segments, _ in readings]
     return max(clipped, key=lambda segments: sum(end_s - start_s for start_s, end_s in segments)), "past_end"
 

@@ -1,4 +1,4 @@
-"""Cleans the titles that come with the links: what a share button or a browser tab added is taken off."""
+"""Cleans titles: removes additions of share buttons and browser tabs."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u206
 
 
 def clean_title(cell: str) -> tuple[str, tuple[str, ...]]:
-    """A title on one line, and codes for what was done to it."""
+    """Clean a title; returns it on one line, and reason codes."""
     codes: list[str] = []
     title = cell.strip()
     if len(title) > MAX_TITLE:
@@ -34,18 +34,18 @@ def clean_title(cell: str) -> tuple[str, tuple[str, ...]]:
 
 
 def same_title(first: str, second: str) -> bool:
-    """Whether two titles differ in nothing but case, blanks and punctuation; an empty one differs from none."""
+    """Whether two titles are equal up to case, spaces and punctuation; an empty title equals every title."""
     return not first or not second or letters_of(first) == letters_of(second)
 
 
 def letters_of(title: str) -> str:
-    """Letters and digits of a title in one case, by which titles are compared; the title itself where it has none."""
+    """Letters and digits of a title in one case, for comparisons; the title itself if it has none."""
     normal = unicodedata.normalize("NFKC", title).casefold()
     return "".join(letter for letter in normal if letter.isalnum()) or normal
 
 
 def _is_wrapped(title: str) -> bool:
-    """Whether the first bracket is closed by the last character, as in what a share button copies."""
+    """Whether the first bracket is closed by the last character, as share buttons copy titles."""
     if len(title) < 3 or title[0] != "【" or title[-1] != "】":
         return False
     depth = 0

@@ -1,6 +1,6 @@
-"""Reads the address of a video out of a cell: a canonical key and URL, or codes that say why there is none.
+"""Reads the address of a video from a cell: a canonical key and URL, or the reason why there is none.
 
-All patterns are linear in the length of what they look at, and that length is bounded.
+All patterns take linear time, on text of bounded length.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from wnv.ingest.manifest.bilibili_pages import read_bilibili, read_id, read_shor
 MAX_CELL = 8192
 MAX_URL = 2048
 
-# Other hosts' parameters that say who shared a link, not what it leads to.
+# Tracking parameters of other hosts.
 _TRACKERS = re.compile(r"utm_\w+|spm\w*|vd_source|share_\w+|fbclid|gclid|mc_[ce]id|igshid", re.IGNORECASE)
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -39,12 +39,12 @@ _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """What a cell names.
+    """The address in a cell.
 
     Attributes:
-        key: `bv:BV...:p1`, `ep:...`, `b23:...`, `url:...`; None where it names no video that may be asked for.
-        url: Canonical address that goes with the key.
-        codes: What was repaired; where there is no key, the last one says why.
+        key: `bv:BV...:p1`, `ep:...`, `b23:...`, `url:...`; None if there is no valid video address.
+        url: Canonical address of the key.
+        codes: Reason codes; without a key, the last one is the reason.
     """
 
     key: str | None = None
@@ -53,7 +53,7 @@ class Address:
 
 
 def read_address(cell: str) -> Address:
-    """Read the first address in a cell, whatever it holds."""
+    """Read the first address in a cell; never fails."""
     if len(cell) > MAX_CELL:
         return Address(codes=("url_too_long",))
     codes: list[str] = []
@@ -77,7 +77,7 @@ def read_address(cell: str) -> Address:
 
 
 def split_title(title: str) -> tuple[str, Address | None]:
-    """A title without the address that was pasted into it, and that address."""
+    """Separate a title from an address that was pasted into it."""
     match = _HTTP.search(title[:MAX_CELL])
     if match is None:
         return title, None
@@ -87,7 +87,7 @@ def split_title(title: str) -> tuple[str, Address | None]:
 
 
 def _find(text: str, codes: list[str]) -> str | None:
-    """The URL in a text, with its scheme; an empty one if the text is nothing but an id; None if there is none."""
+    """The URL in a text, with its scheme; empty if the text is a bare id; None if there is none."""
     match = _HTTP.search(text)
     if match is None:
         match = _HTTP.search(narrow := text.translate(_FULLWIDTH))
@@ -129,7 +129,7 @@ def _read_url(url: str) -> Address:
         codes.append("host_repaired")
         host = "www.bilibili.com"
     if host == "623.tv":
-        # b23.tv as character recognition saw it; the code behind it went through the same, and nothing checks it.
+        # b23.tv misread by character recognition; its code may be misread too and has no checksum.
         return Address(codes=("short_link_damaged",))
     if host == "b23.tv":
         key, address, more = read_short_link(parts)
@@ -143,7 +143,7 @@ def _read_url(url: str) -> Address:
 def _other_site(parts: SplitResult, host: str, port: int | None) -> Address:
     if (name := _host_name(host)) is None:
         return Address(codes=("url_malformed",))
-    # Twice, for a server may decode once more than it should; and no server needs either to name a file.
+    # Decoded twice, because a server may decode once too often.
     plain = unquote(unquote(parts.path))
     if _CONTROL.search(plain) or any(mark in plain for mark in "\t\n\r"):
         return Address(codes=("control_characters",))
@@ -172,7 +172,7 @@ _QUERY_SAFE = _PATH_SAFE + "?"
 
 
 def _host_name(host: str) -> str | None:
-    """A host as it goes over the wire: a name in ASCII, or an address; None if it is neither."""
+    """A host name in ASCII (IDNA) or an IP address; None if it is neither."""
     if ":" in host:
         try:
             return f"[{ipaddress.IPv6Address(host)}]"

@@ -1,4 +1,4 @@
-"""A folder of one's own videos as a list: a line a file."""
+"""Lists a folder of local videos: one line per file."""
 
 import os
 from collections.abc import Iterator
@@ -11,28 +11,27 @@ from wnv.scenes.schema import SceneKind
 
 SUFFIXES = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
-)  # in lower case; cameras write them in capitals
+)  # lower case; cameras may write upper case
 
 
 def read_videos(folder: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], dict[str, Any]]:
     """List the videos below a folder, in the order of their paths.
 
-    Hidden files and folders are left out (`._IMG_1.MOV` is no video, whatever its suffix), links to folders are not
-    followed.
+    Hidden files and folders are skipped (`._IMG_1.MOV` is not a video); links to folders are not followed.
 
     Args:
         folder: The folder.
         kind: Kind of the videos in it.
 
     Returns:
-        A line a video, with the key `file:<path below the folder>`, and what the report says about the folder.
+        One line per video, with the key `file:<path below the folder>`, and facts about the folder for the report.
 
     Raises:
         NotADirectoryError: If there is no such folder.
-        ValueError: If there is no video in it.
+        ValueError: If it contains no video.
     """
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder")
+        raise NotADirectoryError(f"{folder} is not a folder")
     lines: list[ManifestLine] = []
     num_others = 0
     for name in _names(folder):
@@ -46,7 +45,7 @@ def read_videos(folder: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], d
             line = ManifestLine(key=None, url=None, title="", kind=kind, rows=row, codes=("file_name_unwritable",))
         lines.append(line)
     if not lines:
-        raise ValueError(f"{folder}: no video ({', '.join(sorted(SUFFIXES))}) among {num_others} files")
+        raise ValueError(f"{folder}: no videos ({', '.join(sorted(SUFFIXES))}) among {num_others} files")
     report = {"file": str(folder), "kind": kind, "num_other_files": num_others}
     return lines, report
 
