@@ -23,14 +23,14 @@ class FakeStage:
         name: The stage it replaces.
         seconds: Duration of a task, during which a file is half-written.
         num_clips: Clips per video.
-        trouble: Failures of an item per attempt; later attempts succeed.
+        failures: Failures of an item per attempt; later attempts succeed.
         setting: A setting that the outputs depend on.
     """
 
     name: StageName
     seconds: float = 0.0
     num_clips: int = 2
-    trouble: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    failures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     setting: str = "1"
 
     def versions(self) -> dict[str, str]:
@@ -83,7 +83,7 @@ class FakeStage:
         return len(content)
 
     def _fail_as_scripted(self, task: Task) -> None:
-        plan = self.trouble.get(task.item, ())
+        plan = self.failures.get(task.item, ())
         what = plan[task.attempt] if task.attempt < len(plan) else "none"
         if what in ("transient", "risk_control", "error_reason"):
             raise StageError("failed", what, f"{what} as scripted")

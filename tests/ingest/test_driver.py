@@ -119,9 +119,9 @@ def test_later_stages_run_first(ledger: Ledger) -> None:
 
 
 def test_transient_failures_are_retried_while_others_continue(ledger: Ledger) -> None:
-    trouble = {"url:000": ["transient"] * 2, "url:001": ["transient"] * 9, "url:002": ["error_reason"] * 9}
+    failures = {"url:000": ["transient"] * 2, "url:001": ["transient"] * 9, "url:002": ["error_reason"] * 9}
     executor = InlineExecutor()
-    summary = go(ledger, fake_stages(trouble=trouble), executor, retries=Retries(wait_s=0.02, max_wait_s=0.02))
+    summary = go(ledger, fake_stages(failures=failures), executor, retries=Retries(wait_s=0.02, max_wait_s=0.02))
     fetched = Counter(item for stage, item in executor.finished if stage == "fetch")
     assert [fetched[key] for key in KEYS[:4]] == [3, 4, 1, 1]
     assert summary.reasons["fetch"] == {"failed/transient": 1, "failed/error_reason": 1}
@@ -140,12 +140,12 @@ def test_an_item_that_waits_for_a_retry_is_pending(ledger: Ledger) -> None:
                 found.append(states(seen, "fetch")["url:000"])
 
     found: list[str] = []
-    go(ledger, {"fetch": FakeStage(name="fetch", trouble={"url:000": ["transient"]})}, InlineExecutor(on_task=look))
+    go(ledger, {"fetch": FakeStage(name="fetch", failures={"url:000": ["transient"]})}, InlineExecutor(on_task=look))
     assert found == ["pending/transient"]
 
 
 def test_rejected_items_run_again_only_on_request(ledger: Ledger) -> None:
-    stages = fake_stages(trouble={"url:000": ["gone"] * 2, "url:001": ["error_reason"] * 1})
+    stages = fake_stages(failures={"url:000": ["gone"] * 2, "url:001": ["error_reason"] * 1})
     go(ledger, stages)
     for retry, expected in (
         ("none", ["refused/gone", "failed/error_reason"]),
@@ -221,7 +221,7 @@ def test_a_child_waits_for_its_parent(ledger: Ledger, caplog: pytest.LogCaptureF
     assert len(executor.finished) == 18
     assert "pose: 2 items wait" in caplog.text
     caplog.clear()
-    go(ledger, fake_stages(trouble={"url:000": ["error_reason"]}))
+    go(ledger, fake_stages(failures={"url:000": ["error_reason"]}))
     assert "pose: 2 items wait" in caplog.text
     ledger.requeue([("clip", "url:000")], reason="retry")
     go(ledger)
@@ -231,7 +231,7 @@ def test_a_child_waits_for_its_parent(ledger: Ledger, caplog: pytest.LogCaptureF
 
 def test_a_video_that_cannot_be_fetched_again_keeps_its_clips(ledger: Ledger) -> None:
     go(ledger)
-    stages = fake_stages(trouble={"url:000": ["gone"]}, setting="2")
+    stages = fake_stages(failures={"url:000": ["gone"]}, setting="2")
     go(ledger, {"fetch": stages["fetch"]}, selection=Selection(redo=["fetch"], keys=["url:000"]))
     assert states(ledger, "fetch")["url:000"] == "refused/gone"
     go(ledger, fake_stages(num_clips=1), selection=Selection(redo=["clip"], keys=["url:000"]))
@@ -253,7 +253,7 @@ def test_a_rate_limited_host_pauses_while_others_continue(ledger: Ledger) -> Non
     ledger.add_videos([replace(line, key=f"other:{line.key}") for line in manifest(4, host="other.example")])
     storm = {"url:000": ["risk_control"], "url:001": ["risk_control"] * 2}
     executor = InlineExecutor()
-    stages: dict[StageName, Stage] = {"fetch": FakeStage(name="fetch", trouble=storm)}
+    stages: dict[StageName, Stage] = {"fetch": FakeStage(name="fetch", failures=storm)}
     gate = Gate(parallel=2, pause_s=0.0, wait_s=0.05, max_wait_s=0.1, jitter=0.0)
     summary = go(ledger, stages, executor, gate=gate)
     assert summary.text() == "fetch: 14 done"
@@ -275,7 +275,7 @@ def test_items_of_a_host_that_keeps_rate_limiting_stay_pending(
     storm = {key: ["risk_control"] * 99 for key in KEYS}
     gate = Gate(parallel=1, pause_s=0.0, wait_s=0.001, max_wait_s=0.002, max_trips=3)
     retries = Retries(tries={"risk_control": 99}, wait_s=0.0)
-    go(ledger, {"fetch": FakeStage(name="fetch", trouble=storm)}, gate=gate, retries=retries)
+    go(ledger, {"fetch": FakeStage(name="fetch", failures=storm)}, gate=gate, retries=retries)
     assert ledger.counts() == {"fetch": {"pending": 10}}
     assert "videos.example rate-limited us too often in a row; 10 items stay pending" in caplog.text
     go(ledger)
@@ -283,7 +283,7 @@ def test_items_of_a_host_that_keeps_rate_limiting_stay_pending(
 
 
 def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(ledger: Ledger) -> None:
-    stages = fake_stages(trouble={"url:003": ["no_space"]})
+    stages = fake_stages(failures={"url:003": ["no_space"]})
     executor = InlineExecutor()
     with pytest.raises(RootError, match=r"no_space.*fetch url:003.*No space left"):
         go(ledger, stages, executor)
@@ -330,8 +330,8 @@ def test_a_signal_ends_the_run_in_order(ledger: Ledger, number: signal.Signals) 
 
 def test_progress_without_a_terminal_is_logged(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    trouble = {"url:000": ["gone"], "url:001": ["transient"]}
-    go(ledger, {"fetch": FakeStage(name="fetch", trouble=trouble)}, progress=Progress(log_every_s=0.0))
+    failures = {"url:000": ["gone"], "url:001": ["transient"]}
+    go(ledger, {"fetch": FakeStage(name="fetch", failures=failures)}, progress=Progress(log_every_s=0.0))
     lines = [record.getMessage() for record in caplog.records if "items/min" in record.getMessage()]
     assert len(lines) > 2
     assert lines[-1].startswith("fetch 10/10, refused/gone 1, retried 1; ")

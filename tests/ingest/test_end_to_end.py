@@ -34,16 +34,16 @@ from wnv.scenes.scene_file import validate_scene
 class Row:
     """A video of the list: the fault of its site, and its outcome."""
 
-    trouble: dict[str, Any] = field(default_factory=dict)
+    faults: dict[str, Any] = field(default_factory=dict)
     outcome: str = "done"
     after: str | None = None  # of a retry with cookies
-    film: str = "layers"
+    video: str = "layers"
 
 
 ROWS = {
-    "plain": Row(film="room"),
-    "teddy": Row(film="teddy"),
-    "bear": Row(film="bear"),
+    "plain": Row(video="room"),
+    "teddy": Row(video="teddy"),
+    "bear": Row(video="bear"),
     "no_ranges": Row({"has_ranges": False}),
     "down_twice": Row({"failures": [503, 503]}),
     "storm": Row({"failures": [412, 412, 412]}),
@@ -65,10 +65,10 @@ def test_from_lists_to_a_training_step(
     tmp_path: Path,
 ) -> None:
     layers = write_video(tmp_path / "layers.mp4", moving(16), fps=10)
-    films = {"layers": layers, "room": room_video.path, **short_videos}
-    urls = {name: site.add(f"/{name}.mp4", films[row.film], **row.trouble) for name, row in ROWS.items()}
+    videos = {"layers": layers, "room": room_video.path, **short_videos}
+    urls = {name: site.add(f"/{name}.mp4", videos[row.video], **row.faults) for name, row in ROWS.items()}
     outcome_of = {f"url:{urls[name]}": row.outcome for name, row in ROWS.items()}
-    # Redirects: to a film, to where one has to log in, and out of what is allowed.
+    # Redirects: to a video, to where one has to log in, and out of what is allowed.
     login = site.add("/login", b"<html>please log in</html>", content_type="text/html")
     for name, target, outcome in (
         ("moved", urls["no_ranges"], "done"),
@@ -189,8 +189,8 @@ def restored_logging() -> Iterator[None]:
 def test_one_video_through_all_stages(
     site: LoopbackSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    film = write_video(tmp_path / "film.mp4", moving(16), fps=10)
-    write_list(tmp_path / "static.csv", [site.add("/film.mp4", film)], marks="0000,0002")
+    video = write_video(tmp_path / "video.mp4", moving(16), fps=10)
+    write_list(tmp_path / "static.csv", [site.add("/video.mp4", video)], marks="0000,0002")
     monkeypatch.chdir(tmp_path)
 
     def wnv_data_here(*arguments: str) -> str:

@@ -75,8 +75,8 @@ class SmallDisk:
         try:
             subprocess.run(["mount", *arguments, str(self.place)], check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", b"") or str(error).encode()
-            pytest.skip(f"a small file system cannot be mounted here: {said.decode().strip()}")
+            output = getattr(error, "stderr", b"") or str(error).encode()
+            pytest.skip(f"a small file system cannot be mounted here: {output.decode().strip()}")
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
     """An undisturbed run of three videos."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with LoopbackSite() as site:
-        film = write_video(folder / "film.mp4", moving(16), fps=10)
-        source = write_list(folder / "walk.csv", [site.add(f"/{number}.mp4", film) for number in range(3)])
+        video = write_video(folder / "video.mp4", moving(16), fps=10)
+        source = write_list(folder / "walk.csv", [site.add(f"/{number}.mp4", video) for number in range(3)])
         wnv_data("run", f"source={source}", "root=root", *SETTINGS, cwd=folder)
         found = assert_sound(folder / "root")
         assert len(found) == 3
@@ -120,7 +120,7 @@ def test_a_full_disk(share: float, disk: SmallDisk, undisturbed: Undisturbed, tm
     last = err.strip().splitlines()[-1]
     assert last.startswith("wnv-data run: error: ")
     # SQLite does not always name the error of a disk.
-    assert any(words in last for words in (os.strerror(errno.ENOSPC), "disk is full", "(0.0 MB free)")), err
+    assert any(text in last for text in (os.strerror(errno.ENOSPC), "disk is full", "(0.0 MB free)")), err
     assert "Traceback" not in err
     before = {}
     if share > 0.02:  # less has no room for a ledger

@@ -167,7 +167,7 @@ def test_a_rejected_fetch_deletes_no_scene(ledger: Ledger) -> None:
     perform_all(ledger)
     before = written(ledger.root)
     ledger.requeue([("fetch", "url:000")], reason="redo", redo=True)
-    perform(ledger, "fetch", "url:000", trouble={"url:000": ["gone"]})
+    perform(ledger, "fetch", "url:000", failures={"url:000": ["gone"]})
     assert written(ledger.root) == before
     assert ledger.counts()["pack"] == {"done": 2}
     assert ledger.has_outputs("fetch", "url:000")
@@ -178,7 +178,7 @@ def test_a_failed_attempt_deletes_nothing(ledger: Ledger) -> None:
     perform_all(ledger)
     before = written(ledger.root)
     ledger.requeue([("clip", "url:000")], reason="redo", redo=True)
-    perform(ledger, "clip", "url:000", trouble={"url:000": ["transient"]})
+    perform(ledger, "clip", "url:000", failures={"url:000": ["transient"]})
     assert written(ledger.root) == before
     # The request to redo is kept: after the next success the children are redone.
     ledger.requeue([("clip", "url:000")], reason="retry")
@@ -341,7 +341,7 @@ def test_recorded_tools_do_not_make_an_item_outdated(ledger: Ledger) -> None:
 
 def test_forget_deletes_a_video_for_good(ledger: Ledger, tmp_path: Path) -> None:
     own = tmp_path / "own.mp4"
-    own.write_bytes(b"film")
+    own.write_bytes(b"video")
     lines = [replace(line, title="private title") if line.key == "url:001" else line for line in manifest(3)]
     ledger.add_videos(lines)
     perform_all(ledger)
@@ -410,7 +410,7 @@ for part in (items[:333], items[333:666], items[666:]):
 for name in ("journal_mode", "synchronous"):
     print(*ledger._connection.execute(f"PRAGMA {{name}}").fetchone())
 """
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    *rates, journal, synchronous = said
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    *rates, journal, synchronous = output
     assert max(map(float, rates)) > 2000
     assert (journal, synchronous) == ("wal", "1")  # 1: fsync at checkpoints only

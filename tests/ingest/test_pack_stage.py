@@ -69,9 +69,9 @@ def test_a_clip_becomes_a_scene_file(tmp_path: Path, make_task: Callable) -> Non
 def test_images_are_shrunk_and_never_enlarged(
     tmp_path: Path, make_task: Callable, settings: dict, size: tuple[int, int]
 ) -> None:
-    picture = np.zeros((32, 64, 3), dtype=np.uint8)
-    picture[8:16, 32:48] = 200
-    task = make_task(images=[picture] * 4, distortion=Distortion(k1=-0.05))
+    image = np.zeros((32, 64, 3), dtype=np.uint8)
+    image[8:16, 32:48] = 200
+    task = make_task(images=[image] * 4, distortion=Distortion(k1=-0.05))
     result = run_task(PackStage(image_format="png", **settings), task).result
     assert (result["width"], result["height"]) == size
     scene, clip = open_scene(tmp_path / result["file"]), open_scene(tmp_path / task.payload["file"])

@@ -22,7 +22,7 @@ def test_status_of_an_unfinished_root(tmp_path: Path) -> None:
             "stage  pending  running  done  failed  refused  total  written  time",
             "fetch        5        .     .       .        .      5      0 B   0 s",
         ]
-        stages = fake_stages(trouble={"url:001": ["gone"], "url:002": ["transient"]})
+        stages = fake_stages(failures={"url:001": ["gone"], "url:002": ["transient"]})
         for stage in stages:
             for item in ledger.pending(stage)[:4]:
                 task = ledger.start(stage, item)

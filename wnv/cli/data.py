@@ -36,27 +36,27 @@ class Stage:
 STAGES = {
     "manifest": Stage(
         "wnv.cli.data_ingest:manifest",
-        "repair lists of videos and write one canonical line a video",
+        "clean lists of videos and write one JSON line per video",
         "wnv-data manifest source=static.csv out=static.jsonl",
     ),
     "run": Stage(
         "wnv.cli.data_ingest:run_all",
-        "fetch, clip, pose and pack; the same command goes on where it stopped",
+        "fetch, clip, pose and pack; run the same command again to resume",
         "wnv-data run source=phone_videos root=mine",
     ),
     "fetch": Stage(
         "wnv.cli.data_ingest:fetch",
-        "download the videos of a list, marked parts only where parts are marked",
+        "download the videos of a list, only the marked segments if it has marks",
         "wnv-data fetch source=static.jsonl root=kokoni limit=20",
     ),
     "clip": Stage(
         "wnv.cli.data_ingest:clip",
-        "cut what was fetched into clips without cuts, at one size and a constant rate",
+        "cut fetched videos into clips of one shot, at one size and a constant frame rate",
         "wnv-data clip root=kokoni clip.short_side=360",
     ),
     "pose": Stage(
         "wnv.cli.data_ingest:pose",
-        "recover the cameras of every clip by structure from motion",
+        "estimate the cameras of every clip by structure from motion",
         "wnv-data pose root=kokoni",
     ),
     "pack": Stage(
@@ -66,17 +66,17 @@ STAGES = {
     ),
     "status": Stage(
         "wnv.cli.data_ingest:status",
-        "show what is done, waiting, failed and refused, and why",
+        "list items that are done, pending, failed and refused, with reasons",
         "wnv-data status root=kokoni",
     ),
     "report": Stage(
         "wnv.cli.data_ingest:report",
-        "write one page about everything, scenes with their camera paths",
+        "write one HTML page with counts, reasons, and scenes with their camera paths",
         "wnv-data report root=kokoni",
     ),
     "forget": Stage(
         "wnv.cli.data_ingest:forget",
-        "delete all that was made of videos, and keep them out",
+        "delete everything made from videos, and reject the videos from now on",
         "wnv-data forget root=kokoni keys=[bv:BV1xx411c7mD:p1]",
     ),
     "import": Stage(
@@ -95,14 +95,14 @@ STAGES = {
     ),
     "verify": Stage(
         "wnv.cli.data_scenes:verify_scenes",
-        "check a scene file or a folder of them, pixels and all",
+        "check scene files including their pixels",
         "wnv-data verify path=data/fox",
         config_path=CONFIG_PATH,
         config_name="data_verify",
     ),
     "index": Stage(
         "wnv.cli.data_scenes:index_scenes",
-        "write the index of a folder of scene files anew",
+        "rebuild the index of a folder of scene files",
         "wnv-data index path=data/fox",
         config_path=CONFIG_PATH,
         config_name="data_index",

@@ -22,8 +22,8 @@ def _corners(height: int, width: int, count: int = 3) -> Iterator[np.ndarray]:
 def _first(path: Path, short_side: int = 360) -> tuple[FrameConverter, np.ndarray]:
     source = SourceVideo(path)
     frame = next(source.frames()).frame
-    picture = FrameConverter(source, frame, short_side=short_side)
-    return picture, picture(frame)
+    convert = FrameConverter(source, frame, short_side=short_side)
+    return convert, convert(frame)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_phone_videos_are_upright(
     tmp_path: Path, write_video: Callable, rotation: int, hflip: bool, expected: np.ndarray
 ) -> None:
     path = write_video(tmp_path / "a.mp4", _corners(108, 192), rotation=rotation, hflip=hflip)
-    picture, image = _first(path, short_side=54)
+    convert, image = _first(path, short_side=54)
     assert image.shape == ((54, 96, 3) if rotation in (0, 180) else (96, 54, 3))
-    assert (picture.height, picture.width) == image.shape[:2]
+    assert (convert.height, convert.width) == image.shape[:2]
     height, width = image.shape[:2]
     found = image[height // 4 :: height // 2, width // 4 :: width // 2]
     assert np.abs(found.astype(int) - expected).max() < 12
@@ -74,8 +74,8 @@ def test_image_size(
         codec="ffv1" if odd else "libx264",
         pix_fmt="yuv444p" if odd else "yuv420p",
     )
-    picture, image = _first(path, short_side)
-    assert image.shape[:2] == (picture.height, picture.width) == expected
+    convert, image = _first(path, short_side)
+    assert image.shape[:2] == (convert.height, convert.width) == expected
 
 
 @pytest.mark.parametrize("colour_space", [1, 5])

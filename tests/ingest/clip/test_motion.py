@@ -28,7 +28,7 @@ def test_layers_at_several_depths(moving: Callable) -> None:
     assert (stretches[0].start, stretches[-1].end) == (0, 39 * 3)
 
 
-def _warped(picture: np.ndarray, number: int, kind: str) -> np.ndarray:
+def _warped(image: np.ndarray, number: int, kind: str) -> np.ndarray:
     turn = np.deg2rad(number - 15)
     if kind == "zoom":
         scale = 1.0 + 0.02 * number
@@ -38,7 +38,7 @@ def _warped(picture: np.ndarray, number: int, kind: str) -> np.ndarray:
         photo = np.array([[400.0, 0, 400], [0, 400, 200], [0, 0, 1]])
         rotation, _ = cv2.Rodrigues(np.array([0.1 * np.sin(turn * 5), turn, 0.1 * turn]))
         matrix = camera @ rotation @ np.linalg.inv(photo)
-    return cv2.warpPerspective(picture, matrix, (192, 108), flags=cv2.INTER_AREA)
+    return cv2.warpPerspective(image, matrix, (192, 108), flags=cv2.INTER_AREA)
 
 
 @pytest.mark.parametrize("kind", ["zoom", "turn"])
@@ -50,10 +50,10 @@ def test_a_photograph_has_no_parallax(texture: Callable, kind: str) -> None:
 
 @pytest.mark.parametrize("turn_only", [False, True])
 def test_a_room_filmed_walking_and_turning(tmp_path: Path, turn_only: bool) -> None:
-    film = render_room(
+    video = render_room(
         tmp_path / "room.mp4", num_frames=30, width=192, height=108, supersample=1, turn_only=turn_only, k1=-0.1
     )
-    with open_video(film.path) as reader:
+    with open_video(video.path) as reader:
         stretches = _stretches(reader.read(range(30)))
     total = sum(stretch.end - stretch.start for stretch in stretches)
     deep = sum(stretch.end - stretch.start for stretch in stretches if stretch.parallax > 0.15)

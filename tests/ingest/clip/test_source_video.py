@@ -1,4 +1,4 @@
-"""Videos are read by presentation time, whatever their container."""
+"""Videos are read by presentation time from any container."""
 
 from collections import deque
 from collections.abc import Callable

@@ -33,7 +33,7 @@ def test_diffuse_white_and_peak() -> None:
 
 
 def test_the_darker_half_is_unchanged() -> None:
-    # 100 cd/m2 are 0.508 in PQ: half of paper white, and so is what is made of it.
+    # 100 cd/m2 are 0.508 in PQ: half of diffuse white, which is unchanged.
     assert _grey(np.array([0.5081]), PQ)[0] == pytest.approx(255 * (100 / 203) ** (1 / 2.2), abs=2)
 
 

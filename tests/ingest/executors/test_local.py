@@ -74,10 +74,10 @@ def wait_for(path: Path) -> str:
 
 
 def test_dying_workers_fail_their_tasks_only(executor: LocalExecutor, tmp_path: Path) -> None:
-    trouble = {"killed": ["SIGKILL"], "aborted": ["SIGABRT"], "left": ["exit"], "refused": ["too_dark"]}
-    stage = FakeStage(name="pose", trouble=trouble)
+    failures = {"killed": ["SIGKILL"], "aborted": ["SIGABRT"], "left": ["exit"], "refused": ["too_dark"]}
+    stage = FakeStage(name="pose", failures=failures)
     found: dict[str, Outcome] = {}
-    for item in [*trouble, "good", "better"]:
+    for item in [*failures, "good", "better"]:
         while not executor.room("pose"):
             found |= {task.item: outcome for task, outcome in executor.wait(5.0)}
         executor.submit(stage, task_of(tmp_path, item))
@@ -107,7 +107,7 @@ def test_a_hanging_task_is_killed_with_its_children(tmp_path: Path, monkeypatch:
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + jumped_s, sleep=time.sleep)
     monkeypatch.setattr("wnv.ingest.executors.local.time", clock)
     with LocalExecutor(num_workers=1, task_timeout_s=600.0) as executor:
-        executor.submit(FakeStage(name="pose", trouble={"a": ["hang"]}), task_of(tmp_path))
+        executor.submit(FakeStage(name="pose", failures={"a": ["hang"]}), task_of(tmp_path))
         pids = list(map(int, wait_for(tmp_path / "child.pid").split()))
         jumped_s = 300.0
         assert executor.wait(0.0) == []
@@ -194,12 +194,12 @@ def test_a_stage_that_cannot_be_unpickled_ends_the_run(executor: LocalExecutor, 
 
 
 def test_a_run_on_local_workers_survives_their_deaths(tmp_path: Path, executor: LocalExecutor) -> None:
-    trouble = {"url:001": ["SIGKILL"], "url:002": ["SIGKILL"] * 5, "url:003": ["transient", "SIGABRT"]}
+    failures = {"url:001": ["SIGKILL"], "url:002": ["SIGKILL"] * 5, "url:003": ["transient", "SIGABRT"]}
     with Ledger.open(tmp_path, val_fraction=0.2, test_fraction=0.1) as ledger:
         ledger.add_videos(manifest(4))
         run(
             ledger,
-            fake_stages(trouble=trouble),
+            fake_stages(failures=failures),
             executor,
             gate=Gate(pause_s=0.0),
             retries=Retries(tries={"crashed": 2, "transient": 3}, wait_s=0.01),
@@ -226,7 +226,7 @@ from wnv.ingest.ledger import Ledger
 with Ledger.open({root!r}, val_fraction=0.2, test_fraction=0.1) as ledger:
     ledger.add_videos(manifest({num_videos}))
     with LocalExecutor(num_workers=2, num_fetchers=1) as executor:
-        print("begun", flush=True)
+        print("started", flush=True)
         if {waits!r}:
             sys.stdin.readline()
         run(ledger, fake_stages(**{settings!r}), executor, gate=Gate(pause_s=0.0))
@@ -239,18 +239,18 @@ def start_driver(root: Path, *, num_videos: int, waits: bool = False, **settings
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     driver = subprocess.Popen([sys.executable, "-c", code], **pipes, text=True)
     assert driver.stdout is not None
-    assert driver.stdout.readline() == "begun\n", driver.stderr.read()
+    assert driver.stdout.readline() == "started\n", driver.stderr.read()
     return driver
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_and_their_children_end_with_the_driver(tmp_path: Path, number: signal.Signals) -> None:
-    driver = start_driver(tmp_path, num_videos=1, trouble={"url:000": ["hang"]})
+    driver = start_driver(tmp_path, num_videos=1, failures={"url:000": ["hang"]})
     pids = list(map(int, wait_for(tmp_path / "child.pid").split()))
     driver.send_signal(number)
-    _, said = driver.communicate(timeout=PATIENCE_S)
+    _, output = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == (-signal.SIGKILL if number == signal.SIGKILL else -signal.SIGINT)
-    assert number == signal.SIGKILL or "KeyboardInterrupt" in said
+    assert number == signal.SIGKILL or "KeyboardInterrupt" in output
     wait_until_dead(*pids)
     with Ledger.read(tmp_path) as ledger:
         assert ledger.counts() == {"fetch": {"running" if number == signal.SIGKILL else "pending": 1}}
@@ -260,8 +260,8 @@ def test_a_second_run_on_a_root_fails_and_the_first_continues(tmp_path: Path) ->
     driver = start_driver(tmp_path, num_videos=1, waits=True)
     with pytest.raises(ValueError, match=f"process {driver.pid} on"):
         Ledger.open(tmp_path, val_fraction=0.2, test_fraction=0.1)
-    _, said = driver.communicate("\n", timeout=PATIENCE_S)
-    assert driver.returncode == 0, said
+    _, output = driver.communicate("\n", timeout=PATIENCE_S)
+    assert driver.returncode == 0, output
     with Ledger.read(tmp_path) as ledger:
         assert ledger.counts()["pack"] == {"done": 2}
 

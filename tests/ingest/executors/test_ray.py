@@ -43,7 +43,7 @@ def go(executor, num_videos, **settings):
 
 ONE_NODE = """
 executor = RayExecutor(num_workers=2, num_fetchers=2, task_timeout_s=20.0)
-go(executor, 4, trouble={"url:001": ["SIGKILL"], "url:002": ["exit"] * 9, "url:003": ["hang"] * 9})
+go(executor, 4, failures={"url:001": ["SIGKILL"], "url:002": ["exit"] * 9, "url:003": ["hang"] * 9})
 """
 
 TWO_NODES = """
@@ -156,8 +156,8 @@ def test_a_node_of_two_is_killed(tmp_path: Path) -> None:
 def test_a_cluster_that_does_not_answer_is_an_error() -> None:
     # Nothing listens on port 1.
     code = "from wnv.ingest.executors.ray import RayExecutor; RayExecutor(address='127.0.0.1:1')"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100).stderr
-    assert re.search("ValueError: .*address=127.0.0.1:1 .*Connection refused", said)
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100).stderr
+    assert re.search("ValueError: .*address=127.0.0.1:1 .*Connection refused", output)
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

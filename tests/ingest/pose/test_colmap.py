@@ -91,7 +91,7 @@ def test_frames_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     frames[0].parent.mkdir()
     (tmp_path / "work").mkdir()
     for frame in frames:
-        frame.write_bytes(b"no picture")
+        frame.write_bytes(b"no image")
     with pytest.raises(RuntimeError, match="0 of 3 frames"):
         run_limited(
             ColmapEstimator().estimate,

@@ -45,7 +45,7 @@ def test_returns_the_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "reason", "words"),
+    ("act", "reason", "text"),
     [
         ("abort", "crashed", "SIGABRT: terminate called, no runtime for ALIKED"),
         ("hog", "out_of_memory", "memory_limit_gb=2"),
@@ -53,12 +53,12 @@ def test_returns_the_result(tmp_path: Path) -> None:
         ("exit", "crashed", "exit code 3"),
     ],
 )
-def test_a_failed_process_has_a_reason(act: str, reason: str, words: str, tmp_path: Path) -> None:
+def test_a_failed_process_has_a_reason(act: str, reason: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(StageError) as caught:
         run_limited(do, folder=tmp_path, act=act, **_LIMITS)
     outcome = caught.value.outcome
     assert (outcome.state, outcome.reason) == ("failed", reason)
-    assert words in outcome.message
+    assert text in outcome.message
 
 
 def test_exceptions_are_raised(tmp_path: Path) -> None:

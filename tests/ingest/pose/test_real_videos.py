@@ -56,7 +56,7 @@ def test_teddy_moves_in_the_hands_that_hold_it_and_masks_help(tmp_path: Path) ->
     outcome = _run("teddy", "static", tmp_path, masks="always")
     assert outcome.state == "done", outcome
     assert outcome.result["num_registered"] >= 45
-    # 0.75 px and 0.30 of the picture masked, against 0.91 px without masks.
+    # 0.75 px and 0.30 of the image masked, against 0.91 px without masks.
     assert outcome.result["stats"]["reprojection_px"] < 0.85
     assert 0.1 < outcome.result["stats"]["masked_ratio"] < 0.5
 
