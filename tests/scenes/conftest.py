@@ -1,4 +1,4 @@
-"""Scenes made on the fly: small, not square, every frame with a camera of its own."""
+"""Generated scenes: small, not square, one camera per frame."""
 
 import io
 import json
@@ -76,7 +76,7 @@ def scene_file(tmp_path: Path, make_info: Callable, make_images: Callable) -> Pa
 
 @pytest.fixture
 def repack() -> Callable[..., Path]:
-    """Rewrite a scene file with its members or its scene.json changed, by no rule of the writer."""
+    """Rewrite a scene file with changed members or scene.json, without the writer's checks."""
 
     def change(
         path: Path,
@@ -130,7 +130,7 @@ def rotation_z() -> Callable[[float], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def run_import() -> Callable[..., list[Path]]:
-    """Import a source whose captures are all valid: the paths of the scene files. A rejection is raised."""
+    """Import a source and return the scene files; a rejection is raised."""
 
     def run(name: str, source: Path, out: Path, **options: Any) -> list[Path]:
         result = import_scenes(source, out, format=name, options=ImportOptions(**options))

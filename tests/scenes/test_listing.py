@@ -1,4 +1,4 @@
-"""A place holds scene files or posed clips, and both are found and opened alike."""
+"""Folders of scene files or posed clips are listed and opened alike."""
 
 import json
 import shutil

@@ -41,7 +41,7 @@ def test_frames_are_those_of_their_indices(tmp_path: Path, write_posed_clip: Cal
 
 
 def light(rays: np.ndarray) -> np.ndarray:
-    """A smooth colour of each ray direction (x, y, 1)."""
+    """A smooth colour per ray direction (x, y, 1)."""
     frequencies = np.array([[3.0, -2.0], [1.0, 4.0], [-3.0, 2.5]])
     return np.round(127 + 90 * np.sin(rays @ frequencies.T)).astype(np.uint8)
 

@@ -22,7 +22,7 @@ from wnv.scenes.schema import MAX_IMAGE_BYTES, SceneError
 
 
 class CountingFileSystem(MemoryFileSystem):
-    """An object store that keeps count of what is asked of it."""
+    """An object store that records the requested ranges."""
 
     protocol = "counting"
     store: ClassVar[dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Readers of clips: frames by number, and words for what is wrong."""
+"""Clips: frames by index, the same from both decoders; invalid files are named."""
 
 import subprocess
 import sys
@@ -24,11 +24,14 @@ def _has_decord() -> bool:
     return True
 
 
-_DECODERS = ["pyav", pytest.param("decord", marks=pytest.mark.skipif(not _has_decord(), reason="no wheel here"))]
+_DECODERS = [
+    "pyav",
+    pytest.param("decord", marks=pytest.mark.skipif(not _has_decord(), reason="no decord")),
+]
 
 
 def _image(number: int) -> np.ndarray:
-    """A picture that is brighter on the right the greater its number."""
+    """An image whose right half is brighter for larger numbers."""
     image = np.full((_HEIGHT, _WIDTH, 3), 60, dtype=np.uint8)
     image[:, _WIDTH // 2 :] = 30 + 4 * number
     image[: _HEIGHT // 2, :, 0] = 200

@@ -44,7 +44,7 @@ def import_captures(cfg: DictConfig) -> None:
         raise ValueError(f"{source}: none of {total} scenes can be imported; the reasons are above")
     _print_index(out)
     if skipped or rejected:
-        print(f"written {written}, skipped {skipped} that exist, rejected {rejected} of {total} scenes")
+        print(f"{total} scenes: {written} written, {skipped} existed already, {rejected} rejected")
     if rejected:
         raise JobFailed(f"{rejected} of {total} scenes are rejected; fix them and repeat the command", code=1)
 

@@ -17,7 +17,6 @@ from jaxtyping import Float64
 from wnv.runtime.atomic import atomic_file
 from wnv.scenes.json_fields import dump_object, load_object, read_field, read_float, read_matrix, read_scale
 from wnv.scenes.schema import (
-    MAX_FRAMES,
     MAX_SCENE_JSON_BYTES,
     Frame,
     SceneError,
@@ -177,8 +176,6 @@ def _from_json(data: dict[str, Any], *, file: str) -> ClipPoses:
     check_id(name)
     where = f"scene '{name}'"
     check_kind(kind, where)
-    if len(entries) > MAX_FRAMES:
-        raise SceneError(f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(entries)}; split it")
     terms = {term.name: read_float(lens, term.name, where=where, file=file) for term in fields(Distortion)}
     return ClipPoses(
         id=name,

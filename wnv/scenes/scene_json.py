@@ -8,7 +8,6 @@ from functools import partial
 
 from wnv.scenes.json_fields import dump_object, load_object, read_field, read_float, read_matrix, read_scale
 from wnv.scenes.schema import (
-    MAX_FRAMES,
     SCENE_JSON,
     SCHEMA_VERSION,
     Frame,
@@ -69,8 +68,6 @@ def info_from_json(text: str | bytes, *, name: str) -> SceneInfo:
     read = partial(read_field, data, where=where, file=SCENE_JSON)
     kind, entries = read("kind", str), read("frames", list)
     check_kind(kind, where)
-    if len(entries) > MAX_FRAMES:
-        raise SceneError(f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(entries)}; split it")
     return SceneInfo(
         id=scene,
         kind=kind,

@@ -266,7 +266,7 @@ def _check_poses(info: SceneInfo) -> None:
     for index in np.flatnonzero(~(error <= ROTATION_TOLERANCE)):
         raise SceneError(
             f"{_where(info, index)}: camtoworld is not rigid (R^T R is {error[index]:.2g} off the identity, "
-            f"{ROTATION_TOLERANCE:g} allowed); take scale and shear out of the rotation"
+            f"{ROTATION_TOLERANCE:g} allowed); remove scale and shear from the rotation"
         )
     for index in np.flatnonzero(determinant < 0):
         raise SceneError(

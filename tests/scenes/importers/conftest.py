@@ -1,4 +1,4 @@
-"""A small capture that every format can hold: a few posed pictures, higher than wide is wide."""
+"""A small capture of four posed images that every format can hold."""
 
 import io
 from collections.abc import Callable

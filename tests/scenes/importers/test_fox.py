@@ -1,4 +1,4 @@
-"""The importer on photographs: 50 of a stuffed fox, taken upright with a phone whose lens bends a little."""
+"""The importer on real photographs: 50 of a fox, upright, from a phone with slight distortion."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def scene(run_import: Callable, tmp_path_factory: pytest.TempPathFactory) -> Sce
 def _distances(
     images: tuple[np.ndarray, np.ndarray], K: np.ndarray, poses: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """How far matching SIFT points lie from where the cameras allow them: Sampson distances in pixels."""
+    """Sampson distances in pixels of SIFT matches."""
     sift = cv2.SIFT_create(1500)
     (points_a, words_a), (points_b, words_b) = (
         sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None) for image in images

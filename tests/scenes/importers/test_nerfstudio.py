@@ -196,7 +196,7 @@ def _nan(content: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (_mirror, r"images/0\.jpg.*transform_matrix mirrors"),
-        (_scale, r"images/0\.jpg.*scale and shear"),
+        (_scale, r"images/0\.jpg.*rigid"),
         (_nan, r"images/0\.jpg.*finite"),
         (lambda c: _first(c).update(transform_matrix=[[1, 2], [3, 4]]), r"images/0\.jpg.*rows of 4 numbers"),
         (lambda c: _first(c).pop("transform_matrix"), r"images/0\.jpg.*'transform_matrix' is missing"),

@@ -159,20 +159,18 @@ def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Floa
         raise ValueError(f"{where}: {what} must be finite, got NaN or infinity; remove the frame or repair its pose")
     if pose.shape == (4, 4) and not np.allclose(pose[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
         raise ValueError(f"{where}: the last row of {what} must be 0 0 0 1, got {_shorten(pose[3].tolist())}")
-    if pose.shape not in {(3, 4), (4, 4)}:
-        raise ValueError(f"{where}: {what} must be 3x4 or 4x4, got {pose.shape[0]}x{pose.shape[1]}")
     rotation = pose[:3, :3].astype(np.float64)
     determinant = float(np.linalg.det(rotation))
     if determinant < 0:
         raise ValueError(
-            f"{where}: {what} mirrors the world (determinant {determinant:.3g} where a rotation has 1); an axis was "
-            "flipped an odd number of times, so negate one more column or row"
+            f"{where}: {what} mirrors the world (determinant {determinant:.3g}, must be 1); an odd number of axes is "
+            "flipped, so negate one more column or row"
         )
     error = float(np.abs(rotation.T @ rotation - np.eye(3)).max())
     if error > SOURCE_ROTATION_TOLERANCE:
         raise ValueError(
-            f"{where}: the rotation of {what} is off by {error:.3g} (at most {SOURCE_ROTATION_TOLERANCE}; determinant "
-            f"{determinant:.3g}); take scale and shear out of the matrix"
+            f"{where}: {what} must be rigid to {SOURCE_ROTATION_TOLERANCE}, got an error of {error:.3g} (determinant "
+            f"{determinant:.3g}); remove scale and shear from the matrix"
         )
     if error > 1e-9:
         left, _, right = np.linalg.svd(rotation)
