@@ -1,5 +1,6 @@
 """A strict reader of HTML pages, and their rendering by a browser."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -51,13 +52,28 @@ class _Reader(HTMLParser):
                 self.page.texts.setdefault(f"#{name}", []).append(data)
 
 
-def read_page(text: str) -> Page:
-    """Parse a page; fails for an element without its end tag."""
+def read_page(page: str | Path) -> Page:
+    """Parse a page or its file; fails for an element without its end tag."""
     reader = _Reader()
-    reader.feed(text)
+    reader.feed(page.read_text(encoding="utf-8") if isinstance(page, Path) else page)
     reader.close()
     assert reader.open == []
     return reader.page
+
+
+def assert_safe(page: Page, *, num_scripts: int = 0) -> None:
+    """No element runs a script or loads anything, links lead to the web, and the policy forbids the rest."""
+    assert len(page.all("script")) == num_scripts
+    assert len(page.all("style")) == 1
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        assert (attributes.get("src") or "data:").startswith("data:"), (tag, attributes)
+        assert re.match("#|https?://", attributes.get("href") or "#"), (tag, attributes)
+    assert not re.search(r"url\(|@import", "".join(page.texts["style"]))
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; img-src data:; media-src data:; ")
+    assert ("script-src 'none'" in policy) == (num_scripts == 0)
 
 
 def browse(path: Path, *, profile: Path) -> str:

@@ -27,10 +27,10 @@ _FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
-    # WebGL without a graphics card.
+    # WebGL without a GPU.
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
-    # A tab that is not in front goes on drawing.
+    # Background tabs keep rendering.
     "--disable-renderer-backgrounding",
     "--disable-backgrounding-occluded-windows",
     "--disable-background-timer-throttling",
@@ -38,7 +38,7 @@ _FLAGS = (
 
 
 class Browser:
-    """A running Chromium; `start_browser` makes one."""
+    """A running Chromium, made by `start_browser`."""
 
     def __init__(self, connection: ClientConnection, process: subprocess.Popen) -> None:
         self.process = process
@@ -46,7 +46,7 @@ class Browser:
         self._numbers = count(1)
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """Call a method of the protocol; its result. What the browser tells besides is left unread."""
+        """Call a method of the protocol and return its result; events are ignored."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
         self._connection.send(json.dumps(message if session is None else {**message, "sessionId": session}))
@@ -58,7 +58,7 @@ class Browser:
                 return answer["result"]
 
     def open(self, url: str, *, width: int = 960, height: int = 640) -> "Page":
-        """A new tab of that size in pixels."""
+        """Open a tab of a size in pixels."""
         target = self.call("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, target, session)
@@ -80,28 +80,28 @@ class Page:
         return self._browser.call(method, self._session, **params)
 
     def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression."""
+        """Evaluate a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     def text(self) -> str:
-        """All text that a reader sees."""
+        """The visible text."""
         return self.evaluate("document.body ? document.body.innerText : ''")
 
     def screenshot(self) -> np.ndarray:
-        """What the tab shows, RGB bytes."""
+        """The tab as RGB bytes."""
         data = self.call("Page.captureScreenshot", format="png")["data"]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
 
     def canvas(self) -> np.ndarray:
-        """The 3D view, RGB bytes, without what lies beside it."""
+        """The 3D view as RGB bytes, without the panel."""
         x, y, width, height = self.canvas_box()
         return self.screenshot()[y : y + height, x : x + width]
 
     def canvas_box(self) -> tuple[int, int, int, int]:
-        """Where the 3D view is: left, top, width, height."""
+        """Left, top, width and height of the 3D view."""
         box = self.evaluate(
             "(() => { const boxes = [...document.querySelectorAll('canvas')].map(c => c.getBoundingClientRect());"
             " const b = boxes.sort((p, q) => q.width * q.height - p.width * p.height)[0];"
@@ -121,15 +121,15 @@ class Page:
         self.mouse("mouseReleased", x, y)
 
     def click_text(self, text: str) -> None:
-        """Click the button that says so, once it is there and stays in its place."""
+        """Click a button by its text, once it stops moving."""
         self._click_once_still(
             f"[...document.querySelectorAll('button,label,[role=tab]')].find(e =>"
             f" e.innerText.trim() === {json.dumps(text)})",
-            what=f"a button that says {text!r}",
+            what=f"the button {text!r}",
         )
 
     def toggle(self, text: str) -> None:
-        """Click the checkbox that stands beside the text, once it is there and stays in its place."""
+        """Click the checkbox beside a text, once it stops moving."""
         self._click_once_still(
             f"(() => {{ let e = [...document.querySelectorAll('label,div,span')].find(e => e.children.length === 0 &&"
             f" e.innerText.trim() === {json.dumps(text)}); while (e && !e.querySelector('input[type=checkbox]'))"
@@ -166,17 +166,9 @@ class Page:
         """Close the tab."""
         self._browser.call("Target.closeTarget", targetId=self._target)
 
-    def crash(self) -> None:
-        """End the tab's process on the spot; its connections break off."""
-        # It never answers.
-        number = next(self._browser._numbers)
-        self._browser._connection.send(
-            json.dumps({"id": number, "method": "Page.crash", "params": {}, "sessionId": self._session})
-        )
-
 
 def wait_for(condition: Callable[[], Any], *, what: str, timeout_s: float = 100.0) -> Any:
-    """Ask again and again; the first true answer."""
+    """Poll a condition and return its first true value."""
     end = time.monotonic() + timeout_s
     while not (answer := condition()):
         if time.monotonic() > end:
@@ -187,7 +179,7 @@ def wait_for(condition: Callable[[], Any], *, what: str, timeout_s: float = 100.
 
 @contextmanager
 def start_browser(profile: Path) -> Iterator[Browser]:
-    """A Chromium with a new profile; it ends with the block."""
+    """Run Chromium with a new profile."""
     if CHROMIUM is None:
         raise FileNotFoundError("Chromium is not installed")
     command = [CHROMIUM, *_FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]

@@ -1,4 +1,4 @@
-"""A window without a browser: speaks the protocol of viser, keeps what it is told, and moves its camera when asked."""
+"""A viser client without a browser: records messages, uses controls and moves its camera."""
 
 import io
 import socket
@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 WAIT_S = 60
-QUIET_S = 0.2  # in which nothing new comes, where the view is told to be at rest
-LONG_QUIET_S = 0.6  # and where it is not: what is told twice in the same words is sent once
+QUIET_S = 0.2  # without messages, if the status says that the view is at rest
+LONG_QUIET_S = 0.6  # and if it does not: viser sends equal texts only once
 _CAMERA_FIELDS = {
     "SetCameraPositionMessage": ("position", "position"),
     "SetCameraLookAtMessage": ("look_at", "look_at"),
@@ -27,12 +27,12 @@ _CAMERA_FIELDS = {
 
 
 class RawClient:
-    """Connects to a viewer as a window of that shape does.
+    """A client of a viewer on this machine.
 
     Args:
-        port: Of the viewer on this machine.
-        height: Of the window, in pixels.
-        width: Of the window, in pixels.
+        port: Port of the viewer.
+        height: Height of the window in pixels.
+        width: Width of the window in pixels.
     """
 
     def __init__(self, port: int, *, height: int = 300, width: int = 400) -> None:
@@ -41,9 +41,9 @@ class RawClient:
         self.notifications: list[str] = []
         self.pictures: list[bytes | None] = []
         self.is_open = True
-        self._is_told = False
-        self._seen = 0  # pictures before the last thing that was done
-        self._is_at_rest = False  # as it was told after the last picture
+        self._is_initialised = False
+        self._seen = 0  # number of images before the last action
+        self._is_at_rest = False  # according to the status after the last image
         self._camera = {
             "wxyz": (1.0, 0.0, 0.0, 0.0),
             "position": (0.0, 0.0, 0.0),
@@ -65,8 +65,8 @@ class RawClient:
         )
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
-        # A page is there, and tells where its camera is, after it was told what all windows are told.
-        self.wait(lambda: self._is_told, what="the beginning")
+        # A browser sends its camera after the initial messages.
+        self.wait(lambda: self._is_initialised, what="the beginning")
         self.send_camera()
 
     # ------------------------------------------------------------------ what a person does
@@ -99,40 +99,40 @@ class RawClient:
         )
 
     def close(self) -> None:
-        """Leave as a tab does that is closed."""
+        """Disconnect as a closed tab does."""
         self._socket.close()
         self._reader.join(WAIT_S)
 
     def vanish(self) -> None:
-        """Leave as a process does that is killed: the connection breaks off."""
+        """Disconnect as a killed browser does."""
         self._socket.socket.shutdown(socket.SHUT_RDWR)
         self._reader.join(WAIT_S)
 
-    # ------------------------------------------------------------------ what it sees
+    # ------------------------------------------------------------------ what it shows
 
     def control(self, label: str) -> dict[str, Any]:
-        """The control of that label; waits until there is one."""
+        """Wait for the control of a label."""
         return self.wait(
             lambda: next((c for c in list(self.controls.values()) if c.get("label") == label), None), what=label
         )
 
     def text(self) -> str:
-        """All text beside the view."""
+        """All text in the panel."""
         return "\n".join(c["_markdown"] for c in list(self.controls.values()) if c.get("_markdown"))
 
     def picture(self, number: int = -1) -> np.ndarray | None:
-        """A background that it was sent, if not another one the last, RGB bytes; None if it was taken away."""
+        """A received background image, by default the last, as RGB bytes; None if it was removed."""
         data = self.pictures[number]
         return None if data is None else np.asarray(Image.open(io.BytesIO(data)))
 
     def camera(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Where the camera is: rotation world<-camera, position, vertical field of view in radians."""
+        """Rotation world<-camera, position, and vertical field of view in radians."""
         with self._lock:
             wxyz, position, fov = (self._camera[name] for name in ("wxyz", "position", "fov"))
         return viser.transforms.SO3(np.array(wxyz)).as_matrix(), np.array(position), fov
 
     def rested_picture(self, is_right: Callable[[np.ndarray], bool] = lambda picture: True) -> np.ndarray:
-        """The background that the last thing done led to, once it is right and nothing new comes for a while."""
+        """Wait for an image after the last action that is right and followed by no other."""
         self.wait(lambda: len(self.pictures) > self._seen, what="a picture")
         end = time.monotonic() + WAIT_S
         count, since = -1, 0.0
@@ -149,7 +149,7 @@ class RawClient:
             time.sleep(0.01)
 
     def wait(self, condition: Callable[[], Any], *, what: str) -> Any:
-        """Ask again and again; the first true answer."""
+        """Poll a condition and return its first true value."""
         end = time.monotonic() + WAIT_S
         while not (answer := condition()):
             if time.monotonic() > end:
@@ -192,10 +192,10 @@ class RawClient:
             self.is_open = False
 
     def _take(self, message: dict[str, Any], buffers: list[bytes]) -> bool:
-        """Keep what a message says; whether it moved the camera."""
+        """Record a message; returns whether it moved the camera."""
         kind = message["type"]
         if kind == "ReplayDoneMessage":
-            self._is_told = True
+            self._is_initialised = True
             self.pictures.clear()
         elif kind == "BackgroundImageMessage":
             data = message["rgb_data"]
