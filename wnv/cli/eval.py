@@ -138,7 +138,7 @@ def _open_job(cfg: DictConfig, ranks: Ranks) -> _Job:
 def _write_results(cfg: DictConfig, summary: Summary, job: _Job, *, out: Path, device: torch.device) -> None:
     """Write the table and example images, and print the table and file names."""
     choices = HydraConfig.get().runtime.choices
-    title = f"{cfg.weights} on data={choices.data}, protocol={choices.protocol}"
+    title = f"{cfg.weights} on data={choices['data']}, protocol={choices['protocol']}"
     table = f"{title}\n\n{summary_table(summary, name='KoNet')}"
     with atomic_file(out / TABLE_FILE, overwrite=True) as file:
         file.write(f"{table}\n".encode())

@@ -103,7 +103,8 @@ def _interval(
     context: Views, *, time: float | int | Sequence[float | int] | None, is_dynamic: bool
 ) -> tuple[float, float]:
     if time is None:
-        return (0.0, 1.0) if is_dynamic else (float(context.times[0]),) * 2
+        first = float(context.times[0])
+        return (0.0, 1.0) if is_dynamic else (first, first)
     if isinstance(time, (float, int)):
         return float(time), float(time)
     if len(time) != 2:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -104,6 +104,7 @@ def evaluate(
                 on_record(record)
 
     peaks = ranks.gather(peak_memory(device))  # also waits until all processes have finished
+    summary = None
     if ranks.rank == 0:
         found = list(records.values()) if journal is None else journal.merge()
         summary = summarize(
@@ -121,7 +122,7 @@ def evaluate(
         if out is not None:
             summary.write(out)
     ranks.wait()
-    return summary if ranks.rank == 0 else read_summary(out)
+    return summary or read_summary(str(out))
 
 
 class _TimedRenderer:
@@ -159,9 +160,9 @@ class _TimedRenderer:
 
 
 def _as_variants(examples: Dataset[Example] | Sequence[Example] | Sequence[Variant]) -> list[Variant]:
-    if len(examples) and isinstance(examples, Sequence) and isinstance(examples[0], Variant):
-        return list(examples)
-    return [Variant("", examples)]
+    if isinstance(examples, Sequence) and examples and isinstance(examples[0], Variant):
+        return cast(list[Variant], list(examples))
+    return [Variant("", cast(Dataset[Example], examples))]
 
 
 def _open_journal(

@@ -1,9 +1,9 @@
 """Evaluate with a progress bar."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import Dataset
@@ -30,7 +30,7 @@ def evaluate_with_progress(
 ) -> Summary:
     """Call `evaluate` with a progress bar on stderr, in rank 0."""
     ranks = ranks or Ranks()
-    total = sum(map(len, examples)) if isinstance(examples, list) else len(examples)
+    total = sum(map(len, examples)) if isinstance(examples, list) else len(cast(Sized, examples))
     num_done = len(read_records(out)) if resume and (out / RECORDS_FILE).exists() else 0
     bar: tqdm | None = None
 

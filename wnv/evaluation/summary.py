@@ -234,7 +234,7 @@ def _minus(one: float | None, other: float | None) -> float | None:
 
 
 def _read_variant(values: Mapping[str, Any]) -> VariantSummary:
-    means = {
+    means: dict[str, Any] = {
         name: None if values[name] is None else {metric: Mean(**mean) for metric, mean in values[name].items()}
         for name in ("model", "copy", "difference", "change")
     }

@@ -1,7 +1,8 @@
 """The variants of a protocol, each a data set of cases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
+from typing import cast
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -59,7 +60,8 @@ class Variant(Dataset[Case]):
         self.listing = listing
         self.change = change
         self.make_masks = make_masks
-        self._length = len(examples) if limit is None else min(limit, len(examples))
+        num_examples = len(cast(Sized, examples))  # torch's Dataset declares no length
+        self._length = num_examples if limit is None else min(limit, num_examples)
 
     def __len__(self) -> int:
         return self._length

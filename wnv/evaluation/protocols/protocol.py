@@ -82,9 +82,9 @@ class Default(Protocol):
         dataset = data.val_dataset
         if isinstance(dataset, SceneDataset):
             return [scene_variant("", data, dataset)]
-        limit = example_limit(data)
-        num_listed = len(dataset) if limit is None else min(limit, len(dataset))
-        return [Variant("", dataset, limit=limit, listing=Listing(num_listed=num_listed))]
+        variant = Variant("", dataset, limit=example_limit(data))
+        variant.listing = Listing(num_listed=len(variant))
+        return [variant]
 
     def sampler(self, data: ExampleDataModule) -> None:
         """The sampler of validation."""

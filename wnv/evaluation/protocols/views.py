@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_index import IndexSampler
 from wnv.data.protocol_sampling import BetweenSampler, NestedSampler, OutsideSampler, WithinSampler
+from wnv.data.view_sampling import ViewSampler
 from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.protocols.protocol import Protocol, SampledProtocol, check_numbers
 from wnv.evaluation.protocols.scenes import open_scenes, scene_variant
@@ -147,10 +149,9 @@ class Nested(SampledProtocol):
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
         """One variant per number of views."""
+        whole = cast(ViewSampler, self.frames)
         return [
-            scene_variant(
-                f"views={n}", data, open_scenes(data, sampler=NestedSampler(whole=self.frames, num_context=n))
-            )
+            scene_variant(f"views={n}", data, open_scenes(data, sampler=NestedSampler(whole=whole, num_context=n)))
             for n in self.views
         ]
 
