@@ -116,7 +116,7 @@ def test_a_resumed_evaluation_equals_the_straight_one_to_the_last_digit(dataset,
     path.write_bytes(path.read_bytes()[:-7])  # killed in the middle of a line, too
     dataset.loaded.clear()
     resumed = evaluate(model, dataset, device=CPU, out=out, settings=settings, batch_size=3, resume=True)
-    assert dataset.loaded == [3, 4, 5, 6], "the batch that lacked one is drawn as it was, and none that was whole"
+    assert dataset.loaded == [3, 4, 5, 6], "the batch that lacked one is rendered whole, and no other"
     assert [untimed(record) for record in read_records(out)] == [
         untimed(record) for record in read_records(tmp_path / "straight")
     ]
@@ -124,7 +124,7 @@ def test_a_resumed_evaluation_equals_the_straight_one_to_the_last_digit(dataset,
     assert resumed.main.difference == straight.main.difference
 
 
-def test_a_finished_evaluation_resumes_to_itself_without_drawing(dataset, copy_model, tmp_path):
+def test_a_finished_evaluation_resumes_without_rendering(dataset, copy_model, tmp_path):
     evaluate(copy_model, dataset, device=CPU, out=tmp_path)
     copy_model.num_encoded = 0
     summary = evaluate(copy_model, dataset, device=CPU, out=tmp_path, resume=True)
@@ -132,7 +132,7 @@ def test_a_finished_evaluation_resumes_to_itself_without_drawing(dataset, copy_m
     assert summary.main.num_scenes == 7
 
 
-def test_changed_data_are_noticed_on_resume(dataset, copy_model, tmp_path):
+def test_changed_data_are_detected_on_resume(dataset, copy_model, tmp_path):
     examples = [dataset[i] for i in range(3)]
     evaluate(copy_model, examples, device=CPU, out=tmp_path)
     with pytest.raises(ValueError, match=r"example 0 .*scene-0 .*scene-2"):
@@ -146,9 +146,11 @@ def test_without_a_folder_nothing_is_written(dataset, copy_model, tmp_path, monk
     assert summary.settings == {"data": "random"}
     assert summary.environment["device"].startswith("cpu")
     assert summary.main.render_ms > 0
+    assert summary.main.views_per_s > 0
+    assert 2**20 < summary.peak_memory["bytes"] < 2**40
 
 
-def test_a_model_that_draws_no_images_is_named(dataset, grey_model):
+def test_a_model_that_renders_no_images_is_reported(dataset, grey_model):
     class Diverged(type(grey_model)):
         def render(self, scene, cameras, times=None):
             return super().render(scene, cameras, times) * float("nan")
@@ -211,55 +213,53 @@ def test_masked_scores_stand_beside_the_others(dataset, copy_model, tmp_path):
         assert record.mean("model", "psnr_masked") == record.model["psnr_masked"][0]
 
 
-def test_examples_with_other_numbers_of_views_are_drawn_apart_and_in_order(dataset, grey_model, tmp_path):
+def test_examples_with_different_numbers_of_views_keep_their_order(dataset, grey_model, tmp_path):
     examples = [replace(e, target=e.target[: 1 + i % 2]) for i, e in enumerate(dataset[i] for i in range(5))]
     summary = evaluate(grey_model, examples, device=CPU, out=tmp_path, batch_size=4)
     assert [len(record.model["psnr"]) for record in read_records(tmp_path)] == [1, 2, 1, 2, 1]
     assert summary.main.num_views == 7
 
 
-def test_lpips_is_there_where_it_was_measured_and_nowhere_else(dataset, grey_model, tmp_path):
+def test_lpips_is_recorded_only_if_measured(dataset, grey_model, tmp_path):
     class Darkness(LPIPS):
         def __init__(self):
             self.backbone = "vgg"
 
-        def __call__(self, drawn, truth):
-            return truth.mean((-1, -2, -3)) - drawn.mean((-1, -2, -3))
+        def __call__(self, rendered, truth):
+            return truth.mean((-1, -2, -3)) - rendered.mean((-1, -2, -3))
 
     with_it = evaluate(grey_model, dataset, device=CPU, out=tmp_path / "a", lpips=Darkness())
     record = read_records(tmp_path / "a")[2]
-    drawn = grey_model.render(None, dataset[2].target.cameras)
-    assert record.model["lpips"] == pytest.approx((dataset[2].target.images - drawn).mean((1, 2, 3)).tolist(), abs=1e-6)
+    rendered = grey_model.render(None, dataset[2].target.cameras)
+    assert record.model["lpips"] == pytest.approx(
+        (dataset[2].target.images - rendered).mean((1, 2, 3)).tolist(), abs=1e-6
+    )
     assert with_it.lpips_backbone == "vgg"
     without = evaluate(grey_model, dataset, device=CPU, out=tmp_path / "b", lpips_note="it needs torchvision")
     assert "lpips" not in read_records(tmp_path / "b")[2].model
     assert "lpips" not in without.main.model
     assert without.lpips_backbone is None
-    assert "LPIPS was not measured: it needs torchvision" in summary_table(without)
+    assert "it needs torchvision" in summary_table(without)
 
 
 @pytest.mark.parametrize("spoil", [lambda images: images * 255, lambda images: images * 2 - 1])
-def test_truth_outside_the_range_of_images_is_refused(dataset, grey_model, spoil):
+def test_ground_truth_outside_0_to_1_is_an_error(dataset, grey_model, spoil):
     example = dataset[0]
     spoilt = replace(example, target=replace(example.target, images=spoil(example.target.images)))
-    with pytest.raises(ValueError, match=r"truth must lie in 0\.\.1, got values from .*; rescale it first"):
+    with pytest.raises(ValueError, match=r"truth .*0\.\.1"):
         evaluate(grey_model, [spoilt], device=CPU)
 
 
-def test_speed_and_memory_are_told(dataset, copy_model):
-    summary = evaluate(copy_model, dataset, device=CPU)
-    assert summary.main.views_per_s > 0
-    assert 2**20 < summary.peak_memory["bytes"] < 2**40
-    assert summary.peak_memory["of"] == "resident in the process, libraries included"
-    assert summary.num_processes == 1
-
-
-def test_several_processes_need_a_folder_to_meet_in(dataset, copy_model):
+def test_invalid_calls(dataset, copy_model):
     with pytest.raises(ValueError, match=r"2 processes .*out"):
         evaluate(copy_model, dataset, device=CPU, ranks=Ranks(rank=0, world_size=2))
+    with pytest.raises(ValueError, match="empty"):
+        evaluate(copy_model, [], device=CPU)
+    with pytest.raises(ValueError, match=r"batch_size .*0"):
+        evaluate(copy_model, dataset, device=CPU, batch_size=0)
 
 
-def test_an_example_that_cannot_be_loaded_is_told_as_it_is(dataset, copy_model):
+def test_an_error_while_loading_is_raised_unchanged(dataset, copy_model):
     class Broken(Variant):
         def __getitems__(self, indices):
             raise FileNotFoundError("scene-3 is gone")
@@ -268,15 +268,10 @@ def test_an_example_that_cannot_be_loaded_is_told_as_it_is(dataset, copy_model):
         evaluate(copy_model, [Broken("", dataset)], device=CPU)
 
 
-def test_no_examples_is_an_error(copy_model):
-    with pytest.raises(ValueError, match="data set is empty"):
-        evaluate(copy_model, [], device=CPU)
-
-
 def test_context_of_another_size_cannot_be_copied(dataset, grey_model):
     example = dataset[0]
     small = replace(example, context=replace(example.context, images=example.context.images[..., :8]))
-    with pytest.raises(ValueError, match=r"of one size \(height, width\), got \(16, 8\) and \(16, 24\)"):
+    with pytest.raises(ValueError, match=r"\(16, 8\) and \(16, 24\)"):
         evaluate(grey_model, [small], device=CPU)
 
 
@@ -291,13 +286,13 @@ def test_loading_in_other_processes_changes_nothing(grey_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_another_process_is_told_in_its_own_words(grey_model, tmp_path):
+def test_errors_in_workers_keep_their_message(grey_model, tmp_path):
     pose = np.eye(4)
     frames = tuple(Frame(time_s=i, K=np.diag([30.0, 30.0, 1.0]), camtoworld=pose) for i in range(3))
     info = SceneInfo(id="a", kind="static", width=24, height=16, frames=frames)
     path = write_scene(tmp_path / "scenes", info, [np.zeros((16, 24, 3), np.uint8)] * 3)
     dataset = SceneDataset(root=tmp_path / "scenes", sampler=TrajectorySampler(num_context=1), image_size=(16, 24))
     path.unlink()
-    with pytest.raises(FileNotFoundError) as told:
+    with pytest.raises(FileNotFoundError) as error:
         evaluate(grey_model, [Variant("", dataset)], device=CPU, num_workers=1)
-    assert "Traceback" not in str(told.value)
+    assert "Traceback" not in str(error.value)
