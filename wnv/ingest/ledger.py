@@ -244,7 +244,7 @@ class Ledger(LedgerView):
                     (TAKEN_OUT, dump({**line, "split": row.payload["split"]}), time.time(), key),
                 )
         report = self.root / REPORT_FILE
-        if deleted and report.is_file():
+        if report.is_file():
             report.unlink()
             deleted.append(Path(REPORT_FILE))
         compact(self._connection, self.root / LEDGER_FILE)

@@ -13,14 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_stages import FakeStage, fake_stages, manifest, written
+from fake_stages import FakeStage, written
 
-from wnv.ingest.driver import run
 from wnv.ingest.executors.local import LocalExecutor, default_num_workers
-from wnv.ingest.gate import Gate
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.outputs import files_of
-from wnv.ingest.retries import Retries
 from wnv.ingest.tasks import Outcome, Task
 
 
@@ -191,28 +187,6 @@ def test_a_stage_that_cannot_be_unpickled_ends_the_run(executor: LocalExecutor, 
     executor.submit(Unreachable(), task_of(tmp_path))
     with pytest.raises(RuntimeError, match=r"pose: ModuleNotFoundError: .*no_such_module"):
         outcomes(executor, 1)
-
-
-def test_a_run_on_local_workers_survives_their_deaths(tmp_path: Path, executor: LocalExecutor) -> None:
-    failures = {"url:001": ["SIGKILL"], "url:002": ["SIGKILL"] * 5, "url:003": ["transient", "SIGABRT"]}
-    with Ledger.open(tmp_path, val_fraction=0.2, test_fraction=0.1) as ledger:
-        ledger.add_videos(manifest(4))
-        run(
-            ledger,
-            fake_stages(failures=failures),
-            executor,
-            gate=Gate(pause_s=0.0),
-            retries=Retries(tries={"crashed": 2, "transient": 3}, wait_s=0.01),
-        )
-        fetch = {row.item: (row.state, row.reason, row.tries) for row in ledger.rows("fetch")}
-        assert fetch == {
-            "url:000": ("done", "ok", 1),
-            "url:001": ("done", "ok", 2),
-            "url:002": ("failed", "crashed", 2),
-            "url:003": ("failed", "crashed", 2),
-        }
-        assert ledger.counts()["pack"] == {"done": 4}
-        assert {file for row in ledger.rows(state="done") for file in files_of(row.result)} == written(tmp_path)
 
 
 DRIVER = """
