@@ -2,13 +2,11 @@
 
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wnv.cli import export
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
 
@@ -21,25 +19,6 @@ def scenes(tmp_path: Path) -> Path:
         info = SceneInfo(id=name, kind="static", width=24, height=16, frames=frames)
         write_scene(tmp_path / "scenes", info, [np.zeros((16, 24, 3), np.uint8)] * 2)
     return tmp_path / "scenes"
-
-
-@pytest.fixture
-def wnv_export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Runs the command in `tmp_path`: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-export", *arguments])
-        code = 0
-        try:
-            export.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.mark.parametrize(

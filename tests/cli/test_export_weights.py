@@ -15,31 +15,11 @@ from loopback.hub import serving
 from safetensors.torch import load_file
 
 from wnv.cli import eval as eval_command
-from wnv.cli import export
 from wnv.evaluation.environment import fingerprint
 from wnv.models.konet import KoNet
 
 TINY = dict(dim=32, num_layers=1, num_heads=2, mlp_dim=32)
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command of this package in `tmp_path`: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-
-    def run(*arguments: str, main: Callable[[], None] = export.main) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-export", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -111,11 +91,11 @@ def write_evaluation(folder: Path, model: KoNet, **changes: object) -> Path:
     return folder
 
 
-def test_a_run_with_its_card(command: Run, run_folder: Path, tmp_path: Path) -> None:
+def test_a_run_with_its_card(wnv_export: Run, run_folder: Path, tmp_path: Path) -> None:
     model = KoNet.from_pretrained(run_folder)
     write_evaluation(tmp_path / "scored", model)
     arguments = ("weights=runs/mine", "out=exports/mine", "dtype=bf16", "license=apache-2.0", "evaluations=[scored]")
-    code, out, err = command(*arguments, "datasets=[me/rooms]")
+    code, out, err = wnv_export(*arguments, "datasets=[me/rooms]")
     assert (code, err) == (0, "")
     assert out.startswith("exports/mine: config.json, model.safetensors, README.md; ")
     folder = tmp_path / "exports" / "mine"
@@ -152,36 +132,36 @@ def test_a_run_with_its_card(command: Run, run_folder: Path, tmp_path: Path) -> 
         assert hidden not in card
 
 
-def test_existing_folders_are_kept_unless_overwrite(command: Run, tmp_path: Path) -> None:
-    assert command("weights=konet_tiny", "out=out")[0] == 0
+def test_existing_folders_are_kept_unless_overwrite(wnv_export: Run, tmp_path: Path) -> None:
+    assert wnv_export("weights=konet_tiny", "out=out")[0] == 0
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
-    code, out, err = command("weights=konet_tiny", "out=out", "dtype=fp16")
+    code, out, err = wnv_export("weights=konet_tiny", "out=out", "dtype=fp16")
     assert (code, out) == (2, "")
     assert "overwrite=true" in err
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
-    assert command("weights=konet_tiny", "out=out", "dtype=fp16", "overwrite=true")[0] == 0
+    assert wnv_export("weights=konet_tiny", "out=out", "dtype=fp16", "overwrite=true")[0] == 0
     assert len((tmp_path / "out" / "model.safetensors").read_bytes()) < 0.6 * len(before)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    code, _, err = command("weights=konet_tiny", "out=out", "overwrite=true")
+    code, _, err = wnv_export("weights=konet_tiny", "out=out", "overwrite=true")
     assert (code, "notes.txt" in err) == (2, True)
 
 
-def test_a_copy_keeps_card_and_licence(command: Run, tmp_path: Path) -> None:
-    assert command("weights=konet_tiny", "out=first")[0] == 0
-    assert command("weights=first", "out=second")[0] == 0
+def test_a_copy_keeps_card_and_licence(wnv_export: Run, tmp_path: Path) -> None:
+    assert wnv_export("weights=konet_tiny", "out=first")[0] == 0
+    assert wnv_export("weights=first", "out=second")[0] == 0
     for name in ("first", "second"):
         card = (tmp_path / name / "README.md").read_text()
         assert "license: apache-2.0" in card
         assert "make demo" in card  # of the original card
-    _, out, _ = command("weights=first", "out=third", "license=mit")
+    _, out, _ = wnv_export("weights=first", "out=third", "license=mit")
     assert "license: mit" in (tmp_path / "third" / "README.md").read_text()
     assert "unknown" not in out
 
 
-def test_a_local_folder_takes_precedence_over_shipped_weights(command: Run, tmp_path: Path) -> None:
+def test_a_local_folder_takes_precedence_over_shipped_weights(wnv_export: Run, tmp_path: Path) -> None:
     model = KoNet(**TINY)
     model.save_pretrained(tmp_path / "konet_tiny")
-    code, out, err = command("weights=konet_tiny", "out=copy")
+    code, out, err = wnv_export("weights=konet_tiny", "out=copy")
     assert code == 0, err
     assert "unknown licence" in out
     assert "make demo" not in (tmp_path / "copy" / "README.md").read_text()
@@ -214,23 +194,25 @@ def lvsm_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_lvsm_weights_are_converted_and_evaluated(command: Run, lvsm_file: Path, tmp_path: Path) -> None:
-    code, out, err = command("from=lvsm", f"checkpoint={lvsm_file.name}", "out=lvsm", "dtype=fp16")
+def test_lvsm_weights_are_converted_and_evaluated(
+    wnv_export: Run, run_in_process: Run, lvsm_file: Path, tmp_path: Path
+) -> None:
+    code, out, err = wnv_export("from=lvsm", f"checkpoint={lvsm_file.name}", "out=lvsm", "dtype=fp16")
     assert (code, err) == (0, "")
     assert "loss_computer (2 tensors)" in out
     card = (tmp_path / "lvsm" / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-nc-sa-4.0"
     assert "scene_decoder_only_256.pt`, SHA-256 `" in card
-    code, out, _ = command(
+    code, out, _ = run_in_process(
+        eval_command.main,
         "weights=lvsm",
         "data.num_val_scenes=2",
         "data.image_size=[16,24]",
         "out=scored",
         "device=cpu",
-        main=eval_command.main,
     )
     assert (code, "KoNet is ahead in" in out) == (0, True)
-    assert command("weights=lvsm", "out=again", "evaluations=[scored]")[0] == 0
+    assert wnv_export("weights=lvsm", "out=again", "evaluations=[scored]")[0] == 0
     assert "**evaluation on SyntheticDataModule**" in (tmp_path / "again" / "README.md").read_text()
 
 
@@ -260,24 +242,24 @@ def test_lvsm_weights_are_converted_and_evaluated(command: Run, lvsm_file: Path,
     ],
 )
 def test_mistakes_are_one_line_and_code_2(
-    command: Run, lvsm_file: Path, tmp_path: Path, arguments: tuple, message: str
+    wnv_export: Run, lvsm_file: Path, tmp_path: Path, arguments: tuple, message: str
 ) -> None:
-    code, out, err = command(*arguments)
+    code, out, err = wnv_export(*arguments)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith("wnv-export: error: ")
     assert re.search(message, err)
     assert os.listdir(tmp_path) == [lvsm_file.name]
 
 
-def test_unusable_evaluations_and_runs(command: Run, run_folder: Path, tmp_path: Path) -> None:
+def test_unusable_evaluations_and_runs(wnv_export: Run, run_folder: Path, tmp_path: Path) -> None:
     write_evaluation(tmp_path / "other", KoNet(**TINY))
-    _, _, err = command("weights=runs/mine", "out=out", "evaluations=[other]")
+    _, _, err = wnv_export("weights=runs/mine", "out=out", "evaluations=[other]")
     assert re.search("other.*fingerprint", err)
     write_evaluation(tmp_path / "broken", KoNet(**TINY), variants=[{"variant": "x"}])
-    _, _, err = command("weights=runs/mine", "out=out", "evaluations=[broken]")
+    _, _, err = wnv_export("weights=runs/mine", "out=out", "evaluations=[broken]")
     assert "broken/summary.json" in err
     (run_folder / "starts.jsonl").write_text("half a li\n")
-    _, _, err = command("weights=runs/mine", "out=out")
+    _, _, err = wnv_export("weights=runs/mine", "out=out")
     assert "starts.jsonl, line 1" in err
     assert not (tmp_path / "out").exists()
 
