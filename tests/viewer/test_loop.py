@@ -47,7 +47,7 @@ def test_the_newest_request_is_rendered_and_again_as_still(loop, recorder):
     assert recorder.still.wait(WAIT_S)
     assert recorder.rendered == [(0, False), (5, False), (5, True)]
     assert not Event().wait(0.15)
-    assert len(recorder.rendered) == 3  # at rest nothing is drawn
+    assert len(recorder.rendered) == 3  # nothing more at rest
 
 
 def test_a_still_image_is_stale_after_a_newer_request():
@@ -70,12 +70,12 @@ def test_a_still_image_is_stale_after_a_newer_request():
 
 
 def test_the_loop_continues_after_an_error(caplog):
-    errors, drawn = [], Event()
+    errors, rendered = [], Event()
 
     def render(request, is_still, is_stale):
         if request == "bad":
             raise ValueError("no such frame")
-        drawn.set()
+        rendered.set()
 
     loop = RenderLoop(render=render, on_error=errors.append, still_after_s=0.0)
     with caplog.at_level(logging.ERROR):
@@ -83,7 +83,7 @@ def test_the_loop_continues_after_an_error(caplog):
         while not errors:
             Event().wait(0.01)
         loop.submit("good")
-        assert drawn.wait(WAIT_S)
+        assert rendered.wait(WAIT_S)
     loop.close()
     assert [str(error) for error in errors] == ["no such frame"]  # once, and not again as still
     assert "no such frame" in caplog.text

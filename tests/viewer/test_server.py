@@ -79,7 +79,7 @@ def test_a_window_is_sent_what_its_camera_sees(synthetic_session, start, connect
     shown = client.rested_picture(like(still(synthetic_session, home), within=2))
     assert "synthetic:1" in client.text()
     assert "scene 2 of 3" in client.text()
-    client.wait(lambda: "px in" in client.text(), what="how drawing goes")
+    client.wait(lambda: "px in" in client.text(), what="the status")
 
     client.move(position=(0.5, 0.1, -0.4))
     client.rested_picture(unlike(shown, by=5))
@@ -99,10 +99,10 @@ def test_the_picture_is_coarse_while_the_view_moves(synthetic_session, start, co
     client.wait(lambda: len(client.pictures) > before and client.picture().shape == shape, what="a picture at rest")
     is_still = [client.picture(number).shape == shape for number in range(before, len(client.pictures))]
     assert 1 <= is_still.count(False) <= 12
-    # One at the end, and one more for each pause that this machine made meanwhile.
+    # One at the end, and one per pause of a busy machine.
     assert is_still.count(True) <= 1 + int((np.diff(moved_at) > 0.5).sum())
     assert "160 × 96 px" not in client.text()  # the window is not 5:3
-    client.wait(lambda: "At rest" in client.text() and "96 px" in client.text(), what="how drawing went")
+    client.wait(lambda: "At rest" in client.text() and "96 px" in client.text(), what="the status")
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_an_error_is_shown_and_rendering_continues(write_file_scene, open_sessio
     client.set("Frames", "0, 99")
     client.wait(lambda: client.notifications, what="the notification")
     assert "frames 0 to 6, got [99]" in client.notifications[0]
-    client.wait(lambda: client.control("Frames")["value"] == "0, 6", what="what is the case")
+    client.wait(lambda: client.control("Frames")["value"] == "0, 6", what="the current context")
     before = len(client.pictures)
     client.move(position=(10.0, 0.0, 0.0))
     client.wait(lambda: len(client.pictures) > before, what="a picture")
@@ -201,9 +201,9 @@ def test_the_photo_follows_scene_and_context(write_file_scene, open_session, sta
 
     client.wait(lambda: shows(0, "frame 0, in the context"), what="the photo")
     client.set("Step", "Next ▶")
-    client.wait(lambda: shows(1, "frame 0, in the context"), what="that of the next scene")
+    client.wait(lambda: shows(1, "frame 0, in the context"), what="the photo of the next scene")
     client.set("Frames", "1, 6")
-    client.wait(lambda: shows(1, "frame 0, not in the context"), what="what the view is drawn from now")
+    client.wait(lambda: shows(1, "frame 0, not in the context"), what="the new context")
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_the_overview_shows_all_cameras(synthetic_session, start, connect, width
     home = client.rested_picture(
         like(still(synthetic_session, synthetic_session.home(1, aspect=width / 300)), within=2)
     )
-    client.wait(lambda: client.nodes["/cameras/0"]["visible"] is False, what="a free view: it would stand in the way")
+    client.wait(lambda: client.nodes["/cameras/0"]["visible"] is False, what="an unblocked view")
     client.set("Go to", "All cameras")
     client.wait(lambda: client.pictures[-1] is None and "/view" in client.nodes, what="the cameras alone")
     client.wait(lambda: all(client.nodes[f"/cameras/{frame}"]["visible"] for frame in range(5)), what="all of them")
@@ -261,27 +261,27 @@ def test_two_windows_look_at_different_things(synthetic_session, start, connect)
 
 @pytest.mark.parametrize("leave", ["close", pytest.param("vanish", marks=pytest.mark.slow)])
 def test_a_client_may_disconnect_while_its_image_is_rendered(synthetic_session, start, connect, paint_model, leave):
-    drawing, go_on = threading.Event(), threading.Event()
+    rendering, released = threading.Event(), threading.Event()
     render = paint_model.render
 
     def slow(*arguments):
-        drawing.set()
-        assert go_on.wait(100)
+        rendering.set()
+        assert released.wait(100)
         return render(*arguments)
 
     viewer = start(synthetic_session)
-    goer, stayer = connect(viewer), connect(viewer)
+    leaver, remaining = connect(viewer), connect(viewer)
     is_home = like(still(synthetic_session, synthetic_session.home(1, aspect=4 / 3)), within=2)
-    goer.rested_picture(is_home)
-    shown = stayer.rested_picture(is_home)
+    leaver.rested_picture(is_home)
+    shown = remaining.rested_picture(is_home)
     paint_model.render = slow
-    goer.move(position=(0.4, 0.0, 0.0))
-    assert drawing.wait(60)
-    getattr(goer, leave)()
-    stayer.wait(lambda: viewer.num_windows == 1, what="the window to be gone")
-    go_on.set()
-    stayer.move(position=(0.3, 0.1, -0.2))
-    stayer.rested_picture(unlike(shown, by=2))
+    leaver.move(position=(0.4, 0.0, 0.0))
+    assert rendering.wait(60)
+    getattr(leaver, leave)()
+    remaining.wait(lambda: viewer.num_windows == 1, what="the window to be gone")
+    released.set()
+    remaining.move(position=(0.3, 0.1, -0.2))
+    remaining.rested_picture(unlike(shown, by=2))
     newcomer = connect(viewer)
     newcomer.rested_picture(like(shown, within=1))
 

@@ -53,9 +53,9 @@ def test_a_window_at_a_context_camera_shows_what_the_model_renders_there(write_f
     for row, frame in enumerate(frames):
         camera = replace(home.camera, camtoworld=scene.camtoworld[frame])
         request = replace(home, frames=frames, camera=camera, time=float(scene.times[frame]))
-        drawn = session.render(request).image_u8
-        assert drawn.shape == (40, 24, 3)
-        assert np.abs(drawn.astype(int) - to_u8(expected[row])).max() <= 1
+        image = session.render(request).image_u8
+        assert image.shape == (40, 24, 3)
+        assert np.abs(image.astype(int) - to_u8(expected[row])).max() <= 1
 
 
 def test_a_scene_starts_at_its_first_context_view(synthetic_session, paint_model):
@@ -130,9 +130,9 @@ def test_threads_render_one_after_the_other(write_file_scene, open_session):
     home = session.home(0)
     session.encode(0, home.frames)
     with ThreadPoolExecutor(6) as pool:
-        drawings = list(pool.map(lambda i: session.render(home, is_still=i % 2 == 0), range(12)))
+        views = list(pool.map(lambda i: session.render(home, is_still=i % 2 == 0), range(12)))
     assert model.overlaps == 0
-    assert {drawing.image_u8.shape for drawing in drawings} == {(40, 24, 3), (160, 96, 3)}
+    assert {view.image_u8.shape for view in views} == {(40, 24, 3), (160, 96, 3)}
 
 
 def test_a_stale_still_image_is_aborted(write_file_scene, open_session):

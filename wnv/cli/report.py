@@ -28,7 +28,7 @@ def with_runs(arguments: list[str]) -> list[str]:
     An argument such as `lr=0.001,seed=1` is a setting unless it is an existing folder, as sweeps name theirs.
 
     Raises:
-        ValueError: If folders are given in both ways.
+        ValueError: If there are both positional arguments and `runs=`.
     """
     runs: list[str] = []
     others: list[str] = []

@@ -46,7 +46,7 @@ def camera_path(camtoworld: Float64[np.ndarray, "frame 4 4"], *, label: str) -> 
 
 
 def _main_axes(camtoworld: Float64[np.ndarray, "frame 4 4"]) -> Float64[np.ndarray, "2 3"]:
-    """Unit vectors of the world that point right and up in the drawing."""
+    """Unit vectors of the world that point right and up in the plot."""
     positions, up, look = camtoworld[:, :3, 3], -camtoworld[:, :3, 1].mean(axis=0), camtoworld[:, :3, 2].mean(axis=0)
     spread = positions - positions.mean(axis=0)
     # View directions decide where positions do not (a straight path, or none); otherwise they are too faint to matter.

@@ -186,7 +186,7 @@ def _log_ticks(low: Number, high: Number) -> list[float]:
 
 
 class _Axis:
-    """Maps values to coordinates of the drawing; its ends are round numbers."""
+    """Maps values to coordinates of the chart; its ends are round numbers."""
 
     def __init__(self, values: Sequence[Number], start: int, end: int, *, log: bool = False) -> None:
         low, high = min(values), max(values)
@@ -217,7 +217,7 @@ def _text(text: str, x: Number, y: Number, anchor: str) -> Markup:
 
 
 def _anchor(index: int, last: int) -> str:
-    """Keeps the first and the last text of an axis inside the drawing."""
+    """Anchor that keeps the first and the last text of an axis inside the chart."""
     return {0: "start", last: "end"}.get(index, "middle")
 
 

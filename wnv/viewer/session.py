@@ -59,8 +59,8 @@ class RenderedView:
 class SceneSession:
     """A model and the scenes it renders, shared by any number of threads.
 
-    The model runs in a thread of its own, on small jobs in order of submission, so that no window waits long for
-    another window's image. The latest encoded contexts are kept.
+    The model runs in its own thread, on small jobs in order of submission, so that no window waits long for another
+    window's image. The latest encoded contexts are kept.
 
     A model renders worse at image sizes other than the one it was trained with, which should be that of the context. A
     larger image is therefore merged from several images of the known size, shifted by fractions of a patch, which also

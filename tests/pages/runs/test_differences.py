@@ -1,4 +1,4 @@
-"""What tells runs from each other."""
+"""Differing settings and labels of runs."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from wnv.pages.runs.differences import ABSENT, config_differences, labels, short
 from wnv.pages.runs.run_folders import Run, find_runs
 
 
-def test_only_what_differs_and_nothing_of_the_place(folders):
+def test_only_differing_settings_without_paths(folders):
     folders.run("sweep/0", model_camera_encoding="none", optim_lr=1e-4)
     folders.run("sweep/1", model_camera_encoding="gta", optim_lr=1e-4)
     folders.run("sweep/2", model_camera_encoding="geope", optim_lr=1e-4, model_new=True)
@@ -23,14 +23,14 @@ def test_only_what_differs_and_nothing_of_the_place(folders):
     ]
 
 
-def test_weights_known_by_their_model_are_compared_by_that(folders):
+def test_weights_without_a_run_are_compared_by_their_model(folders):
     folders.run("mine", model=KoNet.from_pretrained("konet_tiny").config | {"camera_encoding": "gta"})
     folders.evaluation("eval", {"a": 20.0}, weights="konet_tiny")
     found = config_differences(find_runs(["mine", "eval"]).runs)
     assert found == {"model.camera_encoding": ["gta", "geope"]}
 
 
-def test_names_are_as_long_as_they_must_be():
+def test_short_names_are_distinct():
     names = ["data.seed", "seed", "model.dim", "data.val.dim", "optim.lr"]
     assert short_names(names) == {
         **{"data.seed": "data.seed", "seed": "seed", "model.dim": "model.dim", "data.val.dim": "val.dim"},
@@ -55,6 +55,6 @@ def test_labels_are_the_ends_of_names(names: list[str], expected: list[str]):
     assert labels([Run(name=name) for name in names], {}) == expected
 
 
-def test_a_label_that_would_be_long_says_only_where_the_run_is():
+def test_long_labels_lose_their_settings():
     runs = [Run(name="runs/a"), Run(name="runs/b")]
     assert labels(runs, {"x": ["1" * 50, "2"], "y": ["3", ABSENT]}) == ["a", "b · x=2"]

@@ -45,8 +45,8 @@ def test_a_sweep_is_compared(folders, sweep) -> None:
     assert "2 · camera_encoding=geope has the highest mean, not significantly ahead of 1 ·" in scores
     assert "+1.67 ± 2.87 dB, paired over 3 examples" in scores
     assert "Validation PSNR, dB" in page.section("curves")
-    drawn = [svg["aria-label"] for svg in page.all("svg")]
-    assert drawn[:2] == ["Validation PSNR, dB, by step", "Training loss, by step"]
+    charts = [svg["aria-label"] for svg in page.all("svg")]
+    assert charts[:2] == ["Validation PSNR, dB, by step", "Training loss, by step"]
     scenes = page.section("scenes")
     assert scenes.count("18.00 dB, copy 17.00 dB, over 1 view") == 2  # as a shared case, and as the first run's median
     assert len(page.all("img")) == 3 * 3  # every case is shown by every run, and each picture is there once

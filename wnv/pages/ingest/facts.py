@@ -189,7 +189,7 @@ def gather(rows: Iterable[Row]) -> Facts:
 
 
 def pose_statistics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers that the pose stage measured; which ones depends on the estimator."""
+    """Measurements of the pose stage; they depend on the estimator."""
     numbers = {
         name: float(value)
         for name, value in (result.get("stats") or {}).items()

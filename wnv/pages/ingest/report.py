@@ -29,7 +29,7 @@ _STATE_NAMES = {"done": "done", "refused": "rejected", "failed": "failed", "runn
 _STAGE_TITLES = {
     "fetch": "videos, downloaded",
     "clip": "videos, cut into clips",
-    "pose": "clips, given cameras",
+    "pose": "clips, cameras estimated",
     "pack": "clips, packed as scenes",
 }
 # Title, unit, factor to that unit, and whether the low end is the suspicious one.

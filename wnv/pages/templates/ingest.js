@@ -1,4 +1,4 @@
-// Narrows the table of items down; without it the whole table is there.
+// Filters the table of items; without scripts the whole table is shown.
 "use strict";
 const form = document.getElementById("filter");
 if (form) {
@@ -6,7 +6,7 @@ if (form) {
   const shown = document.getElementById("shown");
   const all = shown.textContent;
 
-  const narrow = () => {
+  const filter = () => {
     const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const {row, text} of rows) {
@@ -21,15 +21,15 @@ if (form) {
   };
 
   form.hidden = false;
-  form.addEventListener("input", narrow);
+  form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  // A reason's code shows its items.
+  // A click on a reason filters by it.
   for (const code of document.querySelectorAll("a[data-reason]")) {
     code.addEventListener("click", () => {
       form.reset();
       form.elements.stage.value = code.dataset.stage;
       form.elements.reason.value = code.dataset.reason;
-      narrow();
+      filter();
     });
   }
 }
