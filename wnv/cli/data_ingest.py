@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from wnv.cli.app import JobFailed
 from wnv.cli.settings import check_setting, path_setting, plain, switch
-from wnv.cli.video_sources import read_sources, resolve_sources, short_link_settings, videos_folder
+from wnv.cli.video_sources import read_sources, resolve_sources, short_link_settings, time_format, videos_folder
 from wnv.ingest.database import RootError
 from wnv.ingest.driver import run
 from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE
@@ -36,6 +36,7 @@ def manifest(cfg: DictConfig) -> None:
     result = make_manifest(
         sources,
         kind=kinds,
+        times=time_format(cfg),
         out=out,
         json_out=None if cfg.json is None else Path(path_setting(cfg, "json")),
         overwrite=switch(cfg, "overwrite"),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +15,7 @@ from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.manifest import make_manifest
 from wnv.ingest.manifest.published import PublishedFile, download_published
 from wnv.ingest.manifest.short_links import LocationOpener
+from wnv.ingest.manifest.times import TimeFormat
 from wnv.ingest.manifest.videos import SUFFIXES
 from wnv.scenes.schema import SceneKind
 
@@ -41,6 +42,12 @@ def resolve_sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]
     return paths, kinds
 
 
+def time_format(cfg: DictConfig) -> Literal["auto"] | TimeFormat:
+    """Return the setting `times`, checked."""
+    check_setting("times", cfg.times, Literal["auto", "mmss", "seconds"])
+    return cfg.times
+
+
 def short_link_settings(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
     """Return the arguments of `make_manifest` about short links: the file of known answers, and who asks for others."""
     if not switch(cfg, "resolve"):
@@ -52,7 +59,9 @@ def short_link_settings(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
 def read_sources(cfg: DictConfig, root: Path) -> list[ManifestLine]:
     """Return the videos of `source`."""
     sources, kinds = resolve_sources(cfg)
-    return make_manifest(sources, kind=kinds, **short_link_settings(cfg, root / "links.json")).lines
+    return make_manifest(
+        sources, kind=kinds, times=time_format(cfg), **short_link_settings(cfg, root / "links.json")
+    ).lines
 
 
 def videos_folder(cfg: DictConfig) -> str | None:

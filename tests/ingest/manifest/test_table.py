@@ -132,6 +132,29 @@ def test_ambiguous_names_are_errors(name: str) -> None:
         guess_kind(Path("static") / name)
 
 
+@pytest.mark.parametrize(
+    ("header", "rows", "times", "segments"),
+    [
+        ("url,start,end", "147,210", "seconds", (147.0, 210.0)),
+        ("url,start,end", "147.5,210", "seconds", (147.5, 210.0)),
+        ("url,start,end", "147,1:02:03", "seconds", (147.0, 3723.0)),
+        ("url,start,end", "147,210", "mmss", (107.0, 130.0)),
+        ("url,start,end", "0147,0210", "auto", (107.0, 130.0)),
+        ("url,start,end", "1:47,2:10", "auto", (107.0, 130.0)),
+        ("url,静态开始时间1,静态结束时间1", "147,210", "auto", (107.0, 130.0)),
+    ],
+)
+def test_meaning_of_times(table, header: str, rows: str, times: str, segments: tuple[float, float]) -> None:
+    (line,) = read_table(table(f"{header}\n{VIDEO},{rows}\n"), kind="static", times=times).lines
+    assert line.segments == (segments,)
+
+
+@pytest.mark.parametrize("cells", ["147,210", "147.5,210.5", "1500,2100", "0147,210"])
+def test_ambiguous_times_are_errors(table, cells: str) -> None:
+    with pytest.raises(ValueError, match=r"static\.csv: times.*seconds.*mmss"):
+        read_table(table(f"url,start,end\n{VIDEO},{cells}\n"), kind="static")
+
+
 COLUMNS = read_header(STATIC.split(","), where="list.csv")
 
 

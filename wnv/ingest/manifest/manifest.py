@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wnv.ingest.manifest.codes import LINE_CODES
 from wnv.ingest.manifest.jsonl import encode_json, read_lines, write_lines
@@ -13,6 +13,7 @@ from wnv.ingest.manifest.merge import mark_same_titles, merge_lines
 from wnv.ingest.manifest.metadata import published_metadata
 from wnv.ingest.manifest.short_links import Opener, resolve_short_links
 from wnv.ingest.manifest.table import guess_kind, read_table
+from wnv.ingest.manifest.times import TimeFormat
 from wnv.ingest.manifest.videos import read_videos
 from wnv.runtime.atomic import atomic_file
 from wnv.scenes.schema import SceneKind
@@ -35,6 +36,7 @@ def make_manifest(
     sources: Sequence[Path],
     *,
     kind: SceneKind | Sequence[SceneKind | None] | None = None,
+    times: Literal["auto"] | TimeFormat = "auto",
     out: Path | None = None,
     json_out: Path | None = None,
     overwrite: bool = False,
@@ -47,6 +49,7 @@ def make_manifest(
         sources: CSV files, canonical lists (`.jsonl`), folders of videos, merged in this order.
         kind: Kind of the videos, for all sources or one per source. None takes it from the names of CSV files; folders
             need it; canonical lists contain it.
+        times: Meaning of times without colons in CSV files: `mmss`, `seconds`, or `auto` (see `read_table`).
         out: File of the canonical list, with `<out>.report.json` beside it; None writes neither.
         json_out: File of the rows in the format of the published script's `--save_json`; None writes none.
         overwrite: Replace existing files.
@@ -67,7 +70,7 @@ def make_manifest(
     files: list[dict[str, Any]] = []
     names = _names(sources)
     for source, name, source_kind in zip(sources, names, kinds, strict=True):
-        lines, about, codes = _read(source, name, source_kind)
+        lines, about, codes = _read(source, name, source_kind, times)
         rows += lines
         counts = Counter(codes) + Counter(code for line in lines for code in line.codes if code not in LINE_CODES)
         files.append({**about, "num_rows": len(lines), "codes": dict(sorted(counts.items()))})
@@ -131,7 +134,7 @@ def _names(sources: Sequence[Path]) -> list[str]:
 
 
 def _read(
-    source: Path, name: str, kind: SceneKind | None
+    source: Path, name: str, kind: SceneKind | None, times: Literal["auto"] | TimeFormat
 ) -> tuple[list[ManifestLine], dict[str, Any], tuple[str, ...]]:
     """Lines, facts and file codes of a source."""
     if source.is_dir():
@@ -142,7 +145,7 @@ def _read(
         raise FileNotFoundError(f"{source}: no such file or folder")
     if source.suffix.lower() == ".jsonl":
         return read_lines(source), {"file": str(source)}, ()
-    table = read_table(source, kind=kind or guess_kind(source), name=name)
+    table = read_table(source, kind=kind or guess_kind(source), name=name, times=times)
     return table.lines, table.report, table.codes
 
 

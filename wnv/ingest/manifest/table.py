@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wnv.ingest.manifest.line import ManifestLine
-from wnv.ingest.manifest.times import read_segments
+from wnv.ingest.manifest.times import TimeFormat, is_zero_filled, read_segments
 from wnv.ingest.manifest.titles import clean_title
 from wnv.ingest.manifest.urls import Address, read_address, split_title
 from wnv.scenes.schema import SceneKind
@@ -72,17 +72,21 @@ def guess_kind(path: Path) -> SceneKind:
     return "static" if is_static else "dynamic"
 
 
-def read_table(path: Path, *, kind: SceneKind, name: str | None = None) -> Table:
+def read_table(
+    path: Path, *, kind: SceneKind, name: str | None = None, times: Literal["auto"] | TimeFormat = "auto"
+) -> Table:
     """Read a CSV into one line per row.
 
     Args:
         path: The file: UTF-8 with or without a byte order mark, or GB18030.
         kind: Kind of the listed videos.
         name: Name of the file in the rows; by default its file name.
+        times: Meaning of times without colons. `auto` is `mmss` for the columns of the published lists and for numbers
+            that are zero-filled to 4 to 6 digits.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the table is invalid; names the line.
+        ValueError: If the table is invalid; names the line. If `auto` cannot tell the meaning of the times.
     """
     text, encoding = _decode(path)
     records = _records(path, text)
@@ -91,14 +95,20 @@ def read_table(path: Path, *, kind: SceneKind, name: str | None = None) -> Table
     except StopIteration:
         raise ValueError(f"{path} is empty; the first line must name the columns (序号,URL,视频标题,...)") from None
     columns = read_header(header, where=str(path))
-    lines = []
+    rows: list[list[str]] = []
     for line_number, cells in records:
         if len(cells) != columns.num_columns:
             raise ValueError(
                 f"{path}, line {line_number}: must have {columns.num_columns} cells, got {len(cells)}; quote "
                 "cells that contain commas, or correct the line"
             )
-        lines.append(read_row(cells, columns, kind=kind, file=name or path.name, row=len(lines) + 1))
+        rows.append(cells)
+    if times == "auto":
+        times = _time_format(rows, header, columns, path)
+    lines = [
+        read_row(cells, columns, kind=kind, file=name or path.name, row=row, times=times)
+        for row, cells in enumerate(rows, 1)
+    ]
     codes = (*(["gb18030"] if encoding == "gb18030" else []), *columns.codes)
     report = {"file": str(path), "kind": kind, "encoding": encoding, "header": header}
     return Table(lines=lines, report=report, codes=codes)
@@ -142,7 +152,9 @@ def read_header(header: list[str], *, where: str) -> Columns:
     return Columns(num_columns=len(header), url=url, title=title, pairs=pairs, codes=tuple(dict.fromkeys(codes)))
 
 
-def read_row(cells: list[str], columns: Columns, *, kind: SceneKind, file: str, row: int) -> ManifestLine:
+def read_row(
+    cells: list[str], columns: Columns, *, kind: SceneKind, file: str, row: int, times: TimeFormat = "mmss"
+) -> ManifestLine:
     """Convert one row to a canonical line; never fails."""
     address = read_address(cells[columns.url])
     title = cells[columns.title] if columns.title is not None else ""
@@ -156,7 +168,7 @@ def read_row(cells: list[str], columns: Columns, *, kind: SceneKind, file: str, 
             codes.append("url_in_title" if in_title.key == address.key else "url_in_title_differs")
     clean, title_codes = clean_title(title)
     codes += title_codes
-    marked = read_segments([(cells[start], cells[end]) for start, end in columns.pairs])
+    marked = read_segments([(cells[start], cells[end]) for start, end in columns.pairs], times)
     codes += marked.codes
     if "columns_shifted" in marked.codes and _names_another(cells, columns, address):
         codes.append("shifted_url_differs")
@@ -169,6 +181,17 @@ def read_row(cells: list[str], columns: Columns, *, kind: SceneKind, file: str, 
         other_segments=marked.other_segments,
         rows=({"file": file, "row": row, "cells": list(cells)},),
         codes=tuple(dict.fromkeys(codes)),
+    )
+
+
+def _time_format(rows: list[list[str]], header: list[str], columns: Columns, path: Path) -> TimeFormat:
+    is_published = any(header[start].strip().startswith("静态") for start, _ in columns.pairs)
+    cells = [row[position] for row in rows for pair in columns.pairs for position in pair]
+    if is_published or is_zero_filled(cells) is not False:
+        return "mmss"
+    raise ValueError(
+        f"{path}: times must be set, because numbers such as {next(cell for cell in cells if cell.strip())!r} may be "
+        "seconds or MMSS; set times=seconds or times=mmss"
     )
 
 

@@ -5,8 +5,12 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from wnv.ingest.manifest.line import ManifestLine, Segments
+
+TimeFormat = Literal["mmss", "seconds"]
+"""Meaning of a cell without colons: `0147` is 1:47, or 147 seconds."""
 
 SHORT_S = 5.0
 LONG_S = 600.0
@@ -16,6 +20,7 @@ _NARROW = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x2236: or
 _MAX_CELL = 32
 _EMPTY = {"", "nan", "none", "null", "n/a", "-", "--", "/"}
 _DIGITS = re.compile(r"([0-9]{1,6})(\.0{1,6})?")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _CLOCK = re.compile(r"(?:([0-9]{1,2}):)?([0-9]{1,3}):([0-9]{1,2})(\.[0-9]{1,6})?")
 _URL = re.compile(r"https?:/|ttps?:/|bilibili\.co|b23\.tv", re.IGNORECASE)
 
@@ -44,12 +49,12 @@ class Marked:
     codes: tuple[str, ...] = ()
 
 
-def read_time(cell: str) -> Time:
+def read_time(cell: str, times: TimeFormat = "mmss") -> Time:
     """Read one cell; never fails.
 
     Four digits are `MMSS`, five `HMMSS` (or else `MMMSS`), six `HHMMSS`; fewer are `MMSS` whose leading zeros a
     spreadsheet removed. With colons they are `MM:SS` or `HH:MM:SS`; `H:MM:00` may also be a spreadsheet's version of
-    `MM:SS`.
+    `MM:SS`. With `times="seconds"`, numbers without colons are seconds.
     """
     if len(cell) > _MAX_CELL:
         return Time(seconds=None, codes=("time_unreadable",))
@@ -58,6 +63,8 @@ def read_time(cell: str) -> Time:
     codes = ["fullwidth_time"] if narrow != text else []
     if narrow.lower() in _EMPTY:
         return Time(seconds=None)
+    if times == "seconds" and _SECONDS.fullmatch(narrow):
+        return Time(seconds=float(narrow), codes=tuple(codes))
     if match := _DIGITS.fullmatch(narrow):
         if match[2]:
             codes.append("float_time")
@@ -99,7 +106,15 @@ def _from_clock(match: re.Match[str], codes: list[str]) -> Time:
     return Time(seconds=total, codes=tuple(codes))
 
 
-def read_segments(pairs: Sequence[tuple[str, str]]) -> Marked:
+def is_zero_filled(cells: Iterable[str]) -> bool | None:
+    """Whether numbers without colons are zero-filled to 4 to 6 digits, as MMSS; None if there are no such numbers."""
+    numbers = [number for cell in cells if _SECONDS.fullmatch(number := cell[:_MAX_CELL].strip().translate(_NARROW))]
+    if not numbers:
+        return None
+    return all(len(number) >= 4 and number.isdecimal() for number in numbers) and any(n[0] == "0" for n in numbers)
+
+
+def read_segments(pairs: Sequence[tuple[str, str]], times: TimeFormat = "mmss") -> Marked:
     """Read the segments of a row's pairs of start and end, merged and sorted."""
     codes: list[str] = []
     read: list[tuple[Time, Time]] = []
@@ -109,7 +124,7 @@ def read_segments(pairs: Sequence[tuple[str, str]]) -> Marked:
             # URL and title are repeated here, and the times follow in the next pair.
             codes.append("columns_shifted")
             continue
-        start, end = read_time(start_cell), read_time(end_cell)
+        start, end = read_time(start_cell, times), read_time(end_cell, times)
         codes += [*start.codes, *end.codes]
         given = [bool(start.codes) or start.seconds is not None, bool(end.codes) or end.seconds is not None]
         if not any(given):
