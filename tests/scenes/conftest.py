@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from wnv.scenes.importers.capture import ImportOptions
 from wnv.scenes.importers.import_scenes import import_scenes
@@ -19,12 +19,6 @@ from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
 
 WIDTH, HEIGHT = 24, 16
-
-
-def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    q, r = np.linalg.qr(rng.standard_normal((3, 3)))
-    q = q * np.sign(np.diag(r))
-    return q if np.linalg.det(q) > 0 else -q
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def make_info() -> Callable[..., SceneInfo]:
         for index in range(num_frames):
             zoom = 1.0 if shared_K else 1 + 0.1 * index
             pose = np.eye(4)
-            pose[:3, :3] = random_rotation(rng)
+            pose[:3, :3] = Rotation.random(rng=rng).as_matrix()
             pose[:3, 3] = rng.uniform(-5, 5, 3)
             K = np.array([[20.3 * zoom, 0, 11.7], [0, 19.1 * zoom, 8.4], [0, 0, 1]])
             frames.append(Frame(time_s=index / 30, source_index=10 * index, K=K, camtoworld=pose))
@@ -117,15 +111,6 @@ def edit_json() -> Callable[..., str]:
         return json.dumps(content)
 
     return edit
-
-
-@pytest.fixture
-def rotation_z() -> Callable[[float], np.ndarray]:
-    def make(angle: float) -> np.ndarray:
-        c, s = math.cos(angle), math.sin(angle)
-        return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from wnv.scenes.export_scene import EXPORTERS, export_scene
 from wnv.scenes.image_codec import encode_image
@@ -50,16 +51,6 @@ def test_round_trip(
     _assert_same(back, scene)
     if name == "nerfstudio":
         np.testing.assert_array_equal(back.times_s, scene.times_s)
-
-
-def test_colmap_through_its_binary_form(run_import: Callable, tmp_path: Path, scene_file: Path) -> None:
-    pycolmap = pytest.importorskip("pycolmap", reason="converts the text model")
-    model = export_scene(scene_file, tmp_path / "room", format="colmap")
-    pycolmap.Reconstruction(model).write_binary(model)
-    for file in model.glob("*.txt"):
-        file.unlink()
-    (path,) = run_import("colmap", tmp_path / "room", tmp_path / "after", image_format="png")
-    _assert_same(open_scene(path), open_scene(scene_file))
 
 
 def test_nerfstudio_looks_along_minus_z(tmp_path: Path, scene_file: Path) -> None:
@@ -106,10 +97,10 @@ def test_colmap_itself_reads_it(tmp_path: Path, scene_file: Path) -> None:
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, np.pi, np.pi - 1e-9, -np.pi / 2])
 def test_colmap_quaternions_near_half_turns(
-    run_import: Callable, tmp_path: Path, make_info: Callable, make_images: Callable, rotation_z: Callable, angle: float
+    run_import: Callable, tmp_path: Path, make_info: Callable, make_images: Callable, angle: float
 ) -> None:
     info = make_info(1)
-    info.frames[0].camtoworld[:3, :3] = rotation_z(angle)
+    info.frames[0].camtoworld[:3, :3] = Rotation.from_euler("z", angle).as_matrix()
     path = write_scene(tmp_path, info, make_images(1))
     export_scene(path, tmp_path / "out", format="colmap")
     [back] = run_import("colmap", tmp_path / "out", tmp_path / "back")
@@ -139,6 +130,15 @@ def test_existing_exports_are_kept_by_default(tmp_path: Path, scene_file: Path, 
     export_scene(scene_file, out, overwrite=True, format=name)
     assert sorted(out.rglob("*")) == first
     assert os.listdir(out.parent) == ["out"]
+
+
+def test_other_files_are_never_lost(tmp_path: Path, scene_file: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years of work")
+    for out in (tmp_path / "home", tmp_path / "home" / "thesis.tex"):
+        with pytest.raises(FileExistsError, match=r"thesis\.tex"):
+            export_scene(scene_file, out, format="lvsm", overwrite=True)
+    assert os.listdir(tmp_path / "home") == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -3,10 +3,6 @@
 import hashlib
 import io
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wnv.runtime.atomic import sweep_temporary_files
 from wnv.scenes.listing import open_scene
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import SceneError
@@ -91,39 +86,3 @@ def test_a_failed_overwrite_keeps_the_old_file(scene_file: Path, make_info: Call
         write_scene(scene_file.parent, make_info(), make_images(2), overwrite=True)
     assert hashlib.sha256(scene_file.read_bytes()).digest() == before
     assert os.listdir(scene_file.parent) == ["room.zip"]
-
-
-KILLED_WRITER = """
-    import sys, time
-    import numpy as np
-    from wnv.scenes.schema import Frame, SceneInfo
-    from wnv.scenes.scene_writer import write_scene
-
-    K = np.array([[20.0, 0, 12], [0, 20.0, 8], [0, 0, 1]])
-    frames = tuple(Frame(time_s=i, K=K, camtoworld=np.eye(4)) for i in range(3))
-
-    def images():
-        yield np.zeros((16, 24, 3), np.uint8)
-        yield np.zeros((16, 24, 3), np.uint8)
-        print("half", flush=True)
-        time.sleep(60)
-
-    write_scene(sys.argv[1], SceneInfo(id="room", kind="static", width=24, height=16, frames=frames), images())
-"""
-
-
-def test_a_killed_write_leaves_no_scene(tmp_path: Path, make_info: Callable, make_images: Callable) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(KILLED_WRITER), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "half\n"
-        writing = os.listdir(tmp_path)
-        other = write_scene(tmp_path, make_info(id="room2"), make_images())
-        assert set(writing) <= set(os.listdir(tmp_path))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / "room.zip").exists()
-    assert all(name.startswith(".room.zip.") for name in writing)
-    sweep_temporary_files(tmp_path)
-    assert os.listdir(tmp_path) == [other.name]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wnv.scenes.importers.parsing import find_image, matrix, numbers, path_inside, read_json, rigid
+from wnv.scenes.importers.parsing import find_image, matrix, natural_order, numbers, path_inside, read_json, rigid
 from wnv.scenes.rigid import invert_rigid
 
 
@@ -50,6 +50,11 @@ def test_links_inside_a_data_set_are_followed(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "images").symlink_to(tmp_path / "disk")
     assert find_image(tmp_path / "set", "images/a", where="here").is_file()
+
+
+def test_names_are_sorted_by_number() -> None:
+    names = ["clip_1/9", "clip_1/10", "clip_1/0100", "clip_2/1"]
+    assert sorted(names[::-1], key=natural_order) == names
 
 
 def test_cleaning_a_rotation_changes_it_by_its_error() -> None:

@@ -50,10 +50,9 @@ def _read(source: Path, folder: Path, options: ImportOptions) -> tuple[list[Pose
     root = options.images or _image_folder(source, folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of images; set images= to the folder of the photographs")
-    images = sorted(model.images, key=lambda image: natural_order(image.name))
-    return [_posed_image(image, model, root, index=index, options=options) for index, image in enumerate(images)], {
-        "format": "colmap"
-    }
+    by_name = sorted(model.images, key=lambda image: natural_order(image.name))
+    images = [_posed_image(image, model, root, index=index, options=options) for index, image in enumerate(by_name)]
+    return images, {"format": "colmap"}
 
 
 def rotation_of(quaternion: Float64[np.ndarray, "4"], *, where: str) -> Float64[np.ndarray, "3 3"]:
