@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 HEIGHT, WIDTH = 108, 192
+_BITS = 8
 
 
 def write_video(
@@ -82,3 +83,20 @@ def moving(num_frames: int, *, seed: int = 0, speeds: tuple[float, ...] = (0.5, 
             shift = np.float64([[1, 0, -speed * number], [0, 1, -top]])
             image[top:bottom] = cv2.warpAffine(layer, shift, (WIDTH, bottom - top))
         yield image
+
+
+def numbered(numbers: Iterable[int], *, height: int = HEIGHT, width: int = WIDTH) -> Iterator[np.ndarray]:
+    """Iterate over frames that encode their number, 0 to 255, as black and white bars."""
+    for number in numbers:
+        bits = [(number >> bit) & 1 for bit in range(_BITS)]
+        row = np.repeat(np.array(bits, dtype=np.uint8) * 170 + 40, -(-width // _BITS))[:width]
+        yield np.ascontiguousarray(np.broadcast_to(row[None, :, None], (height, width, 3)))
+
+
+def numbers_of(images: Iterable[np.ndarray]) -> list[int]:
+    """Decode the numbers of frames."""
+    found = []
+    for image in images:
+        bars = np.array_split(image.mean(axis=(0, 2)), _BITS)
+        found.append(sum(int(bar[len(bar) // 4 : -(len(bar) // 4)].mean() > 125) << b for b, bar in enumerate(bars)))
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from video_files import moving, numbered, numbers_of, texture, write_video
 
 from wnv.ingest.clip.clip_stage import ClipStage
 from wnv.ingest.clip.segments import ClipRules
@@ -61,7 +62,7 @@ def cut(tmp_path: Path) -> Callable[..., Outcome]:
     return run
 
 
-def _shown(tmp_path: Path, clip: dict[str, Any], numbers_of: Callable) -> list[int]:
+def _shown(tmp_path: Path, clip: dict[str, Any]) -> list[int]:
     with open_video(tmp_path / "root" / clip["file"]) as reader:
         assert (reader.num_frames, reader.width, reader.height) == (clip["num_frames"], clip["width"], clip["height"])
         assert reader.fps == Fraction(clip["fps"])
@@ -73,13 +74,11 @@ def _reasons(outcome: Outcome) -> list[str]:
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
-def test_frames_show_their_time(
-    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable, fps: Fraction
-) -> None:
+def test_frames_show_their_time(tmp_path: Path, cut: Callable, fps: Fraction) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(range(150)), fps=fps, options={"bf": "2", "g": "50"})
     outcome = cut(path, segments=[(101.0, 103.5)], starts=[100.0], ends=[106.0], rules=_ANYTHING)
     (clip,) = outcome.result["clips"]
-    shown = _shown(tmp_path, clip, numbers_of)
+    shown = _shown(tmp_path, clip)
     assert [round((clip["start_s"] - 100 + i / Fraction(clip["fps"])) * fps) for i in range(len(shown))] == shown
     assert 101.3 <= clip["start_s"] < 101.4
     assert 103.1 < clip["end_s"] <= 103.2 + 1 / fps
@@ -91,15 +90,13 @@ def test_frames_show_their_time(
     assert outcome.num_bytes == (tmp_path / "root" / clip["file"]).stat().st_size
 
 
-def test_a_varying_rate(
-    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
-) -> None:
+def test_a_varying_rate(tmp_path: Path, cut: Callable) -> None:
     rng = np.random.default_rng(0)
     ticks = np.cumsum(rng.choice([33, 33, 34, 50, 100], size=120)).tolist()  # milliseconds
     path = write_video(tmp_path / "a.mp4", numbered(range(120)), pts=ticks, time_base=Fraction(1, 1000))
     (clip,) = cut(path, segments=[(0.0, 99.0)], rules=_ANYTHING).result["clips"]
     fps = Fraction(clip["fps"])
-    shown = _shown(tmp_path, clip, numbers_of)
+    shown = _shown(tmp_path, clip)
     for index, number in enumerate(shown):
         moment = (clip["start_s"] + float(index / fps)) * 1000
         assert ticks[number] <= moment + 250 / fps + 1e-6
@@ -107,21 +104,17 @@ def test_a_varying_rate(
     assert clip["stats"]["num_duplicated"] == sum(a == b for a, b in itertools.pairwise(shown)) > 0
 
 
-def test_60_fps_become_30(
-    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
-) -> None:
+def test_60_fps_become_30(tmp_path: Path, cut: Callable) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(range(120)), fps=60)
     (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.4}).result["clips"]
-    shown = _shown(tmp_path, clip, numbers_of)
+    shown = _shown(tmp_path, clip)
     assert shown == list(range(shown[0], shown[-1] + 1, 2))
     assert clip["fps"] == "30"
     (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.4}, fps="15").result["clips"]
-    assert set(np.diff(_shown(tmp_path, clip, numbers_of))) == {4}
+    assert set(np.diff(_shown(tmp_path, clip))) == {4}
 
 
-def test_shots_are_kept_or_dropped_with_a_reason(
-    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable, texture: Callable
-) -> None:
+def test_shots_are_kept_or_dropped_with_a_reason(tmp_path: Path, cut: Callable) -> None:
     still = texture(9, height=108, width=192)
     rng = np.random.default_rng(0)
     tripod = (np.clip(still.astype(int) + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(75))
@@ -151,16 +144,14 @@ def test_shots_are_kept_or_dropped_with_a_reason(
     assert outcome.message == "1 too_short, 2 no_parallax, 1 too_dark, 1 frozen"
 
 
-def test_long_shots_are_divided_evenly(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
+def test_long_shots_are_divided_evenly(tmp_path: Path, cut: Callable) -> None:
     path = write_video(tmp_path / "a.mp4", moving(150, speeds=(1.0, 2.0, 4.0)), fps=25)
     clips = cut(path, segments=[(0.0, 6.0)], rules={"max_s": 2.0, "min_s": 1.0}).result["clips"]
     assert [clip["num_frames"] for clip in clips] == [44, 45, 45]
     assert [a["end_s"] - b["start_s"] for a, b in itertools.pairwise(clips)] == pytest.approx([0, 0])
 
 
-def test_a_clip_is_replaced_by_an_equal_one_without_poses(
-    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable
-) -> None:
+def test_a_clip_is_replaced_by_an_equal_one_without_poses(tmp_path: Path, cut: Callable) -> None:
     path = write_video(tmp_path / "a.mp4", moving(80, speeds=(1.0, 2.0, 4.0)), fps=25, rotation=90)
     (clip,) = cut(path, short_side=64).result["clips"]
     assert (clip["width"], clip["height"]) == (64, 114)
@@ -170,9 +161,7 @@ def test_a_clip_is_replaced_by_an_equal_one_without_poses(
     assert (tmp_path / "root" / clip["file"]).read_bytes() == first
 
 
-def test_parts_and_missing_parts(
-    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable, numbers_of: Callable
-) -> None:
+def test_parts_and_missing_parts(tmp_path: Path, cut: Callable) -> None:
     one = write_video(tmp_path / "one.mp4", numbered(range(60)), fps=25)
     two = write_video(tmp_path / "two.mp4", numbered(range(100, 160)), fps=25)
     (tmp_path / "zero.mp4").write_bytes(b"")
@@ -185,14 +174,12 @@ def test_parts_and_missing_parts(
         ends=[12.4, 52.4, 92.0],
         rules=_ANYTHING,
     )
-    shown = [_shown(tmp_path, clip, numbers_of) for clip in outcome.result["clips"]]
+    shown = [_shown(tmp_path, clip) for clip in outcome.result["clips"]]
     assert [numbers[0] for numbers in shown] == [8, 108]
     assert _reasons(outcome) == ["corrupt", "not_fetched"]
 
 
-def test_frames_before_damage_are_used(
-    tmp_path: Path, cut: Callable, write_video: Callable, numbered: Callable
-) -> None:
+def test_frames_before_damage_are_used(tmp_path: Path, cut: Callable) -> None:
     path = write_video(
         tmp_path / "a.mp4", numbered(range(150)), fps=25, options={"g": "10"}, muxer={"movflags": "faststart"}
     )
@@ -217,22 +204,14 @@ def test_frames_before_damage_are_used(
     ],
 )
 @pytest.mark.parametrize("segments", [(), ((0.0, 5.0),)])
-def test_videos_without_clips(
-    tmp_path: Path,
-    cut: Callable,
-    write_video: Callable,
-    numbered: Callable,
-    make: Callable,
-    reason: str,
-    segments: tuple,
-) -> None:
+def test_videos_without_clips(tmp_path: Path, cut: Callable, make: Callable, reason: str, segments: tuple) -> None:
     make(tmp_path / "a.mp4", write_video, numbered)
     outcome = cut(tmp_path / "a.mp4", segments=segments, rules={"cut_detector": "none"})  # bars look like cuts
     assert (outcome.state, outcome.reason) == ("refused", reason)
     assert outcome.message
 
 
-def test_high_dynamic_range(tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable) -> None:
+def test_high_dynamic_range(tmp_path: Path, cut: Callable) -> None:
     hdr = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
     images = (image.astype(np.uint16) * 166 for image in moving(70, speeds=(1.0, 2.0, 4.0)))  # up to 0.65: 380 cd/m2
     path = write_video(
@@ -253,9 +232,7 @@ def test_high_dynamic_range(tmp_path: Path, cut: Callable, write_video: Callable
     assert np.percentile(image, 1) < 20
 
 
-def test_long_video_without_marks(
-    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable, texture: Callable
-) -> None:
+def test_long_video_without_marks(tmp_path: Path, cut: Callable) -> None:
     depth = {"speeds": (1.0, 2.0, 4.0)}
     shots = [moving(100, seed=1, **depth), [texture(2, height=108, width=192)] * 100]  # 4 s each
     path = write_video(
@@ -272,9 +249,7 @@ def test_long_video_without_marks(
     assert all(clip["end_s"] - clip["start_s"] <= 2 for clip in clips)
 
 
-def test_too_many_clips_of_a_short_video(
-    tmp_path: Path, cut: Callable, write_video: Callable, moving: Callable
-) -> None:
+def test_too_many_clips_of_a_short_video(tmp_path: Path, cut: Callable) -> None:
     shots = [moving(40, seed=seed, speeds=(1.0, 2.0, 4.0)) for seed in range(4)]
     path = write_video(tmp_path / "a.mp4", itertools.chain(*shots), fps=25)
     outcome = cut(path, rules={"min_s": 0.7, "max_s": 5.0}, max_clips=2)

@@ -1,11 +1,12 @@
 """Images are upright, with square pixels, even sides and correct colors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from video_files import write_video
 
 from wnv.ingest.clip.frame_converter import FrameConverter
 from wnv.ingest.clip.source_video import SourceVideo
@@ -36,9 +37,7 @@ def _first(path: Path, short_side: int = 360) -> tuple[FrameConverter, np.ndarra
         (0, True, _CORNERS[:, ::-1]),
     ],
 )
-def test_phone_videos_are_upright(
-    tmp_path: Path, write_video: Callable, rotation: int, hflip: bool, expected: np.ndarray
-) -> None:
+def test_phone_videos_are_upright(tmp_path: Path, rotation: int, hflip: bool, expected: np.ndarray) -> None:
     path = write_video(tmp_path / "a.mp4", _corners(108, 192), rotation=rotation, hflip=hflip)
     convert, image = _first(path, short_side=54)
     assert image.shape == ((54, 96, 3) if rotation in (0, 180) else (96, 54, 3))
@@ -59,12 +58,7 @@ def test_phone_videos_are_upright(
     ],
 )
 def test_image_size(
-    tmp_path: Path,
-    write_video: Callable,
-    size: tuple[int, int],
-    aspect: Fraction | None,
-    short_side: int,
-    expected: tuple[int, int],
+    tmp_path: Path, size: tuple[int, int], aspect: Fraction | None, short_side: int, expected: tuple[int, int]
 ) -> None:
     odd = size[0] % 2 == 1
     path = write_video(
@@ -80,9 +74,7 @@ def test_image_size(
 
 @pytest.mark.parametrize("colour_space", [1, 5])
 @pytest.mark.parametrize("colour_range", [1, 2])
-def test_colors_do_not_depend_on_their_encoding(
-    tmp_path: Path, write_video: Callable, colour_space: int, colour_range: int
-) -> None:
+def test_colors_do_not_depend_on_their_encoding(tmp_path: Path, colour_space: int, colour_range: int) -> None:
     colours = {"colorspace": colour_space, "color_range": colour_range}
     path = write_video(tmp_path / "a.mp4", _corners(108, 192), colours=colours, options={"crf": "5"})
     _, image = _first(path)

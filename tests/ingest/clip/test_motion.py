@@ -1,12 +1,13 @@
 """Parallax is distinguished from turning, zooming and standing still."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from posed_video import render_room
+from video_files import moving, texture
 
 from wnv.ingest.clip.motion import MotionMeter, Stretch
 from wnv.scenes.video import open_video
@@ -19,7 +20,7 @@ def _stretches(images: Iterable[np.ndarray]) -> list[Stretch]:
     return meter.finish()
 
 
-def test_layers_at_several_depths(moving: Callable) -> None:
+def test_layers_at_several_depths() -> None:
     stretches = _stretches(moving(40, speeds=(1.0, 2.0, 4.0)))
     assert len(stretches) >= 3
     assert all(stretch.parallax > 0.2 for stretch in stretches)
@@ -42,7 +43,7 @@ def _warped(image: np.ndarray, number: int, kind: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["zoom", "turn"])
-def test_a_photograph_has_no_parallax(texture: Callable, kind: str) -> None:
+def test_a_photograph_has_no_parallax(kind: str) -> None:
     stretches = _stretches(_warped(texture(3), number, kind) for number in range(30))
     assert max(stretch.shift for stretch in stretches) > 0.05
     assert all(stretch.parallax < 0.08 for stretch in stretches)
@@ -60,7 +61,7 @@ def test_a_room_filmed_walking_and_turning(tmp_path: Path, turn_only: bool) -> N
     assert deep == 0 if turn_only else deep > total / 2
 
 
-def test_a_tripod_does_not_move(texture: Callable) -> None:
+def test_a_tripod_does_not_move() -> None:
     rng = np.random.default_rng(0)
     still = texture(3, height=108, width=192).astype(int)
     noisy = (np.clip(still + rng.normal(0, 6, still.shape), 0, 255).astype(np.uint8) for _ in range(60))

@@ -1,7 +1,6 @@
 """Videos are read by presentation time from any container."""
 
 from collections import deque
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -9,39 +8,36 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from video_files import numbered, numbers_of, write_video
 
 from wnv.ingest.clip.source_video import DamagedVideoError, SourceVideo, TimedFrame, constant_rate, on_grid
 from wnv.ingest.tasks import StageError
 
 
-def _numbers(source: SourceVideo, numbers_of: Callable, start_s: float = 0.0, end_s: float | None = None) -> list[int]:
+def _numbers(source: SourceVideo, start_s: float = 0.0, end_s: float | None = None) -> list[int]:
     return numbers_of(timed.frame.to_ndarray(format="rgb24") for timed in source.frames(start_s, end_s))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi"])
-def test_frames_between_two_times(
-    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable, suffix: str
-) -> None:
+def test_frames_between_two_times(tmp_path: Path, suffix: str) -> None:
     codec = {".avi": "mpeg4"}.get(suffix, "libx264")
     options = {"g": "10"} | ({"bf": "2"} if codec == "libx264" else {})
     source = SourceVideo(write_video(tmp_path / f"a{suffix}", numbered(range(60)), codec=codec, options=options))
-    found = _numbers(source, numbers_of, 1.0, 1.5)
+    found = _numbers(source, 1.0, 1.5)
     assert found[-15:] == list(range(30, 45))
     assert found == list(range(found[0], 45))  # from the key frame before
-    assert _numbers(source, numbers_of) == list(range(60))
+    assert _numbers(source) == list(range(60))
 
 
 @pytest.mark.parametrize("first", [-7, 12])
-def test_edit_lists_are_applied(
-    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable, first: int
-) -> None:
+def test_edit_lists_are_applied(tmp_path: Path, first: int) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(range(40)), pts=count(first), options={"g": "40", "bf": "2"})
     times = [
         (timed.time_s, number) for timed, number in zip(SourceVideo(path).frames(), count(max(0, -first)), strict=False)
     ]
     assert times[0][0] == Fraction(max(0, first), 30)
     assert len(times) == 40 - max(0, -first)
-    assert _numbers(SourceVideo(path), numbers_of)[0] == max(0, -first)
+    assert _numbers(SourceVideo(path))[0] == max(0, -first)
     assert SourceVideo(path).duration_s == pytest.approx((40 + first) / 30, abs=0.05)
 
 
@@ -88,7 +84,7 @@ def test_the_rate_of_a_clip(average: Fraction, expected: Fraction) -> None:
     assert constant_rate(average, 30) == expected
 
 
-def test_frames_before_damage_are_intact(tmp_path: Path, write_video: Callable, numbered: Callable) -> None:
+def test_frames_before_damage_are_intact(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "a.mp4", numbered(range(90)), options={"g": "10", "bf": "0"}, muxer={"movflags": "faststart"}
     )
@@ -103,7 +99,7 @@ def test_frames_before_damage_are_intact(tmp_path: Path, write_video: Callable, 
 
 
 @pytest.mark.parametrize("content", [b"", b"hello" * 999, b"ffconcat version 1.0\nfile b.mp4\n"])
-def test_files_that_are_not_a_video(tmp_path: Path, write_video: Callable, numbered: Callable, content: bytes) -> None:
+def test_files_that_are_not_a_video(tmp_path: Path, content: bytes) -> None:
     write_video(tmp_path / "b.mp4", numbered(range(4)))
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
@@ -130,9 +126,7 @@ def test_a_missing_file_is_a_failure(tmp_path: Path) -> None:
     assert caught.value.outcome.state == "failed"
 
 
-def test_interlaced_video_is_deinterlaced(
-    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable
-) -> None:
+def test_interlaced_video_is_deinterlaced(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "a.mpg",
         numbered(range(30)),
@@ -142,12 +136,10 @@ def test_interlaced_video_is_deinterlaced(
     )
     first = next(SourceVideo(path).frames()).frame
     assert not first.interlaced_frame
-    assert _numbers(SourceVideo(path), numbers_of)[:28] == list(range(28))
+    assert _numbers(SourceVideo(path))[:28] == list(range(28))
 
 
-def test_key_frames_before_given_times(
-    tmp_path: Path, write_video: Callable, numbered: Callable, numbers_of: Callable
-) -> None:
+def test_key_frames_before_given_times(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(range(90)), options={"g": "30", "sc_threshold": "0"})
     frames = SourceVideo(path).key_frames([0.5, 1.2, 2.9])
     assert numbers_of(frame.to_ndarray(format="rgb24") for frame in frames) == [0, 30, 60]

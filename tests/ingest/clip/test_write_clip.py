@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from video_files import moving
 
 from wnv.ingest.clip.write_clip import write_clip
 from wnv.scenes.video import open_video
@@ -22,7 +22,7 @@ _SETTINGS = {"gop": 12, "crf": 18, "preset": "veryfast", "threads": 1}
 @pytest.mark.parametrize(
     "fps", [Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(25, 2), Fraction(1)]
 )
-def test_both_decoders_give_the_same_frames(tmp_path: Path, moving: Callable, fps: Fraction) -> None:
+def test_both_decoders_give_the_same_frames(tmp_path: Path, fps: Fraction) -> None:
     images = list(moving(40, speeds=(1.0, 2.0, 4.0)))
     path = tmp_path / "clips" / "a.mp4"
     assert write_clip(path, images, fps=fps, **_SETTINGS) == (192, 108, 40)
@@ -38,7 +38,7 @@ def test_both_decoders_give_the_same_frames(tmp_path: Path, moving: Callable, fp
         np.testing.assert_array_equal(reader.read(indices), frames)
 
 
-def test_frames_are_in_order_with_frequent_key_frames(tmp_path: Path, moving: Callable) -> None:
+def test_frames_are_in_order_with_frequent_key_frames(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_clip(path, moving(30), fps=Fraction(30), **_SETTINGS)
     with av.open(str(path)) as container:
@@ -53,13 +53,13 @@ def test_frames_are_in_order_with_frequent_key_frames(tmp_path: Path, moving: Ca
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_equal_images_make_equal_files(tmp_path: Path, moving: Callable) -> None:
+def test_equal_images_make_equal_files(tmp_path: Path) -> None:
     for name in "ab":
         write_clip(tmp_path / name, moving(5), fps=Fraction(30), **_SETTINGS)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, moving: Callable) -> None:
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     def images():
         yield from moving(3)
         raise ValueError("no more")
