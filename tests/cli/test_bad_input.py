@@ -41,7 +41,7 @@ ON_SCENES += ["data.root=scenes", "data.val_root=${data.root}", *[f"data.{item}"
 TRAIN = [*ON_SCENES, *[f"data.val_{item}" for item in VIEWS]]
 VALIDATED = [*ON_SCENES, "data/sampler@data.val_sampler=index"]
 SHAPES = r"spoilt.*tokenizer\.context\.weight"
-MIXED = "40 x 20.*40 x 24"
+MIXED = "40 x 24.*40 x 20"
 CASES = [
     # An index that names absent scenes, or frames that do not exist; frames typed by hand.
     ("wnv-eval", [*INDEX, "protocol.index=absent.json"], r"absent\.json.*x"),

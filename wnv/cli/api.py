@@ -1,19 +1,22 @@
 """The commands as Python functions: they take the same overrides, run in this process and raise plain exceptions."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import wnv.cli.commands  # noqa: F401 registers the resolver of run_dir
-from wnv.cli.app import JobFailed, describe_error, import_function
+from wnv.cli.app import CONFIG_PATH, JobFailed, describe_error, import_function
 from wnv.cli.composition import composed
+from wnv.cli.explain import explain
 from wnv.cli.overrides import readable
+from wnv.cli.schema import check_config
 
 if TYPE_CHECKING:  # each function imports only what its command needs
     from wnv.data.datamodule import ExampleDataModule
@@ -49,7 +52,7 @@ def train(
     words = [overrides] if isinstance(overrides, str) else [*overrides]
     if run_dir is not None:
         words.append(readable(f"run_dir={run_dir}"))
-    with _plain_errors(), composed("train", words, config_dir=config_dir) as cfg:
+    with _configured("train", words, config_dir=config_dir) as cfg:
         folder = Path(HydraConfig.get().runtime.output_dir)
         cfg.run_dir = str(folder)
         return command.train_or_start_job(cfg, run_dir=folder, overrides=words, config_dir=config_dir)
@@ -73,7 +76,7 @@ def evaluate(overrides: Sequence[str] = ()) -> "Summary":
     """
     from wnv.cli import eval as command
 
-    with _plain_errors(), composed("eval", overrides) as cfg:
+    with _configured("eval", overrides) as cfg:
         if cfg.make_index is not None:
             raise ValueError(f"make_index={cfg.make_index} makes no evaluation; use the command wnv-eval")
         Path(HydraConfig.get().runtime.output_dir).mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,7 @@ def render(overrides: Sequence[str] = ()) -> list[Path]:
     """
     from wnv.cli import render as command
 
-    with _plain_errors(), composed("render", overrides) as cfg:
+    with _configured("render", overrides) as cfg:
         Path(HydraConfig.get().runtime.output_dir).mkdir(parents=True, exist_ok=True)
         return command.run(cfg)
 
@@ -123,7 +126,7 @@ def ingest(stage: str, overrides: Sequence[str] = ()) -> None:
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
     chosen = STAGES[stage]
-    with _plain_errors(), composed(chosen.config_name or stage, overrides, config_path=chosen.config_path) as cfg:
+    with _configured(chosen.config_name or stage, overrides, config_path=chosen.config_path) as cfg:
         with suppress(JobFailed):  # no item succeeded; the ledger has the reasons
             import_function(chosen.task)(cfg)
 
@@ -146,18 +149,34 @@ def open_data(overrides: Sequence[str] = ()) -> "ExampleDataModule":
     """
     from wnv.cli.eval_settings import with_roots
 
-    with _plain_errors(), composed("eval", overrides) as cfg:
+    with _configured("eval", overrides) as cfg:
         return instantiate(with_roots(cfg.data), _convert_="all")
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise the cause of an error in place of Hydra's wrapping."""
+def _configured(
+    config_name: str,
+    overrides: Sequence[str] | str,
+    *,
+    config_path: str = CONFIG_PATH,
+    config_dir: str | Path | None = None,
+) -> Iterator[DictConfig]:
+    """Compose and check a configuration as a command does; errors inside come without Hydra's wrapping."""
+    words = [readable(word) for word in ([overrides] if isinstance(overrides, str) else overrides)]
+    stack = ExitStack()
     try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        cause, message = describe_error(error)
-        if isinstance(cause, (HydraException, OmegaConfBaseException)):
-            raise ValueError(message) from None
-        cause.add_note(message)
-        raise cause from None
+        cfg = stack.enter_context(composed(config_name, words, config_path=config_path, config_dir=config_dir))
+    except (HydraException, ValueError) as error:
+        flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
+        message = explain(error, [*flags, *words], config_path=config_path, config_name=config_name)
+        raise ValueError(message or describe_error(error)[1]) from None
+    with stack:
+        try:
+            check_config(cfg)
+            yield cfg
+        except (HydraException, OmegaConfBaseException) as error:
+            cause, message = describe_error(error)
+            if isinstance(cause, (HydraException, OmegaConfBaseException)):
+                raise ValueError(message) from None
+            cause.add_note(message)
+            raise cause from None

@@ -73,12 +73,9 @@ def _explain_key(key: str, settings: Any) -> str:
     known = [name for name in dotted_keys(settings) if "_target_" not in name]
     group, _, rest = key.partition(".")
     if rest and (options := _options_with(group, rest.split("."))):
-        if group in ("callbacks", "logger"):
-            choices = " or ".join(
-                f"{group}=[{'default' if group == 'callbacks' else 'csv'},{name}]" for name in options
-            )
-        else:
-            choices = " or ".join(f"{group}={name}" for name in options)
+        first = {"callbacks": "default", "logger": "csv"}.get(group)
+        names = options if first is None or first in options else [f"[{first},{name}]" for name in options]
+        choices = " or ".join(f"{group}={name}" for name in names)
         return f"{key} needs {choices}"
     name = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == name and other.startswith(f"{group}.")]

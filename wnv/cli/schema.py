@@ -45,13 +45,12 @@ def check_part(path: str, part: DictConfig, *, target: str | None = None) -> Non
     if parameters is None:
         return
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter, _ in parameters.values())
-    for name in map(str, part):
-        if name in _SPECIAL:
-            continue
-        if name not in parameters or f"{path}.{name}" in INSTEAD:
-            if not takes_any or name in parameters:
-                raise ValueError(_unknown(path, name, part, target, parameters))
-            continue
+    names = [str(name) for name in part if name not in _SPECIAL]
+    if replaced := next((f"{path}.{name}" for name in names if f"{path}.{name}" in INSTEAD), None):
+        raise ValueError(f"{replaced} must not be set; set {INSTEAD[replaced]} instead")
+    if unknown := [name for name in names if name not in parameters and not takes_any]:
+        raise ValueError(_unknown(path, unknown, part, target, parameters))
+    for name in (name for name in names if name in parameters):
         try:
             value = part[name]
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
@@ -142,16 +141,15 @@ def dotted_keys(container: Any, path: str = "") -> Iterator[str]:
             yield from dotted_keys(value, f"{path}.{name}".lstrip("."))
 
 
-def _unknown(path: str, name: str, part: DictConfig, target: str, parameters: dict[str, Any]) -> str:
-    key = f"{path}.{name}"
-    if key in INSTEAD:
-        return f"{key} must not be set, got {part[name]}; set {INSTEAD[key]} instead"
-    nested = [other for other in dotted_keys(OmegaConf.to_container(part)) if other.endswith(f".{name}")]
-    close = next(iter(nested), None) or nearest(name, parameters)
+def _unknown(path: str, names: list[str], part: DictConfig, target: str, parameters: dict[str, Any]) -> str:
+    keys = [f"{path}.{name}" for name in names]
+    message = f"{', '.join(keys)}: not an argument of {target}"
+    nested = [other for other in dotted_keys(OmegaConf.to_container(part)) if other.endswith(f".{names[0]}")]
     config = HydraConfig.get() if HydraConfig.initialized() else None
-    if config is None or any(word.lstrip("+").startswith(f"{key}=") for word in config.overrides.task):
-        return f"{key} is not an argument of {target}{did_you_mean(close and f'{path}.{close}')}"
+    if config is None or any(word.lstrip("+").startswith(f"{keys[0]}=") for word in config.overrides.task):
+        close = next(iter(nested), None) or nearest(names[0], parameters)
+        return f"{message}{did_you_mean(close and f'{path}.{close}')}"
     experiment = config.runtime.choices.get("experiment")
     setter = f" (experiment={experiment} sets it)" if experiment else ""
-    instead = f"set {path}.{close} and " if nested else ""
-    return f"{key} is not an argument of {target}{setter}; {instead}leave it out with ~{key}"
+    instead = f"set {path}.{nested[0]} and " if nested else ""
+    return f"{message}{setter}; {instead}leave it out with {' '.join(f'~{key}' for key in keys)}"

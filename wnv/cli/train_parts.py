@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import Strategy
@@ -87,6 +87,8 @@ def build_module(cfg: DictConfig, *, image_size: Sequence[int], checkpoint: Path
 def build_callbacks(cfg: DictConfig, record: RunRecord) -> list[L.Callback]:
     """Build the callbacks; `trainer.fast_dev_run` writes neither record nor checkpoints nor images."""
     callbacks = build_each(cfg, "callbacks", L.Callback)
+    if not cfg.trainer.get("enable_progress_bar", True):
+        callbacks = [part for part in callbacks if not isinstance(part, ProgressBar)]
     if cfg.trainer.get("fast_dev_run"):
         return [LeaveOnError(), *(part for part in callbacks if not isinstance(part, (Checkpoint, ImageGrid)))]
     return [LeaveOnError(), record, *callbacks]
