@@ -1,10 +1,11 @@
-"""Camera paths for drawings."""
+"""Camera paths, and a browser."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, Browser, start_browser
 
 
 @pytest.fixture
@@ -21,3 +22,12 @@ def orbit() -> Callable[[int], np.ndarray]:
         return poses
 
     return make
+
+
+@pytest.fixture
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A headless Chromium; skips the test without one."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with start_browser(tmp_path_factory.mktemp("browser") / "profile") as browser:
+        yield browser

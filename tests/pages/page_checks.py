@@ -1,13 +1,9 @@
-"""A strict reader of HTML pages, and their rendering by a browser."""
+"""A strict reader of HTML pages, and a check that they are safe."""
 
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-
-import pytest
 
 VOID = {"meta", "img", "input", "br", "link"}
 
@@ -74,14 +70,3 @@ def assert_safe(page: Page, *, num_scripts: int = 0) -> None:
     (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv")]
     assert policy.startswith("default-src 'none'; img-src data:; media-src data:; ")
     assert ("script-src 'none'" in policy) == (num_scripts == 0)
-
-
-def browse(path: Path, *, profile: Path) -> str:
-    """The DOM of a page in Chromium after its scripts ran; skips the test without Chromium."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("needs Chromium")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout

@@ -1,12 +1,11 @@
 """The whole report on runs: its facts, its safety, and its rendering by a browser."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from browser import CHROMIUM, start_browser, wait_for
+from browser import wait_for
 from page_checks import assert_safe, read_page
 
 from wnv.evaluation.video import write_mp4
@@ -73,7 +72,7 @@ def test_one_run_without_an_evaluation_shows_its_validation(folders) -> None:
     folders.evaluation("eval", {"a": 20.0}, pictures=[0])
     (folder / "images").mkdir()
     (Path("eval") / "pictures" / "000000-all.png").rename(folder / "images" / "step_00000040.png")
-    page = read_page(write_run_report(["mine"], "b.html"))
+    page = read_page(write_run_report(["mine", "eval"], "b.html"))  # the evaluation has no images now
     assert "validation, step_00000040" in page.section("scenes")
     assert [image["alt"] for image in page.all("img")] == ["contact sheet of mine"]
 
@@ -142,14 +141,6 @@ def test_a_page_is_replaced_only_when_asked(folders) -> None:
     write_run_report(["mine"], path, overwrite=True)
     assert "<!doctype html>" in path.read_text()
     assert [entry.name for entry in path.parent.iterdir()] == ["page.html"]
-
-
-@pytest.fixture
-def browser(tmp_path_factory) -> Iterator:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with start_browser(tmp_path_factory.mktemp("browser") / "profile") as browser:
-        yield browser
 
 
 @pytest.mark.slow

@@ -56,6 +56,7 @@ def write_run_report(
     ]
     problems += [(str(job), [empty_job(job)]) for job in found.empty_jobs]
     problems += [(str(folder), [error]) for folder, error in found.unreadable.items()]
+    galleries = [gallery for task in comparison.tasks if (gallery := _gallery(task))]
     pairs = [(task, run) for task in comparison.tasks for run in [*task.summaries][1:]]
     page = render(
         "runs",
@@ -69,8 +70,8 @@ def write_run_report(
         more_settings=more_settings(comparison),
         scores=[(task, scores_table(task), verdict(comparison, task)) for task in comparison.tasks],
         curves=curves(comparison),
-        galleries=[gallery for task in comparison.tasks if (gallery := _gallery(task))],
-        sheets=None if comparison.tasks else _validation_sheets(comparison),
+        galleries=galleries,
+        sheets=None if galleries else _validation_sheets(comparison),
         pairs=[figure for pair in pairs[:MAX_RUNS] if (figure := _pair(comparison, *pair))],
         num_pairs=len(pairs),
         problems=[(name, messages) for name, messages in problems if messages],
