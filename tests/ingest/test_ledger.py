@@ -162,28 +162,20 @@ def test_a_scene_that_a_killed_run_did_not_record_is_removed_with_its_clip(ledge
     assert len([file for file in written(ledger.root) if file.endswith(".json")]) == 1
 
 
-def test_a_rejected_fetch_deletes_no_scene(ledger: Ledger) -> None:
+@pytest.mark.parametrize(("stage", "failure"), [("fetch", "gone"), ("clip", "transient")])
+def test_a_rejected_fetch_and_a_failed_attempt_delete_nothing(ledger: Ledger, stage: StageName, failure: str) -> None:
     ledger.add_videos(manifest(1))
     perform_all(ledger)
     before = written(ledger.root)
-    ledger.requeue([("fetch", "url:000")], reason="redo", redo=True)
-    perform(ledger, "fetch", "url:000", failures={"url:000": ["gone"]})
+    ledger.requeue([(stage, "url:000")], reason="redo", redo=True)
+    perform(ledger, stage, "url:000", failures={"url:000": [failure]})
     assert written(ledger.root) == before
     assert ledger.counts()["pack"] == {"done": 2}
-    assert ledger.has_outputs("fetch", "url:000")
-
-
-def test_a_failed_attempt_deletes_nothing(ledger: Ledger) -> None:
-    ledger.add_videos(manifest(1))
-    perform_all(ledger)
-    before = written(ledger.root)
-    ledger.requeue([("clip", "url:000")], reason="redo", redo=True)
-    perform(ledger, "clip", "url:000", failures={"url:000": ["transient"]})
-    assert written(ledger.root) == before
+    assert ledger.has_outputs(stage, "url:000")
     # The request to redo is kept: after the next success the children are redone.
-    ledger.requeue([("clip", "url:000")], reason="retry")
-    perform(ledger, "clip", "url:000")
-    assert ledger.counts()["pose"] == {"pending": 2}
+    ledger.requeue([(stage, "url:000")], reason="retry")
+    perform(ledger, stage, "url:000")
+    assert set(ledger.counts()["clip" if stage == "fetch" else "pose"]) == {"pending"}
 
 
 def test_a_users_own_file_is_never_deleted(ledger: Ledger, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -53,6 +54,7 @@ def manifest(cfg: DictConfig) -> None:
 
 
 def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
+    """Run stages on the videos of a root."""
     root = _root(cfg)
     selection = _selection(cfg)
     fractions = _fractions(cfg, root)
@@ -194,26 +196,8 @@ def report(cfg: DictConfig) -> None:
     print(write_ingest_report(root, out, num_scenes=cfg.num_scenes))
 
 
-def run_all(cfg: DictConfig) -> None:
-    """Run all stages."""
-    _run(cfg, STAGES)
-
-
-def fetch(cfg: DictConfig) -> None:
-    """Run the fetch stage."""
-    _run(cfg, ["fetch"])
-
-
-def clip(cfg: DictConfig) -> None:
-    """Run the clip stage."""
-    _run(cfg, ["clip"])
-
-
-def pose(cfg: DictConfig) -> None:
-    """Run the pose stage."""
-    _run(cfg, ["pose"])
-
-
-def pack(cfg: DictConfig) -> None:
-    """Run the pack stage."""
-    _run(cfg, ["pack"])
+run_all = partial(_run, names=STAGES)
+fetch = partial(_run, names=("fetch",))
+clip = partial(_run, names=("clip",))
+pose = partial(_run, names=("pose",))
+pack = partial(_run, names=("pack",))
