@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+import wnv
 from wnv.cli import train as train_command
 from wnv.models.konet import KoNet
 from wnv.scenes.scene_writer import write_scene
@@ -117,6 +118,21 @@ def test_every_experiment_trains(experiment: str, data_of: Callable, tmp_path: P
     metrics = train_command.train(compose_train(*shrunken), run_dir=tmp_path / "run")
     assert metrics["val/psnr"] > 0
     assert (tmp_path / "run" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("option", ["fast", "overfit", "profile", "nan"])
+def test_every_debug_option_trains(option: str, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shortened = (
+        [] if option == "fast" else ["trainer.max_steps=3", "trainer.val_check_interval=3", "optim.warmup_steps=1"]
+    )
+    wnv.train(["experiment=smoke", "device=cpu", f"debug={option}", *shortened], run_dir=run_dir)
+    written = {file.name for file in run_dir.iterdir()} if run_dir.exists() else set()
+    if option == "fast":
+        assert not written
+    else:
+        assert {"last.ckpt", "config.yaml"} <= written
+        assert ("fit-profile.txt" in written) == (option == "profile")
 
 
 @pytest.mark.parametrize("experiment", ["konet_dynamic", "konet_fsdp"])

@@ -1,4 +1,4 @@
-"""`wnv-bench`: measures one claim on this machine."""
+"""`wnv-bench`: measure one claim on this machine."""
 
 import sys
 
@@ -6,12 +6,12 @@ from wnv.cli import commands
 from wnv.cli.app import choose, report_errors
 
 BENCHMARKS = {
-    "attention": "cached against joint attention: drawing a view, a training step, and what the camera encoding costs",
-    "encodings": "none, plucker, gta and geope after equal training, cached against joint attention (most of an hour)",
-    "ingest": "rows of a list repaired a second, and updates of the ledger, beside the bare work",
-    "loader": "examples a second from scene files and from clips, against decoding the same JPEGs in a bare loop",
-    "startup": "seconds until --help of each command, and from starting a training to its first step",
-    "viewer": "pictures a second of the viewer while its camera moves and at rest, and where the time goes",
+    "attention": "cached and joint attention: time per rendered view and training step, cost of the camera encoding",
+    "encodings": "none, plucker, gta and geope after equal training, cached and joint attention (most of an hour)",
+    "ingest": "list rows cleaned and ledger updates per second, beside minimal baselines",
+    "loader": "examples per second from scene files and from clips, beside decoding the same JPEGs in a loop",
+    "startup": "seconds until --help of each command, and until the first step of a training",
+    "viewer": "images per second of the viewer, with the camera moving and at rest",
 }
 
 

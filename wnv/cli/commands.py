@@ -1,6 +1,6 @@
-"""The console commands that Hydra configures: which function each of them runs, under which configuration.
+"""The console commands: the function that each runs, and its configuration.
 
-Nothing of what they need is imported here, so that they answer `--help` and mistyped settings at once.
+What the functions need is imported when they run, so `--help` and mistyped settings are answered at once.
 """
 
 from omegaconf import OmegaConf

@@ -27,7 +27,7 @@ class Stage:
     config_name: str | None = None
 
     def run(self, name: str) -> None:
-        """Run it as the stage of that name."""
+        """Run the stage."""
         hydra_command(
             self.task, config_name=self.config_name or name, prog=f"wnv-data {name}", config_path=self.config_path
         )()

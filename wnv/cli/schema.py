@@ -40,7 +40,7 @@ def check_part(path: str, part: DictConfig, *, target: str | None = None) -> Non
         part: Its settings.
         target: Class or function; None takes the object's own `_target_`.
     """
-    target = target or part["_target_"]
+    target = target or str(part["_target_"])
     parameters = _parameters(target)
     if parameters is None:
         return
@@ -124,7 +124,7 @@ def _parameters(target: str) -> dict[str, tuple[inspect.Parameter, Any]] | None:
 def _parts(cfg: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     if isinstance(cfg, DictConfig) and "_target_" in cfg and not OmegaConf.is_missing(cfg, "_target_"):
         yield path, cfg
-    names = range(len(cfg)) if isinstance(cfg, ListConfig) else [*cfg]
+    names: Any = range(len(cfg)) if isinstance(cfg, ListConfig) else [*cfg]
     for name in names:
         node = cfg._get_node(name)
         if isinstance(node, (DictConfig, ListConfig)) and not (

@@ -70,10 +70,10 @@ def fits(value: Any, kind: Any) -> bool:
     """Whether a plain value of a configuration can be passed as an argument annotated with `kind`."""
     if isinstance(value, dict) and "_target_" in value:
         return True  # known only when it is built
-    options = _options(kind)
-    if len(options) > 1:
-        return any(fits(value, option) for option in options)
-    kind = options[0]
+    first, *others = _options(kind)
+    if others:
+        return fits(value, first) or any(fits(value, option) for option in others)
+    kind = first
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if origin is Literal:
         return value in arguments
@@ -84,8 +84,9 @@ def fits(value: Any, kind: Any) -> bool:
     if origin in (bool, str):
         return isinstance(value, origin)
     if origin in (int, float):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and (origin is float or float(value).is_integer())
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return False
+        return origin is float or float(value).is_integer()
     if isinstance(value, list) and origin is tuple:
         return _items_fit(value, arguments, is_tuple=True)
     if isinstance(value, list):

@@ -156,8 +156,9 @@ def _check_settings(cfg: DictConfig) -> None:
     callbacks = cfg.get("callbacks") or {}
     if all(str((part or {}).get("_target_", "wnv.")).startswith("wnv.") for part in callbacks.values()):
         monitor = (callbacks.get("checkpoints") or {}).get("monitor")
-        for key, metric in (("optimized_metric", cfg.optimized_metric), ("callbacks.checkpoints.monitor", monitor)):
-            if str(metric).startswith("val/") and metric not in _VALIDATION_METRICS:
+        names = {"optimized_metric": cfg.optimized_metric, "callbacks.checkpoints.monitor": str(monitor)}
+        for key, metric in names.items():
+            if metric.startswith("val/") and metric not in _VALIDATION_METRICS:
                 known = ", ".join(_VALIDATION_METRICS)
                 near = did_you_mean(nearest(metric, _VALIDATION_METRICS))
                 raise ValueError(f"{key} must be one of {known}, got {metric!r}{near}")
@@ -191,8 +192,9 @@ def _fit(
     run_dir: Path,
 ) -> None:
     """Fit, and report how the training was stopped, if it was."""
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks")  # noqa: B009 Lightning declares it nowhere
     first_step = 0 if checkpoint is None else read_checkpoint(checkpoint, trees=())["global_step"]
-    stop = next((callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal)), None)
+    stop = next((callback for callback in callbacks if isinstance(callback, StopOnSignal)), None)
     try:
         with nullcontext() if stop is None else stop.listening(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -225,7 +227,7 @@ def _finish(
     record.note_end(FINISHED, step=trainer.global_step)
     if rank_zero_only.rank == 0:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()) if name.startswith("val/"))
-        where = "nothing is saved" if trainer.fast_dev_run else f"the run is in {run_dir}"
+        where = "nothing is saved" if getattr(trainer, "fast_dev_run", False) else f"the run is in {run_dir}"
         log.info("step %d: %s; %s", trainer.global_step, shown or "no validation", where)
     return metrics
 
@@ -254,6 +256,7 @@ def _quiet_lightning() -> None:
     """Silence warnings that do not apply."""
     for message in (
         ".*does not have many workers.*",  # data.num_workers is the user's choice
+        "You requested to overfit but enabled .* dataloader shuffling.*",  # shown each time
         ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on torch 2.13
         "FSDP2-wrapped module .* returned a view tensor.*",  # keys and values of a block: nothing writes into them
         "The `srun` command is available on your system but is not used.*",  # check_launch compares the processes
