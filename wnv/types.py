@@ -1,16 +1,36 @@
 """Cameras, views, examples and batches."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Group = TypeVar("Group", bound="_TensorGroup")
+
+
+class _TensorGroup:
+    """Base of dataclasses whose tensors are moved, cast and pinned together."""
+
+    def to(self: Group, *args: Any, **kwargs: Any) -> Group:
+        """Move or cast all tensors, as `Tensor.to`."""
+        return self._apply(lambda part: part.to(*args, **kwargs))
+
+    def pin_memory(self: Group) -> Group:
+        """Copy all tensors to page-locked memory."""
+        return self._apply(lambda part: part.pin_memory())
+
+    def _apply(self: Group, function: Callable[[Any], Any]) -> Group:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        groups = (Tensor, _TensorGroup)
+        changed = {name: function(part) for name, part in parts.items() if isinstance(part, groups)}
+        return replace(self, **changed)  # pyright: ignore[reportArgumentType]
+
 
 @dataclass(frozen=True)
-class Cameras:
+class Cameras(_TensorGroup):
     """Pinhole cameras of one image size, in OpenCV axes (+x right, +y down, +z forward).
 
     Attributes:
@@ -32,19 +52,11 @@ class Cameras:
 
     def __getitem__(self, index: Any) -> "Cameras":
         """Index or slice the batch axes."""
-        return replace(self, K=self.K[index], camtoworld=self.camtoworld[index])
-
-    def to(self, *args: Any, **kwargs: Any) -> "Cameras":
-        """Move or cast both matrices, as `Tensor.to` does."""
-        return replace(self, K=self.K.to(*args, **kwargs), camtoworld=self.camtoworld.to(*args, **kwargs))
-
-    def pin_memory(self) -> "Cameras":
-        """Copy to page-locked memory."""
-        return replace(self, K=self.K.pin_memory(), camtoworld=self.camtoworld.pin_memory())
+        return self._apply(lambda part: part[index])
 
 
 @dataclass(frozen=True)
-class Views:
+class Views(_TensorGroup):
     """Images with their cameras and times.
 
     Attributes:
@@ -52,33 +64,15 @@ class Views:
         cameras: One camera per image.
         times: Time of each image: in seconds in scene files; in a batch normalised to 0..1 over the sampled window of
             a dynamic scene, and 0 for static scenes.
-
-    Raises:
-        TypeError: If one of them is missing.
     """
 
     images: Float[Tensor, "*batch 3 height width"]
     cameras: Cameras
     times: Float[Tensor, "*batch"]
 
-    def __post_init__(self) -> None:
-        _check_parts(self, images=Tensor, cameras=Cameras, times=Tensor)
-
     def __getitem__(self, index: Any) -> "Views":
         """Index or slice the batch axes."""
-        return Views(images=self.images[index], cameras=self.cameras[index], times=self.times[index])
-
-    def to(self, *args: Any, **kwargs: Any) -> "Views":
-        """Move or cast all tensors, as `Tensor.to` does."""
-        return Views(
-            images=self.images.to(*args, **kwargs),
-            cameras=self.cameras.to(*args, **kwargs),
-            times=self.times.to(*args, **kwargs),
-        )
-
-    def pin_memory(self) -> "Views":
-        """Copy to page-locked memory."""
-        return Views(images=self.images.pin_memory(), cameras=self.cameras.pin_memory(), times=self.times.pin_memory())
+        return self._apply(lambda part: part[index])
 
 
 @dataclass(frozen=True)
@@ -97,35 +91,15 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(_TensorGroup):
     """Stacked examples, with batch axes `batch view`."""
 
     scenes: tuple[str, ...]
     context: Views
     target: Views
 
-    def __post_init__(self) -> None:
-        _check_parts(self, context=Views, target=Views)
-
     def __len__(self) -> int:
         return len(self.scenes)
-
-    def to(self, *args: Any, **kwargs: Any) -> "Batch":
-        """Move or cast all tensors, as `Tensor.to` does."""
-        return Batch(
-            scenes=self.scenes, context=self.context.to(*args, **kwargs), target=self.target.to(*args, **kwargs)
-        )
-
-    def pin_memory(self) -> "Batch":
-        """Copy to page-locked memory."""
-        return Batch(scenes=self.scenes, context=self.context.pin_memory(), target=self.target.pin_memory())
-
-
-def _check_parts(owner: Any, **kinds: type) -> None:
-    for name, kind in kinds.items():
-        if not isinstance(part := getattr(owner, name), kind):
-            hint = "; static scenes have zeros" if name == "times" else ""
-            raise TypeError(f"{type(owner).__name__}.{name} must be a {kind.__name__}, got {type(part).__name__}{hint}")
 
 
 def stack_cameras(cameras: Sequence[Cameras]) -> Cameras:

@@ -26,6 +26,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, *, dim: int, mlp_dim: int, activation: str) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         self.activation = activation
         self.expand = nn.Linear(dim, mlp_dim, bias=False)
         self.contract = nn.Linear(mlp_dim, dim, bias=False)
@@ -48,7 +50,17 @@ class Modulation(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP, for context and target tokens in one call. Arguments as for `Transformer`."""
+    """Pre-norm attention and MLP, for context and target tokens in one call.
+
+    Args:
+        dim: Features per token.
+        num_heads: Attention heads.
+        mlp_dim: Hidden features of the MLP.
+        qk_norm: Normalise queries and keys.
+        qk_norm_eps: The eps of these norms.
+        activation: Of the MLP, one of `ACTIVATIONS`.
+        adaln_zero: Modulate both branches by one condition vector per view.
+    """
 
     def __init__(
         self,
@@ -133,49 +145,18 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of `Block`s.
+    """A stack of blocks.
 
     Args:
         num_layers: Number of blocks.
-        dim: Features per token.
-        num_heads: Attention heads.
-        mlp_dim: Hidden features of the MLPs.
-        qk_norm: Normalise queries and keys.
-        qk_norm_eps: The eps of these norms.
-        activation: Of the MLPs: `gelu_tanh`, `gelu` or `relu`.
-        adaln_zero: Modulate both branches of every block by one condition vector per view.
         activation_checkpointing: Recompute each block's activations in the backward pass instead of storing them.
+        **options: Arguments of `Block`.
     """
 
-    def __init__(
-        self,
-        *,
-        num_layers: int,
-        dim: int,
-        num_heads: int,
-        mlp_dim: int,
-        qk_norm: bool = True,
-        qk_norm_eps: float = 1e-6,
-        activation: str = "gelu_tanh",
-        adaln_zero: bool = False,
-        activation_checkpointing: bool = False,
-    ) -> None:
+    def __init__(self, *, num_layers: int, activation_checkpointing: bool, **options: Any) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         self.activation_checkpointing = activation_checkpointing
-        self.blocks = nn.ModuleList(
-            Block(
-                dim=dim,
-                num_heads=num_heads,
-                mlp_dim=mlp_dim,
-                qk_norm=qk_norm,
-                qk_norm_eps=qk_norm_eps,
-                activation=activation,
-                adaln_zero=adaln_zero,
-            )
-            for _ in range(num_layers)
-        )
+        self.blocks = nn.ModuleList(Block(**options) for _ in range(num_layers))
 
     def initialize_linears(self) -> None:
         """Sample weights with std 0.02 / sqrt(2 (layer + 1)) (LVSM, arXiv:2410.17242); zero the modulations."""
