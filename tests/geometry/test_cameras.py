@@ -40,7 +40,7 @@ def test_K_from_fov_puts_the_image_border_at_half_the_angle():
 
 
 @pytest.mark.parametrize("fov", [0, 180.0, -3, torch.tensor([40.0, float("nan")])])
-def test_K_from_fov_refuses_impossible_angles(fov):
+def test_K_from_fov_rejects_impossible_angles(fov):
     with pytest.raises(ValueError, match="fov_y_deg must lie between 0 and 180 degrees"):
         K_from_fov(fov_y_deg=fov, width=4, height=3)
 

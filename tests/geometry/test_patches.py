@@ -54,6 +54,6 @@ def test_patch_size_must_be_positive():
 
 
 @pytest.mark.parametrize("shape", [(5, 192), (6, 190)])
-def test_tokens_of_another_image_are_refused(shape):
+def test_tokens_of_another_image_are_rejected(shape):
     with pytest.raises(ValueError, match=r"16 x 24 \(height x width\) image in patches of 8 must have shape"):
         unpatchify(torch.zeros(shape), height=16, width=24, patch_size=8)

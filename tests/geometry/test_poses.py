@@ -80,7 +80,7 @@ def test_look_at_meets_the_target_and_stands_upright(generator):
 
 
 @pytest.mark.parametrize(("target", "up"), [((1.0, 2, 3), (0.0, 1, 0)), ((1.0, 5, 3), (0.0, 1, 0))])
-def test_look_at_refuses_a_view_without_direction(target, up):
+def test_look_at_rejects_a_view_without_direction(target, up):
     with pytest.raises(ValueError, match=r"eye.*up"):
         look_at(torch.tensor([1.0, 2, 3]), torch.tensor(target), torch.tensor(up))
 

@@ -109,7 +109,7 @@ def test_a_crop_copies_pixels_also_where_the_margin_is_odd(generator):
     assert torch.equal(same.fit_K(K), K)
 
 
-def test_what_cannot_be_shown_is_refused():
+def test_what_cannot_be_shown_is_rejected():
     for zoom in (0.5, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="zoom must be at least 1"):
             cover_window(8, 12, height=4, width=4, zoom=zoom)

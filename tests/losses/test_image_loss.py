@@ -33,12 +33,8 @@ def test_loss_is_the_weighted_sum_of_its_parts() -> None:
     assert terms["perceptual"] > 0
 
 
-def test_half_precision_is_computed_in_float32() -> None:
-    rendered, truth = images().bfloat16(), images()
-    assert ImageLoss()(rendered, truth)["loss"].dtype == torch.float32
-
-
-def test_double_precision_is_not_rounded() -> None:
+def test_precision_of_the_loss() -> None:
+    assert ImageLoss()(images().bfloat16(), images())["loss"].dtype == torch.float32
     rendered, truth = images().double(), images().double()
     loss = ImageLoss()(rendered + 1e-12, truth)["loss"] - ImageLoss()(rendered, truth)["loss"]
     assert loss.dtype == torch.float64
@@ -55,11 +51,6 @@ def test_the_feature_network_takes_images_of_any_precision() -> None:
     wide = loss.double()(rendered, truth)["perceptual"]
     assert wide.dtype == torch.float64
     torch.testing.assert_close(wide.float(), expected)
-
-
-def test_negative_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match="perceptual_weight must not be negative, got -1"):
-        ImageLoss(perceptual_weight=-1)
 
 
 def test_perceptual_distance_equals_the_written_out_formula() -> None:
@@ -86,7 +77,7 @@ def test_perceptual_distance_of_equal_images_is_zero_and_pixels_weigh_as_in_l1()
     torch.testing.assert_close(loss(truth + 0.1, truth), torch.tensor(0.1), rtol=1e-3, atol=0)
 
 
-def test_gradients_reach_the_drawing_and_nothing_else() -> None:
+def test_only_the_rendered_image_gets_gradients() -> None:
     loss = PerceptualLoss(blocks=tiny_blocks())
     rendered = images().requires_grad_()
     loss(rendered, images()).backward()
@@ -96,8 +87,10 @@ def test_gradients_reach_the_drawing_and_nothing_else() -> None:
     assert not loss.state_dict(), "the frozen network would be written into every checkpoint"
 
 
-def test_wrong_number_of_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match="blocks must be 5 modules, got 2"):
+def test_invalid_arguments() -> None:
+    with pytest.raises(ValueError, match=r"perceptual_weight.*-1"):
+        ImageLoss(perceptual_weight=-1)
+    with pytest.raises(ValueError, match=r"blocks.*2"):
         PerceptualLoss(blocks=tiny_blocks()[:2])
 
 
@@ -110,7 +103,7 @@ def test_absent_torchvision_is_named_with_the_extra(monkeypatch: pytest.MonkeyPa
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_torchvision)
-    with pytest.raises(ImportError, match=r"pip install 'wnv\[perceptual\]', or set loss.perceptual_weight=0"):
+    with pytest.raises(ImportError, match=r"wnv\[perceptual\].*loss\.perceptual_weight"):
         ImageLoss(perceptual_weight=0.5)
 
 
@@ -165,5 +158,5 @@ def test_vgg_is_cut_after_its_relus_and_pools_by_averaging(monkeypatch: pytest.M
 
 def test_absent_vgg_weights_are_named_with_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     _fake_torchvision(monkeypatch, has_weights=False)
-    with pytest.raises(FileNotFoundError, match=r"vgg19-0\.pth and could not be downloaded \(no route to host\)"):
+    with pytest.raises(FileNotFoundError, match=r"vgg19-0\.pth.*no route to host"):
         ImageLoss(perceptual_weight=0.5)

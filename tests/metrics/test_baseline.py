@@ -24,7 +24,7 @@ def test_copies_the_view_from_the_nearest_place():
     assert copy_nearest(batch)[0, :, 0, 0, 0].tolist() == pytest.approx([0.2, 0.0, 0.1])
 
 
-def test_refuses_images_of_two_sizes():
+def test_rejects_images_of_two_sizes():
     batch = Batch(scenes=("line",), context=make_views([0.0]), target=make_views([1.0], height=6, width=4))
     with pytest.raises(ValueError, match=r"\(4, 6\) and \(6, 4\)"):
         copy_nearest(batch)

@@ -96,7 +96,7 @@ def test_an_empty_mask_has_no_score() -> None:
     assert not math.isnan(masked_psnr(rendered, truth, mask)[1, 0])
 
 
-def test_images_of_another_range_or_too_small_are_refused() -> None:
+def test_images_of_another_range_or_too_small_are_rejected() -> None:
     rendered, truth = images(5)
     full = torch.ones(2, 3, 18, 24, dtype=torch.bool)
     for metric in (masked_psnr, masked_ssim):

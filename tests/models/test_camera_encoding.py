@@ -119,7 +119,7 @@ def test_geope_sees_the_focal_length_and_gta_does_not(make_cameras):
         (dict(head_dim=12), "dim / num_heads must be a multiple of 8"),
     ],
 )
-def test_refuses(make_cameras, options, message):
+def test_rejects(make_cameras, options, message):
     arguments = dict(camera_encoding="geope", patch_encoding="rope2d", patch_size=8, head_dim=16)
     with pytest.raises(ValueError, match=message):
         encode_cameras(make_cameras(), **{**arguments, **options})

@@ -103,7 +103,7 @@ def test_the_configured_heads_are_small_enough(path: Path) -> None:
         assert (config["dim"] // config["num_heads"]) % 16 == 0, "a multiple of what the matrix units take"
 
 
-def test_the_check_refuses_what_does_not_fuse() -> None:
+def test_the_check_rejects_what_does_not_fuse() -> None:
     good = {name: torch.zeros(1, 2, 3, 8) for name in ("query", "key", "value")}
     check(good | {"attn_mask": torch.ones(3, 3, dtype=torch.bool)})
     bad: list[dict[str, Tensor]] = [

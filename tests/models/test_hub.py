@@ -40,7 +40,7 @@ def test_what_is_pushed_comes_back_the_same(make_model, make_views, make_cameras
     assert torch.equal(KoNet.from_pretrained("me/konet")(context, targets), model(context, targets))
 
 
-def test_weights_on_the_hub_are_not_overwritten_unasked(make_model, hub):
+def test_weights_on_the_hub_are_not_overwritten_without_overwrite(make_model, hub):
     make_model(seed=1).push_to_hub("me/konet", card=CARD, api=api(hub))
     before = dict(hub.files["me/konet"])
     with pytest.raises(FileExistsError, match=r"me/konet.*overwrite=true"):

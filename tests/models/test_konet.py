@@ -112,7 +112,7 @@ def test_target_size_may_differ_from_the_contexts(make_model, make_views, make_c
 
 
 @pytest.mark.parametrize("size", [(24, 16), (32, 24)])  # as many patches as the context's, and more
-def test_joint_attention_refuses_targets_of_another_size(make_model, make_views, make_cameras, size):
+def test_joint_attention_rejects_targets_of_another_size(make_model, make_views, make_cameras, size):
     model = make_model(attention="joint")
     context, targets = make_views(1, 2, height=16, width=24), make_cameras(1, 1, height=size[0], width=size[1])
     for render in (model, lambda context, targets: model.render(model.encode(context), targets)):
@@ -173,13 +173,13 @@ def test_bfloat16_autocast_stays_close(make_model, make_views, make_cameras):
         (dict(ray_size=[16, 24]), r"got ray_size=\[16, 24\] with ray_code=camray"),
     ],
 )
-def test_refuses_what_cannot_work(options, message):
+def test_rejects_what_cannot_work(options, message):
     # The checks under test come before those of the type checker, which stands only in tests.
     with pytest.raises(ValueError, match=message):
         KoNet(**options)
 
 
-def test_refuses_sizes_that_patches_do_not_fill(make_model, make_views, make_cameras):
+def test_rejects_sizes_that_patches_do_not_fill(make_model, make_views, make_cameras):
     with pytest.raises(ValueError, match="image height must be a multiple of patch_size=8, got 20"):
         make_model()(make_views(1, 2), make_cameras(1, 1, height=20, width=24))
 

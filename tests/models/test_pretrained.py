@@ -32,7 +32,7 @@ def test_half_precision_on_disk_reads_as_float32(make_model, tmp_path):
     assert all(parameter.dtype == torch.float32 for parameter in KoNet.from_pretrained(folder).parameters())
 
 
-def test_nothing_is_overwritten_unasked(make_model, tmp_path):
+def test_nothing_is_overwritten_without_overwrite(make_model, tmp_path):
     make_model(seed=1).save_pretrained(tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()
     with pytest.raises(FileExistsError, match="overwrite=True"):
@@ -82,7 +82,7 @@ def test_prope_is_geope(make_model):
     assert make_model(camera_encoding="prope").config == make_model(camera_encoding="geope").config
 
 
-def test_weights_of_another_model_are_refused(make_model, tmp_path):
+def test_weights_of_another_model_are_rejected(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
@@ -93,7 +93,7 @@ def test_weights_of_another_model_are_refused(make_model, tmp_path):
         KoNet.from_pretrained(tmp_path)
 
 
-def test_damaged_weights_are_refused(make_model, tmp_path):
+def test_damaged_weights_are_rejected(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -101,7 +101,7 @@ def test_damaged_weights_are_refused(make_model, tmp_path):
         KoNet.from_pretrained(tmp_path)
 
 
-def test_missing_tensor_is_refused(make_model, tmp_path):
+def test_missing_tensor_is_rejected(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     tensors.pop("head.weight")
@@ -115,7 +115,7 @@ def test_shipped_weights_load(name):
     assert sum(parameter.numel() for parameter in KoNet.from_pretrained(name).parameters()) > 1000
 
 
-def test_a_type_that_cannot_hold_the_values_is_refused(make_model, tmp_path):
+def test_a_type_that_cannot_hold_the_values_is_rejected(make_model, tmp_path):
     model = make_model()
     torch.nn.init.constant_(model.head.weight, 1e5)
     with pytest.raises(ValueError, match=r"float16.*head\.weight"):

@@ -63,7 +63,7 @@ def test_floats_of_any_precision_are_images(make_model, images, poses, dtype):
 
 
 @pytest.mark.parametrize(("dtype", "levels"), [(torch.float16, 2), (torch.bfloat16, 12), (torch.float64, 1)])
-def test_weights_of_another_precision_draw_the_same(make_model, images, poses, dtype, levels):
+def test_weights_of_another_precision_renders_the_same(make_model, images, poses, dtype, levels):
     options = dict(time_code=True, adaln_zero=True, ray_code="fixed", ray_size=[16, 24])
     times = dict(times_s=[0.0, 1.0, 2.0], target_times_s=[0.5, 1.5])
     model = make_model(**options)
@@ -117,7 +117,7 @@ def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
         (dict(times_s=[0.0], target_times_s=[0.0]), r"times_s must be 3.*got \(1,\)"),
     ],
 )
-def test_refuses_what_cannot_be_what_it_stands_for(make_model, images, poses, change, message):
+def test_rejects_what_cannot_be_what_it_stands_for(make_model, images, poses, change, message):
     given = dict(images=images, K=K, camtoworld=poses[:3], target_camtoworld=poses[4]) | change
     with pytest.raises(ValueError, match=message):
         make_model().render_images(**given)

@@ -60,6 +60,6 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out():
         resolve_device("npu")
 
 
-def test_an_unknown_name_is_refused():
+def test_an_unknown_name_is_rejected():
     with pytest.raises(ValueError, match="device must be one of auto, cpu, cuda, npu, got 'tpu'"):
         resolve_device("tpu")
