@@ -34,11 +34,6 @@ def test_every_variant_is_trained_once_per_seed_for_equal_steps():
         assert table.figures["steps"][name] == [4, 4]
 
 
-def test_is_repeatable():
-    once, again = (run(**SMALL, variants=("none", "geope")).figures["psnr"] for _ in range(2))
-    assert once == again
-
-
 @pytest.mark.parametrize(
     ("variants", "message"),
     [(("none", "rayrope"), "got rayrope"), ((EQUAL_TIME, "geope"), "must name geope before")],

@@ -124,3 +124,7 @@ def test_any_data_are_mixed(root: Path) -> None:
     trained, validated = scenes(data)
     assert {"dynamic_train_a", "dynamic_train_b"} < trained
     assert len(validated) == 3
+
+
+def test_the_seed_of_the_run_is_that_of_its_data() -> None:
+    assert make("data=synthetic", "seed=4").seed == 4

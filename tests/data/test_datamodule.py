@@ -7,12 +7,9 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
-from hydra import compose, initialize_config_module
-from hydra.utils import instantiate
 from torch import nn
 from torch.utils.data import DistributedSampler
 
-from wnv.data.evaluation_index import IndexSampler
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.data.synthetic_datamodule import SyntheticDataModule
 from wnv.data.view_sampling import BoundedSampler, HoldoutSampler
@@ -161,13 +158,15 @@ def test_overfitting_repeats_the_first_batches(tmp_path, make_scenes):
         fit(tmp_path, make_scenes(), max_steps=6, overfit_batches=0.5)
 
 
-def test_reading_ahead_does_not_move_the_position(make_scenes):
+def test_reading_ahead_moves_neither_the_position_nor_the_global_generator(make_scenes):
+    before = torch.random.get_rng_state()
     datamodule = make_scenes()
     whole = take(make_scenes(), 6)
     assert take(datamodule, 4) == whole[:8]
     assert datamodule.state_dict()["samples_consumed"] == 0
     datamodule.advance(4)
     assert take(datamodule, 4) == whole[4:12]
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
 @pytest.mark.slow  # spawned processes import torch
@@ -179,12 +178,6 @@ def test_workers_load_what_the_training_process_loads(kind, make_scenes):
         datamodule = make(num_workers=num_workers)
         assert take(datamodule, 4) == expected
         assert len(summarize(datamodule.val_dataloader())) == (3 if kind == "scenes" else 4)
-
-
-def test_loading_leaves_the_global_generator_alone(make_scenes):
-    before = torch.random.get_rng_state()
-    take(make_scenes(), 2)
-    assert torch.equal(before, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize(
@@ -320,31 +313,3 @@ def test_synthetic_stream_and_validation(num_scenes):
     datamodule.advance(6)
     assert take(datamodule, 3) == train[6:]
     assert datamodule.state_dict() == {"samples_consumed": 6, "seed": 0, "num_scenes": num_scenes}
-
-
-def composed(*overrides):
-    with initialize_config_module("wnv.conf", version_base=None):
-        return compose(overrides=list(overrides)).data
-
-
-def test_configurations_build(roots, tmp_path):
-    for name in ("synthetic", "synthetic_dynamic"):
-        assert isinstance(instantiate(composed(f"+data={name}")), SyntheticDataModule)
-    paths = [f"data.{name}={path}" for name, path in roots.items()]
-    datamodule = instantiate(composed("+data=scenes", *paths, "data.sampler.min_gap=8", "+seed=4"))
-    assert isinstance(datamodule, SceneDataModule)
-    assert datamodule.seed == 4
-    assert datamodule.train_dataset.sampler.min_gap == 8
-
-    (tmp_path / "index.json").write_text('{"y": {"context": [0, 4], "target": [2]}}')
-    index = ("data/sampler@data.val_sampler=index", f"data.val_sampler.path={tmp_path}/index.json")
-    datamodule = instantiate(composed("+data=scenes", *paths, *index))
-    assert isinstance(datamodule.val_dataset.sampler, IndexSampler)
-    assert datamodule.num_val_scenes == 1
-
-    datamodule = instantiate(
-        composed("+data=fit_scene", f"data.root={roots['root']}/c.zip", "data.sampler.every=5", "data.num_workers=0")
-    )
-    assert datamodule.val_dataset.sampler.every == 5
-    assert datamodule.num_train_scenes + datamodule.num_val_scenes == 12
-    assert next(iter(datamodule.train_dataloader())).target.images.shape == (4, 4, 3, 128, 72)

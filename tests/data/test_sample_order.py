@@ -6,26 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset
 
 from wnv.data.sample_order import EvaluationOrder, SampleOrder, seeded_generator
 
 
 def stream(count, num_scenes, **options):
     return list(itertools.islice(SampleOrder(num_scenes, **options), count))
-
-
-class KeyDataset(Dataset):
-    """Answers a key with the key."""
-
-    def __init__(self, num_scenes):
-        self.num_scenes = num_scenes
-
-    def __len__(self):
-        return self.num_scenes
-
-    def __getitem__(self, key):
-        return torch.tensor(key)
 
 
 @given(num_scenes=st.integers(1, 20), seed=st.integers(0, 5), epochs=st.integers(1, 4))
@@ -75,24 +61,6 @@ def test_evaluation_shares_are_disjoint_and_complete(num_scenes, world_size):
     keys = [key for order in orders for key in order]
     assert sorted(keys) == [(0, i) for i in range(num_scenes)]
     assert [len(order) for order in orders] == [len(list(order)) for order in orders]
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_worker_count_does_not_change_the_batches(num_workers):
-    def batches(workers):
-        loader = DataLoader(
-            KeyDataset(7),
-            batch_size=3,
-            sampler=SampleOrder(7, seed=4, start=5),
-            num_workers=workers,
-            multiprocessing_context="fork" if workers else None,
-        )
-        return [batch.tolist() for batch in itertools.islice(loader, 6)]
-
-    expected = stream(18, 7, seed=4, start=5)
-    assert [tuple(key) for batch in batches(num_workers) for key in batch] == expected
-    assert batches(num_workers) == batches(0)
 
 
 def test_order_has_no_length_and_leaves_the_global_generator_alone():

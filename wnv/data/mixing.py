@@ -35,9 +35,7 @@ class MixedOrder(StreamOrder):
         sources: The order of each source.
         counts: Keys of each source per block.
         seed: Seed of the order inside the blocks.
-        rank: This process, 0 <= rank < world_size.
-        world_size: Number of processes that read the stream together.
-        start: Samples that all processes together have consumed so far.
+        rank, world_size, start: See `StreamOrder`.
     """
 
     def __init__(
@@ -60,7 +58,6 @@ class MixedOrder(StreamOrder):
 
     @override
     def key_at(self, position: int) -> MixedKey:
-        """The key at a global position, the same on every rank."""
         number, offset = divmod(position, len(self._sources_in_block))
         if self._cached_block is None or self._cached_block[0] != number:
             self._cached_block = (number, self._shuffle(number))
@@ -103,7 +100,6 @@ class JoinedDataset(Dataset[Example]):
 
     @override
     def __getitem__(self, key: SampleKey | int) -> Example:
-        """The example at `(epoch, index)`; an index alone means epoch 0."""
         epoch, index = (0, key) if isinstance(key, int) else key
         if not 0 <= index < len(self):
             raise IndexError(f"example index must be in 0..{len(self) - 1}, got {index}")
@@ -159,13 +155,11 @@ class MixedDataModule(ExampleDataModule):
     @property
     @override
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images in pixels."""
         return next(iter(self.sources.values())).image_size
 
     @property
     @override
     def num_train_scenes(self) -> int | None:
-        """Training examples of all sources; None if one of them is endless."""
         numbers = [source.num_train_scenes for source in self._trained().values()]
         return None if None in numbers else sum(number or 0 for number in numbers)
 
@@ -182,7 +176,6 @@ class MixedDataModule(ExampleDataModule):
 
     @override
     def val_dataloader(self) -> DataLoader:
-        """The loader over the validation examples. Logs a warning if a source trains on its validation scenes."""
         for source in self._trained().values():
             if isinstance(source, SceneDataModule):
                 source.warn_of_shared_scenes()

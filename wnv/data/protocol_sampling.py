@@ -47,7 +47,6 @@ class SpanSampler(ViewSampler):
     @property
     @override
     def min_frames(self) -> int:
-        """Frames of the smallest span and of the room outside it."""
         return self.min_gap + 1 + self._room_outside
 
     @property
@@ -175,7 +174,6 @@ class SparseSampler(ViewSampler):
     @property
     @override
     def min_frames(self) -> int:
-        """Frames of the smallest gaps."""
         return (self.num_context - 1) * self.min_gap + 1
 
     @override
@@ -223,27 +221,22 @@ class NestedSampler(ViewSampler):
     @property
     @override
     def min_frames(self) -> int:
-        """The fewest frames of a scene that the whole sampler can choose from."""
         return self.whole.min_frames
 
     @override
     def select_scenes(self, available: Sequence[str]) -> list[str]:
-        """Select the scenes of the whole sampler."""
         return self.whole.select_scenes(available)
 
     @override
     def check_frames(self, num_frames: Mapping[str, int]) -> None:
-        """Check the frames of the whole sampler."""
         self.whole.check_frames(num_frames)
 
     @override
     def too_short(self, scene_id: str, num_frames: int) -> str:
-        """Describe why a scene is too short for the whole sampler."""
         return self.whole.too_short(scene_id, num_frames)
 
     @override
     def num_samples(self, num_frames: int) -> int:
-        """Samples per epoch of the whole sampler."""
         return self.whole.num_samples(num_frames)
 
     @override

@@ -91,9 +91,7 @@ class SampleOrder(StreamOrder):
     Args:
         num_scenes: Scenes per epoch; None for endless data, whose key at position p is `(0, p)`.
         seed: Seed of the permutations.
-        rank: This process, 0 <= rank < world_size.
-        world_size: Number of processes that read the stream together.
-        start: Samples that all processes together have consumed so far.
+        rank, world_size, start: See `StreamOrder`.
 
     Raises:
         ValueError: If a number is out of range.
@@ -117,7 +115,6 @@ class SampleOrder(StreamOrder):
 
     @override
     def key_at(self, position: int) -> SampleKey:
-        """The key at a global position, the same on every rank."""
         if self.num_scenes is None:
             return (0, position)
         epoch, index = divmod(position, self.num_scenes)
@@ -137,8 +134,7 @@ class EvaluationOrder(ShardedSampler):
 
     Args:
         num_scenes: Number of examples, at least 0.
-        rank: This process, 0 <= rank < world_size.
-        world_size: Number of processes that share the examples.
+        rank, world_size: See `ShardedSampler`.
     """
 
     def __init__(self, num_scenes: int, *, rank: int = 0, world_size: int = 1) -> None:

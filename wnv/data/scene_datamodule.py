@@ -30,13 +30,10 @@ class SceneDataModule(ExampleDataModule):
         image_size: Height and width of the images in pixels.
         zoom_range: Smallest and largest zoom into the training images, at least 1; log-uniform, one per example.
         val_zoom_range: The same for validation.
-        pose_normalization: How the world is placed and scaled around the context cameras (`fit_world_frame`).
         split: Folder below `root` to read, such as `scenes/static/train`; None reads `root` itself.
         val_split: The same below `val_root`.
-        skip_short: Leave out scenes with too few frames for their sampler, and log their number, instead of raising.
-        decoder: Decoder of clips: `decord`, `pyav`, or `auto`.
         num_val_examples: Use only the first validation examples; None uses all.
-        cache_frames: Resized frames that each loader process keeps in memory; for few scenes and no random zoom.
+        pose_normalization, skip_short, decoder, cache_frames: See `SceneDataset`.
         val_seed: Seed of the choice of validation frames.
         **loading: `batch_size`, `val_batch_size`, `num_workers`, `seed`, `allow_changed_order`: see
             `ExampleDataModule`.
@@ -90,7 +87,6 @@ class SceneDataModule(ExampleDataModule):
     @property
     @override
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images in pixels."""
         return self._settings["image_size"]
 
     @property
@@ -101,7 +97,6 @@ class SceneDataModule(ExampleDataModule):
     @property
     @override
     def num_val_scenes(self) -> int:
-        """Number of validation examples."""
         available = len(self.val_dataset)
         return available if self.num_val_examples is None else min(self.num_val_examples, available)
 

@@ -15,17 +15,8 @@ class SyntheticDataModule(ExampleDataModule):
     """The synthetic world: endless training scenes, and a fixed set of other scenes for validation.
 
     Args:
-        image_size: Height and width of the images in pixels.
-        num_context: Context views per scene.
-        num_target: Target views per scene.
-        kind: `static`; `dynamic`, where objects move with time; or `mixed`, half of each.
-        zoom_range: Smallest and largest magnification over `fov_deg`, log-uniform, for training and validation.
-        zoom_per_view: Sample a zoom per view instead of one per scene.
-        fov_deg: Field of view at zoom 1, degrees, across the square of the same area as the image.
-        extrapolate: How far targets reach beyond the outer contexts, as a fraction of the distance between these.
-        free_time: In dynamic scenes, sample a target's time independently of its position on the camera path.
-        supersample: Rays per pixel along each image axis.
-        pose_normalization: How the world is placed and scaled around the context cameras (`fit_world_frame`).
+        image_size, num_context, num_target, kind, zoom_range, zoom_per_view, fov_deg, extrapolate, free_time,
+            supersample, pose_normalization: See `SyntheticDataset`; for training and validation alike.
         render_device: Device that renders the images; batches are on the CPU either way.
         num_scenes: Training scenes, the same in each epoch. None makes every sample a new scene.
         num_val_scenes: Validation scenes, at least 1.
@@ -83,13 +74,11 @@ class SyntheticDataModule(ExampleDataModule):
     @property
     @override
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images in pixels."""
         return self._settings["image_size"]
 
     @property
     @override
     def num_train_scenes(self) -> int | None:
-        """Training scenes per epoch; None when every sample is a new scene."""
         return self.num_scenes
 
     @cached_property

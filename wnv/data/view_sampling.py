@@ -136,7 +136,6 @@ class BoundedSampler(ViewSampler):
     @property
     @override
     def min_frames(self) -> int:
-        """Frames of the smallest gap."""
         return self.min_gap + 1
 
     @override
@@ -174,7 +173,6 @@ class TrajectorySampler(ViewSampler):
     @property
     @override
     def min_frames(self) -> int:
-        """Frames of the context."""
         return self.num_context
 
     @override
@@ -231,14 +229,12 @@ class HoldoutSampler(ViewSampler):
     @property
     @override
     def min_frames(self) -> int:
-        """Training frames of one choice, and the held-out frames among them."""
         needed = self.num_context + (self.num_target if self.split == "train" else 0)
         groups, rest = divmod(needed - 1, self.every - 1)
         return groups * self.every + rest + 2
 
     @override
     def num_samples(self, num_frames: int) -> int:
-        """Frames of the split: each is the first target once."""
         held_out = len(range(0, num_frames, self.every))
         return held_out if self.split == "val" else num_frames - held_out
 
