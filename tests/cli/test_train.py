@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def command(*overrides: str, cwd: Path, timeout: float = 300) -> subprocess.Comp
     )
 
 
-def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path, fit: Callable) -> None:
+def test_files_of_a_run(tmp_path: Path, fit: Callable) -> None:
     metrics = fit(tmp_path / "run")
     assert {"val/psnr", "val/ssim", "val/psnr_copy", "train/loss", "speed/scenes_per_s"} <= metrics.keys()
     names = {file.name for file in (tmp_path / "run").iterdir()}
@@ -70,12 +71,12 @@ def test_a_run_leaves_all_that_tells_what_it_was(tmp_path: Path, fit: Callable) 
     assert len(list((tmp_path / "run" / "images").glob("*.png"))) == 2
     assert read_checkpoint(tmp_path / "run")["global_step"] == 8
     assert KoNet.from_pretrained(tmp_path / "run").config["dim"] == 32
-    with pytest.raises(FileExistsError, match=r"holds a run already; continue it with resume=last"):
+    with pytest.raises(FileExistsError, match=r"run.*resume=last"):
         fit(tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path: Path, fit: Callable) -> None:
+def test_a_seed_determines_a_run(tmp_path: Path, fit: Callable) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         fit(tmp_path / name, *TWO_STEPS, f"seed={seed}", "trainer.limit_val_batches=0")
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
@@ -149,9 +150,7 @@ def test_a_start_that_failed_does_not_make_its_folder_a_run(tmp_path: Path, fit:
             fit(tmp_path / "run", "trainer.max_steps=2", "data.image_size=[16,23]")
 
 
-def test_changed_settings_are_told_when_a_run_is_resumed(
-    tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_changed_settings_are_logged_on_resume(tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture) -> None:
     fit(tmp_path / "run", *TWO_STEPS)
     with caplog.at_level(logging.WARNING):
         fit(tmp_path / "run", *TWO_STEPS, "resume=last", "trainer.max_steps=3")
@@ -163,17 +162,17 @@ def test_changed_settings_are_told_when_a_run_is_resumed(
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        (["precision=fp16"], ValueError, r"precision=fp16 does not train on a CPU; set precision=bf16"),
-        (["trainer.precision=16-true"], ValueError, r"must be one of 32-true, .* got 16-true; set precision=fp32"),
-        (["trainer.accelerator=abacus"], ValueError, r"device must be one of auto, cpu, cuda, npu, got 'abacus'"),
-        (["resume=nowhere.ckpt"], FileNotFoundError, r"no checkpoint at nowhere\.ckpt"),
-        (["resume=last"], FileNotFoundError, r"no checkpoint at .*run"),
-        (["init_from=no_such_weights"], FileNotFoundError, r"no weights at 'no_such_weights'"),
-        (["data.batch_size=0"], ValueError, r"batch_size must be at least 1, got 0"),
-        (["trainer.max_steps=-1"], ValueError, r"trainer\.max_steps must be positive"),
+        (["precision=fp16"], ValueError, "precision=fp16"),
+        (["trainer.precision=16-true"], ValueError, "16-true"),
+        (["trainer.accelerator=abacus"], ValueError, "abacus"),
+        (["resume=nowhere.ckpt"], FileNotFoundError, r"nowhere\.ckpt"),
+        (["resume=last"], FileNotFoundError, "run"),
+        (["init_from=no_such_weights"], FileNotFoundError, "no_such_weights"),
+        (["data.batch_size=0"], ValueError, "batch_size.*0"),
+        (["trainer.max_steps=-1"], ValueError, r"trainer\.max_steps.*-1"),
     ],
 )
-def test_what_cannot_work_is_refused(
+def test_invalid_settings(
     tmp_path: Path, fit: Callable, overrides: list[str], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011 Hydra wraps what a constructor raises
@@ -183,14 +182,13 @@ def test_what_cannot_work_is_refused(
     assert caught.match(message)
 
 
-def test_resuming_the_last_needs_the_runs_folder(tmp_path: Path, fit: Callable) -> None:
+def test_resume_last_needs_run_dir(tmp_path: Path, fit: Callable) -> None:
     for resume in ("last", "auto"):
         with pytest.raises(ValueError, match=rf"resume={resume} .*run_dir="):
             fit(tmp_path / "run", f"resume={resume}", is_run_dir_given=False)
 
 
-def test_one_command_begins_a_run_and_goes_on_with_it(tmp_path: Path, fit: Callable) -> None:
-    """As a job that is put back into a queue needs it."""
+def test_resume_auto_starts_and_continues_a_run(tmp_path: Path, fit: Callable) -> None:
     for max_steps in (2, 3):
         fit(tmp_path / "run", *TWO_STEPS, "resume=auto", f"trainer.max_steps={max_steps}")
     starts = [json.loads(line) for line in (tmp_path / "run" / "starts.jsonl").read_text().splitlines()]
@@ -198,7 +196,7 @@ def test_one_command_begins_a_run_and_goes_on_with_it(tmp_path: Path, fit: Calla
 
 
 @pytest.mark.slow
-def test_a_run_from_before_an_argument_was_there_is_resumed(tmp_path: Path, fit: Callable) -> None:
+def test_a_run_without_a_newer_model_argument_is_resumed(tmp_path: Path, fit: Callable) -> None:
     fit(tmp_path / "run", *TWO_STEPS)
     last = tmp_path / "run" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
@@ -208,7 +206,7 @@ def test_a_run_from_before_an_argument_was_there_is_resumed(tmp_path: Path, fit:
     assert read_checkpoint(last)["global_step"] == 3
 
 
-def test_a_run_begins_with_given_weights(tmp_path: Path, fit: Callable) -> None:
+def test_init_from(tmp_path: Path, fit: Callable) -> None:
     fit(tmp_path / "first", *TWO_STEPS)
     KoNet.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "weights")
     for source in ("first", "weights"):
@@ -217,7 +215,7 @@ def test_a_run_begins_with_given_weights(tmp_path: Path, fit: Callable) -> None:
         torch.testing.assert_close(begun.state_dict(), given.state_dict(), rtol=0, atol=1e-6)
 
 
-def test_a_setting_that_nobody_reads_is_told(tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unread_setting_is_logged(tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         fit(tmp_path / "run", *TWO_STEPS, "+learning_rate=1")
     assert "not read by wnv-train: learning_rate" in caplog.text
@@ -238,11 +236,11 @@ def test_a_callback_can_be_left_out(tmp_path: Path, fit: Callable) -> None:
         ),
         (
             "precision=fp16",
-            "precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda",
+            "precision=fp16",
         ),
     ],
 )
-def test_a_device_that_cannot_serve_is_answered_on_one_line(
+def test_an_unusable_device_is_one_line(
     tmp_path: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["experiment=smoke", "device=cpu", override, f"run_dir={tmp_path / 'run'}", "hydra/job_logging=none"]
@@ -255,7 +253,7 @@ def test_a_device_that_cannot_serve_is_answered_on_one_line(
     assert shown.count("\n") == 1
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_can_be_resumed(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(module: ViewSynthesisModule, *args: object) -> None:
         if module.trainer.global_step == 5:
             raise KeyboardInterrupt
@@ -275,7 +273,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, fit: Callable, mon
     assert ends == [("stopped", "SIGINT"), ("finished", None)]
 
 
-def test_how_a_run_failed_stands_in_its_folder(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_recorded(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(module: ViewSynthesisModule, *args: object) -> None:
         if module.trainer.global_step == 3:
             raise RuntimeError("out of\nmemory")
@@ -287,7 +285,7 @@ def test_how_a_run_failed_stands_in_its_folder(tmp_path: Path, fit: Callable, mo
     assert (end["how"], end["step"], end["message"]) == ("failed", 3, "RuntimeError: out of memory")
 
 
-def test_a_note_of_the_end_that_cannot_be_written_does_not_change_the_end(
+def test_an_end_that_cannot_be_recorded_is_a_warning(
     tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
@@ -300,7 +298,7 @@ def test_a_note_of_the_end_that_cannot_be_written_does_not_change_the_end(
 
 
 @pytest.mark.slow
-def test_a_stopped_run_says_how_to_go_on_and_ends_with_its_own_code(
+def test_a_stopped_run_reports_how_to_resume(
     tmp_path: Path,
     fit: Callable,
     monkeypatch: pytest.MonkeyPatch,
@@ -332,7 +330,7 @@ def test_a_stopped_run_says_how_to_go_on_and_ends_with_its_own_code(
     assert losses(run_dir) == pytest.approx(losses(tmp_path / "straight"), abs=1e-6)
 
 
-def test_a_resumed_run_whose_time_is_used_up_says_so(
+def test_a_resumed_run_without_time_left_is_a_warning(
     tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(tmp_path / "run", *TWO_STEPS)
@@ -342,7 +340,7 @@ def test_a_resumed_run_whose_time_is_used_up_says_so(
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_as_the_plain_one_does(tmp_path: Path) -> None:
+def test_compile_gives_the_same_losses(tmp_path: Path) -> None:
     settings = [*TWO_STEPS, "trainer.max_steps=3", "callbacks.images=null"]
     for name, compiled in (("plain", "false"), ("compiled", "true")):
         done = command(*settings, f"module.compile={compiled}", f"run_dir={name}", cwd=tmp_path, timeout=800)
@@ -352,23 +350,20 @@ def test_a_compiled_network_trains_as_the_plain_one_does(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_muon_on_sharded_matrices_is_refused(tmp_path: Path) -> None:
+def test_muon_with_fsdp_is_an_error(tmp_path: Path) -> None:
     done = command("optim=muon_cosine", "strategy=fsdp", "run_dir=run", cwd=tmp_path)
     assert done.returncode == 2
-    reason = "optimizer=muon needs whole matrices, and this strategy shards them"
-    assert done.stderr.splitlines()[-1] == f"wnv-train: error: {reason}; set optim=adamw_cosine or strategy=ddp"
+    assert re.match("wnv-train: error: .*[Mm]uon.*strategy=ddp", done.stderr.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_a_sweep_runs_each_job_in_a_folder_of_its_own_and_names_those_that_fail(tmp_path: Path) -> None:
+def test_jobs_of_a_sweep_have_folders_and_failures_are_named(tmp_path: Path) -> None:
     done = command(*TWO_STEPS, "optim.lr=1e-3,2e-3", "model.dim=32,33", "run_dir=sweep", "-m", cwd=tmp_path)
     assert done.returncode == 2
     answers = [line for line in done.stderr.splitlines() if line.startswith("wnv-train: ")]
     reason = "dim must be a multiple of num_heads=2, got 33 (config key model)"
-    assert answers == [
-        *(f"wnv-train: job {job} failed: {reason}" for job in (1, 3)),
-        "wnv-train: error: jobs 1, 3 of the sweep failed, as told above; the others ended well",
-    ]
+    assert answers[:2] == [f"wnv-train: job {job} failed: {reason}" for job in (1, 3)]
+    assert answers[2].startswith("wnv-train: error: jobs 1, 3 ")
     for job, rate in (("0", 1e-3), ("2", 2e-3)):
         run_dir = tmp_path / "sweep" / job
         assert yaml.safe_load((run_dir / "config.yaml").read_text())["optim"]["lr"] == rate
@@ -378,7 +373,7 @@ def test_a_sweep_runs_each_job_in_a_folder_of_its_own_and_names_those_that_fail(
 
 
 @pytest.mark.slow
-def test_a_sweeps_job_on_several_devices_has_processes_of_its_own(tmp_path: Path) -> None:
+def test_a_sweep_over_several_devices_starts_processes(tmp_path: Path) -> None:
     settings = ["trainer.devices=1,2", "data.batch_size=2", "callbacks.images=null"]
     done = command(*TWO_STEPS, *settings, "run_dir=sweep", "-m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -389,12 +384,12 @@ def test_a_sweeps_job_on_several_devices_has_processes_of_its_own(tmp_path: Path
         assert sorted(losses(tmp_path / "sweep" / job)) == [0, 1]
 
 
-def test_a_sweep_does_not_go_over_several_devices_in_one_process(tmp_path: Path, fit: Callable) -> None:
+def test_a_sweep_in_one_process_has_one_device(tmp_path: Path, fit: Callable) -> None:
     with pytest.raises(ValueError, match=r"a sweep \(-m\) runs its jobs in one process, got 2 devices a job"):
         fit(tmp_path / "run", "trainer.devices=2", is_sweep=True)
 
 
-def test_what_the_trainer_cannot_take_is_a_users_mistake(tmp_path: Path, fit: Callable) -> None:
+def test_invalid_trainer_settings(tmp_path: Path, fit: Callable) -> None:
     with pytest.raises(ValueError, match=r"trainer\.devices must be .*, got 'none'"):
         fit(tmp_path / "run", "trainer.devices=none")
     with pytest.raises(ValueError, match=r"trainer: .*-3 for overfit_batches"):
