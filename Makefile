@@ -1,6 +1,6 @@
-# Everything a developer types. `make help` lists it; `make test` and `make demo` set up what they need first.
+# Commands for developers. `make help` lists them; `make test` and `make demo` set up what they need first.
 #
-# PYTHON=/path/to/python   use that environment as it is (it is checked, never changed) instead of making .venv
+# PYTHON=/path/to/python   use that environment (checked, never changed) instead of making .venv
 # ARGS="..."               passed on to pytest (test, test-slow) or to the demo
 
 SHELL := bash
@@ -16,7 +16,7 @@ environment := check-environment
 else
 run := $(VENV)/bin/python
 environment := $(STAMP)
-# The stamp names the folder it was made in: a copied or moved tree, or one whose Python is gone, is set up anew.
+# The stamp names its folder: a copied or moved tree, or one whose Python is gone, is set up again.
 $(shell [ -x $(VENV)/bin/python ] && [ "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" ] || rm -f $(STAMP))
 endif
 
@@ -29,28 +29,28 @@ help: ## List these targets
 setup: $(environment) ## Make .venv with everything that is tested (test and demo do this themselves)
 	@echo "Ready: $(run)"
 
-lint: $(environment) ## Ruff, formatting, and which room may import which
+lint: $(environment) ## Ruff, formatting, room contracts, types
 	$(run) -m ruff check
 	$(run) -m ruff format --check
 	$(run) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+	$(run) -m basedpyright --pythonpath $(run)
 
-test: lint ## Lint, then every test that is not slow (under 5 minutes on 2 cores)
-	$(run) -m pytest -m 'not slow' $(ARGS)
+test: lint ## Lint, then every test that is not slow (ARGS="-n 0 PATH" runs one file without starting workers)
+	$(run) -m pytest -m 'not slow' -n 2 --dist loadfile $(ARGS)
 
-# Most of them wait for one process after the other; two at a time take half as long on two cores.
-test-slow: $(environment) ## The slow tests: trainings, installed packages, commands of the README
+test-slow: $(environment) ## The slow tests: trainings, installed packages, commands of the READMEs
 	$(run) -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
-bench: $(environment) ## Measure a claim: NAME=attention (default) or another one of `wnv-bench`
+bench: $(environment) ## Measure a claim: NAME=attention (default) or another name of `wnv-bench`
 	$(run) -m wnv.cli.bench $(or $(NAME),attention) $(ARGS)
 
 wheel: $(environment) ## Build the wheel and the sdist into dist/
 	$(run) -m build --no-isolation --outdir dist
 
-demo: $(environment) ## Train, evaluate and draw on the synthetic world; FROM_SCRATCH=1 starts without the shipped weights
+demo: $(environment) ## Train, evaluate and render on the synthetic world; FROM_SCRATCH=1 starts without the shipped weights
 	$(run) -m wnv.cli.demo $(if $(filter-out 0 no false,$(FROM_SCRATCH)),from_scratch=true) $(ARGS)
 
-# Python 3.11 comes first because constraints.txt is tested with it; a newer one serves where there is no 3.11.
+# Python 3.11 first: constraints.txt is tested with it.
 define FIND_PYTHON
 for name in python3.11 python3.12 python3.13 python3.14 python3; do
   if "$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; exit; fi
@@ -61,8 +61,8 @@ exit 1
 endef
 export FIND_PYTHON
 
-# The stamp is written last, so a set-up that was interrupted is taken up again by the next command. torch goes first, by its exact
-# version, so that no package that takes any torch decides which build it is.
+# The stamp is written last, so the next command completes an interrupted set-up. torch is installed first, by its exact version, so
+# that no dependency chooses another build.
 $(STAMP): pyproject.toml constraints.txt
 	@rm -f $@
 	@if ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \

@@ -1,4 +1,4 @@
-"""The README's commands, the step that each of them is in a table, and a walk through them in one folder."""
+"""The commands of all READMEs, the table of steps that run and check them, and a walk through them in one folder."""
 
 import os
 import re
@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+# In the order in which their commands are run.
+DOCUMENTS = (
+    "README.md",
+    *(f"{room}/README.md" for room in ("conf", "wnv/training", "wnv/evaluation", "wnv/ingest", "wnv/scenes", "wnv/viewer")),
+)
+TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def read_commands(text: str) -> list[str]:
-    """The commands of a text in its order, each once: lines of bash blocks, Python blocks, and those in sentences."""
+    """The commands of a text, each once: lines of bash blocks, Python blocks, and commands in sentences."""
     commands = []
     for language, block, span in re.findall(r"^```(\w*)\n(.*?)^```$|`([^`]+)`", text, re.DOTALL | re.MULTILINE):
         if language == "bash":
@@ -28,22 +33,22 @@ def read_commands(text: str) -> list[str]:
             commands.append(block)
         elif language:
             raise ValueError(f"a block of {language} is neither run nor a drawing")
-        elif re.match(r"(make|pip|python|wnv-\w+)\s", span):
+        elif re.match(r"(make|pip|python|wnv-\w+)\s", span) and "..." not in span:
             commands.append(" ".join(span.split()))
     return list(dict.fromkeys(commands))
 
 
-COMMANDS = read_commands(README)
+COMMANDS = list(dict.fromkeys(command for text in TEXTS.values() for command in read_commands(text)))
 
 
 @dataclass(frozen=True)
 class Step:
-    """How commands of a pattern are run: with which words after them, and what must have come of it.
+    """How to run and check the commands that match a pattern.
 
     Attributes:
         pattern: Regular expression of the whole command.
-        words: Added to the command; PLACE stands for the folder in which all are run.
-        check: Called with that folder and what the command printed, after it has ended with exit code 0.
+        words: Appended to the command; PLACE stands for the working folder.
+        check: Called with that folder and the command's output after it has ended with exit code 0.
     """
 
     pattern: str
@@ -65,13 +70,13 @@ def step(pattern: str, *words: str) -> Callable[[Callable[[Path, str], None]], C
 def step_of(command: str) -> Step:
     found = [entry for entry in TABLE if re.fullmatch(entry.pattern, command, re.DOTALL)]
     if not found:
-        pytest.fail(f"README has a command that no test runs: {command}\nGive it a @step in test_commands.py.")
+        pytest.fail(f"a README has a command that no test runs: {command}\nGive it a @step in test_commands.py.")
     assert len(found) == 1, f"{command!r} matches {[entry.pattern for entry in found]}"
     return found[0]
 
 
 class Walk:
-    """Runs the README's commands in its order, each once, as far as they are asked for."""
+    """Run the commands of the READMEs in order, each once, up to the one asked for."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -87,7 +92,7 @@ class Walk:
     def run(self, command: str, words: list[str]) -> subprocess.CompletedProcess[str]:
         folder = self.place
         if "\n" in command:
-            result = "print(drawn.min(), drawn.max(), *drawn.shape)"
+            result = "print(rendered.min(), rendered.max(), *rendered.shape)"
             arguments = [sys.executable, "-c", f"{command}\n{result}"]
         else:
             program, *rest = shlex.split(command, comments=True)
@@ -105,6 +110,6 @@ class Walk:
 
 
 def plain_environment() -> dict[str, str]:
-    """This environment without what an outer `make` or launcher has told."""
-    told = "MAKEFLAGS MAKELEVEL MFLAGS PYTHON ARGS FROM_SCRATCH LOCAL_RANK WORLD_SIZE WNV_DEBUG".split()
-    return {name: value for name, value in os.environ.items() if name not in told}
+    """Return this environment without the variables of an outer `make` or launcher."""
+    inherited = "MAKEFLAGS MAKELEVEL MFLAGS PYTHON ARGS FROM_SCRATCH LOCAL_RANK WORLD_SIZE WNV_DEBUG".split()
+    return {name: value for name, value in os.environ.items() if name not in inherited}
