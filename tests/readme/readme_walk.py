@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 # In the order in which their commands are run.
 DOCUMENTS = (
     "README.md",
-    *(f"{room}/README.md" for room in ("conf", "wnv/training", "wnv/evaluation", "wnv/ingest", "wnv/scenes", "wnv/viewer")),
+    *(
+        f"{room}/README.md"
+        for room in ("conf", "wnv/training", "wnv/evaluation", "wnv/ingest", "wnv/scenes", "wnv/viewer")
+    ),
 )
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -31,9 +34,9 @@ def read_commands(text: str) -> list[str]:
             commands += [line for line in lines if line.strip() and not line.startswith("#")]
         elif language == "python":
             commands.append(block)
-        elif language:
+        elif language not in ("", "text"):
             raise ValueError(f"a block of {language} is neither run nor a drawing")
-        elif re.match(r"(make|pip|python|wnv-\w+)\s", span) and "..." not in span:
+        elif re.match(r"(make|pip|python)\s|wnv-\w+\s.*=", span, re.DOTALL):
             commands.append(" ".join(span.split()))
     return list(dict.fromkeys(commands))
 
@@ -92,8 +95,7 @@ class Walk:
     def run(self, command: str, words: list[str]) -> subprocess.CompletedProcess[str]:
         folder = self.place
         if "\n" in command:
-            result = "print(rendered.min(), rendered.max(), *rendered.shape)"
-            arguments = [sys.executable, "-c", f"{command}\n{result}"]
+            arguments = [sys.executable, "-c", "\n".join([command, *words])]
         else:
             program, *rest = shlex.split(command, comments=True)
             if program == "make":
