@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import wnv.conf
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from readme_walk import DOCUMENTS, ROOT, TEXTS
 
-import wnv.conf
 from wnv.geometry.trajectories import TRAJECTORIES
 
 CONF = Path(wnv.conf.__path__[0])

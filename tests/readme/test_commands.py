@@ -50,7 +50,7 @@ BENCH = [
 ]
 
 
-# --- The table, in the order of the READMEs -------------------------------------------------------------------------------
+# --- The table, in the order of the READMEs ----------------------------------------------------------------------------
 
 
 @step(r"wnv-eval weights=konet_tiny( data=synthetic)?", *EVALUATE)
@@ -416,7 +416,8 @@ def test_the_commands_write_nothing_else(walk: Walk) -> None:
 
 
 def test_commands_are_found_wherever_they_stand() -> None:
-    text = "`make\ndemo`, `wnv-eval`, `wnv-data status`\n```bash\nwnv-a x=1 \\\ny=2\n# so\n\nmake demo\n```\n```python\nf()\n```\n"
+    text = "`make\ndemo`, `wnv-eval`, `wnv-data status`\n"
+    text += "```bash\nwnv-a x=1 \\\ny=2\n# so\n\nmake demo\n```\n```python\nf()\n```\n"
     text += "```\n`wnv-b in a drawing`\n```\n"
     assert read_commands(text) == ["make demo", "wnv-a x=1  y=2", "f()\n"]
     with pytest.raises(ValueError, match="sh"):
