@@ -14,13 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # In the order in which their commands are run.
-DOCUMENTS = (
-    "README.md",
-    *(
-        f"{room}/README.md"
-        for room in ("conf", "wnv/training", "wnv/evaluation", "wnv/ingest", "wnv/scenes", "wnv/viewer")
-    ),
-)
+ROOMS = ("conf", "wnv/training", "wnv/evaluation", "wnv/ingest", "wnv/scenes", "wnv/viewer")
+DOCUMENTS = ("README.md", *(f"{room}/README.md" for room in ROOMS))
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -50,7 +50,7 @@ BENCH = [
 ]
 
 
-# --- The table, in the order of the READMEs ----------------------------------------------------------------------------
+# --- The table, in the order of the READMEs ---------------------------------------------------------------------------
 
 
 @step(r"wnv-eval weights=konet_tiny( data=synthetic)?", *EVALUATE)
@@ -351,6 +351,11 @@ def _own_estimator(_place: Path, shown: str) -> None:
 @step(r"import wnv\n\nwith wnv.open_scene.*", "print(pixels.shape, views.images.shape, cameras.width)")
 def _open_scene(_place: Path, shown: str) -> None:
     assert "(160, 90, 3) torch.Size([2, 3, 160, 90]) 90" in shown
+
+
+@step(r"import wnv\n\nsummary = wnv\.evaluate.*")
+def _evaluate_in_python(place: Path, _shown: str) -> None:
+    assert read_summary(place / "outputs" / "python").main.num_examples == 4
 
 
 @step(r"import numpy as np\n.*", "print(rendered.min(), rendered.max(), *rendered.shape)")
