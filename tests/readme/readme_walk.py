@@ -29,8 +29,8 @@ def read_commands(text: str) -> list[str]:
             commands += [line for line in lines if line.strip() and not line.startswith("#")]
         elif language == "python":
             commands.append(block)
-        elif language not in ("", "text"):
-            raise ValueError(f"a block of {language} is neither run nor a drawing")
+        elif language not in ("", "text", "yaml"):
+            raise ValueError(f"a block of {language} is neither run nor shown as text")
         elif re.match(r"(make|pip|python)\s|wnv-\w+\s.*=", span, re.DOTALL):
             commands.append(" ".join(span.split()))
     return list(dict.fromkeys(commands))

@@ -88,6 +88,27 @@ def _installation(_place: Path, shown: str) -> None:
     assert re.search(r"Would install wnv-\d", shown)
 
 
+@step(r"wnv-train experiment=smoke device=cpu trainer\.max_steps=4 optim\.warmup_steps=1")
+def _smoke(place: Path, _shown: str) -> None:
+    assert_run(newest(place, "runs/smoke/*"), num_steps=4)
+
+
+@step(r"wnv-train experiment=konet --(help|cfg job)")
+def _help_and_configuration(_place: Path, shown: str) -> None:
+    assert "LVSM" in shown or "max_steps: 100000" in shown
+
+
+@step(r"wnv-train experiment=smoke device=cpu debug=fast")
+def _debug(place: Path, _shown: str) -> None:
+    assert len(list((place / "runs" / "smoke").iterdir())) == 1, "a fast debug run writes nothing"
+
+
+@step(r"wnv-train -m experiment=smoke device=cpu model\.camera_encoding=none,gta run_dir=runs/sweep")
+def _small_sweep(place: Path, _shown: str) -> None:
+    for job in "01":
+        assert_run(place / "runs" / "sweep" / job, num_steps=8)
+
+
 @step(r"wnv-train experiment=konet_tiny device=cpu", *TRAIN, *FEW_SCENES)
 def _training(place: Path, _shown: str) -> None:
     run_dir = newest(place, "runs/konet_tiny/*")
@@ -303,7 +324,7 @@ def _import(place: Path, shown: str) -> None:
 @step(r"wnv-data verify path=scenes")
 def _verified(_place: Path, shown: str) -> None:
     assert "ok  scenes/fox.zip: static, 16 frames of 90 x 160" in shown
-    assert "refused" not in shown
+    assert "rejected" not in shown
 
 
 @step(
