@@ -1,4 +1,4 @@
-import sys
+from functools import partial
 
 import av
 import pytest
@@ -23,20 +23,8 @@ SHRUNKEN = [
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    """Runs the command in a folder of its own; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-demo", *SHRUNKEN, *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code
-        return code, *capsys.readouterr()
-
-    return run
+def call(run_in_process):
+    return partial(run_in_process, main, *SHRUNKEN)
 
 
 def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):

@@ -1,5 +1,5 @@
 import json
-import sys
+from functools import partial
 
 import av
 import numpy as np
@@ -26,20 +26,8 @@ def weights(tmp_path):
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    """Runs the command in a folder of its own; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-eval", *QUIET, *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code
-        return code, *capsys.readouterr()
-
-    return run
+def call(run_in_process):
+    return partial(run_in_process, main, *QUIET)
 
 
 def test_from_python_the_data_are_those_of_the_command(weights, call):

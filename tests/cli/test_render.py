@@ -1,4 +1,4 @@
-import sys
+from functools import partial
 
 import av
 import numpy as np
@@ -31,20 +31,8 @@ def scene_file(tmp_path):
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    """Runs the command in a folder of its own; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-render", *QUIET, *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code
-        return code, *capsys.readouterr()
-
-    return run
+def call(run_in_process):
+    return partial(run_in_process, main, *QUIET)
 
 
 def video_shape(path) -> tuple[int, int, int]:

@@ -1,5 +1,9 @@
-"""A small data set without a world behind it, and models whose scores are known."""
+"""A small data set of random images, models with known scores, and the baseline in numpy."""
 
+import math
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +15,7 @@ HEIGHT, WIDTH = 16, 24
 
 
 class RandomDataset(torch.utils.data.Dataset):
-    """Scenes of unrelated smooth images, the same for the same index."""
+    """Scenes of unrelated smooth images; an index always gives the same scene."""
 
     def __init__(self, num_scenes: int, *, num_context: int = 3, num_target: int = 2) -> None:
         self.num_scenes = num_scenes
@@ -40,7 +44,7 @@ class RandomDataset(torch.utils.data.Dataset):
 
 
 class CopyModel(nn.Module):
-    """Draws the context view whose camera is nearest."""
+    """Renders the context view whose camera is nearest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,24 +60,26 @@ class CopyModel(nn.Module):
 
 
 class PerfectModel(nn.Module):
-    """Draws the truth, which it was told: it looks a camera's image up by its position."""
+    """Renders the ground truth: finds an image by its camera."""
 
-    def __init__(self, dataset: RandomDataset) -> None:
+    def __init__(self, targets: list[Views]) -> None:
         super().__init__()
-        targets = [dataset[i].target for i in range(len(dataset))]
-        self.positions = torch.cat([target.cameras.camtoworld[:, :3, 3] for target in targets])
+        self.cameras = torch.cat([self.flat(target.cameras) for target in targets])
         self.images = torch.cat([target.images for target in targets])
+
+    @staticmethod
+    def flat(cameras: Cameras) -> Tensor:
+        return torch.cat([cameras.camtoworld.flatten(-2), cameras.K.flatten(-2) / 100], dim=-1)
 
     def encode(self, context: Views) -> None:
         return None
 
     def render(self, scene: None, cameras: Cameras, times: Tensor | None = None) -> Tensor:
-        positions = cameras.camtoworld[..., :3, 3]
-        return self.images[torch.cdist(positions, self.positions.expand(len(positions), -1, -1)).argmin(-1)]
+        return self.images[(self.flat(cameras)[..., None, :] - self.cameras).abs().amax(-1).argmin(-1)]
 
 
 class GreyModel(nn.Module):
-    """Draws one grey, of a brightness that each camera's position decides."""
+    """Renders a grey that depends on the camera's position."""
 
     def encode(self, context: Views) -> None:
         return None
@@ -94,10 +100,43 @@ def copy_model() -> CopyModel:
 
 
 @pytest.fixture
+def make_perfect_model() -> type[PerfectModel]:
+    return PerfectModel
+
+
+@pytest.fixture
 def perfect_model(dataset: RandomDataset) -> PerfectModel:
-    model = PerfectModel(dataset)
+    model = PerfectModel([dataset[i].target for i in range(len(dataset))])
     dataset.loaded.clear()
     return model
+
+
+@pytest.fixture
+def slow_copies() -> Callable[[Example], list[int]]:
+    """The index of the context view nearest to each target, in numpy."""
+
+    def find(example: Example) -> list[int]:
+        poses = example.context.cameras.camtoworld.double().numpy()
+        spread = np.linalg.norm(poses[:, :3, 3] - poses[:, :3, 3].mean(0), axis=1).mean()
+        nearest = []
+        for pose in example.target.cameras.camtoworld.double().numpy():
+            cosines = [(np.trace(pose[:3, :3].T @ other[:3, :3]) - 1) / 2 for other in poses]
+            distances = np.linalg.norm(poses[:, :3, 3] - pose[:3, 3], axis=1) / spread
+            nearest.append(int((distances + np.arccos(np.clip(cosines, -1, 1))).argmin()))
+        return nearest
+
+    return find
+
+
+@pytest.fixture
+def slow_psnr() -> Callable[[Tensor, Tensor], list[float]]:
+    """The PSNR of each image, in numpy."""
+
+    def score(images: Tensor, truth: Tensor) -> list[float]:
+        errors = ((images - truth).double().numpy() ** 2).mean(axis=(1, 2, 3))
+        return [-10 * math.log10(error) for error in errors]
+
+    return score
 
 
 @pytest.fixture

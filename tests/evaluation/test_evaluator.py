@@ -23,34 +23,6 @@ from wnv.synthetic.dataset import SyntheticDataset
 CPU = torch.device("cpu")
 
 
-def copy_of(example) -> list[int]:
-    """Which context view is nearest to each target, written out in numpy."""
-    context, target = example.context, example.target
-    poses = context.cameras.camtoworld.double().numpy()
-    centers = poses[:, :3, 3]
-    spread = np.linalg.norm(centers - centers.mean(0), axis=1).mean()
-    nearest = []
-    for view in range(len(target.times)):
-        pose = target.cameras.camtoworld[view].double().numpy()
-        distances = []
-        for other in poses:
-            cosine = (np.trace(pose[:3, :3].T @ other[:3, :3]) - 1) / 2
-            distance = np.linalg.norm(pose[:3, 3] - other[:3, 3]) / spread
-            distances.append(distance + math.acos(min(1, max(-1, cosine))))
-        nearest.append(int(np.argmin(distances)))
-    return nearest
-
-
-def slow_copy_psnr(example) -> list[float]:
-    """PSNR of the nearest context view, written out in numpy."""
-    scores = []
-    for view, nearest in enumerate(copy_of(example)):
-        copied = example.context.images[nearest].double().numpy()
-        mse = ((copied - example.target.images[view].double().numpy()) ** 2).mean()
-        scores.append(10 * math.log10(1 / mse))
-    return scores
-
-
 def untimed(record):
     """A record without what differs from one run to the next."""
     return replace(record, encode_ms=0.0, render_ms=0.0)
@@ -64,10 +36,11 @@ def assert_same_scores(one, other) -> None:
                 assert getattr(a, who)[metric] == pytest.approx(getattr(b, who)[metric], abs=1e-5)
 
 
-def test_a_copy_model_scores_what_slow_numpy_says(dataset, copy_model, tmp_path):
+def test_a_copy_model_scores_what_slow_numpy_says(dataset, copy_model, slow_copies, slow_psnr, tmp_path):
     summary = evaluate(copy_model, dataset, device=CPU, out=tmp_path, batch_size=3)
     records = read_records(tmp_path)
-    expected = [slow_copy_psnr(dataset[i]) for i in range(len(dataset))]
+    examples = [dataset[i] for i in range(len(dataset))]
+    expected = [slow_psnr(e.context.images[slow_copies(e)], e.target.images) for e in examples]
     for record, psnr in zip(records, expected, strict=True):
         assert record.model["psnr"] == pytest.approx(psnr, abs=1e-4)
         assert record.copy == record.model
@@ -200,11 +173,11 @@ def test_variants_are_scored_each_and_compared(dataset, copy_model, tmp_path):
     assert read_summary(tmp_path) == summary
 
 
-def test_masked_scores_stand_beside_the_others(dataset, copy_model, tmp_path):
+def test_masked_scores_stand_beside_the_others(dataset, copy_model, slow_copies, tmp_path):
     evaluate(copy_model, [Thinned(dataset, 3)], device=CPU, out=tmp_path)
     for record in read_records(tmp_path):
         example = dataset[record.index]
-        copied = example.context.images[copy_of(example)[0]]
+        copied = example.context.images[slow_copies(example)[0]]
         rows = slice(0, record.index + 1)
         mse = ((copied - example.target.images[0]).double()[:, rows] ** 2).mean().item()
         assert record.model["psnr_masked"] == [pytest.approx(10 * math.log10(1 / mse), abs=1e-4), None]
