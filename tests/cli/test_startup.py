@@ -1,4 +1,4 @@
-"""Commands answer at once: what the work needs is imported when there is work."""
+"""Commands answer at once: heavy imports wait for work."""
 
 import json
 import re
@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "lightning", "numpy", "cv2", "av", "yt_dlp", "wandb")
-# A fork for each command: each begins with Python, Hydra and nothing else, and no more than one has to start.
+# One fork per command, from a single process that has imported Python and Hydra alone.
 PROGRAM = """
 import contextlib, importlib, io, json, multiprocessing, sys
 import wnv.cli.app
 
 def run(call):
     module, function, *sys.argv = call
-    shown, told, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(told):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             getattr(importlib.import_module(module), function)()
         except SystemExit as stop:
             code = stop.code or 0
-    return code, sorted(sys.modules), shown.getvalue(), told.getvalue()
+    return code, sorted(sys.modules), out.getvalue(), err.getvalue()
 
 with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
     json.dump(pool.map(run, json.loads(sys.argv[1]), chunksize=1), sys.stdout)
@@ -50,15 +50,28 @@ def answers() -> dict[str, Answer]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_waits_for_nothing_heavy(answers: dict[str, Answer], command: str) -> None:
+def test_help_imports_nothing_heavy(answers: dict[str, Answer], command: str) -> None:
     code, modules, shown, _ = answers[f"{command} --help"]
     assert code == 0
     assert command.split()[0] in shown
     assert modules.isdisjoint(HEAVY)
 
 
-def test_a_mistyped_setting_is_told_before_anything_heavy_is_imported(answers: dict[str, Answer]) -> None:
-    code, modules, _, told = answers[MISTYPED]
+def test_help_has_the_groups_of_its_command_and_the_comments(answers: dict[str, Answer]) -> None:
+    train, evaluate, pose = (answers[f"{name} --help"][2] for name in ("wnv-train", "wnv-eval", "wnv-data run"))
+    assert re.search(r"num_context: 2 +# views per scene", train)
+    assert re.search(r"model=konet_tiny .*\n +konet, konet_large, konet_tiny\n", train)
+    assert not re.search(r"\n  (protocol|bench|executor)=", train)
+    assert re.search(r"\n  protocol=default", evaluate)
+    assert not re.search(r"\n  (model|optim)=|trainer:", evaluate)
+    assert re.search(r"root: \?\?\? +#", pose)
+    assert re.search(r"\n  executor=local *.*\n +local, ray\n", pose)
+    for shown in (train, evaluate, pose):
+        assert "_target_" not in shown
+
+
+def test_a_mistyped_setting_is_answered_before_heavy_imports(answers: dict[str, Answer]) -> None:
+    code, modules, _, err = answers[MISTYPED]
     assert code == 2
-    assert re.match(r"wnv-train: error: trainer\.max_stepz .*trainer\.max_steps", told)
+    assert re.match(r"wnv-train: error: trainer\.max_stepz .*trainer\.max_steps", err)
     assert modules.isdisjoint(HEAVY)
