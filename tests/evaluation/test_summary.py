@@ -75,7 +75,7 @@ def test_a_metric_counts_where_it_was_measured_and_is_nowhere_else():
     assert "lpips" not in summary.model
 
 
-def test_what_is_listed_and_not_scored_is_told():
+def test_listed_scenes_that_are_not_scored_are_counted():
     listing = Listing(num_listed=9, num_null=2, missing=("x", "y", "z", "w"))
     summary = summarize(RECORDS, listings={"": listing})
     assert (summary.num_listed, summary.num_null, summary.missing) == (9, 2, ["x", "y", "z", "w"])

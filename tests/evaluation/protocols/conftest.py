@@ -1,4 +1,4 @@
-"""Small data for protocols: the synthetic world filmed, and scene files whose frames can be told apart."""
+"""Small data for protocols: walks through the synthetic world, and scene files with distinguishable frames."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every protocol, with models whose scores are known without it."""
+"""Every protocol, with models whose scores are known."""
 
 import json
 from pathlib import Path

@@ -14,7 +14,7 @@ from wnv.evaluation.table import summary_table
 
 
 def frames_of(views) -> list[int]:
-    """Which frames of a scene file the views show, told by their grey value."""
+    """The frame numbers of views of a scene file, from their grey value."""
     return [round(float(image.mean()) * 85) for image in views.images]
 
 
@@ -64,7 +64,7 @@ def test_an_index_with_other_numbers_of_views_is_refused(write_index) -> None:
         Re10kContext(indices={4: index})
 
 
-def test_only_the_first_examples_are_taken_and_the_rest_is_not_forgotten(make_scenes, make_protocol) -> None:
+def test_num_val_examples_limits_examples_but_not_the_listing(make_scenes, make_protocol) -> None:
     data = make_scenes({"a": 14, "b": 14, "c": 14}, num_val_examples=2)
     for name in ("default", "zoom"):
         for variant in make_protocol(name).variants(data):
@@ -98,7 +98,7 @@ def test_nested_contexts_keep_their_targets_and_an_index_of_them_too(make_scenes
 
 
 @pytest.mark.parametrize("name", ["default", "extrapolate", "video", "nested", "dynamic"])
-def test_an_index_holds_what_the_protocol_draws_the_same_every_time(make_scenes, make_protocol, name) -> None:
+def test_an_index_holds_the_frames_that_the_protocol_samples(make_scenes, make_protocol, name) -> None:
     settings = [] if name in ("default", "extrapolate", "dynamic") else ["protocol.min_gap=20"]
     data = make_scenes({"a": 40, "short": 6, "b": 33}, skip_short=True)
     protocol = make_protocol(name, *settings)
@@ -113,7 +113,9 @@ def test_an_index_holds_what_the_protocol_draws_the_same_every_time(make_scenes,
     assert choose_frames(protocol, make_scenes({"a": 40, "short": 6, "b": 33}, skip_short=True, val_seed=7)) != index
 
 
-def test_what_has_no_rules_or_several_choices_makes_no_index(make_scenes, make_protocol, write_index) -> None:
+def test_protocols_without_sampler_or_with_several_choices_make_no_index(
+    make_scenes, make_protocol, write_index
+) -> None:
     data = make_scenes({"a": 40})
     with pytest.raises(ValueError, match="protocol=re10k"):
         choose_frames(make_protocol("re10k", f"protocol.index={write_index({'a': ([0, 3], [1, 2, 2])})}"), data)

@@ -1,1 +1,1 @@
-"""What is asked of a model: the views it is given, those it has to draw, and what changes between variants."""
+"""Protocols: which views are context and targets, and what changes between variants."""
