@@ -113,9 +113,7 @@ def test_an_index_holds_the_frames_that_the_protocol_samples(make_scenes, make_p
     assert choose_frames(protocol, make_scenes({"a": 40, "short": 6, "b": 33}, skip_short=True, val_seed=7)) != index
 
 
-def test_protocols_without_sampler_or_with_several_choices_make_no_index(
-    make_scenes, make_protocol, write_index
-) -> None:
+def test_some_protocols_make_no_index(make_scenes, make_protocol, write_index) -> None:
     data = make_scenes({"a": 40})
     with pytest.raises(ValueError, match="protocol=re10k"):
         choose_frames(make_protocol("re10k", f"protocol.index={write_index({'a': ([0, 3], [1, 2, 2])})}"), data)
