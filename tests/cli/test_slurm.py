@@ -60,7 +60,7 @@ def losses(run_dir: Path) -> dict[int, float]:
 
 
 @pytest.mark.slow
-def test_a_job_that_is_put_back_into_the_queue_ends_like_one_that_was_not(tmp_path: Path, slurm: Path) -> None:
+def test_a_requeued_job_gives_the_same_losses(tmp_path: Path, slurm: Path) -> None:
     """On two machines of one process each: all are sent SIGUSR1 in the fourth step."""
     script = (CONF / "slurm" / "konet_fsdp.sbatch").read_text()
     smaller = script.replace("--ntasks-per-node=8", "--ntasks-per-node=1").replace("%x-%j.out", f"{tmp_path}/job.out")
@@ -87,7 +87,7 @@ def test_a_job_that_is_put_back_into_the_queue_ends_like_one_that_was_not(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_sweeps_jobs_are_jobs_of_slurm(tmp_path: Path, slurm: Path) -> None:
+def test_jobs_of_a_sweep_are_slurm_jobs(tmp_path: Path, slurm: Path) -> None:
     """One of two tasks each, and one fails; what they gave comes back to the sweep."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     words = ["hydra/launcher=slurm", "experiment=smoke", *SMALL, "trainer.max_steps=2", "trainer.devices=2"]
@@ -109,7 +109,7 @@ def test_a_sweeps_jobs_are_jobs_of_slurm(tmp_path: Path, slurm: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["konet_fsdp", "konet_fsdp_npu"])
-def test_examples_start_a_command_that_there_is(tmp_path: Path, slurm: Path, name: str) -> None:
+def test_batch_files_compose(tmp_path: Path, slurm: Path, name: str) -> None:
     """As it stands, with a command that only notes how it was called."""
     noted = slurm / "wnv-train"
     noted.write_text(f'#!/bin/sh\necho "$SLURM_PROCID: $@" >> {tmp_path}/called; exit 75\n')

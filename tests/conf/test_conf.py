@@ -83,7 +83,7 @@ def data_of(scenes: Path) -> Callable[[str], list[str]]:
     return overrides
 
 
-def test_the_experiments_are_there() -> None:
+def test_experiments_exist() -> None:
     assert set(EXPERIMENTS) >= EXPECTED
 
 
@@ -120,7 +120,9 @@ def test_every_experiment_trains(experiment: str, data_of: Callable, tmp_path: P
     assert (tmp_path / "run" / "last.ckpt").exists()
 
 
-@pytest.mark.parametrize("option", ["fast", "overfit", "profile", "nan"])
+@pytest.mark.parametrize(
+    "option", ["fast", "overfit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("profile", "nan"))]
+)
 def test_every_debug_option_trains(option: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shortened = (
@@ -136,21 +138,21 @@ def test_every_debug_option_trains(option: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", ["konet_dynamic", "konet_fsdp"])
-def test_synthetic_experiments_that_name_scene_files_in_their_comment_take_them(experiment: str, scenes: Path) -> None:
+def test_synthetic_experiments_take_scene_files(experiment: str, scenes: Path) -> None:
     place = (f"data.root={scenes}", f"data.val_root={scenes}", "data.sampler.min_gap=8", "data.sampler.max_gap=12")
     cfg = compose_train(f"experiment={experiment}", "data=scenes", *place)
     assert instantiate(cfg.data, _convert_="all").num_train_scenes == 1
 
 
 @pytest.mark.parametrize(("name", "millions"), SIZES_M.items())
-def test_models_have_the_size_that_is_told(name: str, millions: float) -> None:
+def test_sizes_of_the_models(name: str, millions: float) -> None:
     with torch.device("meta"):
         model = instantiate(compose_train(f"model={name}").model)
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_composes_where_it_belongs(group: str, option: str) -> None:
+def test_every_option_composes(group: str, option: str) -> None:
     cfg = compose_train(f"{group}={option}")
     OmegaConf.to_container(cfg.trainer)
     part = {"device": "accelerator", "strategy": "strategy", "precision": "precision"}.get(group)
@@ -167,7 +169,7 @@ def test_every_strategy_can_be_made(option: str) -> None:
     assert strategy == "auto" or instantiate(strategy) is not None
 
 
-def test_every_line_with_a_value_in_a_group_says_what_it_is_for() -> None:
+def test_every_setting_has_a_comment() -> None:
     bare = []
     for file in (file for group in GROUPS for file in (CONF / group).glob("*.yaml")):
         text = file.read_text()

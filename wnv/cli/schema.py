@@ -152,4 +152,5 @@ def _unknown(path: str, names: list[str], part: DictConfig, target: str, paramet
     experiment = config.runtime.choices.get("experiment")
     setter = f" (experiment={experiment} sets it)" if experiment else ""
     instead = f"set {path}.{nested[0]} and " if nested else ""
-    return f"{message}{setter}; {instead}leave it out with {' '.join(f'~{key}' for key in keys)}"
+    them = "it" if len(keys) == 1 else "them"
+    return f"{message}{setter}; {instead}leave {them} out with {' '.join(f'~{key}' for key in keys)}"
