@@ -175,7 +175,7 @@ def _remove_older(folder: Path, *, pointer: Path, step: int, num_kept: int) -> N
     kept = 0
     for other in sharded_folders(folder.parent):
         match = _FOLDER.fullmatch(other.name)
-        if match[1] != prefix:
+        if match is None or match[1] != prefix:
             continue
         if kept < num_kept and int(match[2]) <= step and _is_complete(other):
             kept += 1

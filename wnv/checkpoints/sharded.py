@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -142,9 +142,9 @@ class _ShardReader(FileSystemReader):
 
     @override
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        with open(self.path / ".metadata", "rb") as file:
+        with open(Path(self.path) / ".metadata", "rb") as file:
             metadata = _MetadataUnpickler(file).load()
-        if not isinstance(metadata, Metadata):
+        if not isinstance(metadata, Metadata) or metadata.storage_meta is None:
             raise pickle.UnpicklingError(".metadata does not hold what it should")
         metadata.storage_meta.load_id = self.load_id
         return metadata
@@ -167,7 +167,10 @@ def _read_shards(
     reader = _ShardReader(folder)
     try:
         stored = reader.read_metadata().state_dict_metadata
-        tensors = {path: _empty(stored[_key(path)], None if like is None else like(path)) for path in paths}
+        tensors = {
+            path: _empty(cast(TensorStorageMetadata, stored[_key(path)]), None if like is None else like(path))
+            for path in paths
+        }
         with _no_group_is_no_news():
             named = {_key(path): tensor for path, tensor in tensors.items()}
             dcp.load(named, storage_reader=reader, no_dist=like is None)

@@ -1,5 +1,8 @@
 """Ascend NPUs for Lightning, which knows none: `Trainer(accelerator="npu")` once this module is imported."""
 
+# torch_npu adds `torch.npu`.
+# pyright: reportAttributeAccessIssue=false
+
 from typing import Any
 
 import torch

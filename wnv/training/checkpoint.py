@@ -54,4 +54,4 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """All of a checkpoint, whole or sharded, in the form of a whole one."""
         if Path(path).is_dir():
             return read_sharded(Path(path))
-        return super().load_checkpoint(path, map_location, weights_only)
+        return super().load_checkpoint(str(path), map_location, weights_only)

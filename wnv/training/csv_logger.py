@@ -62,6 +62,7 @@ class CsvTable(Logger):
             return
         if self._columns is None:
             self._read(first_step=step)
+            assert self._columns is not None
         new = [name for name in values if name not in self._columns]
         self._columns += new
         self._is_stale |= bool(new)

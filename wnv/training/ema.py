@@ -101,14 +101,16 @@ class WeightAverage(L.Callback):
 
 
 def _parameters(pl_module: L.LightningModule) -> dict[str, Tensor]:
-    reshard_model(pl_module.model)
-    return dict(pl_module.model.named_parameters())
+    model = pl_module.get_submodule("model")
+    reshard_model(model)
+    return dict(model.named_parameters())
 
 
 def _whole(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, DTensor):
         return tensor
-    return tensor.to(tensor.device_mesh.device_type).full_tensor().cpu()  # an offloaded one is gathered on the device
+    on_device: DTensor = tensor.to(tensor.device_mesh.device_type)  # pyright: ignore[reportAssignmentType]
+    return on_device.full_tensor().cpu()  # an offloaded one is gathered on the device
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -150,7 +150,8 @@ class ViewSynthesisModule(L.LightningModule):
             name: saved.pop(name) for name in ("model", "loss") if name in saved
         }
         rebuilt = {name: build_part(part, name=name) for name, part in described.items() if name not in parts}
-        module = cls(**({"loss": ImageLoss()} | saved | rebuilt | parts))
+        arguments: dict[str, Any] = {"loss": ImageLoss(), **saved, **rebuilt, **parts}
+        module = cls(**arguments)
         average = {f"{MODEL_PREFIX}{name}": value for name, value in checkpoint.get(AVERAGE, {}).items()}
         module.load_state_dict({**checkpoint[MODEL], **average}, strict=True)
         module.on_load_checkpoint(checkpoint)
@@ -158,7 +159,8 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def setup(self, stage: str) -> None:
-        if any(isinstance(callback, LearningRateFinder) for callback in self.trainer.callbacks):
+        callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] set by a connector
+        if any(isinstance(callback, LearningRateFinder) for callback in callbacks):
             raise ValueError(
                 "LearningRateFinder does not work with the warm-up and cosine schedule, which sets every step's rate; "
                 "compare rates with a sweep: wnv-train -m optim.lr=1e-4,3e-4,1e-3"
@@ -190,7 +192,7 @@ class ViewSynthesisModule(L.LightningModule):
         strategy = getattr(self._trainer, "strategy", None)
         if isinstance(strategy, FullyShardedStrategy):
             strategy.precision_plugin.convert_module(self)  # before sharding; Lightning would do so after it
-            strategy.shard(self.model)
+            strategy.shard(cast(KoNet, self.model))
         if self.compile_model:
             self.model.compile()
 
@@ -232,7 +234,7 @@ class ViewSynthesisModule(L.LightningModule):
             self.log(f"train/{name}", value, batch_size=len(batch), prog_bar=name == "loss")
         self.log("train/psnr", _batch_psnr(rendered.detach(), truth), batch_size=len(batch), prog_bar=True)
         # Counted here and not after the step, because callbacks may save before this module's later hooks.
-        advance = getattr(self.trainer.datamodule, "advance", None)
+        advance = getattr(getattr(self.trainer, "datamodule", None), "advance", None)
         if advance is not None:
             advance(len(batch) * self.trainer.world_size)
         loss = terms["loss"]
@@ -341,7 +343,8 @@ class ViewSynthesisModule(L.LightningModule):
         for name, value in metrics.items():
             # Weighting batches by their scenes gives the mean over scenes. The weight is a float, because Lightning
             # averages the sums of weights over processes and rounds integers down.
-            self.log(f"{stage}/{name}", value, batch_size=float(len(batch)), on_epoch=True, sync_dist=True)
+            weight: Any = float(len(batch))
+            self.log(f"{stage}/{name}", value, batch_size=weight, on_epoch=True, sync_dist=True)
         return rendered
 
     @override
@@ -352,7 +355,7 @@ class ViewSynthesisModule(L.LightningModule):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the module from the checkpoint alone, as plain values."""
-        checkpoint[CONFIG_KEY] = dict(self.model.config)
+        checkpoint[CONFIG_KEY] = dict(cast(KoNet, self.model).config)
         checkpoint["skipped_steps"] = self.skipped_steps
         saved = {name: getattr(self, "compile_model" if name == "compile" else name) for name in _HYPERPARAMETERS}
         if not isinstance(self.optimizer, str):

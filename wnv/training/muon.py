@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,9 +76,9 @@ class Muon(Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["mean"] = torch.zeros_like(parameter)
-                mean = state["mean"]
-                mean.lerp_(parameter.grad, 1 - momentum)
-                looked_ahead.append(parameter.grad.lerp(mean, momentum))
+                mean, gradient = state["mean"], cast(Tensor, parameter.grad)
+                mean.lerp_(gradient, 1 - momentum)
+                looked_ahead.append(gradient.lerp(mean, momentum))
             directions = orthogonalize(torch.stack(looked_ahead))
             scale = 0.2 * math.sqrt(max(shape))
             for parameter, direction in zip(alike, directions, strict=True):
@@ -93,8 +93,8 @@ class Muon(Optimizer):
                 state["mean"] = torch.zeros_like(parameter)
                 state["mean_square"] = torch.zeros_like(parameter)
         adamw(
-            parameters,
-            [parameter.grad for parameter in parameters],
+            cast(list[Tensor], parameters),
+            [cast(Tensor, parameter.grad) for parameter in parameters],
             [state["mean"] for state in states],
             [state["mean_square"] for state in states],
             [],

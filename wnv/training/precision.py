@@ -43,7 +43,7 @@ def make_precision(precision: str, device: torch.device) -> Precision:
         raise ValueError("precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda")
     scaler = AgreedGradScaler(device.type) if precision == "16-mixed" else None
     # This very class, since the scaler's state stands in checkpoints under its name.
-    return MixedPrecision(precision, device=device.type, scaler=scaler)
+    return MixedPrecision("16-mixed" if precision == "16-mixed" else "bf16-mixed", device=device.type, scaler=scaler)
 
 
 def low_dtype(precision: Precision) -> torch.dtype | None:
@@ -92,6 +92,7 @@ class AgreedGradScaler(GradScaler):
     def unscale_(self, optimizer: Optimizer) -> None:
         self._check_scale_growth_tracker("unscale_")
         state = self._per_optimizer_states[id(optimizer)]
+        assert self._scale is not None, "unscale_() follows scale()"
         if state["stage"] is not OptState.READY:
             raise RuntimeError("unscale_() is called once a step, after the backward pass and before step()")
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])

@@ -99,7 +99,7 @@ def count_devices(devices: int | str | Sequence[int] | None, device: torch.devic
     if devices in ("auto", "-1", -1):
         return 1 if device.type == "cpu" else device_module(device).device_count()
     try:
-        number = int(devices)
+        number = int(devices)  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError):
         number = 0
     if number < 1:

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from wnv.checkpoints.layout import BEST, LAST
 from wnv.checkpoints.read import read_checkpoint
+from wnv.training.strategies import FullyShardedStrategy
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class RunCheckpoints(Checkpoint):
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if hasattr(trainer.strategy, "save_sharded"):
+        if isinstance(trainer.strategy, FullyShardedStrategy):
             trainer.strategy.save_sharded = self.sharded
         elif self.sharded:
             rank_zero_warn(

@@ -1,5 +1,8 @@
 """Strategies for several devices: data parallel (DDP) and fully sharded (FSDP2), on every device type."""
 
+# Lightning types a strategy's model and devices as optional; they are set before these hooks run.
+# pyright: reportOptionalMemberAccess=false, reportArgumentType=false, reportCallIssue=false
+
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -45,7 +45,7 @@ class Throughput(L.Callback):
         self._views += scenes * (batch.context.images.shape[1] + batch.target.images.shape[1])
         self._batches += 1
         now = time.perf_counter()
-        self._seconds += now - self._left_off
+        self._seconds += now - (now if self._left_off is None else self._left_off)
         self._left_off = now
         if self._batches < self.every_n_steps:
             return
