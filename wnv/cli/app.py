@@ -31,7 +31,7 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run it again
 # Settings that name the folder of results; the folders above it are then the user's.
 _FOLDER_SETTINGS = ("out=", "run_dir=", "hydra.run.dir=")
 
-# What the rooms raise for a user's mistake, and what Hydra and OmegaConf raise for one in the configuration.
+# Exceptions of wnv for a user's mistake, and of Hydra and OmegaConf for one in the configuration.
 USER_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     TypeError,
@@ -99,7 +99,7 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
         return import_function(task)(cfg)
 
     def guarded(cfg: DictConfig) -> Any:
-        # Inside Hydra, which prints a line of its own before it passes an exception on.
+        # Inside Hydra, which prints its own line before it re-raises an exception.
         job = functools.partial(call, cfg)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return _report_failure(job, failed, prog=prog)
@@ -138,7 +138,7 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
 
 
 def choose(options: dict[str, Any], *, prog: str, word: str, usage: str) -> str | None:
-    """Return the option that the first argument names, for a command of commands; None after `--help` or `--version`.
+    """Return the subcommand that the first argument names; None after `--help` or `--version`.
 
     Raises:
         ValueError: If it names none.

@@ -1,4 +1,4 @@
-"""What `wnv-bench` does once its configuration is composed."""
+"""Run a benchmark of `wnv-bench` once its configuration is composed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What commands write: their output folder, and lines on stdout."""
+"""Output of commands: their folder, and lines on stdout."""
 
 import sys
 from pathlib import Path

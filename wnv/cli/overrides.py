@@ -1,4 +1,4 @@
-"""Overrides as people type them, in the form that Hydra's grammar reads."""
+"""Convert overrides as users type them to Hydra's grammar."""
 
 import difflib
 import re

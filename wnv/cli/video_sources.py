@@ -49,7 +49,7 @@ def time_format(cfg: DictConfig) -> Literal["auto"] | TimeFormat:
 
 
 def short_link_settings(cfg: DictConfig, lock_file: Path) -> dict[str, Any]:
-    """Return the arguments of `make_manifest` about short links: the file of known answers, and who asks for others."""
+    """Return the arguments of `make_manifest` for short links: the file of known targets, and a resolver."""
     if not switch(cfg, "resolve"):
         return {"lock_file": lock_file if lock_file.exists() else None}
     lock_file.parent.mkdir(parents=True, exist_ok=True)

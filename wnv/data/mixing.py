@@ -29,7 +29,7 @@ class MixedOrder(StreamOrder):
 
     The stream consists of blocks. Each block holds a fixed number of keys of every source, in a new random order: the
     shares are exact in every block, and the position in each source follows from the global position alone. Each
-    source keeps its own order: every scene once before any comes again.
+    source keeps its own order: every scene once before any is repeated.
 
     Args:
         sources: The order of each source.

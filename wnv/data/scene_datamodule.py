@@ -23,7 +23,7 @@ class SceneDataModule(ExampleDataModule):
 
     Args:
         root: Training scenes: a folder of scene files or posed clips, or one of these.
-        val_root: Validation scenes, likewise; None means `root`. The two share scenes only if both samplers are
+        val_root: Validation scenes, in the same form; None means `root`. The two share scenes only if both samplers are
             `HoldoutSampler`s.
         sampler: Chooses context and target frames for training.
         val_sampler: The same for validation, where the choice never changes.

@@ -106,7 +106,7 @@ class SceneDataset(Dataset[Example]):
     that names it; it is never skipped.
 
     Args:
-        root: One scene file or posed clip, a folder of them, or a collection of scenes from elsewhere. If a folder has
+        root: One scene file or posed clip, a folder of them, or any collection of scenes. If a folder has
             an `index.jsonl`, only that is read; otherwise every scene is opened once. Scene files may lie at URLs that
             fsspec understands; a folder then needs its index.
         sampler: Chooses context and target frames, the scenes to visit, and how often per epoch.

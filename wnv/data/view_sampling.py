@@ -19,7 +19,7 @@ from wnv.geometry.poses import pose_distance
 
 @dataclass(frozen=True)
 class SceneFrames:
-    """What a view sampler knows of a scene.
+    """Facts about a scene that a view sampler uses.
 
     Attributes:
         scene_id: The scene's id.

@@ -24,7 +24,7 @@ def picture_stem(index: int, variant: str) -> str:
 
 
 def picture_names(folder: Path) -> list[str]:
-    """The images and videos in an evaluation folder, without files from elsewhere."""
+    """The images and videos that an evaluation wrote to its folder; other files are ignored."""
     pictures = folder / PICTURES_FOLDER
     return [p.name for p in pictures.iterdir() if _PICTURE_NAME.fullmatch(p.name)] if pictures.is_dir() else []
 

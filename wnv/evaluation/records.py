@@ -38,7 +38,7 @@ class SceneRecord:
         render_ms: Rendering time in milliseconds per view.
         variant: Name of the variant, e.g. `zoom=3`; empty if the protocol has only one.
         context_frames: Frame numbers of the context views in the scene file; None if frames have no numbers.
-        target_frames: Frame numbers of the target views, likewise.
+        target_frames: The same for the target views.
     """
 
     index: int

@@ -16,7 +16,7 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Listing:
-    """How many scenes a protocol lists, and which of them cannot be evaluated.
+    """The number of scenes that a protocol lists, and those that cannot be evaluated.
 
     Attributes:
         num_listed: Scenes in the index, including those without frames; without an index, all scenes.
@@ -87,7 +87,7 @@ class Summary:
         lpips_backbone: Network of LPIPS; None if LPIPS was not measured.
         lpips_note: Why LPIPS was not measured although it was requested.
         num_listed: Scenes that the protocol lists, the maximum over the variants.
-        num_null: Listed scenes without a choice of frames, likewise.
+        num_null: Listed scenes without a choice of frames, the maximum over the variants.
         missing: Scenes that any variant lists but the data lack.
         num_processes: Processes that shared the examples when the evaluation finished.
         peak_memory: `bytes`, the peak memory over processes, and `of`, what was measured.

@@ -48,7 +48,7 @@ def decimals(metric: str) -> int:
 
 
 def caveats(summary: Summary) -> list[str]:
-    """Why the scores may not stand for the whole list: scenes not scored, views capped, metrics not measured."""
+    """Why the scores may not represent the whole list: scenes not scored, views capped, metrics not measured."""
     lines = []
     if summary.num_null:
         lines.append(f"{_count(summary.num_null, 'scene')} of {summary.num_listed} listed have no choice of frames.")

@@ -68,7 +68,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         try:
             version = _checked_version(connection, path)
         except sqlite3.OperationalError as error:
-            # SQLite creates files beside a ledger even to read it. Where it may not, nobody else writes either.
+            # SQLite creates files beside a ledger to read it. If it may not, no process writes: it is immutable.
             if not error.sqlite_errorname.startswith(_DISK_ERRORS):
                 raise
             connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)

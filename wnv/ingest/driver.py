@@ -62,7 +62,7 @@ def run(
 
     Raises:
         RootError: If the output root cannot be written. Running items become pending; the next run resumes.
-        KeyboardInterrupt: On Ctrl-C or SIGTERM; likewise.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM, with the same effect on running items.
         ValueError: If the selection is invalid.
     """
     if max_waiting < 1:

@@ -40,7 +40,7 @@ class Ledger(LedgerView):
         Args:
             root: The output root.
             val_fraction: Share of the videos for validation, 0..1; fixed once the root exists.
-            test_fraction: Share of the videos for testing, 0..1; likewise.
+            test_fraction: Share of the videos for testing, 0..1; fixed once the root exists.
 
         Raises:
             ValueError: If another run uses the root, the root has other fractions, or the file is not a ledger, is

@@ -1,4 +1,4 @@
-"""What each reason code means and what to do about it."""
+"""Meaning and remedy of each reason code."""
 
 from wnv.ingest.tasks import StageName
 

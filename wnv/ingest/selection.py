@@ -1,4 +1,4 @@
-"""Which videos a run processes, and which of their items it runs again."""
+"""Selection of the videos that a run processes, and of the items that it runs again."""
 
 import json
 import logging

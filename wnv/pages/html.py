@@ -18,7 +18,7 @@ def render(name: str, **facts: Any) -> str:
     """Render `templates/NAME.html.j2`, styled by `page.css` and `NAME.css`, with the script `NAME.js` if it exists.
 
     The page's Content-Security-Policy admits embedded images and videos and the hashes of its own style sheet and
-    script, so that text that escaped its place could neither run nor load anything.
+    script, so that injected text can neither run nor load anything.
     """
     style = _source("page.css") + _source(f"{name}.css")
     script = _source(f"{name}.js")

@@ -65,7 +65,7 @@ def build_index(folder: str | Path) -> BuiltIndex:
     """Index a local folder of scene files: write `index.jsonl`, sorted by file.
 
     Every scene is opened, which checks all of it but the pixels (`validate_scene` checks those). Invalid scenes, and
-    those whose id another one has, are left out and logged with their reasons.
+    those with the id of an earlier one, are left out and logged with their reasons.
 
     Raises:
         FileNotFoundError: If there is no such folder, or no scene file in it.

@@ -58,7 +58,7 @@ def count_views_that_see(
 def _is_in_front(
     pixels: Float[Tensor, "n 2"], point_depth: Float[Tensor, " n"], depth: Float[Tensor, "height width"]
 ) -> Bool[Tensor, " n"]:
-    """Whether points that project to `pixels` are inside the image and not behind what its depth map shows."""
+    """Whether points that project to `pixels` are inside the image and not behind the surface in its depth map."""
     size = torch.tensor([depth.shape[1], depth.shape[0]])
     inside = (point_depth > 0) & (pixels >= 0).all(-1) & (pixels < size).all(-1)
     grid = torch.where(inside[:, None], pixels, 0.0) / size * 2 - 1

@@ -23,7 +23,7 @@ class Case:
     Attributes:
         example: Context and target views, as in training.
         context_frames: Frame numbers of the context views in the scene; None if scenes have no numbered frames.
-        target_frames: Frame numbers of the target views, likewise.
+        target_frames: The same for the target views.
         masks: Target pixels to score separately, such as those visible in the context; None if there are none.
     """
 

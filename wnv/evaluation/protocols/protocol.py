@@ -64,7 +64,7 @@ class SampledProtocol(Protocol):
         self.frames = sampler if index is None else IndexSampler(path=index, allow_missing=True)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One variant."""
+        """Return the only variant."""
         return [scene_variant("", data, open_scenes(data, sampler=self.frames))]
 
     def sampler(self, data: ExampleDataModule) -> ViewSampler | None:
@@ -78,7 +78,7 @@ class Default(Protocol):
     name = "default"
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One variant."""
+        """Return the only variant."""
         dataset = data.val_dataset
         if isinstance(dataset, SceneDataset):
             return [scene_variant("", data, dataset)]

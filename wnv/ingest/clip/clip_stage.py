@@ -57,17 +57,17 @@ class ClipStage:
     """Cuts a video into clips.
 
     Marked segments are split at hard cuts, trimmed and divided. Shots that are too short, too dark, frozen or without
-    parallax are dropped and recorded with reason and measurements. A short video without marks counts as one segment; a
-    long one is sampled at `max_clips` places with at most one clip each. A video without any clip is rejected with the
-    most frequent reason.
+    parallax are dropped and recorded with reason and measurements. A short video without marked segments counts as one
+    segment; a long one is sampled at `max_clips` places with at most one clip each. A video without any clip is
+    rejected with the most frequent reason.
 
     Args:
         rules: Requirements on clips.
         short_side: Shorter side of the clips in pixels, even; smaller videos keep their size.
         fps: Frame rate of the clips, as a number or a fraction (`30000/1001`); None keeps that of the video.
         max_fps: Maximum frame rate if `fps` is None: a 60 fps video keeps every second frame.
-        max_clips: Maximum number of clips of a video without marks.
-        max_tries: Windows to try at each place of a long video without marks.
+        max_clips: Maximum number of clips of a video without marked segments.
+        max_tries: Windows to try at each place of a long video without marked segments.
         gop: Frames between key frames.
         crf: x264's CRF: 0 is lossless, 18 visually lossless, 51 the worst.
         preset: x264's preset: `veryfast`, `fast`, `medium`, ...

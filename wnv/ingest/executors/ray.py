@@ -27,7 +27,7 @@ class RayExecutor:
     """Workers of a Ray cluster; an extra (`pip install 'wnv[ray]'`).
 
     Only the driver writes the ledger. Tasks of a worker or node that dies fail as `crashed` or `node_lost`, and the
-    driver retries them elsewhere.
+    driver retries them on other ones.
 
     Args:
         address: Running cluster (`auto`, `host:6379`, `ray://host:10001`); None starts one on this machine.

@@ -1,4 +1,4 @@
-"""A restricted yt-dlp: one video, no external programs, no files of its own, every request guarded."""
+"""A restricted yt-dlp: one video, no external programs, no cache or config files, every request checked."""
 
 # yt-dlp's published stubs know neither these parameters nor the fields of its info dictionary.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportTypedDictNotRequiredAccess=false

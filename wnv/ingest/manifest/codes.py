@@ -76,7 +76,7 @@ ROW_CODES = {
     "short_segment": "a segment shorter than 5 s",
     "long_segment": "a segment longer than 10 min",
 }
-"""What was repaired in, or remarkable about, a row."""
+"""Codes of repairs and peculiarities of a row."""
 
 LINE_CODES = {
     "duplicate_in_file": "several rows of one list name the video",

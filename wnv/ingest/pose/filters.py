@@ -44,7 +44,7 @@ class PoseFilters:
         fov_deg: Minimum and maximum field of view along the longer side of the image, degrees.
         max_jump: Maximum step between neighboring frames, in median steps. The path is cut at longer steps, and its
             longest piece is kept.
-        max_turn_deg: Maximum rotation between neighboring frames, degrees; cut likewise.
+        max_turn_deg: Maximum rotation between neighboring frames, degrees. The path is cut at larger ones, too.
     """
 
     min_registered: float | int = 0.7

@@ -51,7 +51,7 @@ _CARD_STATISTICS = {
 def write_ingest_report(
     root: str | Path, out: str | Path | None = None, *, num_scenes: int = NUM_SCENES, seed: int = 0
 ) -> Path:
-    """Write a page about everything that a ledger knows, and return its path. An existing page is replaced.
+    """Write a page about the items of a ledger, and return its path. An existing page is replaced.
 
     The page needs no other file and no network, and can be written while a run is active. Its size is bounded: 1 to
     2 MB are usual for 24 scenes of 4 thumbnails and 600 items.

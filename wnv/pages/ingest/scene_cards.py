@@ -35,7 +35,7 @@ class SceneCard:
         thumbnails: Up to four frames in order of time, as `data:` URLs.
         camtoworld: Its cameras; None if the file cannot be read.
         width: Width of its images in pixels; 0 if the file cannot be read.
-        height: Height likewise.
+        height: Height of its images in pixels; 0 if the file cannot be read.
         scale: Metres per scene unit; None if unknown.
         problem: Why something is missing; empty if nothing is.
     """

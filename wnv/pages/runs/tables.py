@@ -113,7 +113,7 @@ def scores_table(task: Task) -> Table:
 
 
 def verdict(comparison: Comparison, task: Task) -> str:
-    """Which run has the highest PSNR, and whether its paired difference to the next one is significant."""
+    """Name the run with the highest PSNR, and whether its paired difference to the next one is significant."""
     order = sorted(task.summaries, key=lambda run: -task.summaries[run].main.model["psnr"].mean)[:2]
     if len(order) < 2:
         return ""

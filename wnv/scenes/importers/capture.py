@@ -1,4 +1,4 @@
-"""What an importer yields: captures, whose cameras and images are read on request, and rejected ones."""
+"""Results of an importer: captures, whose cameras and images are read on request, and rejected captures."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ class ImportOptions:
         frames: Folder of the frames (re10k); None looks for `<scene>/` beside each text file.
         root: Folder that paths are relative to (lvsm); None derives it from the source.
         max_side: Maximum side of the stored images in pixels; larger images are scaled down. None keeps the size.
-        exists: What happens to a scene whose file exists: `skip` it, `replace` the file, or reject it as an `error`.
+        exists: Treatment of a scene whose file exists: `skip` it, `replace` the file, or reject it as an `error`.
         image_format: Format of images that must be re-encoded: `jpeg` or `png`.
         quality: JPEG quality of re-encoded images, 1 to 100.
         num_workers: Scenes imported in parallel; None uses one per CPU, at most 8.
