@@ -96,7 +96,7 @@ def test_devices_and_strategies_are_those_of_the_npu(on_npu: Callable) -> None:
     seen = json.loads(done.stdout)
     assert seen["parsed"] == [[0], [0, 1], [0, 1], [0], [0, 1], [1]]
     for message in seen["refused"]:
-        assert message.startswith("trainer.devices must be a number of NPUs, indices of them, or auto, of the 2 that")
+        assert message.startswith("trainer.devices must be a number of NPUs")
     assert seen["settled"] == [
         ["SingleDeviceStrategy", "npu:0"],
         ["SingleDeviceStrategy", "npu:1"],

@@ -69,9 +69,9 @@ def test_truncated_and_foreign_files_are_refused(run_dir: Path, tmp_path: Path) 
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "foreign.ckpt")
     for name in ("truncated", "text"):
-        with pytest.raises(ValueError, match=rf"{name}\.ckpt is not a checkpoint, or a damaged one"):
+        with pytest.raises(ValueError, match=rf"{name}\.ckpt is damaged"):
             read_checkpoint(tmp_path / f"{name}.ckpt")
-    with pytest.raises(ValueError, match="lacks state_dict or model_config"):
+    with pytest.raises(ValueError, match="state_dict or model_config"):
         read_checkpoint(tmp_path / "foreign.ckpt")
 
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
             return (os.mkdir, (str(tmp_path / "pwned"),))
 
     torch.save({"state_dict": {}, "model_config": Malicious()}, tmp_path / "bad.ckpt")
-    with pytest.raises(ValueError, match="not a checkpoint, or a damaged one"):
+    with pytest.raises(ValueError, match=r"bad\.ckpt is damaged"):
         KoNet.from_pretrained(tmp_path / "bad.ckpt")
     assert not (tmp_path / "pwned").exists()
 
@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_are_refused(run_dir: Path) -> None:
             KoNet.from_pretrained(run_dir)
 
 
-def test_a_failed_write_raises_and_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     io.save_checkpoint({"step": 1}, path)
 
@@ -119,7 +119,7 @@ def test_a_failed_write_raises_and_keeps_what_was_there(tmp_path: Path, monkeypa
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_the_last_but_one_is_kept(tmp_path: Path) -> None:
+def test_the_previous_checkpoint_is_kept(tmp_path: Path) -> None:
     io = AtomicCheckpointIO()
     for step in (1, 2, 3):
         io.save_checkpoint({"step": step}, tmp_path / "last.ckpt")
@@ -129,7 +129,7 @@ def test_the_last_but_one_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "absent"])
-def test_the_newest_complete_checkpoint_is_taken_and_what_is_skipped_is_named(
+def test_the_newest_complete_checkpoint_is_used_and_skipped_ones_are_logged(
     run_dir: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     last, previous = run_dir / "last.ckpt", run_dir / "last-previous.ckpt"
@@ -141,7 +141,7 @@ def test_the_newest_complete_checkpoint_is_taken_and_what_is_skipped_is_named(
     else:
         last.write_bytes(content[: len(content) * 9 // 10] if damage == "truncated" else b"")
     assert resolve_checkpoint(run_dir) == previous
-    assert (f"{previous} is taken, of step 2; skipped: {last} is not a checkpoint" in caplog.text) == last.exists()
+    assert (str(last) in caplog.text and str(previous) in caplog.text) == last.exists()
     (run_dir / "best.ckpt").write_bytes(content)  # of a later step
     assert resolve_checkpoint(run_dir) == run_dir / "best.ckpt"
 
@@ -149,11 +149,11 @@ def test_the_newest_complete_checkpoint_is_taken_and_what_is_skipped_is_named(
 def test_a_folder_without_a_complete_checkpoint_is_refused(run_dir: Path) -> None:
     for name in ("last.ckpt", "last-previous.ckpt"):
         (run_dir / name).write_bytes(b"half")
-    with pytest.raises(ValueError, match=r"no complete checkpoint in .*last\.ckpt is not .*last-previous\.ckpt is not"):
+    with pytest.raises(ValueError, match=r"last\.ckpt.*last-previous\.ckpt"):
         resolve_checkpoint(run_dir)
 
 
-def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
@@ -168,7 +168,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("wnv.runtime.atomic.open", open_full, raising=False)
-        with pytest.raises(OSError, match=r"could not be written \(No space left on device\); earlier ones") as caught:
+        with pytest.raises(OSError, match=r"No space left on device.*last\.ckpt") as caught:
             io.save_checkpoint({"x": torch.zeros(100_000)}, path)
     assert caught.value.errno == errno.ENOSPC
     assert opened
@@ -180,8 +180,3 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "file" / "last.ckpt")
-
-
-def test_storage_options_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="has no storage_options"):
-        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "a.ckpt", storage_options={"a": 1})

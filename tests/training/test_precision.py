@@ -26,7 +26,7 @@ NO_CUDA = pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enable
     ],
     ids=["fp32", "bf16", "bf16_true"],
 )
-def test_products_are_computed_in_the_format_that_was_asked_for(
+def test_products_are_computed_in_the_given_precision(
     precision: str,
     product: torch.dtype,
     weight: torch.dtype,
@@ -46,7 +46,7 @@ def test_products_are_computed_in_the_format_that_was_asked_for(
     assert {values["exp_avg"].dtype for values in state} == {values["exp_avg_sq"].dtype for values in state} == {weight}
 
 
-def test_weights_in_bfloat16_have_their_average_in_float32_and_serve_as_any_checkpoint(
+def test_bfloat16_weights_have_a_float32_average(
     tmp_path: Path, make_trainer: Callable, make_module: Callable, make_batch: Callable, loader: Callable
 ) -> None:
     trainer = make_trainer(
@@ -65,7 +65,7 @@ def test_weights_in_bfloat16_have_their_average_in_float32_and_serve_as_any_chec
 
 
 @NO_CUDA
-def test_formats_have_the_type_of_their_products() -> None:
+def test_low_dtype_is_that_of_the_products() -> None:
     assert low_dtype(make_precision("32-true", CPU)) is None
     assert low_dtype(make_precision("bf16-mixed", CPU)) is torch.bfloat16
     assert low_dtype(make_precision("bf16-true", CPU)) is torch.bfloat16
@@ -79,15 +79,15 @@ def test_the_plugin_is_made_for_the_device() -> None:
     assert plugin.device == "cuda"
 
 
-def test_what_does_not_train_is_refused_with_what_does() -> None:
-    with pytest.raises(ValueError, match="precision=fp16 does not train on a CPU; set precision=bf16"):
+def test_unsupported_precisions_are_rejected() -> None:
+    with pytest.raises(ValueError, match=r"precision=fp16.*precision=bf16"):
         make_precision("16-mixed", CPU)
-    with pytest.raises(ValueError, match=r"got 16-true; set precision=fp32, .* or precision=bf16_true"):
+    with pytest.raises(ValueError, match=r"trainer\.precision.*16-true"):
         make_precision("16-true", CPU)
 
 
 @pytest.mark.parametrize("breaks_at", [None, 1])
-def test_the_scaler_does_what_torchs_does(breaks_at: int | None) -> None:
+def test_the_scaler_equals_torchs(breaks_at: int | None) -> None:
     ends = []
     for scaler in (GradScaler("cpu"), AgreedGradScaler("cpu")):
         weight = nn.Parameter(torch.linspace(-1, 1, 7))
@@ -105,10 +105,10 @@ def test_the_scaler_does_what_torchs_does(breaks_at: int | None) -> None:
     assert ends[0][1] == ends[1][1] == 2.0 ** (16 if breaks_at is None else 15)
 
 
-def test_unscaling_twice_is_refused() -> None:
+def test_unscaling_twice_is_rejected() -> None:
     weight = nn.Parameter(torch.ones(2))
     optimizer, scaler = torch.optim.SGD([weight]), AgreedGradScaler("cpu")
     scaler.scale(weight.sum()).backward()
     scaler.unscale_(optimizer)
-    with pytest.raises(RuntimeError, match="once a step"):
+    with pytest.raises(RuntimeError, match="unscale_"):
         scaler.unscale_(optimizer)

@@ -46,7 +46,7 @@ def place(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str | None]) -> 
         (SLURM | {"SLURM_JOB_NAME": "interactive"}, None, LightningEnvironment),
     ],
 )
-def test_who_started_the_processes_is_seen(
+def test_launchers_are_detected(
     monkeypatch: pytest.MonkeyPatch, variables: dict, launch: Launch | None, environment: type
 ) -> None:
     place(monkeypatch, variables)
@@ -54,7 +54,7 @@ def test_who_started_the_processes_is_seen(
     assert type(cluster_environment(launch)) is environment
 
 
-def test_the_tasks_of_slurm_know_their_places_and_nothing_is_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_tasks_know_their_ranks_and_are_not_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
     place(monkeypatch, SLURM | {"MASTER_ADDR": None, "MASTER_PORT": None})  # and no --ntasks-per-node
     tasks = cluster_environment(find_launch())
     tasks.validate_settings(num_devices=2, num_nodes=2)
@@ -64,9 +64,9 @@ def test_the_tasks_of_slurm_know_their_places_and_nothing_is_requeued(monkeypatc
     assert not tasks.auto_requeue
 
 
-def test_tasks_that_cannot_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_tasks_of_submitit_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     place(monkeypatch, {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_NTASKS": "2"})
-    with pytest.raises(ValueError, match=r"submitit starts 2 tasks a job .* set hydra\.launcher\.tasks_per_node=1"):
+    with pytest.raises(ValueError, match=r"hydra\.launcher\.tasks_per_node.*2"):
         find_launch()
 
 
@@ -78,10 +78,8 @@ def test_devices_are_counted(devices: int | str | list[int], number: int) -> Non
 
 
 @pytest.mark.parametrize("devices", [0, -2, "all", "", None])
-def test_what_is_no_number_of_devices_is_refused(devices: int | str | None) -> None:
-    with pytest.raises(
-        ValueError, match=r"trainer\.devices must be a number of devices, indices of them, or auto, got"
-    ):
+def test_invalid_devices_are_rejected(devices: int | str | None) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.devices.*{devices!r}"):
         count_devices(devices, torch.device("cpu"))
 
 
@@ -91,16 +89,16 @@ FOUR_ON_TWO = Launch("torchrun", num_processes=4, num_nodes=2)
 @pytest.mark.parametrize(
     ("launch", "settings", "reason"),
     [
-        (FOUR_ON_TWO, {"num_devices": 1, "num_nodes": 1}, "4 on 2 machines, got 1 x 1; .*devices=2 .*num_nodes=2"),
-        (FOUR_ON_TWO, {"num_devices": 4, "num_nodes": 1}, "4 on 2 machines, got 4 x 1"),
-        (Launch("Slurm", 2, 1), {"num_devices": 1}, "that Slurm started, 2 on 1 machine, got 1 x 1"),
-        (Launch("Slurm", 3, 2), {"num_devices": 2, "num_nodes": 2}, "start as many processes on each machine"),
-        (FOUR_ON_TWO, {"num_devices": 2, "num_nodes": 2, "is_sweep": True}, "start wnv-train -m by itself"),
-        (None, {"num_devices": 2, "is_sweep": True}, "a sweep .* runs its jobs in one process, got 2 devices a job"),
-        (None, {"num_devices": 1, "num_nodes": 2}, "with torchrun or srun, or set MASTER_ADDR, MASTER_PORT, NODE_RANK"),
+        (FOUR_ON_TWO, {"num_devices": 1, "num_nodes": 1}, "4 on 2 .*1 x 1.*devices=2 .*num_nodes=2"),
+        (FOUR_ON_TWO, {"num_devices": 4, "num_nodes": 1}, "4 on 2 .*4 x 1"),
+        (Launch("Slurm", 2, 1), {"num_devices": 1}, "Slurm.*2 on 1 .*1 x 1"),
+        (Launch("Slurm", 3, 2), {"num_devices": 2, "num_nodes": 2}, "3 on 2 .*2 x 2"),
+        (FOUR_ON_TWO, {"num_devices": 2, "num_nodes": 2, "is_sweep": True}, "sweep.*torchrun"),
+        (None, {"num_devices": 2, "is_sweep": True}, r"sweep.*trainer\.devices=2"),
+        (None, {"num_devices": 1, "num_nodes": 2}, "num_nodes=2.*MASTER_ADDR, MASTER_PORT, NODE_RANK"),
     ],
 )
-def test_numbers_that_are_not_those_of_the_processes_are_refused(
+def test_numbers_that_do_not_match_the_launch_are_rejected(
     monkeypatch: pytest.MonkeyPatch, launch: Launch | None, settings: dict, reason: str
 ) -> None:
     place(monkeypatch, dict.fromkeys(("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")))
@@ -109,20 +107,20 @@ def test_numbers_that_are_not_those_of_the_processes_are_refused(
         check_launch(launch, **options)
 
 
-def test_machines_that_start_their_own_processes_need_a_named_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_machines_without_a_launcher_need_a_run_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     place(monkeypatch, {"MASTER_ADDR": "gpu07", "MASTER_PORT": "1234", "NODE_RANK": "1"})
     check_launch(None, num_devices=2, num_nodes=2, is_run_dir_given=True, is_sweep=False)
-    with pytest.raises(ValueError, match=r"run_dir must be set where trainer\.num_nodes=2 machines"):
+    with pytest.raises(ValueError, match=r"run_dir.*trainer\.num_nodes=2"):
         check_launch(None, num_devices=2, num_nodes=2, is_run_dir_given=False, is_sweep=False)
 
 
-def test_right_numbers_are_taken() -> None:
+def test_matching_numbers_are_accepted() -> None:
     check_launch(FOUR_ON_TWO, num_devices=2, num_nodes=2, is_run_dir_given=False, is_sweep=False)
     check_launch(None, num_devices=8, num_nodes=1, is_run_dir_given=False, is_sweep=False)
     check_launch(Launch("torchrun", 1, 1), num_devices=1, num_nodes=1, is_run_dir_given=False, is_sweep=True)
 
 
-def test_processes_of_torchrun_name_the_same_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_processes_name_the_same_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     place(monkeypatch, TORCHRUN | address | {"TORCHELASTIC_USE_AGENT_STORE": "True"})
@@ -131,13 +129,13 @@ def test_processes_of_torchrun_name_the_same_folder(monkeypatch: pytest.MonkeyPa
         stamps = list(pool.map(run_stamp, patterns))
     assert len({*stamps}) == 1
     assert stamps[0].startswith("process ")
-    assert run_stamp("again") == stamps[0], "processes that are started again go on where the first ones were"
+    assert run_stamp("again") == stamps[0], "restarted processes use the same folder"
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
-    with pytest.raises(ValueError, match="run_dir must be set where torchrun keeps no store"):
+    with pytest.raises(ValueError, match=r"run_dir.*torchrun"):
         run_stamp("%Y")
 
 
-def test_a_folder_is_named_by_the_job_under_slurm_and_else_by_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_named_by_slurm_job_or_time(monkeypatch: pytest.MonkeyPatch) -> None:
     place(monkeypatch, SLURM)
     assert run_stamp("%Y") == "slurm-1234.0"
     place(monkeypatch, SLURM | {"SLURM_NTASKS": "1"})

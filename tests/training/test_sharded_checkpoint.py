@@ -60,7 +60,7 @@ def names(run_dir: Path) -> list[str]:
     return sorted(entry.name for entry in run_dir.iterdir())
 
 
-def test_what_is_read_is_what_a_whole_file_would_hold(save: Callable, checkpoint: dict) -> None:
+def test_a_sharded_checkpoint_reads_like_a_whole_file(save: Callable, checkpoint: dict) -> None:
     run_dir = save(2)
     everything = AtomicCheckpointIO().load_checkpoint(run_dir / "last.ckpt", weights_only=True)
     found, expected = leaves(everything), leaves(checkpoint | {"global_step": 2})
@@ -85,7 +85,7 @@ def test_a_model_is_rebuilt_from_the_folder_its_link_and_the_run(save: Callable,
     torch.testing.assert_close(KoNet.from_pretrained(run_dir / source).state_dict(), checkpoint["ema_state_dict"])
 
 
-def test_two_are_kept_and_one_that_is_best(save: Callable) -> None:
+def test_two_are_kept_and_the_best(save: Callable) -> None:
     for step in (1, 2, 3):
         run_dir = save(step)
         save(step, "best.ckpt")
@@ -95,7 +95,7 @@ def test_two_are_kept_and_one_that_is_best(save: Callable) -> None:
     assert resolve_checkpoint(run_dir) == run_dir / "step-00000003"  # the last where both are of one step
 
 
-def test_a_run_continued_from_an_earlier_step_gives_up_the_later_ones(save: Callable) -> None:
+def test_a_run_continued_from_an_earlier_step_removes_later_ones(save: Callable) -> None:
     for step in (2, 4, 4, 3):  # 4 twice: written again as well
         run_dir = save(step)
     assert names(run_dir) == ["last.ckpt", "step-00000002", "step-00000003"]
@@ -116,37 +116,37 @@ def test_a_run_may_change_between_whole_and_sharded(save: Callable, checkpoint: 
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda folder: (folder / "complete").unlink(), "is not complete: it has no file 'complete'"),
-        (lambda folder: (folder / "complete").write_text("{"), "is damaged: its file 'complete' cannot be read"),
-        (lambda folder: os.truncate(folder / "__0_0.distcp", 1000), "is damaged: __0_0.distcp has 1000 bytes, of "),
-        (lambda folder: (folder / ".metadata").unlink(), "is damaged: .metadata is missing, of "),
+        (lambda folder: (folder / "complete").unlink(), "is incomplete"),
+        (lambda folder: (folder / "complete").write_text("{"), "'complete'"),
+        (lambda folder: os.truncate(folder / "__0_0.distcp", 1000), "__0_0.distcp has 1000 bytes"),
+        (lambda folder: (folder / ".metadata").unlink(), ".metadata is missing"),
         (
             lambda folder: folder.rename(folder.with_name(f".{folder.name}.tmp")),
-            ".tmp is left of a save that did not end",
+            ".tmp is left",
         ),
     ],
     ids=["no marker", "broken marker", "truncated shard", "no list", "killed before the rename"],
 )
-def test_the_newest_complete_one_is_taken_what_is_skipped_is_named_and_what_a_kill_left_goes(
+def test_the_newest_complete_one_is_used_skipped_ones_are_logged_and_leftovers_removed(
     save: Callable, damage: Callable, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(2)
     run_dir = save(4)
     damage(run_dir / "step-00000004")
     assert resolve_checkpoint(run_dir) == run_dir / "step-00000002"
-    assert f"{run_dir / 'step-00000002'} is taken, of step 2; skipped: " in caplog.text
+    assert str(run_dir / "step-00000002") in caplog.text
     assert reason in caplog.text
     save(6)
     assert names(run_dir) == ["last.ckpt", "step-00000002", "step-00000006"]
 
 
-def test_a_folder_that_a_kill_left_is_no_checkpoint(save: Callable) -> None:
+def test_an_interrupted_save_is_no_checkpoint(save: Callable) -> None:
     run_dir = save(2)
     assert holds_checkpoint(run_dir)
     (run_dir / "step-00000002" / "complete").unlink()
     assert not holds_checkpoint(run_dir)  # `resume=auto` then begins
     for source in (run_dir, run_dir / "step-00000002"):
-        with pytest.raises(ValueError, match="has no file 'complete', as its save was killed"):
+        with pytest.raises(ValueError, match="step-00000002 is incomplete"):
             KoNet.from_pretrained(source)
 
 
@@ -182,11 +182,11 @@ def test_a_file_system_without_links_needs_none(
 
 
 def test_only_last_and_best_can_be_sharded(checkpoint: dict, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"one of last\.ckpt, best\.ckpt, got other\.ckpt"):
+    with pytest.raises(ValueError, match=r"other\.ckpt"):
         save_sharded(checkpoint, tmp_path / "other.ckpt")
 
 
-def test_a_strategy_that_writes_whole_files_says_so(
+def test_sharded_is_ignored_with_a_warning_by_other_strategies(
     tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
 ) -> None:
     trainer = make_trainer(
@@ -194,13 +194,13 @@ def test_a_strategy_that_writes_whole_files_says_so(
         callbacks=[RunCheckpoints(folder=tmp_path, monitor=None, sharded=True)],
         plugins=[AtomicCheckpointIO()],
     )
-    with pytest.warns(UserWarning, match=r"sharded is ignored under SingleDeviceStrategy.*set strategy=fsdp"):
+    with pytest.warns(UserWarning, match=r"checkpoints\.sharded.*SingleDeviceStrategy"):
         trainer.fit(make_module(), loader([make_batch()]))
     assert (tmp_path / "last.ckpt").is_file()
 
 
 @pytest.mark.slow
-def test_a_process_that_cannot_write_its_share_is_told_on_all(tmp_path: Path) -> None:
+def test_a_failed_write_of_one_process_is_raised_on_all(tmp_path: Path) -> None:
     """Two real processes; the files of one may not grow to the size of its share."""
     (port,) = free_ports(1)
     run_together(Path(__file__).with_name("shards.py"), [str(port), str(tmp_path)])
@@ -209,7 +209,7 @@ def test_a_process_that_cannot_write_its_share_is_told_on_all(tmp_path: Path) ->
         is_same, error, seconds = torch.load(tmp_path / f"seen.{rank}.pt", weights_only=True)
         assert is_same, "a share was not read as it was written"
         assert error.startswith(f"OSError {errno.EFBIG}: "), error
-        assert "could not be written (on rank 1: File too large); earlier ones are as they were" in error
+        assert "on rank 1: File too large" in error
         assert seconds < 5
     assert names(run_dir) == ["last.ckpt", "step-00000001", "step-00000002"]
     shares = [(run_dir / "step-00000002" / f"__{rank}_0.distcp").stat().st_size for rank in (0, 1)]

@@ -28,30 +28,30 @@ MODEL_PREFIX = "model."  # the model is the attribute `model` of the LightningMo
 
 
 def resolve_checkpoint(source: str | os.PathLike) -> Path:
-    """The checkpoint that `source` means: itself, or of a run's folder the one of the latest step that is complete.
+    """Resolve a checkpoint: a file or sharded folder itself, or the latest complete checkpoint of a run's folder.
 
-    Those that are passed over because they cannot be read, or were not written to their end, are named in a warning.
+    Logs a warning that names checkpoints skipped because they are damaged or incomplete.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If none can be read.
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If no checkpoint can be read.
     """
     path = Path(source)
     if path.is_file():
         return path
     if not path.is_dir():
         raise FileNotFoundError(
-            f"no checkpoint at {path}: there is no such file or folder; give the folder of a run, or a .ckpt file"
+            f"no checkpoint at {path}: no such file or folder; give the folder of a run, or a .ckpt file"
         )
-    if is_sharded(path.resolve()):  # itself and not a link to it, which may soon point to another
+    if is_sharded(path.resolve()):  # the folder, because the link may change
         return path.resolve() if path.is_symlink() else path
     there = [path / name for name in (LAST, PREVIOUS, BEST) if (path / name).is_file()] + sharded_folders(path)
     if not there:
         raise FileNotFoundError(
-            f"no checkpoint in {path}: it holds neither {LAST} nor {BEST}; give the folder of a run, or a .ckpt file"
+            f"no checkpoint in {path}: neither {LAST} nor {BEST}; give the folder of a run, or a .ckpt file"
         )
     steps = {}
-    skipped = [f"{unfinished} is left of a save that did not end" for unfinished in unfinished_saves(path)]
+    skipped = [f"{unfinished} is left from an interrupted save" for unfinished in unfinished_saves(path)]
     for checkpoint in there:
         try:
             steps[checkpoint] = _step(checkpoint)
@@ -59,19 +59,19 @@ def resolve_checkpoint(source: str | os.PathLike) -> Path:
             skipped.append(str(error))
     if not steps:
         raise ValueError(f"no complete checkpoint in {path}: {'; '.join(skipped)}")
-    newest = max(steps, key=steps.__getitem__)  # the last before the best where both are of one step
+    newest = max(steps, key=steps.__getitem__)  # at equal steps last.ckpt comes before best.ckpt
     if skipped and _is_first_rank():
-        log.warning("%s is taken, of step %d; skipped: %s", newest, steps[newest], "; ".join(skipped))
+        log.warning("using %s (step %d); skipped: %s", newest, steps[newest], "; ".join(skipped))
     return newest
 
 
 def read_checkpoint(source: str | os.PathLike, *, trees: Collection[str] = (MODEL, AVERAGE)) -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint, on the CPU. No code of the file is run.
+    """Read the tensors and plain values of a checkpoint to the CPU, without running code from it.
 
     Args:
         source: A `.ckpt` file, the folder of a sharded checkpoint, or the folder of a run.
-        trees: Which of `state_dict`, `ema_state_dict` and `optimizer_states` are read of a sharded checkpoint. (A whole
-            file has all of them, and what is not used of it is not read from the disk.)
+        trees: Which of `state_dict`, `ema_state_dict` and `optimizer_states` to read from a sharded checkpoint.
+            (Tensors of a whole file are mapped, and read from disk only when used.)
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
@@ -83,16 +83,16 @@ def read_checkpoint(source: str | os.PathLike, *, trees: Collection[str] = (MODE
     if not zipfile.is_zipfile(path):
         size = path.stat().st_size
         raise ValueError(
-            f"{path} is not a checkpoint, or a damaged one: no zip archive ({size} bytes), as torch.save writes them; "
-            "give a .ckpt file of wnv-train, or the folder of its run"
+            f"{path} is damaged or not a checkpoint: not a zip archive ({size} bytes); give a .ckpt file of wnv-train, "
+            "or the folder of its run"
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0].partition(" (Could this")[0]  # torch asks for reports of its own messages
-        raise ValueError(f"{path} is not a checkpoint, or a damaged one: {reason}") from error
+        reason = str(error).splitlines()[0].partition(" (Could this")[0]  # without torch's request for a bug report
+        raise ValueError(f"{path} is damaged or not a checkpoint: {reason}") from error
     if not isinstance(checkpoint, dict) or not {MODEL, CONFIG_KEY} <= checkpoint.keys():
-        raise ValueError(f"{path} is not a checkpoint of wnv-train: it lacks {MODEL} or {CONFIG_KEY}")
+        raise ValueError(f"{path} is not a checkpoint of wnv-train: {MODEL} or {CONFIG_KEY} is missing")
     return checkpoint
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints that every process writes its own share of, in the format of `torch.distributed.checkpoint`.
+"""Sharded checkpoints: every process writes its shards, in the format of `torch.distributed.checkpoint`.
 
-A folder holds a file of tensors a process (`__0_0.distcp`), which tensors those are (`.metadata`), all that is not a
-tensor (`meta.pt`) and, once everything is on the disk, a marker (`complete`). No process ever holds the whole model to
-write it, and any number of processes read it, each what it needs.
+A folder holds one file of tensors per process (`__0_0.distcp`), their index (`.metadata`), everything else (`meta.pt`)
+and, once all of it is on disk, a marker (`complete`). No process ever holds the whole model, and any number of
+processes can read the checkpoint.
 """
 
 import pickle
@@ -30,9 +30,9 @@ from wnv.checkpoints.layout import (
     check_complete,
     file_error,
     finish_sharded,
-    not_written,
     sharded_folder,
     unfinished_name,
+    write_error,
 )
 from wnv.runtime.atomic import atomic_file
 
@@ -46,32 +46,32 @@ TensorPath = tuple[str | int, ...]
 
 
 def save_sharded(checkpoint: dict[str, Any], pointer: Path) -> None:
-    """Write a checkpoint beside `pointer`, which then points to it; all processes call this together.
+    """Write a checkpoint beside `pointer`, which becomes a link to it; all processes call this together.
 
     Args:
-        checkpoint: What Lightning has gathered; weights, average and optimiser states are of this process' share.
+        checkpoint: Lightning's checkpoint, in which tensors are this process's shards.
         pointer: `last.ckpt` or `best.ckpt` of a run.
 
     Raises:
-        OSError: On all processes, if one of them cannot write; earlier checkpoints are as they were.
+        OSError: On all processes if one of them cannot write; earlier checkpoints are kept.
     """
     step = checkpoint["global_step"]
     folder = sharded_folder(pointer, step=step)
     tensors: dict[TensorPath, Tensor] = {}
-    rest = {name: _taken_out(part, (name,), tensors) if name in TREES else part for name, part in checkpoint.items()}
+    rest = {name: _extract(part, (name,), tensors) if name in TREES else part for name, part in checkpoint.items()}
     rest[_PATHS] = list(tensors)
-    _on_first(lambda: begin_sharded(folder), folder)
+    _on_rank_0(lambda: begin_sharded(folder), folder)
     try:
         _write_shards({_key(path): tensor for path, tensor in tensors.items()}, unfinished_name(folder))
-        _on_first(lambda: _write_meta(rest, unfinished_name(folder) / META), folder)
-        _on_first(lambda: finish_sharded(folder, pointer=pointer, step=step), folder)
+        _on_rank_0(lambda: _write_meta(rest, unfinished_name(folder) / META), folder)
+        _on_rank_0(lambda: finish_sharded(folder, pointer=pointer, step=step), folder)
     except OSError:
-        _on_first(lambda: _remove(unfinished_name(folder)), folder)
+        _on_rank_0(lambda: _remove(unfinished_name(folder)), folder)
         raise
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What of a sharded checkpoint is not a tensor: step, loops, schedules, the model's configuration, ...
+    """Read everything but the tensors: step, loops, schedules, the model's configuration, ...
 
     Raises:
         ValueError: If the checkpoint is not complete, or damaged.
@@ -86,14 +86,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
 def read_sharded(
     folder: Path, *, trees: Collection[str] = TREES, like: Callable[[TensorPath], Tensor | None] | None = None
 ) -> dict[str, Any]:
-    """A sharded checkpoint in the form of a whole one.
+    """Read a sharded checkpoint in the form of a whole one.
 
     Args:
         folder: The checkpoint.
-        trees: Which of the three trees of tensors are read; the others are left out.
-        like: Gives for the place of a tensor one that is sharded as it is to be, or None where each process is to hold
-            the whole. All processes then read together, each its share. Without it this process reads by itself, on the
-            CPU, and needs no others.
+        trees: Which of the three trees of tensors to read.
+        like: Maps the path of a tensor to a tensor with the sharding to read it in, or None to read it whole; all
+            processes then read together, each its shards. Without it this process alone reads whole tensors on the CPU.
 
     Raises:
         ValueError: If the checkpoint is not complete, or damaged.
@@ -105,7 +104,7 @@ def read_sharded(
     return {name: part for name, part in checkpoint.items() if name in trees or name not in TREES}
 
 
-# What `.metadata` is made of.
+# Classes in `.metadata`.
 _METADATA_CLASSES = {
     "torch.distributed.checkpoint.metadata": (
         "Metadata",
@@ -125,7 +124,7 @@ _METADATA_CLASSES = {
 
 
 class _ShardWriter(FileSystemWriter):
-    """Tells a full disk by the file system's error, of which other processes would see torch's alone."""
+    """Raise the OS error of a failed write, instead of torch's error, so that other processes see it."""
 
     @override
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future:
@@ -138,14 +137,14 @@ class _ShardWriter(FileSystemWriter):
 
 
 class _ShardReader(FileSystemReader):
-    """Reads `.metadata`, which is a pickle, without running any code of it."""
+    """Read `.metadata`, a pickle, without running code from it."""
 
     @override
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with open(Path(self.path) / ".metadata", "rb") as file:
             metadata = _MetadataUnpickler(file).load()
         if not isinstance(metadata, Metadata) or metadata.storage_meta is None:
-            raise pickle.UnpicklingError(".metadata does not hold what it should")
+            raise pickle.UnpicklingError(".metadata holds no Metadata")
         metadata.storage_meta.load_id = self.load_id
         return metadata
 
@@ -155,7 +154,7 @@ class _MetadataUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if not is_dtype and name not in _METADATA_CLASSES.get(module, ()):
-            raise pickle.UnpicklingError(f".metadata names {module}.{name}, which it has no use for")
+            raise pickle.UnpicklingError(f".metadata must not contain {module}.{name}")
         return super().find_class(module, name)
 
 
@@ -171,7 +170,7 @@ def _read_shards(
             path: _empty(cast(TensorStorageMetadata, stored[_key(path)]), None if like is None else like(path))
             for path in paths
         }
-        with _no_group_is_no_news():
+        with _without_group_warning():
             named = {_key(path): tensor for path, tensor in tensors.items()}
             dcp.load(named, storage_reader=reader, no_dist=like is None)
     except CheckpointException as error:
@@ -184,18 +183,18 @@ def _read_shards(
 
 def _write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
     try:
-        with _no_group_is_no_news():
+        with _without_group_warning():
             dcp.save(tensors, storage_writer=_ShardWriter(folder))
     except CheckpointException as error:
         rank, (cause, _) = min(error.failures.items())
-        if (told := not_written(cause, folder, rank=rank)) is None:
-            raise RuntimeError(f"rank {rank} could not write its share of {folder}: {cause!r}") from error
-        raise told from error
+        if (failure := write_error(cause, folder, rank=rank)) is None:
+            raise RuntimeError(f"rank {rank} cannot write its shards of {folder}: {cause!r}") from error
+        raise failure from error
 
 
 @contextmanager
-def _no_group_is_no_news() -> Iterator[None]:
-    """A single process, or one that reads by itself, is what was meant; torch warns of it."""
+def _without_group_warning() -> Iterator[None]:
+    """Silence torch's warning about a missing process group; here it is intended."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
         yield
@@ -210,14 +209,14 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _on_first(work: Callable[[], Any], path: Path) -> None:
-    """Let the first process do what one is to do, and all know whether it went well."""
+def _on_rank_0(work: Callable[[], Any], path: Path) -> None:
+    """Call `work` on rank 0; raise its error on all processes."""
     failure = None
     if not dist.is_initialized() or dist.get_rank() == 0:
         try:
             work()
         except (OSError, RuntimeError) as error:
-            failure = not_written(error, path) or error
+            failure = write_error(error, path) or error
     if dist.is_initialized():
         failure = [failure]
         dist.broadcast_object_list(failure, src=0)
@@ -226,15 +225,15 @@ def _on_first(work: Callable[[], Any], path: Path) -> None:
         raise failure
 
 
-def _taken_out(tree: Any, path: TensorPath, tensors: dict[TensorPath, Tensor]) -> Any:
-    """A tree of dictionaries and lists in which None stands for tensors, which go to `tensors`."""
+def _extract(tree: Any, path: TensorPath, tensors: dict[TensorPath, Tensor]) -> Any:
+    """Move the tensors of a tree of dictionaries and lists to `tensors`, and leave None in their places."""
     if isinstance(tree, Tensor):
         tensors[path] = tree
         return None
     if isinstance(tree, dict):
-        return {name: _taken_out(part, (*path, name), tensors) for name, part in tree.items()}
+        return {name: _extract(part, (*path, name), tensors) for name, part in tree.items()}
     if isinstance(tree, list):
-        return [_taken_out(part, (*path, number), tensors) for number, part in enumerate(tree)]
+        return [_extract(part, (*path, number), tensors) for number, part in enumerate(tree)]
     return tree
 
 

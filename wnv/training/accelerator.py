@@ -1,4 +1,4 @@
-"""Ascend NPUs for Lightning, which knows none: `Trainer(accelerator="npu")` once this module is imported."""
+"""Ascend NPUs for Lightning; importing this module registers `Trainer(accelerator="npu")`."""
 
 # torch_npu adds `torch.npu`.
 # pyright: reportAttributeAccessIssue=false
@@ -13,13 +13,11 @@ from wnv.runtime.device import VISIBLE_DEVICES, memory_stats, resolve_device
 
 
 class NPUAccelerator(Accelerator):
-    """One process for each NPU; `devices` is a number, `auto` or -1 for all, or indices (`[0, 2]`, `"0,2"`)."""
+    """One process per NPU; `devices` is a number, `auto` or -1 for all, or indices (`[0, 2]`, `"0,2"`)."""
 
     @override
     def setup_device(self, device: torch.device) -> None:
-        if (
-            device.type != "npu"
-        ):  # Lightning's own choice for a single device of a kind that it does not know is the CPU
+        if device.type != "npu":  # for a single device of an unknown type, Lightning chooses the CPU
             raise ValueError(f"trainer.strategy must put the network on an NPU, got {device}; set strategy=auto")
         torch.npu.set_device(device)
 
@@ -34,10 +32,10 @@ class NPUAccelerator(Accelerator):
     @staticmethod
     @override
     def parse_devices(devices: int | str | list[int]) -> list[int]:
-        """Indices of the NPUs that are meant.
+        """Resolve `trainer.devices` to NPU indices.
 
         Raises:
-            ValueError: If there are not so many.
+            ValueError: If they are not available.
         """
         num_devices = torch.npu.device_count()
         try:
@@ -46,8 +44,8 @@ class NPUAccelerator(Accelerator):
             chosen = []
         if not chosen or len({*chosen}) < len(chosen) or not all(0 <= index < num_devices for index in chosen):
             raise ValueError(
-                f"trainer.devices must be a number of NPUs, indices of them, or auto, of the {num_devices} that this "
-                f"process sees, got {devices!r}; {VISIBLE_DEVICES['npu']} says which it sees"
+                f"trainer.devices must be a number of NPUs, indices of them, or auto, got {devices!r} with "
+                f"{num_devices} visible NPUs (see {VISIBLE_DEVICES['npu']})"
             )
         return chosen
 

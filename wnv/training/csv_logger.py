@@ -1,6 +1,7 @@
-"""Metrics of a run as one table, which goes on where it was when the run is resumed."""
+"""Metrics of a run as one table, which a resumed run continues."""
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -9,34 +10,25 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
+from wnv.runtime.atomic import atomic_file
 from wnv.training.run_folder import METRICS_FILE
 
 
 class CsvTable(Logger):
-    """Writes `metrics.csv`: a row a step, a column a metric, empty where a metric was not logged at that step.
+    """Write `metrics.csv`: one row per step, one column per metric, empty where a metric was not logged.
 
-    When a run is resumed, the rows before are kept and those that it repeats are replaced. (Lightning's own CSV logger
-    deletes them.)
+    A resumed run keeps the previous rows and replaces those that it repeats. (Lightning's CSV logger deletes them.)
 
     Args:
-        folder: Where to write.
-        flush_every_n_rows: Rows that may be lost when the process is killed.
-
-    Raises:
-        ValueError: If `flush_every_n_rows` is not positive.
+        folder: Folder of the table.
     """
 
-    def __init__(self, *, folder: str | os.PathLike, flush_every_n_rows: int = 1) -> None:
+    def __init__(self, *, folder: str | os.PathLike) -> None:
         super().__init__()
-        if flush_every_n_rows < 1:
-            raise ValueError(f"flush_every_n_rows must be at least 1, got {flush_every_n_rows}")
         self.file = Path(folder) / METRICS_FILE
-        self.flush_every_n_rows = flush_every_n_rows
-        self._columns: list[str] | None = None
-        self._rows: list[dict[str, str]] = []
-        self._num_written = 0
-        self._num_changes = 0  # rows added or changed since the last writing
-        self._is_stale = False  # the file's head or an already written row has changed
+        self._columns: list[str] = []
+        self._row: dict[str, str] = {}
+        self._row_start = 0  # where the last row begins in the file
 
     @property
     @override
@@ -49,69 +41,44 @@ class CsvTable(Logger):
         return ""
 
     @override
-    @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's folder holds its configuration."""
+        """Do nothing: the run's folder holds its configuration."""
 
     @override
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float | int], step: int | None = None) -> None:
-        """Add values to the row of `step`."""
+        """Add values to the row of `step`, on disk when this returns."""
         values = {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}  # epochs never end
         if not values:
             return
-        if self._columns is None:
-            self._read(first_step=step)
-            assert self._columns is not None
-        new = [name for name in values if name not in self._columns]
-        self._columns += new
-        self._is_stale |= bool(new)
-        if self._rows and self._rows[-1]["step"] == str(step):
-            self._rows[-1] |= values
-            is_written = self._num_written == len(self._rows)
-            self._is_stale |= is_written
-            self._num_changes += is_written
-        else:
-            self._rows.append({"step": str(step), **values})
-            self._num_changes += 1
-        if self._num_changes >= self.flush_every_n_rows:
-            self.save()
-
-    @override
-    @rank_zero_only
-    def save(self) -> None:
-        """Write what has not been written."""
-        if self._columns is None:
+        if not values.keys() <= {*self._columns}:
+            self._rewrite(values, step or 0)
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        if not self._is_stale:
-            with self.file.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerows(self._rows[self._num_written :])
-        else:
-            temporary = self.file.with_name(f".{self.file.name}.tmp")
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._columns)
-                writer.writeheader()
-                writer.writerows(self._rows)
-            os.replace(temporary, self.file)
-        self._num_written = len(self._rows)
-        self._num_changes = 0
-        self._is_stale = False
+        if self._row["step"] != str(step):
+            self._row, self._row_start = {"step": str(step)}, self.file.stat().st_size
+        self._row |= values
+        with self.file.open("rb+") as file:
+            file.seek(self._row_start)
+            file.write((",".join(self._row.get(name, "") for name in self._columns) + "\r\n").encode())
+            file.truncate()
 
-    @override
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        self.save()
-
-    def _read(self, *, first_step: int | None) -> None:
-        self._columns, self._rows = ["step"], []
-        self._is_stale = True
-        if not self.file.exists():
-            return
-        with self.file.open(newline="") as file:
-            reader = csv.DictReader(file)
-            self._columns = list(reader.fieldnames or ["step"])
-            # A row cut short by a kill has no value for its last columns, or no whole step.
-            rows = [row for row in reader if row["step"].isdigit() and None not in row.values()]
-        self._rows = [row for row in rows if first_step is None or int(row["step"]) <= first_step]
-        self._num_written = len(self._rows)
+    def _rewrite(self, values: dict[str, str], step: int) -> None:
+        """Write the table with the rows up to `step`, which takes these values and new columns for them."""
+        self._columns, rows = ["step"], []
+        if self.file.exists():
+            with self.file.open(newline="") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or self._columns)
+                # A row cut short by a kill lacks its last columns, or a whole step.
+                rows = [row for row in reader if row["step"].isdigit() and None not in row.values()]
+        self._columns += [name for name in values if name not in self._columns]
+        rows = [row for row in rows if int(row["step"]) <= step]
+        self._row = (rows.pop() if rows and rows[-1]["step"] == str(step) else {"step": str(step)}) | values
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        self._row_start = len(table.getvalue().encode())
+        writer.writerow(self._row)
+        with atomic_file(self.file, overwrite=True) as file:
+            file.write(table.getvalue().encode())

@@ -1,4 +1,4 @@
-"""A running average of the weights, which draws better than the weights themselves at a high learning rate."""
+"""Exponential moving average of the weights, which renders better than the weights at a high learning rate."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from wnv.training.strategies import reshard_model
 
 
 class WeightAverage(L.Callback):
-    """Exponential moving average of the model's weights, used in validation and saved beside the weights.
+    """Keep an exponential moving average (EMA) of the weights, use it in validation, and save it in checkpoints.
 
-    Training goes on with the weights themselves. The average is kept in float32 and is sharded where the model is.
-    In the first steps the decay is smaller, (1 + step) / (10 + step), so that the beginning is forgotten.
+    Training continues with the weights themselves. The average is float32 and sharded like the model. In the first
+    steps the decay is (1 + step) / (10 + step), so that the initial weights are soon forgotten.
 
     Args:
-        decay: Share of the average that is kept in a step; 0.999 averages over about the last thousand steps.
+        decay: Fraction of the average kept per step; 0.999 averages over about 1000 steps.
 
     Raises:
-        ValueError: If the decay is not in 0..1.
+        ValueError: If `decay` is not between 0 and 1.
     """
 
     def __init__(self, *, decay: float = 0.999) -> None:
@@ -32,15 +32,13 @@ class WeightAverage(L.Callback):
         self._average: dict[str, Tensor] = {}
         self._loaded: dict[str, Tensor] | None = None
         self._updated_at_step = 0
-        self._weights: dict[str, Tensor] | None = None
+        self._weights: dict[str, Tensor] = {}  # put aside during validation
 
     @override
-    @torch.no_grad()
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._begin_with_weights(pl_module)
-        if self._loaded is None:  # else the checkpoint has said it; the trainer's own count is restored only later
+        if self._loaded is None:  # else the checkpoint has set it; the trainer restores its own count later
             self._updated_at_step = trainer.global_step
-        self._take_loaded(pl_module)
+        self._start(pl_module)
 
     @override
     @torch.no_grad()
@@ -64,37 +62,35 @@ class WeightAverage(L.Callback):
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._weights is not None:
+        if self._weights:
             _assign(_parameters(pl_module), self._weights)
-            self._weights = None
+            self._weights = {}
 
     @override
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.on_validation_end(trainer, pl_module)
 
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
+
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self._average and getattr(trainer.strategy, "save_sharded", False):
-            checkpoint[AVERAGE] = dict(self._average)
-        elif self._average:
-            checkpoint[AVERAGE] = {name: _whole(value) for name, value in self._average.items()}
+        if self._average:
+            is_sharded = getattr(trainer.strategy, "save_sharded", False)
+            checkpoint[AVERAGE] = {
+                name: value if is_sharded else _gather(value) for name, value in self._average.items()
+            }
 
     @override
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Strategies that shard restore after fit has started, others before it.
         self._loaded = checkpoint.get(AVERAGE)
         self._updated_at_step = checkpoint["global_step"]
-        if self._average and self._loaded is None:  # the run of before kept none: the weights are only now the restored
-            self._begin_with_weights(pl_module)
-        elif self._average:
-            self._take_loaded(pl_module)
+        if self._average:  # strategies that shard restore checkpoints after the fit has started, others before
+            self._start(pl_module)
 
     @torch.no_grad()
-    def _begin_with_weights(self, pl_module: L.LightningModule) -> None:
+    def _start(self, pl_module: L.LightningModule) -> None:
         self._average = {name: value.detach().float().clone() for name, value in _parameters(pl_module).items()}
-
-    @torch.no_grad()
-    def _take_loaded(self, pl_module: L.LightningModule) -> None:
         if self._loaded is not None:
             _assign(self._average, self._loaded)
             self._loaded = None
@@ -106,11 +102,11 @@ def _parameters(pl_module: L.LightningModule) -> dict[str, Tensor]:
     return dict(model.named_parameters())
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def _gather(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, DTensor):
         return tensor
     on_device: DTensor = tensor.to(tensor.device_mesh.device_type)  # pyright: ignore[reportAssignmentType]
-    return on_device.full_tensor().cpu()  # an offloaded one is gathered on the device
+    return on_device.full_tensor().cpu()  # cpu_offload: gather on the device
 
 
 @torch.no_grad()
@@ -118,5 +114,5 @@ def _assign(to: dict[str, Tensor], values: dict[str, Tensor]) -> None:
     for name, tensor in to.items():
         value = values[name]
         if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
-            value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
+            value = distribute_tensor(value.to(tensor.device_mesh.device_type), tensor.device_mesh, tensor.placements)
         tensor.copy_(value)

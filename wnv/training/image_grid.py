@@ -16,14 +16,14 @@ from wnv.types import Batch
 
 
 class ImageGrid(L.Callback):
-    """After each validation a picture of its first scenes: context views | target | drawn | error, a row a scene.
+    """Save a contact sheet after each validation: context views | target | rendered | error, one row per scene.
 
-    It is written to `FOLDER/step_00001000.png` and handed to TensorBoard or Weights & Biases where one of them logs.
+    Written to `FOLDER/step_00001000.png`, and logged to TensorBoard and Weights & Biases if they are used.
 
     Args:
-        folder: Where to write.
+        folder: Folder of the images.
         num_scenes: Rows; at most the validation batch size.
-        error_gain: What the absolute error is multiplied by, so that small errors can be seen.
+        error_gain: Factor of the absolute error, so that small errors are visible.
 
     Raises:
         ValueError: If `num_scenes` is not positive.
@@ -52,32 +52,32 @@ class ImageGrid(L.Callback):
         pixels = (grid.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         with atomic_file(self.folder / f"step_{trainer.global_step:08d}.png", overwrite=True) as file:
             Image.fromarray(pixels).save(file, format="PNG")
-        caption = f"a row a scene: context, target, drawn, error x {self.error_gain:g}"
+        caption = f"one row per scene: context, target, rendered, error x {self.error_gain:g}"
         for logger in trainer.loggers:
             _log_image(logger, pixels, step=trainer.global_step, caption=caption)
 
 
 def make_grid(
     batch: Batch,
-    drawn: Float[Tensor, "batch target 3 height width"],
+    rendered: Float[Tensor, "batch target 3 height width"],
     *,
     num_scenes: int,
     error_gain: float | int = 3.0,
 ) -> Float[Tensor, "3 grid_height grid_width"]:
-    """Rows of context views | first target | as drawn | absolute error, each picture with a white border.
+    """Make rows of context views | first target | rendered | absolute error, with white borders.
 
     Raises:
         ValueError: If context and target images differ in size.
     """
     context, target = batch.context.images[:num_scenes].float(), batch.target.images[:num_scenes, :1].float()
-    drawn = drawn[:num_scenes, :1].to(target)
+    rendered = rendered[:num_scenes, :1].to(target)
     if context.shape[-2:] != target.shape[-2:]:
         raise ValueError(
-            f"a grid needs context and target images of one size, got {tuple(context.shape[-2:])} and "
-            f"{tuple(target.shape[-2:])} (height, width)"
+            "callbacks.images needs context and target images of one size (height, width), got "
+            f"{tuple(context.shape[-2:])} and {tuple(target.shape[-2:])}"
         )
-    error = ((drawn - target).abs() * error_gain).clamp(0, 1)
-    cells = torch.cat([context, target, drawn, error], dim=1)  # [b, cell, 3, h, w]
+    error = ((rendered - target).abs() * error_gain).clamp(0, 1)
+    cells = torch.cat([context, target, rendered, error], dim=1)  # [b, cell, 3, h, w]
     cells = torch.nn.functional.pad(cells, (1, 1, 1, 1), value=1.0)
     return torch.cat([torch.cat(row.unbind(0), dim=-1) for row in cells.unbind(0)], dim=-2)
 

@@ -1,4 +1,4 @@
-"""Number formats: what `precision` means on each device."""
+"""Precision plugins for every device."""
 
 from contextlib import AbstractContextManager
 
@@ -18,17 +18,17 @@ _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "bf16-true":
 
 
 def make_precision(precision: str, device: torch.device) -> Precision:
-    """Lightning's plugin for a number format, made for the device.
+    """Build Lightning's precision plugin for a device.
 
-    Of the format's name alone Lightning makes a plugin for CUDA, which on an NPU trains in float32 without a word.
-    float16 scales the loss, so that small gradients do not vanish, and lowers the scale where it overflows.
+    Given only a name, Lightning builds a CUDA plugin, which silently trains in float32 on an NPU. `16-mixed` scales the
+    loss, so that small gradients do not underflow.
 
     Args:
         precision: `32-true`, `bf16-mixed`, `16-mixed` or `bf16-true`.
-        device: Where the network is trained.
+        device: Device to train on.
 
     Raises:
-        ValueError: If there is no such format, or the device cannot train in it.
+        ValueError: If there is no such precision, or the device does not support it.
     """
     if precision not in PRECISIONS.values():
         raise ValueError(
@@ -40,27 +40,26 @@ def make_precision(precision: str, device: torch.device) -> Precision:
     if precision == "bf16-true":
         return BFloat16Precision(device)
     if device.type == "cpu" and precision == "16-mixed":
-        raise ValueError("precision=fp16 does not train on a CPU; set precision=bf16 or precision=fp32, or device=cuda")
+        raise ValueError("precision=fp16 is not supported on a CPU; set precision=bf16, precision=fp32 or device=cuda")
     scaler = AgreedGradScaler(device.type) if precision == "16-mixed" else None
-    # This very class, since the scaler's state stands in checkpoints under its name.
+    # No subclass, because checkpoints store the scaler's state under the class's name.
     return MixedPrecision("16-mixed" if precision == "16-mixed" else "bf16-mixed", device=device.type, scaler=scaler)
 
 
 def low_dtype(precision: Precision) -> torch.dtype | None:
-    """The format of the matrix products under a plugin; None where it is that of the weights."""
+    """Return the dtype of matrix products under a plugin; None if it is that of the weights."""
     return _DTYPES.get(precision.precision)
 
 
 class BFloat16Precision(Precision):
-    """Weights, gradients and the optimiser's state in bfloat16: half the memory of `bf16-mixed` for all of them.
+    """Weights, gradients and optimiser state in bfloat16: half the memory of `bf16-mixed`.
 
-    Activations are those of `bf16-mixed`, and cameras, their maps, networks that are not trained and an average of the
-    weights stay in float32. (Lightning's own would round the cameras, to 3 digits.) It costs accuracy: bfloat16 has 8
-    bits of mantissa, so that an update of less than about 1/256 of its weight is lost. That is most of them when the
-    learning rate has become small.
+    Activations are as in `bf16-mixed`; cameras, their maps, frozen networks and an average of the weights stay in
+    float32. (Lightning's plugin would round cameras to 3 digits.) It costs accuracy: with 8 bits of mantissa, updates
+    smaller than about 1/256 of their weight are lost, which are most of them once the learning rate is small.
 
     Args:
-        device: Where the network is trained.
+        device: Device to train on.
     """
 
     precision = "bf16-true"
@@ -70,7 +69,7 @@ class BFloat16Precision(Precision):
 
     @override
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Round what is trained to bfloat16, in place."""
+        """Round trainable parameters to bfloat16, in place."""
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.bfloat16)
@@ -82,10 +81,10 @@ class BFloat16Precision(Precision):
 
 
 class AgreedGradScaler(GradScaler):
-    """torch's loss scaler, where each process may hold a slice of the gradient, on devices without float64 as well.
+    """Loss scaler for sharded gradients and for devices without float64.
 
-    A step is passed over by all processes where one of them finds a number that is not finite. Scales are powers of
-    two, as torch begins with one and halves or doubles it, so float32 inverts them exactly.
+    If one process finds a non-finite gradient, all processes skip the step. Scales are powers of two (torch starts with
+    one and halves or doubles it), so float32 inverts them exactly.
     """
 
     @override
@@ -94,7 +93,7 @@ class AgreedGradScaler(GradScaler):
         state = self._per_optimizer_states[id(optimizer)]
         assert self._scale is not None, "unscale_() follows scale()"
         if state["stage"] is not OptState.READY:
-            raise RuntimeError("unscale_() is called once a step, after the backward pass and before step()")
+            raise RuntimeError("unscale_() must be called once per step, after the backward pass and before step()")
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         by_kind: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}

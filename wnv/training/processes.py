@@ -1,4 +1,4 @@
-"""Who starts the processes of a run, and what these must agree on before they can talk to each other."""
+"""How the processes of a run are launched, and what they agree on before they can communicate."""
 
 import os
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ _STAMP_KEY = "wnv/run_stamp"
 
 @dataclass(frozen=True)
 class Launch:
-    """Processes of a run that were started from outside, each with this command.
+    """Processes of a run that an external launcher started, each with the same command.
 
     Attributes:
         launcher: `torchrun` or `Slurm`.
-        num_processes: Of the run, on all machines.
-        num_nodes: Machines.
+        num_processes: Number of processes on all machines.
+        num_nodes: Number of machines.
     """
 
     launcher: str
@@ -36,9 +36,9 @@ class Launch:
 
 
 class SlurmTasks(SLURMEnvironment):
-    """One process for each task of `srun`.
+    """One process per task of `srun`.
 
-    Lightning's would put the job back into the queue by itself, save a file of its own for that, and refuse `--ntasks`.
+    Lightning's environment would requeue the job itself, with its own checkpoint file, and reject `--ntasks`.
     """
 
     def __init__(self) -> None:
@@ -47,27 +47,27 @@ class SlurmTasks(SLURMEnvironment):
     @staticmethod
     @override
     def _validate_srun_variables() -> None:
-        """Nothing: `check_launch` compares the numbers."""
+        """Do nothing: `check_launch` compares the numbers."""
 
     @override
     def validate_settings(self, num_devices: int, num_nodes: int) -> None:
-        """Nothing: `check_launch` compares the numbers."""
+        """Do nothing: `check_launch` compares the numbers."""
 
 
 def find_launch() -> Launch | None:
-    """How this process was started from outside; None where it starts the others of its run, or was started by one.
+    """Return the external launcher of this process, or None if Lightning launches the ranks.
 
-    A Slurm job of one task, or a command in a Slurm job that `srun` did not start, starts its processes itself.
+    A Slurm job of one task, or a command in a Slurm job without `srun`, launches its ranks itself.
 
     Raises:
-        ValueError: If it is one of several that know nothing of each other.
+        ValueError: If submitit started several tasks, which cannot find each other.
     """
     environment = os.environ
     num_tasks = int(environment.get("SUBMITIT_LOCAL_NTASKS", 1))
     if num_tasks > 1:
         raise ValueError(
-            f"submitit starts {num_tasks} tasks a job here that cannot find each other; set "
-            "hydra.launcher.tasks_per_node=1: a job's task starts the processes for its devices itself"
+            f"hydra.launcher.tasks_per_node must be 1, got {num_tasks}: a job's task starts the processes of its "
+            "devices itself"
         )
     if TorchElasticEnvironment.detect():
         num_nodes = int(environment.get("GROUP_WORLD_SIZE", 1))
@@ -80,14 +80,14 @@ def find_launch() -> Launch | None:
 
 
 def cluster_environment(launch: Launch | None) -> ClusterEnvironment | None:
-    """What Lightning is to use; None leaves the choice to it."""
+    """Return Lightning's cluster environment for a launch; None leaves the choice to Lightning."""
     if launch is None:
         return LightningEnvironment() if "SLURM_NTASKS" in os.environ else None
     return SlurmTasks() if launch.launcher == "Slurm" else TorchElasticEnvironment()
 
 
 def count_devices(devices: int | str | Sequence[int] | None, device: torch.device) -> int:
-    """How many devices of this machine `trainer.devices` means: a number, indices, or `auto` and -1 for all.
+    """Count the devices per machine of `trainer.devices`: a number, indices, or `auto` and -1 for all.
 
     Raises:
         ValueError: If it is none of these.
@@ -110,14 +110,14 @@ def count_devices(devices: int | str | Sequence[int] | None, device: torch.devic
 def check_launch(
     launch: Launch | None, *, num_devices: int, num_nodes: int, is_run_dir_given: bool, is_sweep: bool
 ) -> None:
-    """Refuse numbers that are not those of the processes that there are, or that would wait for others for ever.
+    """Check that devices x nodes matches the launched processes.
 
     Args:
-        launch: How this process was started.
-        num_devices: Devices of each machine, `trainer.devices`.
+        launch: The external launcher, if any.
+        num_devices: Devices per machine, `trainer.devices`.
         num_nodes: Machines, `trainer.num_nodes`.
-        is_run_dir_given: Whether the folder of the run was named by the user.
-        is_sweep: Whether this process runs several jobs one after the other.
+        is_run_dir_given: Whether the user set `run_dir`.
+        is_sweep: Whether this process runs the jobs of a sweep.
 
     Raises:
         ValueError: With what to set instead.
@@ -125,8 +125,8 @@ def check_launch(
     if launch is None:
         if is_sweep and num_devices * num_nodes > 1:
             raise ValueError(
-                f"a sweep (-m) runs its jobs in one process, got {num_devices} devices a job on {num_nodes} machines, "
-                "of which each would repeat the sweep; set trainer.devices=1, or start every job by itself"
+                f"a sweep (-m) runs its jobs in one process, got trainer.devices={num_devices} and trainer.num_nodes="
+                f"{num_nodes}; set trainer.devices=1, or start every job separately"
             )
         if num_nodes > 1:
             _check_own_nodes(num_nodes, is_run_dir_given=is_run_dir_given)
@@ -134,19 +134,19 @@ def check_launch(
     if is_sweep and launch.num_processes > 1 and "SUBMITIT_EXECUTOR" not in os.environ:
         raise ValueError(
             f"a sweep (-m) starts the processes of its jobs itself, got {launch.num_processes} started by "
-            f"{launch.launcher}, of which each would repeat the sweep; start wnv-train -m by itself"
+            f"{launch.launcher}, each of which would repeat the sweep; run wnv-train -m without it"
         )
     if (num_devices * num_nodes, num_nodes) != (launch.num_processes, launch.num_nodes):
         each, rest = divmod(launch.num_processes, launch.num_nodes)
-        way_out = (
-            f"start as many on each, or set trainer.devices={each} trainer.num_nodes={launch.num_nodes}"
+        fix = (
+            f"set trainer.devices={each} trainer.num_nodes={launch.num_nodes}"
             if not rest
-            else "start as many processes on each machine"
+            else "start equally many processes on each machine"
         )
         raise ValueError(
-            f"trainer.devices x trainer.num_nodes must be the processes that {launch.launcher} started, "
-            f"{launch.num_processes} on {launch.num_nodes} machine{'s' if launch.num_nodes > 1 else ''}, got "
-            f"{num_devices} x {num_nodes}; {way_out}"
+            f"trainer.devices x trainer.num_nodes must match the processes started by {launch.launcher} "
+            f"({launch.num_processes} on {launch.num_nodes} machine{'s' if launch.num_nodes > 1 else ''}), got "
+            f"{num_devices} x {num_nodes}; {fix}"
         )
 
 
@@ -154,26 +154,24 @@ def _check_own_nodes(num_nodes: int, *, is_run_dir_given: bool) -> None:
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
     if missing:
         raise ValueError(
-            f"trainer.num_nodes={num_nodes} needs a command on each machine that knows the others: start it with "
-            f"torchrun or srun, or set {', '.join(missing)} in its environment"
+            f"trainer.num_nodes={num_nodes} needs {', '.join(missing)} in the environment of each machine's command; "
+            "set them, or start it with torchrun or srun"
         )
     if not is_run_dir_given:
         raise ValueError(
-            f"run_dir must be set where trainer.num_nodes={num_nodes} machines are each given the command, because "
-            "each would name its own folder by the time; set run_dir=..."
+            f"run_dir must be set for trainer.num_nodes={num_nodes} without torchrun or srun, as each machine would "
+            "name its folder by its own clock; set run_dir=..."
         )
 
 
 def run_stamp(pattern: str) -> str:
-    """What tells a run's folder from others: the time of its start, the same text on all of its processes.
-
-    Under Slurm, where processes cannot talk yet, it is the job and its step, as in `slurm-1234.0`.
+    """Return a name for the run's folder, equal on all its processes: the start time, or `slurm-JOB.STEP`.
 
     Args:
-        pattern: Of the time, as `strftime` takes it.
+        pattern: Format of the time, for `strftime`.
 
     Raises:
-        ValueError: If torchrun keeps no store that its processes could share.
+        ValueError: If torchrun keeps no store that its processes can share.
     """
     now = datetime.now().strftime(pattern)
     launch = find_launch()
@@ -182,8 +180,8 @@ def run_stamp(pattern: str) -> str:
     if launch.launcher == "Slurm":
         return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        raise ValueError("run_dir must be set where torchrun keeps no store for its processes; set run_dir=...")
+        raise ValueError("run_dir must be set, because torchrun keeps no store for its processes; set run_dir=...")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=300))
-    # The first to come sets it: also the first of those that torchrun starts again after a failure.
+    # The first process sets it, also for processes that torchrun restarts after a failure.
     return store.compare_set(_STAMP_KEY, "", now).decode()

@@ -12,10 +12,10 @@ from typing_extensions import override
 
 
 class StepProgressBar(ProgressBar):
-    """One line over all steps of the run: loss, PSNR, and the last validation PSNR beside the nearest-view copy's.
+    """One progress bar over all steps: loss, PSNR, and the last validation's PSNR with that of the nearest-view copy.
 
     Args:
-        refresh_s: Seconds between two redraws, where the output is not a terminal at least 30.
+        refresh_s: Seconds between updates; at least 30 if the output is not a terminal.
     """
 
     def __init__(self, *, refresh_s: float | int = 0.5) -> None:
@@ -35,7 +35,7 @@ class StepProgressBar(ProgressBar):
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        if not self._enabled:  # on all processes but the first
+        if not self._enabled:  # on all ranks but 0
             return
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
@@ -52,7 +52,7 @@ class StepProgressBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Reading a metric waits for the device, so the line's text is made only when it is about to be drawn.
+        # Reading a metric synchronises with the device, so the text is made only when it is shown.
         if self._bar is not None and trainer.global_step > self._bar.n:
             if time.time() - self._bar.last_print_t >= self._bar.mininterval:
                 self._bar.set_postfix_str(_progress_text(trainer.callback_metrics), refresh=False)

@@ -18,17 +18,17 @@ log = logging.getLogger(__name__)
 
 
 class RunCheckpoints(Checkpoint):
-    """Keeps `last.ckpt`, from which a run continues, the one of before, and `best.ckpt` by a validation metric.
+    """Keep `last.ckpt`, its predecessor, and the best checkpoint by a validation metric.
 
-    Sharded ones are folders that every process writes its share of (`step-00001234`, `best-00001234`), to which
-    `last.ckpt` and `best.ckpt` are links.
+    Sharded checkpoints are folders to which every process writes its shards (`step-00001234`, `best-00001234`);
+    `last.ckpt` and `best.ckpt` are then links to them.
 
     Args:
-        folder: Where to write.
-        every_n_steps: Optimiser steps between two writings of the last; it is written at the end too.
-        monitor: Metric of validation that decides what is best; None keeps no best.
+        folder: Folder of the checkpoints.
+        every_n_steps: Save `last.ckpt` every so many optimiser steps, and at the end.
+        monitor: Validation metric that decides which checkpoint is best; None keeps no best.
         mode: Whether the metric should be large (`max`) or small (`min`).
-        sharded: Write sharded checkpoints, where the strategy can.
+        sharded: Write sharded checkpoints, if the strategy supports them.
 
     Raises:
         ValueError: If `every_n_steps` is not positive.
@@ -73,10 +73,10 @@ class RunCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # a step begun: what it has of a gradient is in no file
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # checkpoints hold no accumulated gradients
             return
-        # At the end of the run here already: a checkpoint made after Lightning has closed its books of the last step
-        # would number the steps that follow wrongly when the run is made longer.
+        # The last step is saved here and not at the end of the fit: by then Lightning has counted the batch as done,
+        # and a longer resumed run would number its steps wrongly.
         is_last = trainer.global_step == trainer.max_steps or trainer.should_stop
         if trainer.global_step % self.every_n_steps == 0 or is_last:
             self._save_last(trainer)
@@ -91,7 +91,7 @@ class RunCheckpoints(Checkpoint):
             return
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(sorted(trainer.callback_metrics)) or "none"
-            raise ValueError(f"monitor must name a metric of validation ({known}), got {self.monitor!r}")
+            raise ValueError(f"monitor must be a validation metric (one of {known}), got {self.monitor!r}")
         value = float(trainer.callback_metrics[self.monitor])
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best = value
@@ -106,22 +106,21 @@ class RunCheckpoints(Checkpoint):
         self.best = state_dict["best"]
 
     def _find_best(self, step: int) -> float | None:
-        """The best value until a step from which the run goes on.
+        """Find the best value up to a resumed step.
 
-        The last checkpoint may not know it: it is written before the validation that follows the same step.
+        `last.ckpt` may not hold it, because it is written before the validation after the same step.
         """
         if not (self.folder / BEST).exists():
             return self.best
         try:
             checkpoint = read_checkpoint(self.folder / BEST, trees=())
         except ValueError as error:
-            log.warning("the next validation is the best, as the one so far cannot be read: %s", error)
+            log.warning("the next validation counts as the best: %s", error)
             return None
-        is_later = checkpoint["global_step"] > step  # of a continuation that was given up
+        is_later = checkpoint["global_step"] > step  # of a discarded continuation
         return self.best if is_later else checkpoint["callbacks"][self.state_key]["best"]
 
     def _save_last(self, trainer: L.Trainer) -> None:
-        if trainer.global_step == self._saved_at_step:  # also while gradients are being accumulated
-            return
-        self._saved_at_step = trainer.global_step
-        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+        if trainer.global_step != self._saved_at_step:  # else gradients are being accumulated
+            self._saved_at_step = trainer.global_step
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)

@@ -1,4 +1,4 @@
-"""What the folder of a run holds besides checkpoints and pictures: the names of its files, and how they are read."""
+"""Files of a run's folder, other than checkpoints and images."""
 
 import csv
 import datetime
@@ -12,13 +12,13 @@ CONFIG_FILE = "config.yaml"
 """The resolved configuration."""
 
 STARTS_FILE = "starts.jsonl"
-"""One line of JSON each time the training began: date, commit, versions, device, command."""
+"""One line of JSON per start of the training: date, commit, versions, device, command."""
 
 ENDS_FILE = "ends.jsonl"
-"""One line of JSON each time the training ended otherwise than by force: date, step, and how."""
+"""One line of JSON per end of the training (unless killed): date, step, and how it ended."""
 
 METRICS_FILE = "metrics.csv"
-"""A row a step, a column a metric."""
+"""One row per step, one column per metric."""
 
 IMAGES_FOLDER = "images"
 """Contact sheets of the validation, `step_00000100.png`."""
@@ -28,12 +28,12 @@ FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run whose training has begun."""
+    """Whether a folder belongs to a run whose training has started."""
     return (folder / STARTS_FILE).is_file() or (folder / METRICS_FILE).is_file()
 
 
 def add_line(file: Path, entry: Mapping[str, Any]) -> None:
-    """Append one line of JSON. What a kill or a full disk has left of a last line is dropped."""
+    """Append one line of JSON, and drop an incomplete last line that a kill or a full disk left."""
     with file.open("ab") as lines:
         whole = file.read_bytes().rfind(b"\n") + 1
         if whole < lines.tell():
@@ -42,14 +42,14 @@ def add_line(file: Path, entry: Mapping[str, Any]) -> None:
 
 
 def note_start(folder: Path, facts: Mapping[str, Any]) -> str:
-    """Write down that a training begins.
+    """Record the start of a training.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         facts: Versions, device, command.
 
     Returns:
-        The start's id, for the note of its end.
+        The start's id, for `note_end`.
     """
     start = secrets.token_hex(4)
     add_line(folder / STARTS_FILE, {**facts, "id": start})
@@ -57,13 +57,13 @@ def note_start(folder: Path, facts: Mapping[str, Any]) -> str:
 
 
 def note_end(folder: Path, how: str, *, start: str, step: int, message: str | None = None) -> None:
-    """Write down how a training ended that had begun.
+    """Record how a training ended.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         how: `FINISHED`, `STOPPED` or `FAILED`.
-        start: Id of the start that it ends.
-        step: Steps that were done.
+        start: Id returned by `note_start`.
+        step: Number of completed steps.
         message: The signal that stopped it, or the error.
     """
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -71,10 +71,10 @@ def note_end(folder: Path, how: str, *, start: str, step: int, message: str | No
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The entries of a file of lines of JSON; none where there is no file. A last line that was cut off is left out.
+    """Read the objects of a JSONL file (none if it does not exist), without an incomplete last line.
 
     Raises:
-        ValueError: If another line is not an object.
+        ValueError: If a line is not a JSON object.
     """
     if not file.exists():
         return []
@@ -84,17 +84,17 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
         try:
             entry = json.loads(line)
             if not isinstance(entry, dict):
-                raise ValueError("it is not an object")
+                raise ValueError(f"got {type(entry).__name__}")
         except ValueError as error:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
-            raise ValueError(f"{file}, line {number} cannot be read: {error}") from error
+            raise ValueError(f"{file}, line {number} is not a JSON object: {error}") from error
         entries.append(entry)
     return entries
 
 
 def read_metrics(file: Path) -> dict[str, list[tuple[int, float]]]:
-    """Metric -> (step, value) of each row in which it stands; nothing where there is no table.
+    """Read `metrics.csv` as metric -> [(step, value)]; empty if there is no file.
 
     Raises:
         ValueError: If the file is not such a table.
@@ -104,7 +104,7 @@ def read_metrics(file: Path) -> dict[str, list[tuple[int, float]]]:
         return metrics
     with file.open(newline="", encoding="utf-8", errors="replace") as lines:
         for number, row in enumerate(csv.DictReader(lines), start=2):
-            if None in row.values():  # cut short by a kill; a run that goes on takes it out
+            if None in row.values():  # cut short by a kill; a resumed run removes it
                 continue
             try:
                 step = int(row.pop("step"))
@@ -117,12 +117,12 @@ def read_metrics(file: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def last_metrics(file: Path) -> dict[str, float]:
-    """The last value of each metric of a run's table; nothing where there is no table."""
+    """Return the last value of each metric in `metrics.csv`; empty if there is no file."""
     return {name: points[-1][1] for name, points in read_metrics(file).items()}
 
 
 def flatten_config(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Settings within settings as one table: `model.dim` and the like; lists stay whole."""
+    """Flatten nested settings to dotted names such as `model.dim`; lists stay whole."""
     if not isinstance(tree, Mapping):
         return {prefix.removesuffix("."): tree}
     flat: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""How a run ends before its last step: asked to, on all processes after the same step; or by an error, at once."""
+"""Early ends of a run: by a signal, on all processes after the same step, or by an error."""
 
 import os
 import signal
@@ -18,18 +18,17 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopOnSignal(L.Callback):
-    """Ends training after the step in which any process was sent SIGTERM, SIGUSR1 or SIGINT (Ctrl-C).
+    """Stop training after the step in which any process received SIGTERM, SIGUSR1 or SIGINT (Ctrl-C).
 
-    The handler only makes a note. After a step the processes compare their notes, so that all of them stop after the
-    same one, whichever was sent the signal and when; `RunCheckpoints` saves, and no validation follows. A second
-    SIGINT interrupts at once. (Lightning's own handler waits for the other processes from within the handler, and so
-    for ever if these are not in theirs.)
+    The handler only records the signal. After a step the processes compare their records, so that all of them stop
+    after the same step; `RunCheckpoints` saves, and no validation follows. A second SIGINT interrupts immediately.
+    (Lightning's handler waits for the other processes, and deadlocks if these are not in theirs.)
 
     Args:
-        every_n_steps: Steps between two comparisons, each of which sends one number between the processes.
+        every_n_steps: Steps between comparisons, each an all-reduce of one number.
 
     Attributes:
-        stopped_by: Name of the signal that ended the training, on all processes; None while none has.
+        stopped_by: Name of the signal that stopped the training, on all processes; None if none did.
 
     Raises:
         ValueError: If `every_n_steps` is not positive.
@@ -45,11 +44,11 @@ class StopOnSignal(L.Callback):
 
     @contextmanager
     def listening(self, trainer: L.Trainer) -> Iterator[None]:
-        """Signals are noted inside the block, in which the trainer is to fit; handlers of before come back after it."""
-        if threading.current_thread() is not threading.main_thread():  # which alone can have handlers
+        """Record signals while the trainer fits; restore the previous handlers afterwards."""
+        if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
             yield
             return
-        # In the place of Lightning's handlers, which would be put around ours; it has no public switch for them.
+        # Lightning would wrap our handlers with its own, and has no public switch against it.
         trainer._signal_connector.register_signal_handlers = lambda: None
         before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         try:
@@ -58,7 +57,7 @@ class StopOnSignal(L.Callback):
             for number, handler in before.items():
                 signal.signal(number, handler)
             if self.stopped_by is not None:
-                # What started the processes may end one that is still leaving because another has left.
+                # The launcher may signal a process that is still exiting because another has exited.
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -71,7 +70,7 @@ class StopOnSignal(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if step == self._compared_at_step or step % self.every_n_steps:  # the same: gradients are being accumulated
+        if step == self._compared_at_step or step % self.every_n_steps:  # equal while gradients are accumulated
             return
         self._compared_at_step = step
         noted = self._noted
@@ -80,18 +79,18 @@ class StopOnSignal(L.Callback):
         if noted:
             self.stopped_by = signal.Signals(noted).name
             trainer.should_stop = True
-            trainer.limit_val_batches = 0  # else Lightning validates before it stops
-            trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None  # else it goes on
+            trainer.limit_val_batches = 0  # no validation before the end
+            trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None  # they would delay the stop
 
 
 class LeaveOnError(L.Callback):
-    """Sees to it that a process whose training raised is gone soon, whatever the others wait for.
+    """Exit within `after_s` seconds of an exception, even if other ranks are blocked.
 
-    What closes a run down may wait for processes that wait for this one, until their time is up (half an hour). The
-    error is marked with the process that raised it.
+    Teardown may wait for ranks that wait for this one, until their collectives time out (half an hour). A note with the
+    rank is added to the exception.
 
     Args:
-        after_s: Seconds that closing down may take.
+        after_s: Maximum duration of the teardown, in seconds.
     """
 
     def __init__(self, *, after_s: float | int = 15.0) -> None:

@@ -10,13 +10,12 @@ from wnv.types import Batch
 
 
 class Throughput(L.Callback):
-    """Logs `speed/scenes_per_s` and `speed/views_per_s` over all devices, and `speed/scenes_seen` since the run began.
+    """Log `speed/scenes_per_s` and `speed/views_per_s` over all devices, and `speed/scenes_seen` since the run began.
 
-    Views are context and target views together. Loading and the writing of `last.ckpt` count as time, validation does
-    not.
+    Views are context and target views together. Data loading and saving count as time, validation does not.
 
     Args:
-        every_n_steps: Training batches that a figure averages over.
+        every_n_steps: Training batches per logged average.
     """
 
     def __init__(self, *, every_n_steps: int = 50) -> None:
@@ -28,12 +27,12 @@ class Throughput(L.Callback):
 
     def _restart(self) -> None:
         self._scenes, self._views, self._seconds, self._batches = 0, 0, 0.0, 0
-        self._left_off: float | None = None
+        self._last_time: float = 0.0
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restart()
-        self._left_off = time.perf_counter()
+        self._last_time = time.perf_counter()
 
     @override
     def on_train_batch_end(
@@ -45,8 +44,8 @@ class Throughput(L.Callback):
         self._views += scenes * (batch.context.images.shape[1] + batch.target.images.shape[1])
         self._batches += 1
         now = time.perf_counter()
-        self._seconds += now - (now if self._left_off is None else self._left_off)
-        self._left_off = now
+        self._seconds += now - self._last_time
+        self._last_time = now
         if self._batches < self.every_n_steps:
             return
         figures = {
@@ -56,12 +55,11 @@ class Throughput(L.Callback):
         }
         pl_module.log_dict(figures, batch_size=len(batch))
         self._restart()
-        self._left_off = now
+        self._last_time = now
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._left_off is not None:
-            self._left_off = time.perf_counter()
+        self._last_time = time.perf_counter()
 
     @override
     def state_dict(self) -> dict[str, Any]:
