@@ -62,13 +62,13 @@ def _shipped_weights_are_scored(place: Path, shown: str) -> None:
 
 @step(r"make demo", f"ARGS={shlex.join([*DEMO, 'out=PLACE/outputs/demo'])}")
 def _demo(place: Path, shown: str) -> None:
-    assert "beginning with the weights konet_tiny" in shown
+    assert re.search("weights.*konet_tiny", shown)
     assert_demo(place / "outputs" / "demo", shown)
 
 
 @step(r"make demo FROM_SCRATCH=1", f"ARGS={shlex.join([*DEMO, 'out=PLACE/outputs/demo_from_scratch'])}")
 def _demo_from_scratch(place: Path, shown: str) -> None:
-    assert "beginning with random weights" in shown
+    assert "random weights" in shown
     assert_demo(place / "outputs" / "demo_from_scratch", shown)
 
 
@@ -100,7 +100,7 @@ def _help_and_configuration(_place: Path, shown: str) -> None:
 
 @step(r"wnv-train experiment=smoke device=cpu debug=fast")
 def _debug(place: Path, _shown: str) -> None:
-    assert len(list((place / "runs" / "smoke").iterdir())) == 1, "a fast debug run writes nothing"
+    assert {file.name for file in newest(place, "runs/smoke/*").iterdir()} == {"train.log"}
 
 
 @step(r"wnv-train -m experiment=smoke device=cpu model\.camera_encoding=none,gta run_dir=runs/sweep")
@@ -389,7 +389,7 @@ def _python(place: Path, shown: str) -> None:
 
 @step(r"wnv-bench attention", *BENCH)
 def _bench(_place: Path, shown: str) -> None:
-    assert "| draw a view from 1 encoded context views" in shown
+    assert "| render a view from 1 encoded context view" in shown
 
 
 # --- Running --------------------------------------------------------------------------------------------------------
