@@ -1,4 +1,4 @@
-"""What every test runs under: seeded, offline, repeatable; slow tests get more time; device tests need their device."""
+"""Conditions of every test: seeded, offline, repeatable; slow tests get more time; device tests need their device."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ from wnv.scenes.clip_poses import ClipPoses, PosedFrame, write_poses
 from wnv.scenes.undistort import Distortion
 
 SLOW_TIMEOUT_S = 900
-# Where a run's processes meet and which of them this is, as it was when the tests began.
+# Rendezvous address and rank of a run's processes, as set before the tests.
 _PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
 LAUNCHER = {name: os.environ.get(name) for name in _PLACE}
 
@@ -24,7 +24,7 @@ LAUNCHER = {name: os.environ.get(name) for name in _PLACE}
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# The same examples each time, and no deadline: a shared machine pauses where it likes.
+# The same examples each time, and no deadline: a shared machine may pause at any time.
 hypothesis.settings.register_profile("wnv", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("wnv")
 
@@ -51,7 +51,7 @@ def seed() -> int:
 
 @pytest.fixture(autouse=True)
 def no_launcher() -> Iterator[None]:
-    """Forget what a trainer notes for the processes that it may start: those of a later test would meet there."""
+    """Reset the environment that a trainer sets for its processes: those of a later test would use the same address."""
     _restore_launcher()
     yield
     _restore_launcher()

@@ -1,4 +1,4 @@
-"""Which room may import which: the contracts of pyproject.toml hold, and each of them can be broken."""
+"""Imports between rooms: the contracts of pyproject.toml hold, and each of them can fail."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What is shipped, and that it starts: wheel, sdist and editable install, without a network."""
+"""Contents and start of the installed package: wheel, sdist and editable install, without a network."""
 
 import ast
 import os

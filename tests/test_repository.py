@@ -1,4 +1,4 @@
-"""What the tree looks like: which things stand at the top, how long files are, which words names avoid."""
+"""Rules of the repository: files at the top, lengths of files, banned names."""
 
 import ast
 import re

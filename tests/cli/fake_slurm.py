@@ -1,7 +1,7 @@
 """A stand-in for Slurm on this machine: `sbatch`, `srun`, `scontrol requeue` and `sacct`, whichever name it has.
 
-Jobs run at once and side by side. Every task gets the variables that Slurm would give it; machines are this one. State
-is kept in the folder `$FAKE_SLURM`: what ended is `JOB.ended`, with the exit code of each start.
+Jobs start immediately and run concurrently, on this machine. Every task gets the variables that Slurm sets. State is in
+the folder `$FAKE_SLURM`: `JOB.ended` holds the exit code of each start of an ended job.
 """
 
 import os
@@ -48,7 +48,7 @@ def sbatch(script: str, *arguments: str) -> int:
 def run_batch(script: str, output: str, *arguments: str) -> int:
     job, codes = os.environ["SLURM_JOB_ID"], []
     again = STATE / f"{job}.requeue"
-    while not Path(output).parent.exists():  # submitit makes it when it has been told the job's number
+    while not Path(output).parent.exists():  # submitit makes it once it knows the job's number
         time.sleep(0.05)
     with Path(output).open("a") as file:
         while not codes or (again.exists() and len(codes) < 5):

@@ -1,4 +1,4 @@
-"""How a command answers errors, and which arguments are rewritten for Hydra."""
+"""Errors of commands, and arguments that are rewritten for Hydra."""
 
 import sys
 from collections.abc import Callable

@@ -86,7 +86,7 @@ def test_results_are_resumed_or_replaced_only_when_asked(tmp_path, call, weights
     for name in ("000000-all.png", "mine.png"):
         (pictures / name).write_bytes(b"")
     assert call(*arguments("overwrite=true", "data.zoom_range=[1.0,1.0]"))[0] == 0
-    # What the replaced evaluation has drawn is no picture of this one; what somebody has put beside it stays.
+    # Images of the replaced evaluation are removed; other files stay.
     assert [path.name for path in pictures.iterdir()] == ["mine.png"]
 
 

@@ -266,7 +266,7 @@ def test_unusable_evaluations_and_runs(wnv_export: Run, run_folder: Path, tmp_pa
 
 @pytest.mark.slow
 def test_straight_to_the_hub_and_back(tmp_path: Path) -> None:
-    """In a process of its own, with the variables that people set."""
+    """In a separate process, with the environment variables that users set."""
     with serving() as hub:
         environment = os.environ | {
             "HF_ENDPOINT": hub.endpoint,

@@ -128,9 +128,9 @@ def test_a_stopped_job_of_submitit_fails_in_the_sweep(
     with pytest.raises(SystemExit) as caught:
         train.main()
     assert caught.value.code == 75
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "wnv-train: job 0 failed: stopped by SIGUSR1 at step 6; continue with ..."
-    assert told[-1].startswith("wnv-train: error: job 0 of the sweep failed")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "wnv-train: job 0 failed: stopped by SIGUSR1 at step 6; continue with ..."
+    assert lines[-1].startswith("wnv-train: error: job 0 of the sweep failed")
     failure = pickle.loads(pickle.dumps(JobFailed("stopped", code=75)))
     assert (str(failure), failure.code) == ("stopped", 75)
 

@@ -1,4 +1,4 @@
-"""What a run writes down of itself: how it ended, and what a resumed one was started with."""
+"""Records of a run: its ends, and the settings of its starts."""
 
 import json
 from pathlib import Path

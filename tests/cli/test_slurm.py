@@ -1,4 +1,4 @@
-"""What is shipped for Slurm, run with a stand-in for Slurm that starts the processes on this machine."""
+"""The shipped batch files and launcher, with a simulated Slurm that starts the processes on this machine."""
 
 import csv
 import json
@@ -68,8 +68,8 @@ def test_a_requeued_job_gives_the_same_losses(tmp_path: Path, slurm: Path) -> No
     (tmp_path / "job.sbatch").write_text(smaller)
     fault = {"_target_": "faults.Fault", "what": "SIGUSR1", "at_step": 3, "folder": tmp_path, "stamp": tmp_path / "hit"}
     words = [*SMALL, "data.batch_size=2", *(f"+callbacks.fault.{name}={value}" for name, value in fault.items())]
-    told = subprocess.run(["sbatch", "job.sbatch", *words], capture_output=True, text=True, check=True).stdout
-    job = told.split()[-1]
+    submitted = subprocess.run(["sbatch", "job.sbatch", *words], capture_output=True, text=True, check=True).stdout
+    job = submitted.split()[-1]
     codes, output = codes_of(job, slurm), (tmp_path / "job.out").read_text()
     assert codes == [75, 0], output
     run_dir = tmp_path / "runs" / "konet_fsdp" / f"slurm-{job}"
@@ -114,8 +114,8 @@ def test_batch_files_compose(tmp_path: Path, slurm: Path, name: str) -> None:
     noted = slurm / "wnv-train"
     noted.write_text(f'#!/bin/sh\necho "$SLURM_PROCID: $@" >> {tmp_path}/called; exit 75\n')
     noted.chmod(0o755)
-    told = subprocess.run(["sbatch", CONF / "slurm" / f"{name}.sbatch", "seed=3"], capture_output=True, text=True)
-    job = told.stdout.split()[-1]
+    submitted = subprocess.run(["sbatch", CONF / "slurm" / f"{name}.sbatch", "seed=3"], capture_output=True, text=True)
+    job = submitted.stdout.split()[-1]
     assert codes_of(job, slurm) == [75] * 5, "it is put back each time, until the stand-in has had enough"
     calls = (tmp_path / "called").read_text().splitlines()
     assert len(calls) == 5 * 16

@@ -1,4 +1,4 @@
-"""Commands answer at once: heavy imports wait for work."""
+"""Commands start quickly: heavy imports happen only when there is work."""
 
 import json
 import re

@@ -33,8 +33,8 @@ def test_two_machines_train_into_one_folder_that_nobody_named(tmp_path: Path) ->
     finally:
         for agent in agents:
             agent.kill()
-    told = "".join((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
-    assert codes == [0, 0], told
+    output = "".join((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
+    assert codes == [0, 0], output
     (run_dir,) = (tmp_path / "runs" / "smoke").iterdir()
     (start,) = (run_dir / "starts.jsonl").read_text().splitlines()
     assert json.loads(start)["devices"] == 2

@@ -85,7 +85,7 @@ def test_a_seed_determines_a_run(tmp_path: Path, fit: Callable) -> None:
 
 @pytest.mark.slow  # without a kill: the stopped run below, and the longer one
 def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path, fit: Callable) -> None:
-    """A real SIGKILL, at a moment that nobody chose."""
+    """A real SIGKILL, at an arbitrary moment."""
     settings = [
         "trainer.max_steps=120",
         "trainer.val_check_interval=50",

@@ -39,14 +39,14 @@ def pictures(run_dir: Path) -> dict[int, np.ndarray]:
     }
     for pixels in found.values():
         cells = pixels.reshape(2, 18, 5, 26, 3)[:, 1:-1, :, 1:-1].swapaxes(1, 2).astype(int)
-        _, _, target, drawn, error = cells.swapaxes(0, 1)
-        assert np.abs(drawn - target).max() > 20
-        assert np.abs((3 * np.abs(drawn - target)).clip(0, 255) - error).max() <= 4  # rounded before and after
+        _, _, target, rendered, error = cells.swapaxes(0, 1)
+        assert np.abs(rendered - target).max() > 20
+        assert np.abs((3 * np.abs(rendered - target)).clip(0, 255) - error).max() <= 4  # rounded before and after
     return found
 
 
 def logged_pictures(run_dir: Path) -> list[tuple[int, np.ndarray]]:
-    """Steps and pixels of all pictures in TensorBoard's files, beside which the metrics lie."""
+    """Steps and pixels of all images in TensorBoard's files, which also hold the metrics."""
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     accumulator = events.EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert {"val/psnr", "val/psnr_copy"} <= {*accumulator.Tags()["scalars"]}
@@ -64,7 +64,7 @@ def test_tensorboard_gets_every_validations_pictures(tmp_path: Path) -> None:
 
 
 def wandb_history(path: Path) -> list[dict[str, object]]:
-    """What was logged to an offline run: a file of protobuf records in blocks of 32 KiB, as LevelDB's logs are."""
+    """History of an offline run, from its file of protobuf records in blocks of 32 KiB, as in LevelDB's logs."""
     from wandb.proto import wandb_internal_pb2
 
     data, at, parts, rows = path.read_bytes(), 7, [], []  # after a header of 7 bytes
@@ -98,7 +98,8 @@ def test_wandb_gets_every_validations_pictures_offline(tmp_path: Path) -> None:
     for step, row in logged.items():
         (name,) = row["val/images/filenames"]
         assert np.array_equal(np.asarray(Image.open(path.parent / "files" / name)), written[step])
-        assert row["val/images/captions"] == ["a row a scene: context, target, drawn, error x 3"]
+        (caption,) = row["val/images/captions"]
+        assert "error x 3" in caption
 
 
 @pytest.mark.slow

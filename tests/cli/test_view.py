@@ -105,4 +105,4 @@ def test_it_serves_until_ctrl_c(tmp_path, weights, scene_file):
         process.kill()
     assert process.returncode == 130
     assert (output, errors) == ("", "\nwnv-view: interrupted\n")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["scenes", "weights"]  # nothing that nobody asked for
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scenes", "weights"]  # no other file

@@ -67,7 +67,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data_of(scenes: Path) -> Callable[[str], list[str]]:
-    """What an experiment's data needs here: synthetic data few scenes, scene files a place and small gaps."""
+    """Overrides for an experiment's data: few synthetic scenes, or a folder of scene files and small gaps."""
 
     def overrides(experiment: str) -> list[str]:
         target = compose_train(f"experiment={experiment}").data

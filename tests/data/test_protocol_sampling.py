@@ -1,4 +1,4 @@
-"""View samplers of the protocols: where frames may lie, on scenes of all lengths."""
+"""View samplers of the protocols: allowed frames, on scenes of all lengths."""
 
 from itertools import pairwise
 

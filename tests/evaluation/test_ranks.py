@@ -67,9 +67,7 @@ def test_two_processes_score_what_one_does_and_one_goes_on_where_two_were_killed
 
     again = start(tmp_path / "two", world_size=2)
     for process in again:
-        assert "FileExistsError" in process.communicate(timeout=100)[1].splitlines()[-1], (
-            "told by all, waited for by none"
-        )
+        assert "FileExistsError" in process.communicate(timeout=100)[1].splitlines()[-1], "every rank reports the error"
     assert scores(tmp_path / "two") == expected
 
     killed = start(tmp_path / "killed", "die", world_size=2)

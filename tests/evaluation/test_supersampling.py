@@ -25,7 +25,7 @@ def test_shifted_pictures_of_a_slope_merge_into_a_finer_slope():
     merged = merge_shifted_images(pictures, shifts)
     fine_y, fine_x = ((torch.arange(length, dtype=torch.float32) + 0.5) / 4 for length in (64, 96))
     expected = (fine_y[:, None] + 2 * fine_x) / 100
-    inside = (slice(None), slice(16, -16), slice(16, -16))  # at its edge a picture goes on flat
+    inside = (slice(None), slice(16, -16), slice(16, -16))  # beyond its edge an image continues with the edge's value
     assert torch.allclose(
         merged[inside], expected.expand(3, 64, 96)[inside], atol=2e-3
     )  # bicubic bends slopes a little

@@ -1,4 +1,4 @@
-"""The simulated NPU for tests: processes that find its folder in front of everything find a torch_npu that works."""
+"""The simulated NPU for tests: processes with its folder first in their path import a working torch_npu."""
 
 import importlib.util
 import os
@@ -28,7 +28,7 @@ def npu_environment() -> dict[str, str]:
 
 @pytest.fixture
 def on_npu(npu_environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Python with the given arguments on the simulated NPU, in a folder of the test's own."""
+    """Runs Python with the given arguments on the simulated NPU, in the test's own folder."""
 
     def run(*arguments: str, timeout: float = 250, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

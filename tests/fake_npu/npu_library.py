@@ -1,4 +1,4 @@
-"""Builds the simulated NPU once for each state of its sources, and says where the library is."""
+"""Builds the simulated NPU once per state of its sources, and returns the library's path."""
 
 import hashlib
 import os
@@ -21,13 +21,13 @@ PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH",
 
 
 def why_not() -> str | None:
-    """What this machine lacks to build it; None where it can."""
+    """What is missing on this machine to build it, or None."""
     missing = [name for name in (os.environ.get("CXX", "c++"), "ninja") if shutil.which(name, path=PATH) is None]
     return f"the simulated NPU cannot be built: no {' and no '.join(missing)} here" if missing else None
 
 
 def library() -> Path:
-    """The built library; the first call takes about a minute, the others of this user none."""
+    """The built library; the first call takes about a minute, later ones of this user reuse it."""
     content = b"".join(source.read_bytes() for source in (*SOURCES, Path(__file__)))
     built_for = f"{torch.__version__} {sys.implementation.cache_tag} {os.environ.get('CXX')}"
     key = hashlib.sha256(content + built_for.encode()).hexdigest()[:16]
@@ -35,7 +35,7 @@ def library() -> Path:
     path = cache / key / f"{NAME}.so"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        # In a process of its own, since building also loads, and under a name of its own, since others may build too.
+        # In a separate process, because building also loads, and under a unique name, because others may build too.
         with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as folder:
             command = [sys.executable, __file__, folder]
             done = subprocess.run(

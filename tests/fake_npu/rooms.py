@@ -1,8 +1,8 @@
-"""What a network, a loss, a metric or an evaluation gives on the simulated NPU and on the CPU: `python rooms.py FILE`.
+"""Compare networks, losses, metrics and an evaluation on the simulated NPU and on the CPU: `python rooms.py FILE`.
 
-FILE becomes a JSON object. `cases` has for each case the error that it ended with or null, the largest distance between
-the two devices as a share of the largest value, whether each result has other values than 0, and how many calls of
-operators the NPU counted. `formats` has for each device what the parts of a network give under autocast.
+The output is a JSON object. `cases` holds for each case its error or null, the largest difference between the devices
+relative to the largest value, whether each result has values other than 0, and the number of operator calls on the NPU.
+`formats` holds for each device the dtypes that the parts of a network return under autocast.
 """
 
 import json
@@ -48,7 +48,7 @@ def batch(device: torch.device) -> Batch:
 
 
 def network(options: dict[str, Any], device: torch.device) -> KoNet:
-    """A small model whose weights are large enough for every path to count, modulation included, which starts at 0."""
+    """A small model with weights so large that every path matters, including modulation, which starts at 0."""
     torch.manual_seed(1)
     model = KoNet(**SIZES, **options)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def draw(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> l
 
 
 def formats(device: torch.device) -> dict[str, str]:
-    """The number format that each part of a network gives under autocast in bfloat16."""
+    """The dtype that each part of a network returns under autocast in bfloat16."""
     given, model = batch(device), network(MODELS["dynamic"], device)
     seen = {}
 
@@ -90,7 +90,7 @@ def formats(device: torch.device) -> dict[str, str]:
 
 
 def perceptual(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """The loss of LVSM, with a VGG19 of random weights."""
+    """LVSM's loss, with a VGG19 of random weights."""
     given = batch(device)
     torch.manual_seed(1)
     loss = ImageLoss(perceptual_weight=0.5).to(device)
@@ -129,12 +129,12 @@ def world(kind: str, device: torch.device) -> list[Tensor]:
 
 
 def inverse(device: torch.device) -> list[Tensor]:
-    """What an NPU has no kernel for."""
+    """An operator without an NPU kernel."""
     return [torch.linalg.inv(torch.eye(2, device=device))]
 
 
 def cases() -> Iterator[tuple[str, Callable[[torch.device], list[Tensor]]]]:
-    """Each case's name, and what it does on a device."""
+    """Name and function of each case; the function takes a device."""
     for name, options in MODELS.items():
         yield name, lambda device, options=options: draw(options, device, torch.float32)
     yield "bf16", lambda device: draw(MODELS["dynamic"], device, torch.bfloat16)
@@ -150,7 +150,7 @@ def cases() -> Iterator[tuple[str, Callable[[torch.device], list[Tensor]]]]:
 
 
 def put_in_torchvision() -> None:
-    """Networks of torchvision's layers, in its order and with random weights, for the code that loads them by name."""
+    """Networks with torchvision's layers in its order and random weights, for code that loads them by name."""
 
     def vgg(widths: tuple[int, ...]) -> nn.Module:
         layers, channels = [], 3
@@ -191,7 +191,7 @@ def put_in_torchvision() -> None:
     torchvision.models = models
     sys.modules |= {"torchvision": torchvision, "torchvision.models": models}
     for module in (torchmetrics.functional.image.lpips, torchmetrics.image.lpip):
-        module._TORCHVISION_AVAILABLE = True  # they have asked for the installed package
+        module._TORCHVISION_AVAILABLE = True  # otherwise they require the installed package
 
 
 def compare(case: Callable[[torch.device], list[Tensor]]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_other_networks_train_too(on_npu: Callable, settings: tuple[str, ...]) -
 
 @pytest.mark.slow
 def test_two_npus_share_a_training_that_a_cpu_takes_up(tmp_path: Path, on_npu: Callable) -> None:
-    """Each writes its share of the checkpoints, the averaged weights among them."""
+    """Each process writes its shards of the checkpoints, including the averaged weights."""
     sharded = ["experiment=smoke", "strategy=fsdp", "precision=fp16", "trainer.devices=2", "callbacks=ema"]
     done = on_npu(*TRAIN, *sharded, "callbacks.checkpoints.sharded=true")
     assert done.returncode == 0, done.stderr

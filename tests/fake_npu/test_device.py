@@ -1,4 +1,4 @@
-"""What the simulated NPU is, and that wnv takes it for one."""
+"""Properties of the simulated NPU, and that wnv recognises it as an NPU."""
 
 import json
 from collections.abc import Callable

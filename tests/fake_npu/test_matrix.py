@@ -54,7 +54,7 @@ def flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
 
 @pytest.mark.parametrize(("device", "case"), ALL)
 def test_gradients_are_those_of_data_parallel_cpus(records: dict, device: str, case: str) -> None:
-    """Gradients and not losses: Adam's loss does not show a gradient that is twice too large."""
+    """Gradients are compared, not losses: with Adam the loss does not reveal a gradient of twice the size."""
     expected = records["cpu", "ddp-fp32"][0]["gradients"]
     for record in records[device, case]:
         assert record["gradients"].keys() == expected.keys()
@@ -69,7 +69,7 @@ def test_the_network_computes_in_the_format_that_was_asked_for(records: dict, de
     for record in records[device, case]:
         assert record["at"] == device
         assert record["product"] == str(PRODUCTS[precision])
-        # Sharded weights are gathered in the format of the products; the slices stay in their own.
+        # Sharded weights are gathered in the dtype of the products; the shards keep theirs.
         own = torch.bfloat16 if precision == "bf16_true" else torch.float32
         assert record["weight"] == str(own if strategy == "ddp" else PRODUCTS[precision])
         assert record["maps"] == {"torch.float32"}, "cameras must not be rounded"

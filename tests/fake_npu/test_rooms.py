@@ -46,7 +46,7 @@ def test_values_and_gradients_are_those_of_the_cpu(seen: dict[str, dict], name: 
 
 
 def test_autocast_gives_the_formats_of_the_cpu_but_for_layer_norms(seen: dict[str, dict]) -> None:
-    """These give float32 on an NPU, as with CUDA; norms of heads give bfloat16 everywhere, as attention needs it."""
+    """These return float32 on an NPU, as on CUDA; norms of heads return bfloat16 everywhere, as attention needs it."""
     npu, cpu = seen["formats"]["npu"], seen["formats"]["cpu"]
     assert npu.keys() == cpu.keys()
     norms = {name: given for name, given in npu.items() if given.startswith("HeadNorm")}

@@ -1,9 +1,9 @@
-"""Stands in for Ascend's torch_npu where this folder is on PYTHONPATH: `import torch_npu` gives torch the device `npu`.
+"""Simulates Ascend's torch_npu if this folder is on PYTHONPATH: `import torch_npu` adds the device `npu` to torch.
 
-The device is simulated on host memory (device.cpp), with its process group `hccl` over gloo (hccl.h). It shows that the
-way to an NPU is walked and what is refused on it; of kernels, numbers, speed and memory of a real one it shows nothing.
+The device uses host memory (device.cpp), and its process group `hccl` uses gloo (hccl.h). It tests the code paths to an
+NPU and what an NPU rejects, not the kernels, numbers, speed and memory of a real one.
 
-FAKE_NPU_DEVICES is how many there are (2 unless set).
+FAKE_NPU_DEVICES is the number of devices (default 2).
 """
 
 import importlib.util
@@ -43,7 +43,7 @@ class Event(torch.Event):
 
 
 class StreamContext:
-    """All work of the device is done at once, whatever the stream."""
+    """A stream; all work of the device is synchronous."""
 
     def __init__(self, stream: torch.Stream | None) -> None:
         if stream is not None and stream.device.type != "npu":
@@ -76,7 +76,7 @@ def _generators() -> list[torch.Generator]:
 
 
 def _device_module() -> types.ModuleType:
-    """`torch.npu`, as far as torch, Lightning and wnv ask for it."""
+    """`torch.npu`, as far as torch, Lightning and wnv use it."""
     module = types.ModuleType("torch.npu")
     module.is_available = lambda: _C.device_count() > 0
     module.is_initialized = lambda: True
@@ -101,7 +101,7 @@ def _device_module() -> types.ModuleType:
     module.memory_stats = _memory_stats
     module.Stream, module.Event, module.stream, module.device = Stream, Event, StreamContext, DeviceContext
     module.current_stream = module.default_stream = Stream
-    module.num_calls = _C.num_calls  # how often each operator ran here; not in the real one
+    module.num_calls = _C.num_calls  # calls per operator; not in the real torch_npu
     return module
 
 

@@ -1,7 +1,7 @@
-"""One of two processes that train under one strategy and precision after the other, and write down what happened.
+"""One of two processes that train under a list of strategies and precisions, and record the results.
 
 `python train_matrix.py DEVICE FOLDER STRATEGY:PRECISION:PORT ...` with LOCAL_RANK set; FOLDER/STRATEGY-PRECISION.pt
-holds the gradients of the first step, formats inside the network, and the state of the loss scaler.
+holds the gradients of the first step, dtypes inside the network, and the state of the loss scaler.
 """
 
 import os
@@ -64,7 +64,7 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 class Record(L.Callback):
-    """What the first step looks like; in float16 a gradient is broken in the second, sharded in one process only."""
+    """Record the first step. In float16, break a gradient in the second step: if sharded, in one process only."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Any] = {}
@@ -140,7 +140,7 @@ def main(device_name: str, folder: str, *cases: str) -> None:
         torch.distributed.barrier()
         if case != cases[-1]:
             torch.distributed.destroy_process_group()
-    # Threads of gloo's, a dozen groups' by now, have been seen to abort an interpreter that was ending: all is saved.
+    # Everything is saved: threads of gloo, by now of a dozen groups, sometimes abort an interpreter that exits.
     sys.stdout.flush()
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Nothing in the room makes tensors on a device of its own choice: mixing devices with `meta` raises."""
+"""Geometry creates tensors on the device of its inputs: mixing devices with `meta` raises."""
 
 import pytest
 import torch

@@ -63,7 +63,7 @@ def centers(cameras: Cameras) -> torch.Tensor:
 
 
 def closes(path: Cameras) -> bool:
-    """Whether the step from the last camera to the first is like any other, and no camera comes twice."""
+    """Whether the step from the last camera to the first is like any other, and no camera is repeated."""
     steps = (centers(path).roll(-1, dims=0) - centers(path)).norm(dim=-1)
     return bool(steps[-1] < 1.5 * steps[:-1].max() and steps[-1] > 0)
 

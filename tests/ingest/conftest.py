@@ -32,7 +32,7 @@ def bilibili(site: LoopbackSite) -> BilibiliPages:
 
 @pytest.fixture(scope="session")
 def pattern_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 s of a moving pattern, 25 frames a second, a keyframe each second, B-frames; one session, one file."""
+    """20 s of a moving pattern, 25 frames per second, a keyframe per second, B-frames; one session, one file."""
     return make_video(tmp_path_factory.mktemp("pattern") / "pattern.mp4")
 
 

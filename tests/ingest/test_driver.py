@@ -1,4 +1,4 @@
-"""The driver: every item is processed once and in order, whatever fails."""
+"""The driver: every item is processed once and in order, even if others fail."""
 
 import logging
 import os

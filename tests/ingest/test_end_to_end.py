@@ -148,7 +148,7 @@ def _train(root: Path, folder: Path) -> None:
         "experiment=konet",
         "data=kokoni_static",
         f"data.root={root}",
-        "data.val_split=scenes/static/train",  # of so few videos, none may have been drawn for validation
+        "data.val_split=scenes/static/train",  # with so few videos the validation split may be empty
         *(f"data.{sampler}.{gap}" for sampler in ("sampler", "val_sampler") for gap in ("min_gap=8", "max_gap=10")),
         "data.image_size=[16,24]",
         "data.batch_size=2",

@@ -2,11 +2,11 @@
 
     killed    in        kills        result of the next run
     driver    fetch     6            all scenes of an undisturbed run, byte for byte, no temporary files
-    driver    clip      6            likewise
-    driver    pose      6            likewise
-    driver    pack      6            likewise
+    driver    clip      6            the same
+    driver    pose      6            the same
+    driver    pack      6            the same
     worker    each      once         no next run needed: the same run retries
-    Ctrl-C    pose      once         likewise, and SIGTERM; no process is left running
+    Ctrl-C    pose      once         the same, also with SIGTERM; no process is left running
 
 The moments come from a seeded generator, counted from when the ledger shows an item as running. A driver is killed
 repeatedly on one root, whose scenes must be valid every time.

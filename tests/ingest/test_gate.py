@@ -1,4 +1,4 @@
-"""Hosts are asked no more often than agreed, and left alone when they want to be."""
+"""Requests per host stay within the limits, and pause after a rate-limit response."""
 
 import math
 

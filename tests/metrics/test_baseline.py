@@ -6,7 +6,7 @@ from wnv.types import Batch, Cameras, Views
 
 
 def make_views(positions, height=4, width=6):
-    """Views of one scene that look the same way from places on a line; an image's value is its number."""
+    """Views of one scene with parallel cameras on a line; the value of an image is its index."""
     camtoworld = torch.eye(4).repeat(1, len(positions), 1, 1)
     camtoworld[0, :, 0, 3] = torch.tensor(positions)
     numbers = torch.arange(len(positions), dtype=torch.float32) / 10

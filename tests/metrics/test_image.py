@@ -103,7 +103,7 @@ class _MeanDistance:
 
 
 class _Correlation(_MeanDistance):
-    """Stands in likewise, with a product, which autocast rounds."""
+    """Another stand-in, with a product, which autocast rounds."""
 
     def __call__(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return one.flatten() @ other.flatten()

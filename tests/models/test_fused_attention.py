@@ -28,13 +28,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         seen.append({"query": query, "key": key, "value": value} | options)
         return attend(query, key, value, **options)
 
-    # Not by a mode of torch: those are off where the backward pass computes activations anew.
+    # Not by a torch mode: modes are off while the backward pass recomputes activations.
     monkeypatch.setattr(functional, "scaled_dot_product_attention", record)
     return seen
 
 
 class Kernels(TorchDispatchMode):
-    """How often each kernel of attention ran, and on which format."""
+    """Counts the calls of attention kernels by name and dtype."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def test_every_call_is_one_that_fuses(make_model, make_views, make_cameras, call
     for call in calls:
         check(call)
     layers = model.config["num_layers"]
-    # The context goes through all layers but the last, targets through all; jointly, both at once and anew in render.
+    # The context passes all layers but the last, targets all layers; joint attention does both in each `render`.
     once = layers if model.attention == "joint" else 2 * layers - 1
     recomputed = once if options.get("activation_checkpointing") else 0
     assert len(calls) == 2 * once + recomputed

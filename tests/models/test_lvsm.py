@@ -84,7 +84,7 @@ def lvsm_rays(K: Tensor, camtoworld: Tensor, height: int, width: int) -> Tensor:
 
 
 def patches_of(pixels: Tensor, patch: int) -> list[Tensor]:
-    """Patches from left to right, then down; in each, pixels likewise, and all channels of a pixel together."""
+    """Patches in row-major order; their pixels are in row-major order too, with the channels of a pixel together."""
     height, width = pixels.shape[:2]
     return [
         pixels[top : top + patch, left : left + patch].reshape(-1)

@@ -88,7 +88,7 @@ def prope_rays(state: dict[str, Tensor], K: Tensor, camtoworld: Tensor, ray_code
 
 
 def head_maps(Ks: Tensor, camtoworlds: Tensor, *, with_K: bool) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Of every token the matrices of a head's columns: on queries, on keys and values, on outputs."""
+    """Matrices per token for the columns of a head: of queries, of keys and values, of outputs."""
     maps = []
     for K, camtoworld in zip(Ks, camtoworlds, strict=True):
         P = torch.eye(4, dtype=torch.float64)

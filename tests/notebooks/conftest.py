@@ -1,4 +1,4 @@
-"""What the tests of the notebooks share: a place to execute them in."""
+"""Fixtures of the notebooks: a folder to execute them in."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from notebook_run import kernel_environment
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to execute in, and a kernel of this Python."""
-    # Its cache of fonts is made where there is none, which it tells on stderr if it takes long: here, not in a cell.
+    # Builds Matplotlib's font cache, if missing, here: in a cell, a slow build would write to stderr.
     importlib.import_module("matplotlib.font_manager")
     for name, value in kernel_environment(tmp_path / "jupyter").items():
         monkeypatch.setenv(name, value)

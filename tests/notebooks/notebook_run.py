@@ -15,7 +15,7 @@ _KERNEL = "of-the-tests"
 
 
 def read_notebook(name: str) -> NotebookNode:
-    """A notebook as it is committed, found to be a valid one."""
+    """Read and validate a committed notebook."""
     notebook = nbformat.read(NOTEBOOKS / name, as_version=nbformat.NO_CONVERT)
     nbformat.validate(notebook)
     return notebook
@@ -26,7 +26,7 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def parameters_of(notebook: NotebookNode) -> dict[str, Any]:
-    """Names and values of the first cell of code, which holds nothing else."""
+    """Names and values of the first code cell, which holds nothing else."""
     first = code_cells(notebook)[0]
     assert first.metadata.get("tags") == ["parameters"]
     values = {}
@@ -37,7 +37,7 @@ def parameters_of(notebook: NotebookNode) -> dict[str, Any]:
 
 
 def with_parameters(notebook: NotebookNode, **values: Any) -> NotebookNode:
-    """The notebook with these parameters in place of its own; others stay."""
+    """The notebook with some parameters replaced."""
     known = parameters_of(notebook)
     assert values.keys() <= known.keys(), f"no parameters: {sorted(values.keys() - known.keys())}"
     code_cells(notebook)[0].source = "\n".join(f"{name} = {value!r}" for name, value in (known | values).items())
@@ -45,7 +45,7 @@ def with_parameters(notebook: NotebookNode, **values: Any) -> NotebookNode:
 
 
 def kernel_environment(folder: Path) -> dict[str, str]:
-    """Where Jupyter is to look: a kernel that is this Python, whatever else is registered on the machine."""
+    """Search path for Jupyter kernels with only this Python, regardless of those registered on the machine."""
     kernel = folder / "data" / "kernels" / _KERNEL
     kernel.mkdir(parents=True)
     spec = {
@@ -69,7 +69,7 @@ def execute(notebook: NotebookNode, *, cwd: Path) -> NotebookNode:
 
 
 def texts(notebook: NotebookNode, stream: str) -> dict[str, str]:
-    """What the cells wrote to stdout or stderr, by their ids; those that wrote nothing are left out."""
+    """Output of the cells to stdout or stderr, by id; cells without output are left out."""
     found: dict[str, str] = {}
     for cell in code_cells(notebook):
         for output in cell.outputs:
@@ -79,7 +79,7 @@ def texts(notebook: NotebookNode, stream: str) -> dict[str, str]:
 
 
 def shown(notebook: NotebookNode, media_type: str) -> dict[str, str]:
-    """What the cells show of a kind, `image/png` in base64, by their ids."""
+    """Outputs of the cells of a MIME type (`image/png` in base64), by id."""
     return {
         cell.id: output.data[media_type]
         for cell in code_cells(notebook)

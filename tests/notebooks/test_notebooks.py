@@ -113,18 +113,18 @@ def test_evaluate(place: Path) -> None:
 
     summary = read_summary(out / "default")
     assert (summary.main.num_examples, len(read_records(out / "default"))) == (6, 6)
-    told = texts(executed, "stdout")
-    assert f"{summary.main.model['psnr'].mean:.2f}" in told["evaluate"]
-    assert f"{summary.main.copy['psnr'].mean:.2f}" in told["evaluate"]
-    assert "differs by" in told["model"]
+    output = texts(executed, "stdout")
+    assert f"{summary.main.model['psnr'].mean:.2f}" in output["evaluate"]
+    assert f"{summary.main.copy['psnr'].mean:.2f}" in output["evaluate"]
+    assert "differs by" in output["model"]
     assert [variant.variant for variant in read_summary(out / "nested").variants] == ["views=2", "views=3"]
     for encoding in ("none", "gta", "geope"):
         run = out / "sweep" / encoding
         checkpoint = read_checkpoint(run)
         assert (checkpoint["global_step"], checkpoint["model_config"]["camera_encoding"]) == (3, encoding)
         assert len(read_records(out / "encodings" / encoding)) == 3
-        assert re.search(rf"^{encoding} +KoNet", told["compare"], re.MULTILINE)
-    assert "change from none" in told["compare"]
+        assert re.search(rf"^{encoding} +KoNet", output["compare"], re.MULTILINE)
+    assert "change from none" in output["compare"]
 
     pictures = {cell: decoded(png) for cell, png in shown(executed, "image/png").items()}
     assert [*pictures] == ["views", "cameras", "scatter", "paired", "look", "curve", "path", "encodings"]
@@ -153,16 +153,16 @@ def test_your_video(place: Path) -> None:
     assert texts(executed, "stderr") == {}
     out = place / "out"
 
-    told = texts(executed, "stdout")
-    assert "pack: 1 done" in told["run"]
-    assert "All went well." in told["status"]
-    assert "12 frames of 224 x 126 pixels" in told["scene"]
-    assert "16 x 32 pixels, 4 steps" in told["train"]
+    output = texts(executed, "stdout")
+    assert "pack: 1 done" in output["run"]
+    assert "All went well." in output["status"]
+    assert "12 frames of 224 x 126 pixels" in output["scene"]
+    assert "16 x 32 pixels, 4 steps" in output["train"]
     assert read_checkpoint(out / "run")["global_step"] == 4
     summary = read_summary(out / "evaluation")
     assert summary.main.num_examples == 2  # of 12 frames, every eighth
-    assert f"{summary.main.model['psnr'].mean:.2f}" in told["evaluate"]
-    for path in told["files"].split():
+    assert f"{summary.main.model['psnr'].mean:.2f}" in output["evaluate"]
+    for path in output["files"].split():
         assert (place / path).exists()
 
     pictures = {cell: decoded(png) for cell, png in shown(executed, "image/png").items()}
@@ -185,7 +185,7 @@ def test_a_video_that_is_refused_is_told_with_what_to_do(place: Path) -> None:
     )
     with pytest.raises(CellExecutionError, match="no scene"):
         execute(notebook, cwd=place)
-    told = texts(notebook, "stdout")
-    assert "no_parallax" in told["status"]
-    assert "walking sideways" in told["status"]
-    assert [*told] == ["run", "status"]  # and nothing after them
+    output = texts(notebook, "stdout")
+    assert "no_parallax" in output["status"]
+    assert "walking sideways" in output["status"]
+    assert [*output] == ["run", "status"]  # and nothing after them

@@ -1,10 +1,10 @@
-"""Writes the operators that torch_npu has no kernel for to a file; how tests/fake_npu/no_npu_kernel_ops.txt is made.
+"""Write the operators without a torch_npu kernel to a file; makes tests/fake_npu/no_npu_kernel_ops.txt.
 
     WNV_TORCH_NPU=torch_npu-....whl python tests/npu_wheel/stub_cann.py python tests/npu_wheel/kernel_table.py \
         tests/fake_npu/no_npu_kernel_ops.txt
 
-They have a kernel for the CPU, but neither one for the NPU nor a composite of others. An operator counts as there if
-any overload of it is, or its form that is not in place: torch makes the others of these.
+They have a CPU kernel, but neither an NPU kernel nor a composite one. An operator is supported if any overload or its
+out-of-place form is, because torch derives the others from these.
 """
 
 import platform
@@ -29,7 +29,7 @@ def operators_with(key: str) -> set[str]:
 
 
 def operators_without_kernel() -> list[str]:
-    """See above; sorted."""
+    """Sorted operators without an NPU kernel, as defined above."""
     on_npu = {name.split(".")[0] for name in operators_with("PrivateUse1")}
     composed = set().union(*map(operators_with, COMPOSITES))
     left = operators_with("CPU") - operators_with("PrivateUse1") - composed
@@ -39,7 +39,7 @@ def operators_without_kernel() -> list[str]:
 
 
 def header() -> str:
-    """What the list was read from."""
+    """Comment at the head of the list, with its source and versions."""
     torch_version, npu_version = (module.__version__.split("+")[0] for module in (torch, torch_npu))
     python = ".".join(map(str, sys.version_info[:2]))
     return (

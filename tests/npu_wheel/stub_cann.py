@@ -1,12 +1,11 @@
-"""Lets the real torch_npu load on a machine without CANN: its symbols, from stub libraries in which every call fails.
+"""Load the real torch_npu on a machine without CANN, over stub libraries with CANN's symbols that fail on every call.
 
-torch then has the device `npu` with all of its operators registered, and no device of it is there. That tells what
-torch_npu claims; nothing can be computed on it.
+The device type `npu` is then registered with all its operators, but there is no device: this shows what torch_npu
+declares; nothing can be computed.
 
 `WNV_TORCH_NPU=torch_npu-2.13.0-....whl python tests/npu_wheel/stub_cann.py COMMAND ...` runs a command that way. The
-variable names a wheel (`pip download --no-deps torch-npu==2.13.0`) or a folder in which one is unpacked; without it, an
-installed torch_npu is taken. With WNV_STUB_CANN=0 the command has torch_npu and no libraries, as where CANN was not set
-up.
+variable names a wheel (`pip download --no-deps torch-npu==2.13.0`) or a folder with an unpacked one; by default, an
+installed torch_npu is used. With WNV_STUB_CANN=0 the command has torch_npu but no libraries, as without CANN's set-up.
 """
 
 import ctypes
@@ -28,7 +27,7 @@ from pathlib import Path
 VARIABLE = "WNV_TORCH_NPU"
 TOOLS = ("cc", "nm", "readelf")
 
-# Those that are asked for something while torch_npu loads. All others return 1, which is an error of CANN's.
+# Symbols called while torch_npu loads. All others return 1, an error code of CANN.
 ANSWERS = """
 const char* aclGetRecentErrMsg(void) { return "stub libraries of CANN"; }
 const char* aclrtGetSocName(void) { return "Ascend910B3"; }
@@ -40,7 +39,7 @@ int aclrtSetOpWaitTimeout(unsigned seconds) { return 0; }
 
 
 def why_not() -> str | None:
-    """What this machine lacks to load torch_npu over stub libraries; None where it can."""
+    """What is missing on this machine to load torch_npu over stub libraries, or None."""
     source = _source()
     if source is None:
         return f"no torch_npu here; pip download --no-deps torch-npu==VERSION, and name the wheel in {VARIABLE}"
@@ -58,10 +57,10 @@ def why_not() -> str | None:
 
 
 def environment(*, has_libraries: bool = True) -> dict[str, str]:
-    """Variables under which a process has torch_npu, as if it were installed; `why_not` must have said None.
+    """Environment of a process with torch_npu, as if it were installed; requires that `why_not` returns None.
 
     Args:
-        has_libraries: Whether the libraries of CANN are found, which are stubs.
+        has_libraries: Whether CANN's (stub) libraries are found.
     """
     folder = _unpacked(_source())
     variables = _bare_environment() | {"PYTHONPATH": str(folder)}
@@ -78,7 +77,7 @@ def _source() -> Path | None:
 
 
 def _bare_environment() -> dict[str, str]:
-    """This process's variables without what a CANN that is there, and a caller, say of libraries."""
+    """This process's environment without library paths of an installed CANN or a caller."""
     left_out = ("LD_LIBRARY_PATH", "PYTHONPATH", "TORCH_DEVICE_BACKEND_AUTOLOAD")
     return {
         name: value for name, value in os.environ.items() if name not in left_out and not name.startswith("ASCEND_")
@@ -102,7 +101,7 @@ def _cache() -> Path:
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill, that then gets its name, unless another process was faster."""
+    """A temporary folder to fill; then renamed, unless another process was faster."""
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as temporary:
         content = Path(temporary) / "content"
         content.mkdir()
@@ -112,7 +111,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _unpacked(source: Path) -> Path:
-    """The folder that holds the package; a wheel is unpacked once."""
+    """The folder of the package; a wheel is unpacked once."""
     if source.is_dir():
         return source
     folder = _cache() / f"{source.stem}-{source.stat().st_size}"
@@ -123,11 +122,11 @@ def _unpacked(source: Path) -> Path:
 
 
 def _libraries(folder: Path) -> Path:
-    """The folder of the stub libraries, built once for each state of this file, torch and torch_npu."""
+    """The folder of the stub libraries, built once per state of this file, torch and torch_npu."""
     state = f"{Path(__file__).read_text()} {_version('torch')} {_version_in(folder)} {sys.version}"
     target = _cache() / f"stub_cann-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
     if not target.exists():
-        # In a process of its own, since torch's libraries are loaded to see what they define.
+        # In a separate process, because torch's libraries are loaded to list their symbols.
         with _appearing(target) as temporary:
             command = [sys.executable, __file__, "--build", str(folder), str(temporary)]
             subprocess.run(command, env=_bare_environment(), check=True)
@@ -148,14 +147,14 @@ def _build(folder: Path, target: Path) -> None:
     ]
     code = "\n".join([ANSWERS, *lines, ""])
     for name in absent:
-        # The loader does not mind which library has a symbol; torch_npu itself looks some up in this one.
+        # The loader accepts a symbol from any library; torch_npu itself looks some up in this one.
         content = code if name == "libascendcl.so" else ""
         command = ["cc", "-shared", "-fPIC", "-w", "-o", str(target / name), f"-Wl,-soname,{name}", "-xc", "-"]
         subprocess.run(command, input=content, text=True, check=True)
 
 
 def _is_loadable(name: str) -> bool:
-    """Whether a library is found without CANN; its symbols are then seen by all."""
+    """Whether a library is found without CANN; if so, its symbols become global."""
     beside_torch = Path(importlib.util.find_spec("torch").origin).parent / "lib" / name
     try:
         ctypes.CDLL(str(beside_torch) if beside_torch.exists() else name, mode=ctypes.RTLD_GLOBAL)

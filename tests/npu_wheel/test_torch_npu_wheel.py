@@ -1,7 +1,7 @@
-"""What wnv takes for granted of torch_npu, held against the real one, which loads over stub libraries of CANN.
+"""wnv's assumptions about torch_npu, checked against the real one over stub libraries of CANN.
 
-Nothing is computed, since there is no NPU. The wheel is not installed for this; it would break `import torch` in every
-other test. Name it, or a folder where it is unpacked, and these tests run (else they are skipped):
+Nothing is computed, since there is no NPU. The wheel is not installed, because it would break `import torch` in other
+tests. Set the variable to a wheel, or to a folder with an unpacked one, to run these tests (else they are skipped):
 
     pip download --no-deps --dest /tmp torch-npu==2.13.0    # 43 MB; the release that goes with the torch of this folder
     WNV_TORCH_NPU=/tmp/torch_npu-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl make test ARGS=tests/npu_wheel
@@ -132,7 +132,7 @@ def test_the_simulated_one_has_no_name_that_it_lacks(seen: dict) -> None:
 
 def test_the_committed_operators_are_those_it_has_no_kernel_for(seen: dict) -> None:
     committed = (FAKE / "no_npu_kernel_ops.txt").read_text().splitlines()
-    # What the list was read from stands above it; a wheel of another machine holds the same operators.
+    # The head of the list names its source; wheels for other machines have the same operators.
     assert committed[2:] == seen["table"][2:], "make it anew as tests/npu_wheel/kernel_table.py says"
     assert [line.split("(")[0] for line in committed[:2]] == [line.split("(")[0] for line in seen["table"][:2]]
 
@@ -187,7 +187,7 @@ def test_why_there_is_no_npu_is_said_and_auto_passes_over_it(run: Callable, cann
 
 @pytest.mark.slow
 def test_commands_need_no_cann_where_no_npu_is_asked_for(run: Callable) -> None:
-    """Left alone, torch loads torch_npu, and then cannot be imported."""
+    """By default torch loads torch_npu, and then cannot be imported."""
     assert "Failed to load the backend extension: torch_npu" in run("-c", "import torch", cann="no").stderr
     train = ["-m", "wnv.cli.train", "experiment=smoke", "trainer.max_steps=2", "optim.warmup_steps=1"]
     done = run(*train, "device=cpu", "run_dir=run", cann="no")
@@ -207,7 +207,7 @@ def test_commands_refuse_an_npu_that_is_not_there_on_one_line(run: Callable, can
 
 
 def npu_names(tree: ast.AST) -> Iterator[str]:
-    """Names that a file asks of `torch.npu`, or of what `device_module` gives for a device."""
+    """Names that a file uses of `torch.npu`, or of the result of `device_module`."""
     assigned = {
         node.targets[0].id
         for node in ast.walk(tree)

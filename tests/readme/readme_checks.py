@@ -1,4 +1,4 @@
-"""What must have come of the README's commands: runs, evaluations, films, pictures."""
+"""Checks of the outputs of the README's commands: runs, evaluations, videos, images."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ from wnv.models.konet import KoNet
 
 
 def newest(place: Path, pattern: str) -> Path:
-    """The folder made last; names that are times sort as they were made."""
+    """The newest folder; names that are times sort by age."""
     found = sorted(place.glob(pattern))
     assert found, f"there is no {pattern}"
     return found[-1]
@@ -47,7 +47,7 @@ def assert_evaluation(out: Path, shown: str, *, num_examples: int) -> None:
 
 
 def assert_film(out: Path, shown: str, *, num_views: int = 3) -> tuple[int, int]:
-    """The film is there and was told; gives the height and width of its frames."""
+    """Check that the video exists and was reported; return the height and width of its frames."""
     for name in ("path.mp4", "path.gif", "path.png"):
         assert f"{out.name}/{name}" in shown
     num_frames = 2 * num_views - 2  # there and back

@@ -1,4 +1,4 @@
-"""What the README supposes is there: captures, scene files, videos and a list of them."""
+"""Inputs of the README's commands: captures, scene files, videos and a list of videos."""
 
 import json
 from fractions import Fraction
@@ -30,14 +30,14 @@ def photograph_room(
 
 
 def write_room(folder: Path, *, seed: int) -> None:
-    """A scene file, long enough for the gaps between context frames that training on clips asks for."""
+    """A scene file, long enough for the context gaps of training on clips."""
     images, K, camtoworld = photograph_room(seed=seed, height=32, width=48, num_frames=30)
     frames = tuple(Frame(time_s=i, K=K[i], camtoworld=camtoworld[i]) for i in range(len(images)))
     write_scene(folder, SceneInfo(id=f"room{seed}", kind="static", width=48, height=32, frames=frames), list(images))
 
 
 def write_films(place: Path) -> None:
-    """A phone video, and a list of two videos, which the split has on different sides."""
+    """A phone video, and a list of two videos, which belong to different splits."""
     for name in ("phone_videos/desk.mp4", "kokoni_videos/room1.mp4", "kokoni_videos/room2.mp4"):
         path = place / name
         path.parent.mkdir(exist_ok=True)

@@ -41,7 +41,7 @@ COMMANDS = list(dict.fromkeys(command for text in TEXTS.values() for command in 
 
 @dataclass(frozen=True)
 class Step:
-    """How to run and check the commands that match a pattern.
+    """Instructions to run and check the commands that match a pattern.
 
     Attributes:
         pattern: Regular expression of the whole command.
@@ -74,7 +74,7 @@ def step_of(command: str) -> Step:
 
 
 class Walk:
-    """Run the commands of the READMEs in order, each once, up to the one asked for."""
+    """Run the commands of the READMEs in order, each once, up to the given one."""
 
     def __init__(self, place: Path) -> None:
         self.place = place

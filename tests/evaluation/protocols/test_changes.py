@@ -1,4 +1,4 @@
-"""What zoom and moved worlds do to cameras and images, and what they leave alone."""
+"""Effects of zoom and moved worlds on cameras and images."""
 
 import math
 

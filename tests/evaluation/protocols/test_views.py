@@ -1,4 +1,4 @@
-"""Indices and what they lack, and which frames the protocols give and ask for."""
+"""Indices with missing entries, and the context and target frames of the protocols."""
 
 import json
 
@@ -86,9 +86,9 @@ def test_nested_contexts_keep_their_targets_and_an_index_of_them_too(make_scenes
     path = tmp_path / "nested.json"
     path.write_text(json.dumps(choose_frames(protocol, data)))
     again = make_protocol("nested", "protocol.views=[2,3,6]", f"protocol.index={path}")
-    for drawn, read in zip(protocol.variants(data), again.variants(data), strict=True):
+    for sampled, read in zip(protocol.variants(data), again.variants(data), strict=True):
         for i in range(2):
-            one, other = drawn[i], read[i]
+            one, other = sampled[i], read[i]
             assert (one.context_frames, one.target_frames) == (other.context_frames, other.target_frames)
             torch.testing.assert_close(one.example.target.cameras.camtoworld, other.example.target.cameras.camtoworld)
     targets = {variant[0].target_frames for variant in protocol.variants(data)}

@@ -1,4 +1,4 @@
-"""What the tests of the fetch stage share: running it on an address."""
+"""Fixtures of the fetch stage: run it on an address."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cutting keeps every frame of a span, at its time, whatever the container's clock does."""
+"""Cutting keeps every frame of a span, at its time, regardless of the container's time base."""
 
 import errno
 from fractions import Fraction

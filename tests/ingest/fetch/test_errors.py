@@ -1,4 +1,4 @@
-"""Errors are told apart: a table of what yt-dlp raises."""
+"""Classification of errors: a table of yt-dlp's messages."""
 
 import errno
 import io

@@ -65,7 +65,7 @@ def test_only_what_is_marked(
         "video_id": "walk",
         "format": outcome.result["format"],
     }
-    # Again, with fewer: what was there is replaced.
+    # Again, with fewer segments: existing files are replaced.
     assert fetch(url, segments=[[3, 4]], key="url:walk 🏠").state == "done"
     assert leftovers() == [f"{folder}/00.mp4"]
 

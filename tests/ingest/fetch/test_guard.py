@@ -1,4 +1,4 @@
-"""Hosts and addresses that the settings do not allow are neither asked nor connected to."""
+"""Hosts and addresses that the settings do not allow are neither resolved nor connected to."""
 
 import socket
 from typing import Any

@@ -1,4 +1,4 @@
-"""A user's own videos: used where they lie, and only below the folder that was named."""
+"""Local videos: read in place, and only below the given folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A file read by parts is the file, whatever the connection does."""
+"""A file read by byte ranges equals the file, even over a bad connection."""
 
 import gc
 import io
@@ -44,15 +44,15 @@ def test_reads_like_a_file(site: LoopbackSite, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ranges, "_FIRST_WINDOW", 50_000)
     monkeypatch.setattr(ranges, "_MAX_WINDOW", 120_000)
     file, model = open_ranges(site.add("/f", CONTENT)), io.BytesIO(CONTENT)
-    draw = random.Random(1)
+    rng = random.Random(1)
     for _ in range(60):
-        if draw.random() < 0.4:
-            offset, whence = draw.choice([(draw.randrange(800_000), 0), (-1000, 1), (-5000, 2), (0, 2)])
+        if rng.random() < 0.4:
+            offset, whence = rng.choice([(rng.randrange(800_000), 0), (-1000, 1), (-5000, 2), (0, 2)])
             if whence == 1 and model.tell() < 1000:
                 continue
             assert file.seek(offset, whence) == model.seek(offset, whence)
         else:
-            num_bytes = draw.choice([1, 100, 65536, 200_000])
+            num_bytes = rng.choice([1, 100, 65536, 200_000])
             assert file.read(num_bytes) == model.read(num_bytes)
         assert file.tell() == model.tell()
     file.seek(0)
@@ -111,7 +111,7 @@ def test_a_server_that_drips_is_left(site: LoopbackSite) -> None:
 def test_a_server_that_is_left_while_it_answers_keeps_no_connection(site: LoopbackSite) -> None:
     with pytest.raises(TransportError, match="less than"):
         open_ranges(site.add("/f", CONTENT), min_rate=1_000_000.0, patience_s=0.0)
-    gc.collect()  # where a connection that nobody closed is told
+    gc.collect()  # reports a connection that was not closed
 
 
 def test_no_parts_to_be_had(site: LoopbackSite) -> None:

@@ -1,4 +1,4 @@
-"""Which stretches are fetched."""
+"""Time spans to fetch."""
 
 from wnv.ingest.fetch.spans import plan_spans
 

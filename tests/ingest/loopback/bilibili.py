@@ -22,7 +22,7 @@ class LoopbackYoutubeDL(GuardedYoutubeDL):
         super().__init__(params, guard=guard)
 
     def urlopen(self, req: Request | str) -> Response:
-        """Send a request, elsewhere; the answer seems to come from where it was meant for."""
+        """Send a request to the site instead; the response has the original URL."""
         request = Request(req) if isinstance(req, str) else req.copy()
         parts = urlsplit(request.url)
         if (parts.hostname or "").endswith(("bilibili.com", "bilivideo.com", "b23.tv")):
@@ -41,7 +41,7 @@ class LoopbackYoutubeDL(GuardedYoutubeDL):
 
 
 def loopback_ydl(site: LoopbackSite) -> functools.partial[LoopbackYoutubeDL]:
-    """What `FetchStage(ydl=...)` takes to have its Bilibili on the site."""
+    """The argument of `FetchStage(ydl=...)` that redirects Bilibili to the site."""
     return functools.partial(LoopbackYoutubeDL, base=site.url)
 
 
@@ -80,17 +80,17 @@ class BilibiliPages:
         is_upower: bool = False,
         html: bytes | None = None,
     ) -> str:
-        """A video's page and what its player asks for; the page's address.
+        """Add a video's page and the requests of its player; return the page's address.
 
         Args:
             bvid: `BV...`.
             media: Address of its stream.
-            duration_s: As the site says it.
+            duration_s: Duration that the site states, seconds.
             num_parts: More than one makes it an anthology.
-            playurl: The whole answer of the interface, instead of a good one; the page then names no streams.
+            playurl: Complete response of the API, instead of a valid one; the page then names no streams.
             state: Merged into the page's `__INITIAL_STATE__`.
-            streams: Merged into the one stream, one entry a stream.
-            descriptions: Of the qualities.
+            streams: One entry per stream, merged into the default stream.
+            descriptions: Names of the qualities.
             is_upower: Only for supporters.
             html: The whole page.
         """
@@ -135,15 +135,15 @@ class BilibiliPages:
         return f"https://www.bilibili.com/video/{bvid}"
 
     def deleted(self, bvid: str) -> str:
-        """A video that is gone, or not for this country: the page does not say which."""
+        """Add a video that is deleted or geo-restricted; the page is the same for both."""
         return self.video(bvid, "", duration_s=0, state={"error": {"trueCode": -404}})
 
     def login(self, bvid: str) -> str:
-        """A video for which one has to log in."""
+        """Add a video that requires a login."""
         return self.video(bvid, "", duration_s=0, state={"error": {"trueCode": -403}})
 
     def captcha(self, bvid: str, *, quote: str = '"') -> str:
-        """The page that is shown instead where there were too many requests."""
+        """The page that is shown after too many requests."""
         risk = f"{{{quote}v_voucher{quote}: {quote}voucher_1{quote}}}"
         html = f"<html><script>window._riskdata_ = {risk}</script></html>".encode()
         return self.video(bvid, "", duration_s=0, html=html)

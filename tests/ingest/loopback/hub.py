@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine: what huggingface_hub asks of one to make, fill and read a model's repository."""
+"""A Hugging Face hub on this machine: the requests of huggingface_hub to create, fill and read a model repository."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ class ScriptedHub:
         endpoint: The hub's address.
         files: Repository -> path -> content.
         private: Repository -> whether it was made private.
-        tokens: What may write; anything else is answered 401.
+        tokens: Tokens that may write; others get status 401.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class ScriptedHub:
         self.tokens = {"hf_writer"}
 
     def answer(self, method: str, path: str, token: str, body: bytes) -> tuple[int, dict, bytes]:
-        """Status, headers and content of the answer to one request."""
+        """Status, headers and content of the response to a request."""
         if method == "POST" and token not in self.tokens:
             return _json({"error": "Invalid credentials"}, status=401)
         if path == "/api/validate-yaml":
@@ -72,7 +72,7 @@ class ScriptedHub:
 
 @contextmanager
 def serving() -> Iterator[ScriptedHub]:
-    """A hub that answers on a free port of this machine until the block ends."""
+    """Serve a hub on a free port of this machine until the block ends."""
     hub = ScriptedHub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ def serving() -> Iterator[ScriptedHub]:
         do_GET = do_HEAD = do_POST = handle_any
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing: the test's output is its own."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"

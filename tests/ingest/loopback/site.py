@@ -1,4 +1,4 @@
-"""A web server on 127.0.0.1 that gives files, with whatever trouble a test writes into its script."""
+"""A web server on 127.0.0.1 that serves files, with faults scripted by the test."""
 
 import socket
 import threading
@@ -15,25 +15,25 @@ Body = bytes | Path | Callable[[dict[str, str]], bytes]
 
 @dataclass(kw_only=True)
 class Route:
-    """What the site gives for a path, and the trouble it makes before.
+    """Content and faults of a path.
 
     Attributes:
         body: Bytes, a file, or made from the query.
-        content_type: As it says.
-        status: Of a good answer.
+        content_type: Content-Type of the response.
+        status: Status of a successful response.
         location: Redirect to here instead.
-        failures: Statuses given first, one a request.
-        failing_until: Until this time of `time.monotonic`, `failing_status` is given.
-        failing_status: See there.
-        truncate_at: Give this many bytes of an answer, then break the connection; as often as `num_truncations`.
-        num_truncations: See there; None for always.
-        stall_after: Give this many bytes of an answer, then nothing for `stall_s`; as often as `num_stalls`.
-        stall_s: See there, seconds.
-        num_stalls: See there; None for always.
-        drip: Bytes a second; None for as fast as can be.
-        has_ranges: Whether parts are given.
-        claimed_length: Content-Length, if it is to be wrong.
-        cookie: Without this cookie, `name=value`, the answer is 403.
+        failures: Statuses of the first requests, one per request.
+        failing_until: Until this value of `time.monotonic`, requests get `failing_status`.
+        failing_status: See `failing_until`.
+        truncate_at: Send this many bytes of a response, then close the connection; `num_truncations` times.
+        num_truncations: See `truncate_at`; None for always.
+        stall_after: Send this many bytes of a response, then nothing for `stall_s`; `num_stalls` times.
+        stall_s: See `stall_after`, seconds.
+        num_stalls: See `stall_after`; None for always.
+        drip: Bytes per second; None for no limit.
+        has_ranges: Whether range requests are supported.
+        claimed_length: A false Content-Length.
+        cookie: Without this cookie, `name=value`, the status is 403.
     """
 
     body: Body = b""
@@ -56,9 +56,9 @@ class Route:
 
 @dataclass(kw_only=True)
 class Seen:
-    """A request: method, path without query, query, headers by lower-case name, when it came, what was answered.
+    """A request: method, path without query, query, headers by lower-case name, time of arrival, response.
 
-    It is there before its answer goes out; the bytes are counted as they go.
+    It is recorded before the response is sent; the bytes are counted as they are sent.
     """
 
     method: str
@@ -75,7 +75,7 @@ class LoopbackSite:
 
     Attributes:
         url: `http://127.0.0.1:PORT`.
-        seen: Requests, in the order in which they came.
+        seen: Requests, in order of arrival.
     """
 
     def __init__(self) -> None:
@@ -99,18 +99,18 @@ class LoopbackSite:
         self._thread.join()
 
     def add(self, path: str, body: Body = b"", **trouble: Any) -> str:
-        """Give something at a path from now on; its address."""
+        """Serve content at a path from now on; return its address."""
         with self._lock:
             self._routes[path] = Route(body=body, **trouble)
         return self.url + path
 
     def fail_for(self, path: str, seconds: float, status: int = 412) -> None:
-        """Have a path that is there fail for a while."""
+        """Let an existing path fail for a while."""
         route = self._routes[path]
         route.failing_until, route.failing_status = time.monotonic() + seconds, status
 
     def redirects(self, path: str, target: str, *, num_hops: int = 1, status: int = 302) -> str:
-        """A chain of redirects that ends at a target; the address of its start."""
+        """Add a chain of redirects to a target; return the address of its start."""
         for hop in range(num_hops):
             here = path if hop == 0 else f"{path}-{hop}"
             there = target if hop == num_hops - 1 else f"{self.url}{path}-{hop + 1}"
@@ -128,7 +128,7 @@ class LoopbackSite:
             return [seen for seen in self.seen if seen.path == path]
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but not longer than the site lives."""
+        """Sleep, but not longer than the site runs."""
         self._stopped.wait(seconds)
 
 
@@ -137,7 +137,7 @@ class _Server(ThreadingHTTPServer):
     site: LoopbackSite
 
     def handle_error(self, *_: Any) -> None:
-        """Clients that go away are no news."""
+        """Do not report clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):

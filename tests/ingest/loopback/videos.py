@@ -26,18 +26,18 @@ def make_video(
     """Write a video in which every frame differs; closed groups of pictures of a fixed length.
 
     Args:
-        path: The file; its suffix says the container unless `container_format` does.
-        num_frames: How many.
-        fps: Frames a second.
+        path: The file; its suffix determines the container unless `container_format` is given.
+        num_frames: Number of frames.
+        fps: Frames per second.
         width: Pixels.
         height: Pixels.
         gop: Frames from one keyframe to the next.
-        num_b_frames: Between two others.
+        num_b_frames: B-frames between two other frames.
         codec: Encoder.
         movflags: As the mp4 muxer takes them, such as `frag_keyframe+empty_moov+global_sidx+dash`.
         first_pts_s: Time stamp of the first frame, seconds.
         container_format: Container.
-        codec_options: For the encoder, besides.
+        codec_options: Further options of the encoder.
     """
     options = {} if movflags is None else {"movflags": movflags}
     with av.open(str(path), "w", format=container_format, options=options) as output:
@@ -67,7 +67,7 @@ def make_video(
 
 
 def frames_by_time(path: Path, *, start_s: float = 0.0) -> dict[float, np.ndarray]:
-    """Frames of a file by source time, milliseconds exact, as PyAV decodes them."""
+    """Frames of a file by source time in whole milliseconds, as PyAV decodes them."""
     with av.open(str(path)) as container:
         return {
             round(start_s + float(frame.pts * frame.time_base), 3): frame.to_ndarray(format="rgb24")

@@ -127,6 +127,6 @@ class Folders:
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
-    """Where the test writes; paths that it names are relative to it."""
+    """The test's folder, which is also the working directory."""
     monkeypatch.chdir(tmp_path)
     return Folders(Path())

@@ -10,7 +10,7 @@ from wnv.training.run_folder import FINISHED, note_end, note_start
 
 
 def check(folders: list[str], *patterns: str) -> None:
-    """Whether the failures of the only run in `folders` match the patterns, one each."""
+    """Check that the failures of the only run in `folders` match the patterns, in order."""
     (run,) = find_runs(folders).runs
     found = failures(run)
     assert len(found) == len(patterns), found
