@@ -1,4 +1,4 @@
-"""A network and batches small enough to train in a blink."""
+"""A network and batches small enough to train in well under a second."""
 
 import warnings
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def make_batch() -> Callable[..., Batch]:
 
 @pytest.fixture
 def loader() -> Callable[[list[Batch]], DataLoader]:
-    """Lightning takes a bare list for a list of loaders."""
+    """Wrapped, because Lightning treats a bare list as a list of loaders."""
     return lambda batches: DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
 
 
@@ -100,7 +100,7 @@ def fit(make_module: Callable, make_trainer: Callable, loader: Callable) -> Call
 
 @pytest.fixture
 def fake() -> Callable[..., object]:
-    """An object that passes for an instance of a class and has the given attributes only."""
+    """An instance of a class with only the given attributes."""
 
     def make(base: type, **attributes: object) -> object:
         return type("Fake", (base,), {"__init__": lambda self: None, **attributes})()

@@ -1,4 +1,4 @@
-"""What can go wrong in a run, on order: a callback for the runs that test_faults.py starts."""
+"""Fault injection: a callback for the runs that test_faults.py starts."""
 
 import os
 import signal
@@ -16,14 +16,14 @@ from wnv.types import Batch
 
 
 class Fault(L.Callback):
-    """Does `what` on rank `rank` (on all where it is -1) when `at_step` steps are done, and notes the time in `stamp`.
+    """Causes the fault `what` on rank `rank` (-1: on all) after `at_step` steps, and writes the time to `stamp`.
 
     Args:
-        what: A signal's name, or `parent` for a SIGTERM to what started the process; `kill_saving` for a SIGKILL while
+        what: A signal's name, or `parent` for a SIGTERM to the parent process; `kill_saving` for a SIGKILL while
             the checkpoint of that step is saved; `full` and `unwritable` for the disk under `folder`; `error`, raised
             by the dataset; `spoil` for pictures of a batch that are NaN.
         also: A signal for the other ranks, sent while the checkpoint after it is being saved.
-        share: How far into the save the kill comes, 0..1 of what the one of before did with the file system.
+        share: Position of the kill in the save, 0..1 of the file system calls of the previous save.
         save_steps: Steps between two saves.
     """
 
@@ -88,9 +88,9 @@ class Fault(L.Callback):
 
 
 class _Moments:
-    """What a save does with the file system, one after the other; in the second save the process is killed in between.
+    """Count the file system calls of a save; in the second save, kill the process between two of them.
 
-    So every window is hit, however short: between a rename and the marker, before a link is set, while old ones go.
+    This hits every window, however short: between a rename and the marker, before a link is set, during removals.
     """
 
     EVENTS = ("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir")

@@ -1,7 +1,7 @@
-"""One of the processes that train several runs one after the other; test_strategies.py starts them.
+"""One of the processes that train several runs in sequence; test_strategies.py starts them.
 
-`python several_runs.py FOLDER NUM_PROCESSES CASE ...` with LOCAL_RANK set, a case being `PORT:NAME:OVERRIDE:...`: a run
-in FOLDER/NAME with these settings, whose processes meet at that port.
+`python several_runs.py FOLDER NUM_PROCESSES CASE ...` with LOCAL_RANK set. A case `PORT:NAME:OVERRIDE:...` is a
+run in FOLDER/NAME with these overrides and this port for its process group.
 """
 
 import os
@@ -33,7 +33,7 @@ def main(folder: str, num_processes: str, *cases: str) -> None:
     for case in cases:
         os.environ["MASTER_PORT"], name, *overrides = case.split(":")
         run_dir = Path(folder) / name
-        # Together the processes see the same scenes a step, however many they are.
+        # A step sees the same scenes for any number of processes.
         sizes = [f"trainer.devices={num_processes}", f"data.batch_size={4 // int(num_processes)}"]
         with initialize_config_module("wnv.conf", version_base="1.3"):
             cfg = compose("train", [*SETTINGS, *sizes, *overrides, f"run_dir={run_dir}"])

@@ -58,7 +58,7 @@ def join(batches: list[Batch]) -> Batch:
 
 
 class Record(L.Callback):
-    """The gradient before it is clipped, whole, and what this process holds of it, of weights and of moments."""
+    """The whole gradient before clipping, and the bytes of gradient, weights and moments held by this process."""
 
     def __init__(self) -> None:
         self.gradients: dict[str, torch.Tensor] = {}

@@ -1,4 +1,4 @@
-"""A run that accumulates gradients is saved and stopped after whole steps only, and so goes on exactly."""
+"""A run that accumulates gradients is saved and stopped after whole steps only, and so resumes exactly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 class TimeIsOver(L.Callback):
-    """From a batch on asks to stop after each, as Lightning's timer does."""
+    """Requests a stop after each batch from a given one on, as Lightning's timer does."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch

@@ -72,7 +72,7 @@ def test_a_resumed_run_knows_the_best_of_the_validation_after_its_last_checkpoin
     shutil.copy(last, tmp_path / "early.ckpt")
     assert read_checkpoint(last)["callbacks"]["RunCheckpoints"]["best"] is None, "nothing is missing"
     assert best_step("run", 3, resume=last) == 1
-    (tmp_path / "run" / "best.ckpt").write_bytes(last.read_bytes())  # of a later step than the run goes on from
+    (tmp_path / "run" / "best.ckpt").write_bytes(last.read_bytes())  # of a later step than the one resumed from
     assert best_step("run", 3, resume=tmp_path / "early.ckpt") == 2
     (tmp_path / "run" / "best.ckpt").write_bytes(b"cut short")
     assert best_step("run", 3, resume=tmp_path / "early.ckpt") == 2
@@ -111,19 +111,19 @@ def test_throughput_counts_all_views_of_all_scenes(
     assert resumed.scenes_seen == 16
 
 
-def test_grid_shows_context_target_drawn_and_error(make_batch: Callable) -> None:
+def test_grid_shows_context_target_rendered_and_error(make_batch: Callable) -> None:
     batch = make_batch(num_scenes=3, num_context=2)
-    drawn = batch.target.images.clone()
-    drawn[1, 0] = (drawn[1, 0] + 0.1).clamp(0, 1)
-    grid = make_grid(batch, drawn, num_scenes=2, error_gain=2.0)
+    rendered = batch.target.images.clone()
+    rendered[1, 0] = (rendered[1, 0] + 0.1).clamp(0, 1)
+    grid = make_grid(batch, rendered, num_scenes=2, error_gain=2.0)
     height, width = 16 + 2, 24 + 2  # a border of one pixel on every side
     assert grid.shape == (3, 2 * height, 5 * width)
     cells = grid.unflatten(1, (2, height)).unflatten(3, (5, width)).permute(1, 3, 0, 2, 4)[..., 1:-1, 1:-1]
     torch.testing.assert_close(cells[0, :2], batch.context.images[0])
     torch.testing.assert_close(cells[0, 2], batch.target.images[0, 0])
-    torch.testing.assert_close(cells[1, 3], drawn[1, 0])
+    torch.testing.assert_close(cells[1, 3], rendered[1, 0])
     assert cells[0, 4].max() == 0
-    torch.testing.assert_close(cells[1, 4], (drawn[1, 0] - batch.target.images[1, 0]).abs() * 2)
+    torch.testing.assert_close(cells[1, 4], (rendered[1, 0] - batch.target.images[1, 0]).abs() * 2)
 
 
 def test_grid_needs_images_of_one_size(make_batch: Callable) -> None:

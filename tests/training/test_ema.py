@@ -127,7 +127,7 @@ def test_an_average_that_begins_with_a_resumed_run_begins_with_its_weights(
     monkeypatch: pytest.MonkeyPatch,
     strategy: type | None,
 ) -> None:
-    """Strategies that shard restore the weights after the average was made, others before."""
+    """Sharding strategies restore the weights after the average was created, others before."""
     batches = [make_batch(0)]  # an epoch is a step, so that a run is resumed between epochs
 
     def run(max_steps: int, *callbacks: L.Callback, resume: Path | None = None) -> dict:

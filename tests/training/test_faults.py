@@ -1,4 +1,4 @@
-"""Runs of two processes that something happens to: how they end, and that they go on as if nothing had happened."""
+"""Runs of two processes with injected faults: how they end, and that they resume exactly."""
 
 import csv
 import os
@@ -37,7 +37,7 @@ TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2
 
 
 class Outcome:
-    """How a run ended: exit code, what it said, and the seconds from the fault until no process was left."""
+    """End of a run: exit code, output, and seconds from the fault until no process was left."""
 
     def __init__(self, code: int, text: str, seconds: float) -> None:
         self.code, self.text, self.seconds = code, text, seconds
@@ -84,7 +84,7 @@ def processes_of(run_dir: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def fit_alone() -> Callable[..., None]:
-    """Trains in this process alone, with the batch that two processes share."""
+    """Trains in this process alone, with the batch size of two processes together."""
 
     def fit(run_dir: Path, *overrides: str) -> None:
         with initialize_config_module("wnv.conf", version_base="1.3"):
@@ -98,7 +98,7 @@ def fit_alone() -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, fit_alone: Callable) -> Path:
-    """The run that nothing happens to."""
+    """The run without a fault."""
     run_dir = tmp_path_factory.mktemp("straight") / "run"
     fit_alone(run_dir)
     return run_dir
@@ -106,7 +106,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, fit_alone: Callable) -> P
 
 @pytest.fixture
 def resumes_to(straight: Path, fit_alone: Callable) -> Callable[..., None]:
-    """Checks which step a run is resumed from, and that it then ends like the undisturbed one; also by one process."""
+    """Checks the step that a run resumes from, and that it ends like the undisturbed one, also with one process."""
 
     def check(run_dir: Path, step: int, *overrides: str) -> None:
         fit_alone(run_dir, "resume=last", *overrides)
@@ -146,7 +146,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip("a disk of its own cannot be mounted here")
     try:
-        # How root takes its own right to write away.
+        # Also makes the folder read-only for root.
         if os.geteuid() == 0 and subprocess.run(["chattr", "-i", folder], capture_output=True).returncode != 0:
             pytest.skip("a folder cannot be made unwritable for root here")
         yield folder
@@ -192,7 +192,7 @@ def test_a_signal_stops_all_after_the_step(tmp_path: Path, fault: dict, name: st
 def test_a_signal_to_torchrun_stops_all_after_the_step(tmp_path: Path, resumes_to: Callable) -> None:
     run_dir = tmp_path / "run"
     ended = start(run_dir, launcher=TORCHRUN, what="parent", at_step=5, rank=0)
-    assert ended.code == 1, ended.text  # torchrun's own, whatever its processes end with
+    assert ended.code == 1, ended.text  # torchrun's, independent of its processes' codes
     assert ended.text.count("wnv-train: stopped by SIGTERM at step ") == 1
     assert ended.seconds < 15
     step = read_checkpoint(run_dir / "last.ckpt")["global_step"]
@@ -211,7 +211,7 @@ def test_a_killed_process_takes_the_other_with_it(tmp_path: Path, resumes_to: Ca
 
 
 def moments(kind: str) -> list[object]:
-    """Whom to kill, and how far into its save: spread over the whole of it, at a random place of each part."""
+    """Ranks to kill and positions in their saves: one random position in each part of the save."""
     random_number = random.Random(f"a kill while saving {kind}")
     shares = [(number + random_number.random()) / NUM_KILLS for number in range(NUM_KILLS)]
     ranks = [0 if kind == "whole" else random_number.randrange(2) for _ in shares]

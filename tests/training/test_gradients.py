@@ -31,7 +31,7 @@ def make_float64_module(**options: object) -> ViewSynthesisModule:
 
 
 class FirstGradient(L.Callback):
-    """Keeps what the first step is made with, whole, before it is clipped."""
+    """Keeps the whole gradient of the first step before clipping."""
 
     def __init__(self) -> None:
         self.gradients: dict[str, torch.Tensor] = {}
@@ -50,7 +50,7 @@ def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, to
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most that was held at once of what a call allocates, by the books of torch's allocator."""
+    """Peak memory that a call allocates, according to torch's allocator."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -79,9 +79,9 @@ def test_activation_checkpointing_keeps_less_and_changes_no_gradient(make_batch:
         model = make_float64_module(activation_checkpointing=activation_checkpointing).model
 
         def step(model: KoNet = model) -> None:
-            drawn = model(batch.context, batch.target.cameras, batch.target.times)
-            assert drawn.dtype == torch.float64
-            ImageLoss()(drawn, batch.target.images)["loss"].backward()
+            rendered = model(batch.context, batch.target.cameras, batch.target.times)
+            assert rendered.dtype == torch.float64
+            ImageLoss()(rendered, batch.target.images)["loss"].backward()
 
         peaks.append(peak_bytes(step))
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
@@ -111,7 +111,7 @@ CASES = {2: ("ddp-1", "fsdp-1", "fsdp-2"), 4: ("hybrid-1",)}  # number of proces
 def test_sharding_divides_memory_and_changes_no_gradient(
     make_batch: Callable, make_trainer: Callable, loader: Callable, tmp_path: Path
 ) -> None:
-    """Several processes with a share of the scenes each, against one with all of them; also with accumulation."""
+    """Several processes with a part of the scenes each, against one with all of them; also with accumulation."""
     whole = make_batch(num_scenes=4).to(torch.float64)
     recorder, module = FirstGradient(), make_float64_module()
     given = {"config": module.model.config, "weights": module.model.state_dict(), "scenes": split(whole, 4)}

@@ -54,7 +54,7 @@ def test_training_overfits_a_batch(make_batch: Callable, make_module: Callable, 
 def test_the_logged_learning_rate_is_that_of_the_step(make_batch: Callable, fit: Callable) -> None:
     recorder = Recorder()
     fit([make_batch()] * 4, recorder)
-    seen = [metrics["train/lr"] for metrics in recorder.metrics[1:]]  # a batch's own are logged with the next one
+    seen = [metrics["train/lr"] for metrics in recorder.metrics[1:]]  # those of a batch are logged with the next one
     assert seen == pytest.approx([5e-4, 1e-3, 1e-3])
 
 
@@ -103,8 +103,8 @@ def test_a_non_finite_loss_skips_the_step_and_logs_its_scenes(
     class Spoiled(torch.nn.Module):
         calls = 0
 
-        def forward(self, drawn: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
-            mse, self.calls = (drawn - truth).square().mean(), self.calls + 1
+        def forward(self, rendered: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
+            mse, self.calls = (rendered - truth).square().mean(), self.calls + 1
             return {"loss": mse + value if self.calls == 3 else mse, "mse": mse}
 
     recorder, module = Recorder(), make_module(warmup_steps=1)
@@ -119,7 +119,7 @@ def test_a_non_finite_loss_skips_the_step_and_logs_its_scenes(
 
 
 def test_training_does_not_use_the_global_generator(make_batch: Callable, fit: Callable) -> None:
-    """So a resumed run needs no state of it."""
+    """A resumed run thus does not need the generator's state."""
     states = []
 
     class States(L.Callback):
@@ -213,7 +213,7 @@ def test_trainer_options_that_cannot_work_are_rejected(
 
 
 class Loss(torch.nn.Module):
-    """A user's loss: returns what it is made with, called on the mean absolute error."""
+    """A user's loss: returns the given function of the mean absolute error."""
 
     def __init__(self, returned: Callable = lambda l1: {"loss": 2 * l1, "l1": l1}) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ def test_nothing_to_train_is_rejected() -> None:
 
 
 def test_any_optimizer_can_be_used() -> None:
-    """Its own arguments come first, None is not passed on, and what it does not take is named."""
+    """Its own arguments take precedence, None is not passed, and an unknown argument is named in the error."""
     optimizer = make_optimizer(partial(torch.optim.SGD, momentum=0.9), nn.Linear(3, 4), lr=0.1, weight_decay=0.5)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
     assert {(group["lr"], group["momentum"]) for group in optimizer.param_groups} == {(0.1, 0.9)}

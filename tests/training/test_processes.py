@@ -124,7 +124,7 @@ def test_torchrun_processes_name_the_same_folder(monkeypatch: pytest.MonkeyPatch
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     place(monkeypatch, TORCHRUN | address | {"TORCHELASTIC_USE_AGENT_STORE": "True"})
-    patterns = [f"process {number} at %Y" for number in range(6)]  # each has a time of its own
+    patterns = [f"process {number} at %Y" for number in range(6)]  # a different time each
     with ThreadPoolExecutor(6) as pool:
         stamps = list(pool.map(run_stamp, patterns))
     assert len({*stamps}) == 1

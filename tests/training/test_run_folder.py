@@ -1,4 +1,4 @@
-"""The files of a run's folder are read as they are left, by a kill in the middle of a line too."""
+"""The files of a run's folder are readable in every state, including a last line cut short by a kill."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ from wnv.training.run_checkpoints import RunCheckpoints
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What a run writes at its second and at its fourth step."""
+    """Checkpoints of a run at its second and fourth step."""
     return []
 
 
@@ -201,7 +201,7 @@ def test_sharded_is_ignored_with_a_warning_by_other_strategies(
 
 @pytest.mark.slow
 def test_a_failed_write_of_one_process_is_raised_on_all(tmp_path: Path) -> None:
-    """Two real processes; the files of one may not grow to the size of its share."""
+    """Two real processes; the file size limit of one is below the size of its shards."""
     (port,) = free_ports(1)
     run_together(Path(__file__).with_name("shards.py"), [str(port), str(tmp_path)])
     run_dir = tmp_path / "run"

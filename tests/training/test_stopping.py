@@ -53,7 +53,7 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
     loader: Callable,
     number: signal.Signals,
 ) -> None:
-    """Also while gradients are accumulated, where a minimum of steps is set, and where a validation would be due."""
+    """Also during gradient accumulation, with a minimum number of steps, and when a validation is due."""
     stop, kill = StopOnSignal(), Kill(number, at_batch=2)
     keeper = RunCheckpoints(folder=tmp_path, every_n_steps=100, monitor=None)
     trainer = make_trainer(
@@ -112,7 +112,7 @@ def test_a_process_that_raised_exits_in_time_and_names_its_rank(
     codes: queue.SimpleQueue[int] = queue.SimpleQueue()
     monkeypatch.setattr("wnv.training.stopping.os._exit", codes.put)
     error = RuntimeError("a damaged scene")
-    for world_size in (1, 2):  # alone, there is nobody to wait for
+    for world_size in (1, 2):  # alone, there is no other rank to wait for
         trainer = fake(L.Trainer, world_size=world_size, global_rank=1, global_step=7)
         LeaveOnError(after_s=0.01).on_exception(trainer, fake(L.LightningModule), error)
     assert codes.get(timeout=20) == 1

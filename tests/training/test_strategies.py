@@ -41,7 +41,7 @@ def test_invalid_sharding_is_rejected(options: dict, message: str) -> None:
 def test_hybrid_groups_of_one_process_or_of_unequal_size_are_rejected(
     world_size: int, num_replicas: int | None, fake: Callable
 ) -> None:
-    """A group of one process would train for itself, with gradients that nobody averages."""
+    """A group of one process would train separately, with gradients that are not averaged."""
     strategy = fake(
         FullyShardedStrategy, sharding="HYBRID_SHARD", num_replicas=num_replicas, num_nodes=1, world_size=world_size
     )
@@ -116,7 +116,7 @@ def test_runs_end_alike_under_every_strategy_and_from_every_checkpoint(runs: Pat
 
 @pytest.mark.slow
 def test_checkpoints_of_all_strategies_hold_the_same_optimizer_state(runs: Path) -> None:
-    """Adam hides a gradient of the wrong size; its running mean does not. Nor does a loss show what is decayed."""
+    """Adam hides a gradient of the wrong size, but its running mean does not. Losses also hide wrong decay."""
     expected = read_checkpoint(runs / "ddp" / "last.ckpt")["optimizer_states"][0]
     assert [group["weight_decay"] for group in expected["param_groups"]] == [0.05, 0.0]
     for strategy in STRATEGIES:

@@ -1,4 +1,4 @@
-"""Programs of several processes that meet over gloo or HCCL, and each have their rank in the environment."""
+"""Run programs of several processes that communicate over gloo or HCCL, each with its rank in the environment."""
 
 import os
 import socket
@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import SystemRandom
 
-# What an outer launcher may have told this process.
+# Variables that an outer launcher may have set.
 _PLACE = ("RANK", "WORLD_SIZE", "GROUP_RANK", "PL_GLOBAL_SEED")
 _QUIET_PORTS = range(25000, 32000)  # Linux hands out 32768 to 60999
 
 
 def free_ports(number: int) -> list[int]:
-    """As many different ports of this machine that nobody listens at.
+    """Return this many different free ports of this machine.
 
-    None of those that the system hands out by itself: some time passes until they are used, and processes that meet
-    open many connections, of which one may come upon a port that was free.
+    They are outside the ephemeral range: some time passes before they are used, and meanwhile the connections of other
+    processes could take an ephemeral port.
     """
     ports = []
     for port in SystemRandom().sample(_QUIET_PORTS, len(_QUIET_PORTS)):
@@ -40,7 +40,7 @@ def run_together(
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 300.0,
 ) -> None:
-    """Run a program once a process, LOCAL_RANK in its environment, and see all of them end well."""
+    """Run a program once per process, with LOCAL_RANK in its environment, and check that all succeed."""
     kept = {name: value for name, value in (environment or os.environ).items() if name not in _PLACE}
     kept |= {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     processes = [

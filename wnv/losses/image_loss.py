@@ -26,7 +26,7 @@ class ImageLoss(nn.Module):
         if perceptual_weight < 0:
             raise ValueError(f"perceptual_weight must not be negative, got {perceptual_weight}")
         self.perceptual_weight = float(perceptual_weight)
-        # With a distance of one's own, checkpoints cannot rebuild the loss.
+        # Checkpoints cannot rebuild a loss with a custom distance.
         self.config = {"perceptual_weight": self.perceptual_weight} if perceptual is None else None
         self.perceptual = None
         if perceptual_weight > 0:

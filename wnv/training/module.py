@@ -34,14 +34,14 @@ _HYPERPARAMETERS = (
 
 
 class TrainingDiverged(RuntimeError):
-    """The weights or gradients of a training are no longer usable."""
+    """A training has diverged: gradients or rendered images are not finite, or too many steps were skipped."""
 
 
 class ViewSynthesisModule(L.LightningModule):
     """Train a KoNet to render the target views of a batch from its context views.
 
     Logs `train/{psnr,lr,grad_norm,skipped_steps}` and the terms of the loss (rank 0's), and
-    `val/{loss,psnr,ssim,psnr_copy}` (and `val/lpips` if asked for) as means over all scenes. `psnr_copy` is the score
+    `val/{loss,psnr,ssim,psnr_copy}` (and `val/lpips` if requested) as means over all scenes. `psnr_copy` is the score
     of copying the context view nearest to each target: a model below it has learned little. `Trainer.test` logs the
     same as `test/*`; `Trainer.predict` returns the rendered images of each batch.
 
@@ -62,14 +62,14 @@ class ViewSynthesisModule(L.LightningModule):
         clip_norm: Norm to which longer gradients are scaled down.
         skip_norm_factor: Skip steps whose gradient norm exceeds this times `clip_norm` after the warm-up; None for no
             limit.
-        max_skipped_in_a_row: Stop the run with an error after so many consecutive skipped steps.
+        max_skipped_in_a_row: Stop the run with an error after this many consecutive skipped steps.
         lpips_backbone: Network for LPIPS in validation, `vgg` or `alex`; None leaves it out.
         compile: Compile the network with `torch.compile`.
 
     Raises:
         TypeError: If the model has no `.config`, or the optimiser is neither a name nor a callable.
         ValueError: If a number is out of range, or there is no optimiser of that name.
-        ImportError: If LPIPS is asked for and torchvision is not installed.
+        ImportError: If LPIPS is requested and torchvision is not installed.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ViewSynthesisModule(L.LightningModule):
         checkpoint = read_checkpoint(checkpoint_path)
         saved = dict(checkpoint.get("hyper_parameters", {}))
         if saved.get("optimizer") not in OPTIMIZERS:
-            saved.pop("optimizer", None)  # of one's own: only a training needs it
+            saved.pop("optimizer", None)  # a custom one: only a training needs it
         # Older checkpoints hold the configuration of a KoNet alone.
         described = {"model": describe_part(KoNet) | checkpoint[CONFIG_KEY]} | {
             name: saved.pop(name) for name in ("model", "loss") if name in saved
@@ -185,7 +185,7 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def configure_model(self) -> None:
-        """Shard and compile the network if asked for; Lightning may call this more than once."""
+        """Shard and compile the network if requested; Lightning may call this more than once."""
         if self._is_configured:
             return
         self._is_configured = True
@@ -354,7 +354,7 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the module from the checkpoint alone, as plain values."""
+        """Add plain values from which the module can be rebuilt without its configuration files."""
         checkpoint[CONFIG_KEY] = dict(cast(KoNet, self.model).config)
         checkpoint["skipped_steps"] = self.skipped_steps
         saved = {name: getattr(self, "compile_model" if name == "compile" else name) for name in _HYPERPARAMETERS}

@@ -38,7 +38,7 @@ def build_part(described: Mapping[str, Any], *, name: str) -> Any:
 
 
 def check_model(model: nn.Module) -> None:
-    """Check what the training needs of a model.
+    """Check that a model can be trained.
 
     Raises:
         TypeError: If the model has no `.config`, from which checkpoints rebuild it.

@@ -1,4 +1,4 @@
-"""How the processes of a run are launched, and what they agree on before they can communicate."""
+"""Launch of a run's processes, and the facts that they agree on before they can communicate."""
 
 import os
 from collections.abc import Sequence
@@ -183,5 +183,5 @@ def run_stamp(pattern: str) -> str:
         raise ValueError("run_dir must be set, because torchrun keeps no store for its processes; set run_dir=...")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=300))
-    # The first process sets it, also for processes that torchrun restarts after a failure.
+    # The first process sets the name, also for processes that torchrun restarts after a failure.
     return store.compare_set(_STAMP_KEY, "", now).decode()

@@ -1,4 +1,4 @@
-"""When a run saves its checkpoints."""
+"""Checkpoints of a run while it trains."""
 
 import logging
 from pathlib import Path
@@ -25,7 +25,7 @@ class RunCheckpoints(Checkpoint):
 
     Args:
         folder: Folder of the checkpoints.
-        every_n_steps: Save `last.ckpt` every so many optimiser steps, and at the end.
+        every_n_steps: Optimiser steps between saves of `last.ckpt`, which is also saved at the end.
         monitor: Validation metric that decides which checkpoint is best; None keeps no best.
         mode: Whether the metric should be large (`max`) or small (`min`).
         sharded: Write sharded checkpoints, if the strategy supports them.

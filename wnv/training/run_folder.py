@@ -24,7 +24,7 @@ IMAGES_FOLDER = "images"
 """Contact sheets of the validation, `step_00000100.png`."""
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
-"""How a training can end."""
+"""Possible ends of a training."""
 
 
 def is_run(folder: Path) -> bool:
