@@ -27,7 +27,7 @@ _PROTOCOL_PATHS = ("index", "masks")
 
 
 def with_roots(data: DictConfig) -> DictConfig:
-    """Fill in whichever of `root` and `val_root` is missing: the training scenes are not used."""
+    """Fill in a missing `root` or `val_root` with the other: the training scenes are not used."""
     data = data.copy()
     # iterate keys, because `in` is False for a key without a value
     roots = {name: _optional_path(data, name) for name in ("val_root", "root") if name in list(data.keys())}

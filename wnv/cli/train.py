@@ -109,7 +109,7 @@ def train(
         FileNotFoundError: If there is nothing to resume or to start from.
         ValueError: If settings contradict each other.
         Stopped: If a signal stopped the run; it can be resumed.
-        KeyboardInterrupt: If Ctrl-C did not wait for the end of the step.
+        KeyboardInterrupt: If Ctrl-C interrupted the training within a step.
     """
     _quiet_lightning()
     _check_settings(cfg)
@@ -144,7 +144,7 @@ def train(
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    """Check what no signature describes: the settings at the top level, `optim`, and names of metrics."""
+    """Check settings that no signature describes: those at the top level, `optim`, and names of metrics."""
     if unread := sorted({str(key) for key in cfg} - _READ):
         log.warning("not read by wnv-train: %s", ", ".join(unread))
     for name, kind in _KINDS.items():
@@ -191,7 +191,7 @@ def _fit(
     record: RunRecord,
     run_dir: Path,
 ) -> None:
-    """Fit, and report how the training was stopped, if it was."""
+    """Fit, and raise an exception that says how to resume if the training was stopped."""
     callbacks: list[L.Callback] = getattr(trainer, "callbacks")  # noqa: B009 Lightning declares it nowhere
     first_step = 0 if checkpoint is None else read_checkpoint(checkpoint, trees=())["global_step"]
     stop = next((callback for callback in callbacks if isinstance(callback, StopOnSignal)), None)

@@ -42,7 +42,7 @@ def peak_memory(device: torch.device) -> dict[str, Any]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """The first 16 hex digits of the SHA-256 of a model's tensors: identifies weights whatever their file."""
+    """The first 16 hex digits of the SHA-256 of a model's tensors: identifies weights regardless of their file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

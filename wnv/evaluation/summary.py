@@ -152,7 +152,7 @@ def summarize(
     reference: str | None = None,
     **facts: Any,
 ) -> Summary:
-    """Average records over examples; each example counts the same, whatever its number of target views.
+    """Average records over examples, with equal weight regardless of their numbers of target views.
 
     Args:
         records: The records of all variants, in the order of the protocol.

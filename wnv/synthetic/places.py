@@ -23,7 +23,7 @@ KINDS = ("static", "dynamic", "mixed")
 _NUM_OBJECTS = NUM_BOXES + NUM_SPHERES + NUM_CYLINDERS
 _FIRST_SPHERE = NUM_BOXES
 _FIRST_CYLINDER = NUM_BOXES + NUM_SPHERES
-# More than any place takes, so that a new detail does not change the length of the row.
+# Random numbers per place, more than any needs: a new detail does not change the length of the row.
 _NUM_RANDOM = 4096
 _NUM_SPOTS = 12
 # Scale of objects on a table relative to objects on the floor of a room.

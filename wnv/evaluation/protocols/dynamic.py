@@ -74,7 +74,7 @@ class Dynamic(SampledProtocol):
         super().__init__(index, sampler)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One variant."""
+        """Return the only variant."""
         make_masks = None
         if self._masks is not None:
             make_masks = StoredMasks(Path(self._masks))

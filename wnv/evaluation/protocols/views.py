@@ -34,7 +34,7 @@ class Re10k(Protocol):
         self._sampler = _read_index(index, num_context=num_context, num_target=num_target)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One variant: the scenes of the index."""
+        """Return the only variant: the scenes of the index."""
         return [scene_variant("", data, open_scenes(data, sampler=self._sampler))]
 
 
@@ -58,7 +58,7 @@ class Re10kContext(Protocol):
         self._samplers = {n: _read_index(path, num_context=int(n), num_target=None) for n, path in indices.items()}
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One variant per number of views."""
+        """Return one variant per number of views."""
         return [
             scene_variant(f"views={n}", data, open_scenes(data, sampler=sampler))
             for n, sampler in self._samplers.items()
@@ -148,7 +148,7 @@ class Nested(SampledProtocol):
         super().__init__(index, sampler)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """One variant per number of views."""
+        """Return one variant per number of views."""
         whole = cast(ViewSampler, self.frames)
         return [
             scene_variant(f"views={n}", data, open_scenes(data, sampler=NestedSampler(whole=whole, num_context=n)))

@@ -124,7 +124,7 @@ def _outcomes(captures: Captures, out: Path, options: ImportOptions) -> Iterator
 
 
 def _claim_id(capture: Capture, first_with_id: dict[str, str]) -> Capture | Rejection:
-    """Reject a capture whose file would replace that of another one."""
+    """Reject a capture that would overwrite the file of another one."""
     first = first_with_id.setdefault(capture.id, capture.where)
     if first == capture.where:
         return capture
