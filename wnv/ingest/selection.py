@@ -19,7 +19,7 @@ class Selection:
     Attributes:
         keys: Keys of videos, or files with one key per line (plain, or manifest lines); None for all.
         start: First position in the order of the manifests, counted from 0.
-        end: Position after the last one; None for the end.
+        end: Position after the last video; None selects up to the end.
         limit: Maximum number of videos that have something to do.
         retry: Items to run again: `none`, those that `failed`, `all` (also rejected ones, but not forgotten ones), or a
             list of reason codes.

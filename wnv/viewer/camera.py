@@ -70,7 +70,7 @@ class Framing:
 def frame_window(camera: WindowCamera, *, height: int, width: int) -> Framing:
     """Find the smallest field of view whose image of `height` x `width` pixels covers the window.
 
-    A model renders best at the image size that it was trained with, for any shape of the window; what exceeds the
+    A model renders best at the image size that it was trained with, regardless of the window's shape; what exceeds the
     window is cropped. The crop fills the window exactly, so its pixels are only square up to rounding.
     """
     if camera.aspect >= width / height:

@@ -95,7 +95,7 @@ class VideoFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A cut file and its position in the source.
+    """A file cut from a source, and its position there.
 
     Attributes:
         path: The file.
