@@ -31,7 +31,7 @@ def test_shares_are_exact_in_every_block():
         block = [source for source, _ in keys[start : start + 10]]
         assert Counter(block) == {0: 3, 1: 5, 2: 2}
         orders.add(tuple(block))
-    assert len(orders) > 40, "the order in a block is shuffled anew"
+    assert len(orders) > 40, "every block has a new order"
 
 
 def test_each_source_goes_through_its_own_order():

@@ -86,7 +86,7 @@ def test_processes_write_files_of_their_own_which_become_one(tmp_path):
     second = RecordFile(tmp_path, settings=SETTINGS, rank=1, opens=False)
     first.append([record(0)])
     second.append([record(1)])
-    assert read_records(tmp_path) == [record(0), record(1)], "of a run that goes on"
+    assert read_records(tmp_path) == [record(0), record(1)], "of a resumed evaluation"
     second.append([record(3)])
     assert first.merge() == [record(0), record(1), record(3)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "records.jsonl"]

@@ -1,7 +1,7 @@
 // A device "npu" on host memory, for PyTorch's PrivateUse1 slot: tensors, streams, random numbers, autocast and a process group.
 //
-// Its memory is the host's and its arithmetic the CPU's, by the boxed fallback; what it adds is a device's manners. Tensors of it and of
-// the CPU do not mix, float64 and the operators of a list are refused, memory is counted for each device, random numbers are its own.
+// Its memory is the host's, and its arithmetic the CPU's (boxed fallback). Like a real device it does not mix its tensors with the CPU's,
+// rejects float64 and the operators of a list, counts memory per device, and has its own random numbers.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/autocast_mode.h>
@@ -31,7 +31,7 @@ thread_local c10::DeviceIndex current = 0;
 
 c10::DeviceIndex or_current(c10::DeviceIndex index) { return index < 0 ? current : index; }
 
-std::map<std::string, int64_t> num_calls;  // of each operator that ran on the device
+std::map<std::string, int64_t> num_calls;  // calls per operator on the device
 std::set<std::string> denied;              // operators without a kernel
 bool is_float64_denied = false;
 
@@ -67,7 +67,7 @@ struct Allocator final : c10::Allocator {
 
 REGISTER_ALLOCATOR(c10::DeviceType::PrivateUse1, &allocator);
 
-// ----------------------------------------------------------------------------- devices, streams and events: all work is done at once
+// ----------------------------------------------------------------------------- devices, streams and events: all work is synchronous
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return c10::DeviceType::PrivateUse1; }
@@ -148,7 +148,7 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   }
 } hooks;
 
-// ------------------------------------------------------------------- operators that the fallback is built upon, and those beside it
+// ------------------------------------------------------------------- operators required by the fallback, and those outside it
 
 using c10::IntArrayRef;
 using std::optional;
@@ -157,7 +157,7 @@ at::Tensor on_host(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.is_privateuseone()) return tensor;
   auto options = at::TensorOptions().dtype(tensor.dtype()).device(at::kCPU);
   if (tensor.numel() == 0) return at::empty_strided(tensor.sizes(), tensor.strides(), options);
-  at::Tensor keep = tensor.detach();  // alive as long as its bytes are seen as a CPU tensor's
+  at::Tensor keep = tensor.detach();  // keeps the bytes alive while a CPU tensor refers to them
   auto seen = at::from_blob(keep.data_ptr(), tensor.sizes(), tensor.strides(), [keep](void*) {}, options);
   if (tensor.is_conj()) seen._set_conj(true);
   if (tensor.is_neg()) seen._set_neg(true);
@@ -221,12 +221,12 @@ at::Tensor& set_storage(at::Tensor& tensor, at::Storage storage) {
   return set_storage_offset(tensor, storage, 0, {size}, {1});
 }
 
-// `param.data = x.to("npu")` asks for it; torch_npu answers so too.
+// Called by `param.data = x.to("npu")`; torch_npu returns the same.
 bool has_compatible_shallow_copy_type(const at::Tensor&, const at::Tensor&) { return true; }
 
 void record_stream(at::Tensor&, c10::Stream) {}
 
-// 0 is the composite: the CPU's fused attention is on the list of what the NPU lacks.
+// 0 is the composite: the CPU's fused attention is on the list of operators without an NPU kernel.
 int64_t fused_sdp_choice(const at::Tensor&, const at::Tensor&, const at::Tensor&, const optional<at::Tensor>&, double, bool,
                          optional<double>, bool) {
   return 0;
@@ -254,7 +254,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
 
 // ------------------------------------------------------------------------------------------------------------ every other operator
 
-// Refuses operands on several devices, as accelerators do; numbers and indices may come from the CPU. Returns the device.
+// Rejects operands on several devices, as accelerators do; scalars and indices may be on the CPU. Returns the device.
 optional<c10::Device> check_devices(const std::string& name, at::ArrayRef<c10::IValue> arguments) {
   static const std::set<std::string> takes_both{"aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_", "aten::_to_copy"};
   optional<c10::Device> device;
@@ -286,7 +286,7 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& parameters = op.schema().arguments();
   const size_t begin = stack->size() - parameters.size();
   const auto device = check_devices(name, at::ArrayRef<c10::IValue>(*stack).slice(begin));
-  // The CPU kernel draws from a CPU generator, which begins where the device's is and hands its state back.
+  // The CPU kernel samples from a CPU generator, which starts with the device generator's state and returns its own.
   at::Generator own, twin;
   for (size_t i = 0; i < parameters.size(); i++) {
     auto& argument = (*stack)[begin + i];
@@ -332,7 +332,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fake_npu::fallback>()); }
 
-// Autocast by PyTorch's own lists, without what torch_npu leaves in the format that it comes in (tests/npu_wheel).
+// Autocast by PyTorch's lists, without the operators whose dtype torch_npu leaves unchanged (tests/npu_wheel).
 using namespace at;
 using namespace at::autocast;
 

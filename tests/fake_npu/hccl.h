@@ -1,6 +1,6 @@
-// A process group "hccl" over gloo: tensors of the device are handed to gloo as the CPU tensors that they are in truth.
+// A process group "hccl" over gloo: tensors of the device are passed to gloo as the CPU tensors that they are.
 //
-// Like the real one it refuses tensors of the CPU, knows the mean as a reduction, and cannot split a group.
+// Like the real one it rejects CPU tensors, supports the mean as a reduction, and cannot split a group.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -15,7 +15,7 @@ using TensorLists = std::vector<Tensors>;
 using c10d::OpType;
 using c10d::ReduceOp;
 
-// gloo's work, waited for once: gloo copies the result of a reduce_scatter anew each time, which would undo a mean.
+// gloo's work, waited for once: each wait copies the result of a reduce_scatter again, which would undo a mean.
 struct Work final : c10d::Work {
   Work(c10::intrusive_ptr<c10d::Work> gloo, Tensors outputs, OpType type, std::function<void()> finish)
       : c10d::Work(-1, type), gloo_(std::move(gloo)), outputs_(std::move(outputs)), finish_(std::move(finish)) {
@@ -151,7 +151,7 @@ struct Hccl final : c10d::Backend {
   }
 
   Handle barrier(const c10d::BarrierOptions& given) override {
-    c10d::BarrierOptions options;  // without the device, of which gloo knows nothing
+    c10d::BarrierOptions options;  // without the device, which gloo does not support
     options.timeout = given.timeout;
     return gloo_->barrier(options);
   }

@@ -58,7 +58,7 @@ def network(options: dict[str, Any], device: torch.device) -> KoNet:
     return model.to(device)
 
 
-def draw(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+def run_model(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     """A training pass with its gradients, then the same views from the encoded scene."""
     given, model = batch(device), network(options, device)
     cameras, times = given.target.cameras, given.target.times
@@ -66,8 +66,12 @@ def draw(options: dict[str, Any], device: torch.device, dtype: torch.dtype) -> l
         loss = ImageLoss()(model(given.context, cameras, times), given.target.images)["loss"]
         loss.backward()
         with torch.inference_mode():
-            drawn = model.render(model.encode(given.context), cameras, times)
-    return [loss.detach(), drawn, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+            rendered = model.render(model.encode(given.context), cameras, times)
+    return [
+        loss.detach(),
+        rendered,
+        *(parameter.grad for parameter in model.parameters() if parameter.grad is not None),
+    ]
 
 
 def formats(device: torch.device) -> dict[str, str]:
@@ -94,11 +98,11 @@ def perceptual(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
     given = batch(device)
     torch.manual_seed(1)
     loss = ImageLoss(perceptual_weight=0.5).to(device)
-    drawn = (0.9 * given.target.images).requires_grad_()
+    rendered = (0.9 * given.target.images).requires_grad_()
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        terms = loss(drawn, given.target.images)
+        terms = loss(rendered, given.target.images)
     terms["loss"].backward()
-    return [terms["loss"].detach(), drawn.grad]
+    return [terms["loss"].detach(), rendered.grad]
 
 
 def lpips(backbone: str, device: torch.device) -> list[Tensor]:
@@ -136,8 +140,8 @@ def inverse(device: torch.device) -> list[Tensor]:
 def cases() -> Iterator[tuple[str, Callable[[torch.device], list[Tensor]]]]:
     """Name and function of each case; the function takes a device."""
     for name, options in MODELS.items():
-        yield name, lambda device, options=options: draw(options, device, torch.float32)
-    yield "bf16", lambda device: draw(MODELS["dynamic"], device, torch.bfloat16)
+        yield name, lambda device, options=options: run_model(options, device, torch.float32)
+    yield "bf16", lambda device: run_model(MODELS["dynamic"], device, torch.bfloat16)
     yield "perceptual", lambda device: perceptual(device, torch.float32)
     yield "perceptual-bf16", lambda device: perceptual(device, torch.bfloat16)
     for backbone in ("vgg", "alex"):

@@ -23,7 +23,7 @@ def error(call):
 
 x = torch.ones(3, 4, device=device)
 torch.manual_seed(3)
-drawn = torch.randn(2, device=device).tolist()
+sampled = torch.randn(2, device=device).tolist()
 torch.manual_seed(3)
 state = torch.get_rng_state()
 again = torch.randn(2, device=device).tolist()
@@ -34,7 +34,7 @@ print(json.dumps({
     "title": device_title(device),
     "memory": memory_stats(device)["allocated_bytes.all.current"] > 0,
     "sum": float((x @ x.mT).sum()),
-    "same": drawn == again,
+    "same": sampled == again,
     "own_generator": bool((state == torch.get_rng_state()).all()),
     "low": str(low),
     "float64": error(lambda: x.double()),

@@ -72,7 +72,7 @@ def test_parameters_come_first_and_code_is_introduced(name: str) -> None:
     assert {"OUT", "DEVICE"} <= parameters_of(notebook).keys()
     kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
     assert kinds.startswith("m")
-    assert "cccc" not in kinds, "four cells of code without a word between them"
+    assert "cccc" not in kinds, "four consecutive code cells without text between them"
 
 
 @pytest.mark.parametrize("name", NAMES)

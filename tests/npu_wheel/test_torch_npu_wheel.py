@@ -133,7 +133,7 @@ def test_the_simulated_one_has_no_name_that_it_lacks(seen: dict) -> None:
 def test_the_committed_operators_are_those_it_has_no_kernel_for(seen: dict) -> None:
     committed = (FAKE / "no_npu_kernel_ops.txt").read_text().splitlines()
     # The head of the list names its source; wheels for other machines have the same operators.
-    assert committed[2:] == seen["table"][2:], "make it anew as tests/npu_wheel/kernel_table.py says"
+    assert committed[2:] == seen["table"][2:], "regenerate it with tests/npu_wheel/kernel_table.py"
     assert [line.split("(")[0] for line in committed[:2]] == [line.split("(")[0] for line in seen["table"][:2]]
 
 

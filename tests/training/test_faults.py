@@ -287,5 +287,5 @@ def test_pictures_that_are_not_finite_on_one_rank_skip_the_step_on_all(tmp_path:
         assert f"1 skipped so far; rank {rank} had {loss}" in ended.text
     checkpoint = read_checkpoint(run_dir)
     assert checkpoint["skipped_steps"] == 1
-    report("NaN in the pictures of rank 1 at step 5: skipped, the run goes on to its end", ended, "")
+    report("NaN in the images of rank 1 at step 5: skipped, the run continues to its end", ended, "")
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
