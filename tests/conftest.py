@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def seed() -> int:
-    """Start each test from the same global random state; the value is there for tests that make generators."""
+    """Start each test from the same global random state; return the seed for tests that create generators."""
     torch.manual_seed(0)
     return 0
 

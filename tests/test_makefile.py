@@ -1,4 +1,4 @@
-"""The Makefile sets up once, notices what is missing, and is not fooled by a set-up that was cut short."""
+"""The Makefile sets up once, detects missing parts, and repeats an interrupted set-up."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FAKE_PYTHON = """#!/usr/bin/env bash
-# Stands in for Python: makes a "virtual environment" of itself, and notes what it is asked to install.
+# A fake Python: makes a "virtual environment" of itself, and records the packages to install.
 case "$*" in
   *"-m venv"*) for last; do :; done; mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
   *"pip install"*) echo "$*" >> "$INSTALLS"; [ -z "${FAIL_AT:-}" ] || [[ "$*" != *"$FAIL_AT"* ]] ;;
@@ -21,7 +21,7 @@ esac
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """A folder that can be set up, with Pythons on its PATH that only note what happens."""
+    """A folder to set up, with fake Pythons on its PATH that only record their calls."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "programs").mkdir()

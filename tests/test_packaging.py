@@ -24,7 +24,7 @@ NOT_SOURCE = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command away from the repository and give what it printed."""
+    """Run a command outside the repository and return its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     outcome = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, f"{command}\n{outcome.stdout}\n{outcome.stderr}"
@@ -32,7 +32,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def copy_source(folder: Path) -> Path:
-    """Copy what a build reads, so that no build leaves anything in the repository."""
+    """Copy the inputs of a build, so that no build writes to the repository."""
     for name in INSTALLED_AS:
         shutil.copytree(ROOT / name, folder / name, ignore=NOT_SOURCE)
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
@@ -54,7 +54,7 @@ def shipped_files() -> set[str]:
 
 
 def package_files(wheel: Path) -> set[str]:
-    """The files of a wheel, without those that describe the wheel."""
+    """The files of a wheel, without its metadata."""
     return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
 
@@ -101,7 +101,7 @@ def requirement_name(requirement: str) -> str:
 
 
 def imported_by(source: str) -> set[str]:
-    """The top-level names of the modules that the source imports, at any depth of it."""
+    """Top-level names of all modules that the source imports, also inside functions."""
     modules = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Commands in this process: how `wnv-data` is run, and what commands leave behind."""
+"""Run commands in this process, and check the files that they leave."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""A stand-in for Slurm on this machine: `sbatch`, `srun`, `scontrol requeue` and `sacct`, whichever name it has.
+"""A stand-in for Slurm on this machine: `sbatch`, `srun`, `scontrol requeue` or `sacct`, by its file name.
 
 Jobs start immediately and run concurrently, on this machine. Every task gets the variables that Slurm sets. State is in
 the folder `$FAKE_SLURM`: `JOB.ended` holds the exit code of each start of an ended job.
@@ -20,7 +20,7 @@ KILL_AFTER_S = 20.0  # tasks that end by themselves after another one may be slo
 def sbatch(script: str, *arguments: str) -> int:
     options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", Path(script).read_text(), re.MULTILINE))
     job = free_job()
-    copy = STATE / f"{job}.sh"  # what was handed in, whatever becomes of the file
+    copy = STATE / f"{job}.sh"  # the script as submitted, even if the file changes
     copy.write_text(Path(script).read_text())
     tasks = [None]
     if "array" in options:
@@ -113,7 +113,7 @@ def expanded(pattern: str, environment: dict[str, str]) -> str:
 
 
 def free_job() -> int:
-    """A number whose port, by which Lightning's processes will find each other, is free."""
+    """A job number for which Lightning's rendezvous port is free."""
     while True:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

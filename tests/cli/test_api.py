@@ -1,4 +1,4 @@
-"""The public API: what `import wnv` offers, and commands called from Python."""
+"""The public API: the names of `import wnv`, and commands called from Python."""
 
 import subprocess
 import sys

@@ -77,7 +77,7 @@ CASES = [
     ("wnv-train", [*TRAIN, "data.root=empty"], "empty"),
     ("wnv-train", ["resume=last", "run_dir=empty"], r"last\.ckpt"),
     ("wnv-view", ["port=TAKEN"], "port="),
-    # Existing results, also where they were to be replaced by what cannot be made; a file in place of a folder.
+    # Existing results, also if their replacement fails; a file in place of a folder.
     ("wnv-eval", ["out=done"], "done.*resume=true.*overwrite=true"),
     ("wnv-eval", ["out=done", "overwrite=true", "data.root=mixed"], MIXED),
     ("wnv-eval", ["make_index=absent.json"], r"absent\.json.*overwrite=true"),

@@ -81,7 +81,7 @@ def test_exit_code_of_a_job(
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_signals_are_forwarded_to_a_job(tmp_path: Path, stand_in: Callable, name: str) -> None:
     short = name.removeprefix("SIG")
-    # A shell cannot trap what was ignored when it was started, as Ctrl-C is in a job of the background.
+    # A shell cannot trap a signal that was ignored at its start, such as Ctrl-C in a background job.
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     note = stand_in(f"trap 'echo {short} >> $NOTE.got; exit 75' {short}; touch $NOTE; while :; do sleep 0.01; done")
     before = signal.getsignal(getattr(signal, name))
@@ -102,7 +102,7 @@ def test_signals_are_forwarded_to_a_job(tmp_path: Path, stand_in: Callable, name
 
 def test_a_job_ends_with_its_parent(tmp_path: Path) -> None:
     """Also where that is killed: the job is then sent SIGTERM, by which it stops as ever."""
-    # It has its handler before it says that it is there: the kill may come at once.
+    # It installs its handler before it reports its start, because the kill may follow immediately.
     job = "import os, signal, time; from wnv.cli.jobs import follow_parent; "
     job += "signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b'stopped\\n'), exit())); "
     job += "follow_parent(); print('on', flush=True); time.sleep(60)"

@@ -1,4 +1,4 @@
-"""Model, data, loss, callback, optimiser and experiment from a package of one's own, found with `--config-dir`."""
+"""Model, data, loss, callback, optimiser and experiment from a user's package, found with `--config-dir`."""
 
 import sys
 from collections.abc import Callable

@@ -26,7 +26,7 @@ SMALL += ["callbacks.checkpoints.every_n_steps=100"]
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which Slurm's commands are found, and this environment's; what jobs came to."""
+    """A folder with Slurm's commands and this environment's; it also holds the jobs' exit codes."""
     commands = tmp_path / "slurm"
     commands.mkdir()
     for name in ("sbatch", "srun", "scontrol", "sacct"):
@@ -88,7 +88,7 @@ def test_a_requeued_job_gives_the_same_losses(tmp_path: Path, slurm: Path) -> No
 
 @pytest.mark.slow
 def test_jobs_of_a_sweep_are_slurm_jobs(tmp_path: Path, slurm: Path) -> None:
-    """One of two tasks each, and one fails; what they gave comes back to the sweep."""
+    """Two jobs with two processes each, one of which fails; the sweep receives their results."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     words = ["hydra/launcher=slurm", "experiment=smoke", *SMALL, "trainer.max_steps=2", "trainer.devices=2"]
     words += ["data.batch_size=2", "model.dim=32,33", "run_dir=sweep"]
@@ -110,7 +110,7 @@ def test_jobs_of_a_sweep_are_slurm_jobs(tmp_path: Path, slurm: Path) -> None:
 
 @pytest.mark.parametrize("name", ["konet_fsdp", "konet_fsdp_npu"])
 def test_batch_files_compose(tmp_path: Path, slurm: Path, name: str) -> None:
-    """As it stands, with a command that only notes how it was called."""
+    """The unchanged batch file, with a command that only records its arguments."""
     noted = slurm / "wnv-train"
     noted.write_text(f'#!/bin/sh\necho "$SLURM_PROCID: $@" >> {tmp_path}/called; exit 75\n')
     noted.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The data configs for captured scenes read what wnv-data writes, and say what is missing."""
+"""The data configurations for captured scenes read the output of wnv-data, and name missing parts."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""One of the processes of an evaluation that tests share out: OUT, then `resume`, then whether to die on the way."""
+"""One process of a shared evaluation; arguments: OUT, whether to resume, whether to die halfway."""
 
 import os
 import sys

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def untimed(record):
-    """A record without what differs from one run to the next."""
+    """A record without the fields that differ between runs."""
     return replace(record, encode_ms=0.0, render_ms=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Several processes score what one scores, to the last digit, and what they leave when they die is gone on with."""
+"""Several processes give the scores of one, to the last digit; after a kill the evaluation resumes."""
 
 import importlib.util
 import os

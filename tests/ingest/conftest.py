@@ -26,7 +26,7 @@ def site() -> Iterator[LoopbackSite]:
 
 @pytest.fixture
 def bilibili(site: LoopbackSite) -> BilibiliPages:
-    """Bilibili's pages on the site; `loopback.bilibili.loopback_ydl(site)` is the `ydl=` that goes there."""
+    """Bilibili's pages on the site; `loopback.bilibili.loopback_ydl(site)` is the `ydl=` for it."""
     return BilibiliPages(site)
 
 

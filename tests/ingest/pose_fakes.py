@@ -90,7 +90,7 @@ def do(act: str) -> str:
     if act == "hog":
         return str(len(np.ones(3 * 2**30, dtype=np.uint8)))
     if act == "bad_alloc":
-        # What COLMAP's threads print when memory runs out.
+        # The output of COLMAP's threads when memory runs out.
         os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'")
         os.abort()
     if act == "raise":

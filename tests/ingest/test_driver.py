@@ -175,7 +175,7 @@ def test_selection_by_keys_positions_and_limit(ledger: Ledger, tmp_path: Path) -
     keys.write_text("url:002\n\n" + '{"key": "url:003", "title": "北京"}\n{"key": null}\n', encoding="utf-8")
     assert fetched(keys=["url:009", str(keys)]) == ["url:002", "url:003", "url:009"]
     assert fetched(start=1, end=4) == ["url:001"]
-    assert fetched(limit=2) == ["url:000", "url:004"]  # of those that there is something to do for
+    assert fetched(limit=2) == ["url:000", "url:004"]  # of the videos with something to do
     assert fetched(start=8) == ["url:008"]
     assert fetched(redo=["fetch"], limit=1) == ["url:000"]
     assert fetched() == ["url:005", "url:006", "url:007"]
@@ -346,7 +346,7 @@ def test_reasons_that_no_item_has_are_reported(ledger: Ledger, caplog: pytest.Lo
 
 
 class _ShortLink(FakeStage):
-    """Finds that every short link stands for one video."""
+    """Resolves every short link to the same video."""
 
     def __call__(self, task: Task) -> Outcome:
         outcome = super().__call__(task)

@@ -68,7 +68,7 @@ def test_from_lists_to_a_training_step(
     videos = {"layers": layers, "room": room_video.path, **short_videos}
     urls = {name: site.add(f"/{name}.mp4", videos[row.video], **row.faults) for name, row in ROWS.items()}
     outcome_of = {f"url:{urls[name]}": row.outcome for name, row in ROWS.items()}
-    # Redirects: to a video, to where one has to log in, and out of what is allowed.
+    # Redirects: to a video, to a login page, and to a host that is not allowed.
     login = site.add("/login", b"<html>please log in</html>", content_type="text/html")
     for name, target, outcome in (
         ("moved", urls["no_ranges"], "done"),

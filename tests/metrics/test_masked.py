@@ -75,7 +75,7 @@ def test_masked_ssim_equals_the_written_out_formula() -> None:
 
 
 def test_autocast_around_them_changes_no_masked_metric() -> None:
-    """Smooth pictures, whose variances are small differences of the windows' means."""
+    """Smooth images, whose variances are small differences of the windows' means."""
     generator = torch.Generator().manual_seed(6)
     truth = torch.nn.functional.interpolate(torch.rand(2, 3, 4, 5, generator=generator), size=(24, 32), mode="bilinear")
     rendered = (truth + 0.03 * torch.randn(truth.shape, generator=generator)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Metrics beside independent code: scikit-image, and the LPIPS authors' package where torchvision is there."""
+"""Metrics against independent code: scikit-image, and the LPIPS authors' package if torchvision is installed."""
 
 import importlib.util
 
@@ -39,7 +39,7 @@ def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
     reason="needs torchvision, and the LPIPS authors' package lpips",
 )
 def test_lpips_is_that_of_its_authors(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both with the same random backbone: its weights are a download, the learnt layers come with the packages."""
+    """Both use one random backbone, whose weights would be a download; the learnt layers come with the packages."""
     import lpips
     import torchvision
 

@@ -21,7 +21,7 @@ def test_outputs_undo_what_values_were_given(make_cameras, patch_encoding, head_
 
 @pytest.mark.parametrize("camera_encoding", ["gta", "prope"])
 def test_camera_maps_are_not_rounded_where_matrix_products_are(make_cameras, camera_encoding):
-    """Autocast stands here for TF32 too, which rounds the products of torch alike and needs a GPU."""
+    """Autocast also represents TF32, which rounds torch's products in the same way and needs a GPU."""
     options = dict(camera_encoding=camera_encoding, patch_encoding="rope2d", patch_size=8, head_dim=16)
     cameras = make_cameras()
     exact = encode_cameras(cameras.to(torch.float64), **options)

@@ -1,4 +1,4 @@
-"""Attention is called so that one fused kernel computes it, here and on an Ascend 910B.
+"""Attention is called in a form that one fused kernel computes, here and on an Ascend 910B.
 
 torch_npu fuses where queries, keys and values are `batch head token dim`, of one format, with at most 512 features and
 2048 heads, and the mask is boolean or none (op-plugin, ScaledDotProductAttentionKernelNpuOpApi.cpp); what it does not
@@ -20,7 +20,7 @@ MODELS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """The arguments of every attention, as they are made."""
+    """The arguments of every call of attention."""
     attend = functional.scaled_dot_product_attention
     seen = []
 

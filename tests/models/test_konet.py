@@ -174,7 +174,7 @@ def test_bfloat16_autocast_stays_close(make_model, make_views, make_cameras):
     ],
 )
 def test_rejects_what_cannot_work(options, message):
-    # The checks under test come before those of the type checker, which stands only in tests.
+    # The checks under test precede those of the runtime type checker, which runs only in tests.
     with pytest.raises(ValueError, match=message):
         KoNet(**options)
 

@@ -168,7 +168,7 @@ def test_half_precision_and_safetensors_are_read(tmp_path):
 
 
 class Config:
-    """Stands for a training script's own class, pickled beside the weights."""
+    """A class of a training script, pickled beside the weights."""
 
 
 def spoil(change: str) -> object:

@@ -106,7 +106,7 @@ def seen(run: Callable) -> dict:
 
 
 def test_its_process_group_is_hccl_which_cannot_split(seen: dict) -> None:
-    """Why `FullyShardedStrategy` unbinds the group of all processes from its device."""
+    """The reason why `FullyShardedStrategy` unbinds the group of all processes from its device."""
     assert seen["backends"]["npu"] == "hccl"
     assert seen["splits"] is False
 

@@ -57,7 +57,7 @@ def test_the_policy_admits_the_style_and_the_script_of_the_page_alone(monkeypatc
         f"script-src 'sha256-{digests['script']}'",
         *("base-uri 'none'", "form-action 'none'"),
     ]
-    assert page.endswith("a\ufffd\ufffd")  # what no file can hold is replaced
+    assert page.endswith("a\ufffd\ufffd")  # characters that cannot be encoded are replaced
     assert "script-src &#39;none&#39;" in render("y")
 
 

@@ -28,7 +28,7 @@ def test_an_example_depends_on_its_key_alone(kind: str) -> None:
     together = endless.__getitems__([(0, 4), (0, 9), (2, 4), (0, 11)])
     for key, example in zip([4, 9, (2, 4), 11], together, strict=True):
         assert same(endless[key], example)
-    # The number of scenes, the order and what else is in the batch do not matter.
+    # The number of scenes, the order and the rest of the batch do not matter.
     finite = SyntheticDataset(num_scenes=12, **settings)
     assert same(finite.__getitems__([11, 4])[1], together[0])
     assert not same(SyntheticDataset(num_scenes=12, **{**settings, "seed": 6})[4], together[0])

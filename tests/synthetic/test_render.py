@@ -22,7 +22,7 @@ def sample_views(world: World, indices: list[int], **settings):
 
 
 def empty_world() -> World:
-    """One large room with nothing in it; tests put things back."""
+    """One large empty room, to which tests add objects."""
     world = sample_worlds(seed=0, indices=[0])
     centre, half = world.centre.clone(), world.half.clone()
     centre[:, PANELS.start :] = torch.tensor([0.0, 0.0, -200.0])

@@ -130,7 +130,7 @@ class _Moments:
             return
         is_read = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
         path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else ""
-        is_ours = str(self.fault.folder) in path or (path and not os.path.isabs(path))  # relative while a tree goes
+        is_ours = str(self.fault.folder) in path or (path and not os.path.isabs(path))  # relative in rmtree
         if is_ours and not is_read and not path.endswith((".csv", ".log", ".yaml")):
             self.see(event)
 

@@ -76,7 +76,7 @@ def test_a_resumed_average_is_that_of_the_uninterrupted_run(
             callbacks=[Stop(), WeightAverage(decay=0.5)],
             plugins=[AtomicCheckpointIO()],
         )
-        # A loader of batches that have not been seen stands in for the data module, which continues by itself.
+        # A loader of the remaining batches replaces the data module, which would continue by itself.
         trainer.fit(
             make_module(lr=1e-2), loader(batches[first:] + batches[:first]), ckpt_path=ckpt_path, weights_only=True
         )

@@ -54,7 +54,7 @@ def start(
     drop = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_PORT", "PL_GLOBAL_SEED")
     environment = {name: value for name, value in os.environ.items() if name not in drop}
     environment |= {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    # Output goes to a file: a pipe would be held open by a process that was left behind.
+    # Output goes to a file, because a leftover process would keep a pipe open.
     with output.open("w") as file:
         process = subprocess.Popen(command, env=environment, cwd=run_dir.parent, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -197,7 +197,7 @@ def test_a_signal_to_torchrun_stops_all_after_the_step(tmp_path: Path, resumes_t
     assert ended.seconds < 15
     step = read_checkpoint(run_dir / "last.ckpt")["global_step"]
     report("SIGTERM to torchrun", ended, f"last.ckpt, step {step}")
-    assert step > 5  # how many steps pass before torchrun hands the signal on is its business
+    assert step > 5  # torchrun forwards the signal after any number of steps
     resumes_to(run_dir, step)
 
 

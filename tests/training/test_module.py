@@ -98,7 +98,7 @@ def test_a_bad_gradient_changes_nothing_and_is_counted(
 def test_a_non_finite_loss_skips_the_step_and_logs_its_scenes(
     make_batch: Callable, make_module: Callable, fit: Callable, value: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also a loss whose gradient is finite, and one of several batches of a step."""
+    """Also if the gradient of the loss is finite, and if only one of several batches of a step is affected."""
 
     class Spoiled(torch.nn.Module):
         calls = 0

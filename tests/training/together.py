@@ -10,7 +10,7 @@ from random import SystemRandom
 
 # Variables that an outer launcher may have set.
 _PLACE = ("RANK", "WORLD_SIZE", "GROUP_RANK", "PL_GLOBAL_SEED")
-_QUIET_PORTS = range(25000, 32000)  # Linux hands out 32768 to 60999
+_QUIET_PORTS = range(25000, 32000)  # Linux's ephemeral ports are 32768 to 60999
 
 
 def free_ports(number: int) -> list[int]:

@@ -38,7 +38,7 @@ def test_the_crop_fills_the_window(height, width, aspect):
     right_bottom = inverse @ torch.tensor([framing.columns.stop, framing.rows.stop, 1.0], dtype=torch.float64)
     assert left_top[:2].tolist() == pytest.approx([-half * aspect, -half])
     assert right_bottom[:2].tolist() == pytest.approx([half * aspect, half])
-    # One side is shown whole, and pixels are square but for what rounding takes.
+    # One side is shown completely, and pixels are square up to rounding.
     assert framing.rows == slice(0, height) or framing.columns == slice(0, width)
     shown = (framing.rows.stop - framing.rows.start, framing.columns.stop - framing.columns.start)
     assert framing.K[0, 0] / framing.K[1, 1] == pytest.approx(1, abs=1 / min(shown))

@@ -291,7 +291,7 @@ def test_a_port_in_use_is_rejected(synthetic_session, start):
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=rf"port={port} of 127\.0\.0\.1"):
             Viewer(synthetic_session, port=port, settings=WindowSettings(out=Path("videos")))
-    # And it is free again once a viewer has gone.
+    # And it is free again once a viewer has disconnected.
     viewer = start(synthetic_session)
     viewer.close()
     with Viewer(synthetic_session, port=viewer.port, settings=WindowSettings(out=Path("videos"))) as again:

@@ -92,7 +92,7 @@ def test_image_sizes(write_file_scene, open_session):
     small = open_session(path, moving_side=10, still_side=50)
     assert small.image_size(0, is_still=False) == (16, 8, 1)
     assert small.image_size(0, is_still=True) == (40, 24, 2)
-    assert small.render(small.home(0)).image_u8.shape == (14, 8, 3)  # of 16 rows, those that 24:40 has
+    assert small.render(small.home(0)).image_u8.shape == (14, 8, 3)  # of 16 rows, those of a window of 24:40
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def make_world() -> Callable[..., SyntheticDataModule]:
 
 @pytest.fixture
 def make_scenes(tmp_path: Path) -> Callable[..., SceneDataModule]:
-    """Scenes of 32 x 20 images; frame i is grey of value 3 * i and stands 0.1 * i along x, 1000 from the origin."""
+    """Scenes of 32 x 20 images; frame i has grey value 3 * i and camera position x = 0.1 * i, 1000 from the origin."""
 
     def make(lengths: dict[str, int], **settings: object) -> SceneDataModule:
         folder = tmp_path / "scenes"

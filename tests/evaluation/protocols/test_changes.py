@@ -18,7 +18,7 @@ def test_zoom_magnifies_about_the_centre_with_K_to_match(make_world, make_scenes
         plain, zoomed = one[0].example, three[0].example
         torch.testing.assert_close(zoomed.target.cameras.camtoworld, plain.target.cameras.camtoworld)
         expected = zoom_K(plain.target.cameras.K, zoom=3, width=24, height=16)
-        # The window begins at a whole pixel of what is stored: 1.33 (one picture's 20 rows on 16) times as fine.
+        # The window starts at a whole pixel of the stored image: 1.33 (one picture's 20 rows on 16) times as fine.
         torch.testing.assert_close(zoomed.target.cameras.K, expected, rtol=1e-4, atol=2)
         assert zoomed.target.images.shape == plain.target.images.shape
 

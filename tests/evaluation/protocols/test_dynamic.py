@@ -17,7 +17,7 @@ def write_mask(folder, scene: str, frame: int, pixels: np.ndarray) -> None:
 
 @pytest.fixture
 def masks(make_scenes, tmp_path):
-    """Masks of all frames of scene `a`: the left half counts, in any tone but black."""
+    """Masks of all frames of scene `a`: the left half is scored; every value but black counts."""
     pixels = np.zeros((20, 32), np.uint8)
     pixels[:, :16] = 7
     for frame in range(40):

@@ -1,4 +1,4 @@
-"""yt-dlp's own extractors of Bilibili, on pages that the site serves under Bilibili's names."""
+"""yt-dlp's extractors of Bilibili, on pages that the loopback site serves under Bilibili's host names."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_video(fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, medi
     assert outcome.result["codec"] == "h264"
     assert outcome.result["parts"][0]["start_s"] == pytest.approx(4.0)
     referers = {seen.headers["referer"] for seen in site.requests("/media/v.m4s")}
-    assert referers == {page}  # the media servers ask for it
+    assert referers == {page}  # the media servers require it
 
 
 def test_a_part_of_an_anthology(fetch: Fetch, bilibili: BilibiliPages, site: LoopbackSite, media: str) -> None:
@@ -72,7 +72,7 @@ def test_the_best_stream_that_is_not_too_large(
     ]
     page = bilibili.video(ID, media, duration_s=20, streams=streams)
     assert fetch(page, max_height=72).state == "done"
-    # What counts is the shorter side, also of a portrait video.
+    # The shorter side counts, also in a portrait video.
     tall = [stream | {"height": stream["width"], "width": stream["height"]} for stream in streams]
     assert fetch(bilibili.video(ID, media, duration_s=20, streams=tall), max_height=72).state == "done"
     only_hdr = bilibili.video(ID, media, duration_s=20, streams=streams[-1:])

@@ -33,7 +33,7 @@ def assert_holds_span(source: Path, part: container.Cut, start_s: float, end_s: 
         near = min(copied, key=lambda found: abs(found - time))
         assert abs(near - time) <= 0.0015
         np.testing.assert_array_equal(copied[near], original[time])
-    # What is there besides is the source's too: from the keyframe on, and a few frames after the end.
+    # The cut starts at a keyframe and ends a few frames late; these frames equal the source's, too.
     assert part.end_s >= end_s - 0.05
     last_s = max(copied)
     assert last_s < part.end_s <= last_s + 0.05
@@ -57,7 +57,7 @@ def test_several_cuts_of_one_source_in_any_order(pattern_video: Path, tmp_path: 
             part = cut(opened, *span, tmp_path / f"{index:02d}.mp4")
             assert part is not None
             assert_holds_span(pattern_video, part, *span)
-            assert part.end_s < span[1] + 0.25  # few frames more than asked for
+            assert part.end_s < span[1] + 0.25  # few frames more than requested
 
 
 def test_rotation_and_size_are_kept(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def wrapped(cause: Exception, text: str | None = None) -> DownloadError:
 
 
 def page(cause: Exception) -> DownloadError:
-    """As an extractor wraps what a request for a page raised."""
+    """Wrap an error of a page request as an extractor does."""
     return wrapped(ExtractorError(f"Unable to download webpage: {cause}", cause=cause, video_id="1x"))
 
 
@@ -88,7 +88,7 @@ def test_a_warning_tells_why_there_are_no_formats() -> None:
     state, reason, message = classify(none, has_proxy=False, warnings=["slow", warning])
     assert (state, reason) == ("failed", "risk_control")
     assert "352" in message
-    # What was raised goes first.
+    # The raised error takes precedence.
     assert classify(said(GONE), has_proxy=False, warnings=[warning])[1] == "gone"
 
 

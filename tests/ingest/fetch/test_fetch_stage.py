@@ -1,4 +1,4 @@
-"""The stage against a site that makes trouble: what is there afterwards is whole, or nothing."""
+"""The stage against a faulty site: outputs are complete or absent."""
 
 import errno
 import gc
@@ -122,7 +122,7 @@ def test_a_stream_in_pieces(
     leftovers: Leftovers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Whatever is called ffmpeg on this machine is not started: nothing would stand between it and the network.
+    # No program named ffmpeg is started: its requests would not be checked.
     program = tmp_path / "bin" / "ffmpeg"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho ffmpeg version 8.1\n")
@@ -161,8 +161,7 @@ def test_a_stream_in_pieces(
     gc.collect()
 
 
-# Requests before the media are fetched, which meet the trouble too: who looks what the address holds, and whether parts
-# are to be had.
+# Number of requests before the media are fetched, which meet the faults too: for the content type and range support.
 NUM_BEFORE = {True: 1, False: 2}
 
 
@@ -324,7 +323,7 @@ def test_rate_limit(site: LoopbackSite, fetch: Fetch, pattern_video: Path, monke
         start = time.monotonic()
         assert fetch(url, segments=[], ratelimit=2 * size).state == "done"
         assert time.monotonic() - start > 0.35
-        # All else that takes time, of which there may be much, is not the limit's.
+        # Other time, which may be long, does not count towards the limit.
         assert 0.0 < sum(slept_s) < 1.5
 
 

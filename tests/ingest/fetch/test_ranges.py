@@ -104,7 +104,7 @@ def test_a_server_that_drips_is_left(site: LoopbackSite) -> None:
     url = site.add("/f", CONTENT, drip=100.0)
     with pytest.raises(TransportError, match="less than"):
         open_ranges(url, num_retries=1, min_rate=1_000_000.0, patience_s=0.1).read()
-    assert len(site.requests("/f")) == 1  # and not asked again
+    assert len(site.requests("/f")) == 1  # and not requested again
     assert site.num_bytes("/f") < 2000  # of 700 000
 
 
@@ -130,7 +130,7 @@ def test_a_file_that_changes_is_not_mixed(site: LoopbackSite, monkeypatch: pytes
 
 
 def test_rate_is_kept(site: LoopbackSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A clock on which nothing takes time but what is waited for.
+    # A clock that advances only by waiting.
     now_s, slept_s = 0.0, []
 
     def sleep(seconds: float) -> None:
@@ -144,7 +144,7 @@ def test_rate_is_kept(site: LoopbackSite, monkeypatch: pytest.MonkeyPatch) -> No
     assert now_s == pytest.approx(1.0)
     assert max(slept_s) < 0.1  # kept smoothly
     assert throttle.num_bytes == len(CONTENT)
-    now_s += 5.0  # what was not used is not saved up
+    now_s += 5.0  # unused allowance does not accumulate
     throttle.take(350_000)
     throttle.take(350_000)
     assert now_s == pytest.approx(7.0)

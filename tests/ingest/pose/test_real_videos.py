@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def _run(name: str, kind: str, root: Path, **settings: str) -> Outcome:
-    """Make a clip of the whole video, its shorter side 360 pixels, and ask for its poses."""
+    """Make a clip of the whole video, with a shorter side of 360 pixels, and estimate its poses."""
     with av.open(str(_DATA / f"{name}.mp4")) as container:
         frames = list(container.decode(video=0))
     zoom = 360 / min(frames[0].width, frames[0].height)

@@ -1,4 +1,4 @@
-"""Folders as `wnv-train` and `wnv-eval` leave them, with scores that are known, written without training anything."""
+"""Folders of `wnv-train` and `wnv-eval` with known scores, written without training."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Problems of runs and evaluations are reported, and nothing else is."""
+"""Problems of runs and evaluations are reported, without false alarms."""
 
 import re
 

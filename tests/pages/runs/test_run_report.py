@@ -48,7 +48,7 @@ def test_a_sweep_is_compared(folders, sweep) -> None:
     assert charts[:2] == ["Validation PSNR, dB, by step", "Training loss, by step"]
     scenes = page.section("scenes")
     assert scenes.count("18.00 dB, copy 17.00 dB, over 1 view") == 2  # as a shared case, and as the first run's median
-    assert len(page.all("img")) == 3 * 3  # every case is shown by every run, and each picture is there once
+    assert len(page.all("img")) == 3 * 3  # every case is shown for every run, and each image is embedded once
     assert scenes.count("Its image is shown above.") == 9
     pairs = page.section("pairs")
     assert "+1.67 ± 2.87 dB , higher in 3 of 3" in pairs
@@ -92,7 +92,7 @@ def test_tasks_and_variants_are_distinguished(folders) -> None:
     assert "change from zoom=1, dB" in scores
     assert "-5.50 ± 6.35" in scores
     heads = [head for head in page.texts["th"] if head == "LPIPS"]
-    assert len(heads) == 2  # asked for and not measured: a column that stays empty, and says so below
+    assert len(heads) == 2  # requested but not measured: an empty column with a note
     assert "zoom, PSNR dB" in page.section("runs")
     assert "LPIPS was not measured" in page.section("failures")
 

@@ -76,7 +76,7 @@ def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(sc
         ignored.append(_distances(photographs, K, poses))
     for distances in imported:
         assert np.median(distances) < 0.5
-    # Wrong matches lie far off whatever the cameras.
+    # Wrong matches are far off for any cameras.
     means = [np.mean([d[d < 5].mean() for d in group]) for group in (imported, ignored)]
     assert means[0] < 0.7 * means[1]
 

@@ -17,7 +17,7 @@ from wnv.scenes.listing import open_scene
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch, capture: Any) -> list[str]:
-    """A format whose source is a text file of ids, where `-` marks an invalid capture; the ids that are read."""
+    """A format whose source is a text file of ids, with `-` for an invalid capture; records the ids that are read."""
     names: list[str] = []
 
     def read(name: str) -> tuple[list[PosedImage], dict[str, Any]]:
