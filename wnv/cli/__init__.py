@@ -1,4 +1,4 @@
-"""The commands. torch loads none of its device libraries by itself; `wnv.runtime.device` loads the one that is wanted.
+"""The commands. torch does not load its device libraries automatically; `wnv.runtime.device` loads the requested one.
 
 torch loads all that are installed, and is not to be imported where one of them lacks what it needs.
 """

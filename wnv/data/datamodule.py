@@ -265,5 +265,5 @@ class ExampleDataModule(L.LightningDataModule):
 
 
 def _is_whole_epoch(setting: int | float) -> bool:
-    """Whether a limit or interval of Lightning's means one epoch (1.0) and not one batch (1)."""
+    """Whether a limit or interval of Lightning means one epoch (1.0) rather than one batch (1)."""
     return isinstance(setting, float) and setting == 1.0

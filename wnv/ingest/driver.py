@@ -48,7 +48,7 @@ def run(
     max_waiting: int = 64,
     progress: Progress | None = None,
 ) -> Summary:
-    """Run the pending items of these stages, and what follows from them.
+    """Run the pending items of these stages, and the items that follow from them.
 
     Args:
         ledger: Opened to write.
@@ -291,7 +291,7 @@ class _Run:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """End the run in order on Ctrl-C or SIGTERM; a second one ends it at once."""
+        """Shut the run down cleanly on Ctrl-C or SIGTERM; abort it on a second one."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -1,4 +1,4 @@
-"""A lock that lets one run write to an output root, and ends with the process that holds it."""
+"""A lock that lets one run write to an output root; it is released when its process ends."""
 
 import errno
 import fcntl
