@@ -1,6 +1,6 @@
-"""The commands. torch does not load its device libraries automatically; `wnv.runtime.device` loads the requested one.
+"""Commands. torch does not load its device libraries automatically; `wnv.runtime.device` loads the requested one.
 
-torch loads all that are installed, and is not to be imported where one of them lacks what it needs.
+By default torch loads every installed device library, and its import fails if one of them lacks a dependency.
 """
 
 import os
