@@ -2,6 +2,11 @@
 
 import importlib.util
 import os
+
+# Two tests run at a time, on two cores; threads of both would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
