@@ -29,6 +29,7 @@ def test_contracts_hold():
     assert outcome.returncode == 0, outcome.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "statement", "complaint"),
     [

@@ -181,6 +181,7 @@ def test_wheel_carries_licence_notice_and_scripts(wheel):
     assert all(f"{script} = {target}" in scripts for script, target in SCRIPTS.items())
 
 
+@pytest.mark.slow
 def test_sdist_builds_the_same_wheel(wheel, built):
     assert package_files(next(built.glob("*.whl"))) == package_files(wheel)
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:

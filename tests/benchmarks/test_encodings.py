@@ -17,6 +17,7 @@ SMALL = dict(
 )
 
 
+@pytest.mark.slow
 def test_every_variant_is_trained_once_per_seed_for_equal_steps():
     table = run(**SMALL)
     assert [row[0] for row in table.rows] == [

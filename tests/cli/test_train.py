@@ -385,7 +385,7 @@ def test_a_sweep_over_several_devices_starts_processes(tmp_path: Path) -> None:
 
 
 def test_a_sweep_in_one_process_has_one_device(tmp_path: Path, fit: Callable) -> None:
-    with pytest.raises(ValueError, match="sweep.*devices=2"):
+    with pytest.raises(ValueError, match=r"sweep.*devices=2"):
         fit(tmp_path / "run", "trainer.devices=2", is_sweep=True)
 
 

@@ -87,6 +87,7 @@ def test_experiments_exist() -> None:
     assert set(EXPERIMENTS) >= EXPECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_builds_at_its_real_size(
     experiment: str, data_of: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

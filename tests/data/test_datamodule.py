@@ -113,6 +113,7 @@ def fit(folder, datamodule, *, max_steps, **settings):
     return module, trainer
 
 
+@pytest.mark.slow
 def test_a_resumed_run_sees_the_samples_of_an_uninterrupted_one(tmp_path, make_scenes):
     whole, _ = fit(tmp_path, make_scenes(), max_steps=11)
     assert len(whole.trained) == 22

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-pytestmark = [pytest.mark.fake_npu, pytest.mark.timeout(300)]  # the first of them builds it
+pytestmark = [pytest.mark.slow, pytest.mark.fake_npu, pytest.mark.timeout(300)]  # the first of them builds it
 
 MANNERS = """
 import json

@@ -153,6 +153,7 @@ print(image.shape, image.dtype)
 """
 
 
+@pytest.mark.slow
 def test_neither_lightning_nor_hydra_is_needed(tmp_path):
     outcome = subprocess.run(
         [sys.executable, "-c", WITHOUT_LIGHTNING_AND_HYDRA], cwd=tmp_path, capture_output=True, text=True

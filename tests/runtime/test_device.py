@@ -30,6 +30,7 @@ def test_an_accelerator_library_that_does_not_load_is_no_npu(monkeypatch, tmp_pa
         resolve_device("npu")
 
 
+@pytest.mark.slow
 def test_a_device_library_that_torch_cannot_load_by_itself_keeps_no_command_from_the_cpu(tmp_path):
     """As torch_npu is where CANN is missing; tests/npu_wheel has the real one."""
     (tmp_path / "broken.py").write_text("raise ImportError('libhccl.so: cannot open shared object file')")

@@ -60,6 +60,7 @@ def test_over_http_a_frame_is_one_range(served: tuple[str, list[int]], scene_fil
     assert len(sent) == 2
 
 
+@pytest.mark.slow
 def test_over_http_from_forked_workers(served: tuple[str, list[int]], scene_file: Path) -> None:
     scene, local = open_scene(served[0]), open_scene(scene_file)
     scene.image_u8(0)  # opens a connection, which a worker must not use
