@@ -85,6 +85,7 @@ def test_every_option_is_a_setting() -> None:
     assert options <= settings
 
 
+@pytest.mark.slow
 def test_a_damaged_capture_does_not_stop_an_import(wnv_data, tmp_path: Path) -> None:
     source = tmp_path / "re10k"
     for name in "abc":
@@ -140,6 +141,7 @@ def test_mistakes_are_one_line_and_code_2(wnv_data, tmp_path: Path, arguments: t
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_verify_names_every_invalid_scene(wnv_data, capture: Path, tmp_path: Path) -> None:
     for name in "abc":
         wnv_data("import", "format=nerfstudio", f"source={capture}", "out=scenes", f"scene_id={name}")

@@ -142,6 +142,7 @@ def test_local_videos_need_their_folder(wnv_data: Callable, tmp_path: Path) -> N
     assert re.search("1 local videos.*file:film.mp4.*source=", err)
 
 
+@pytest.mark.slow
 def test_the_folder_of_local_videos_is_remembered_and_a_failed_run_has_exit_code_1(
     wnv_data: Callable, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def call(run_in_process):
     return partial(run_in_process, main, *SHRUNKEN)
 
 
+@pytest.mark.slow
 def test_it_trains_scores_draws_and_says_where_everything_is(tmp_path, call):
     code, stdout, stderr = call("from_scratch=true", "out=first")
     assert code == 0, stderr

@@ -30,6 +30,7 @@ def call(run_in_process):
     return partial(run_in_process, main, *QUIET)
 
 
+@pytest.mark.slow
 def test_from_python_the_data_are_those_of_the_command(weights, call):
     data = open_data(SMALL[:3])
     assert len(data.val_dataset) == 3
@@ -68,6 +69,7 @@ def test_synthetic_scenes_are_scored_recorded_and_shown(tmp_path, call, weights)
     assert {path.name for path in (out / "pictures").iterdir()} == {f"{index:06d}-all.png" for index in shown}
 
 
+@pytest.mark.slow
 def test_results_are_resumed_or_replaced_only_when_asked(tmp_path, call, weights):
     def arguments(*more: str) -> list[str]:
         return [f"weights={weights}", "out=results", *SMALL, "num_sheet_scenes=0", *more]
@@ -131,6 +133,7 @@ SCENES = ["data=scenes", "data.root=scenes", "data.image_size=[16,24]", "data.nu
 GAPS = ["protocol.min_gap=4", "protocol.max_gap=5"]
 
 
+@pytest.mark.slow
 def test_an_index_is_made_and_scored_and_neither_is_replaced_unasked(tmp_path, call, weights, scenes):
     make = ["make_index=views/index.json", "protocol=extrapolate", "protocol.num_target=2", *GAPS, *SCENES]
     code, stdout, stderr = call(*make)
@@ -171,6 +174,7 @@ def test_an_index_is_made_and_scored_and_neither_is_replaced_unasked(tmp_path, c
     assert "(protocol was" in stderr
 
 
+@pytest.mark.slow
 def test_variants_are_tabulated_and_shown_and_films_made(tmp_path, call, weights):
     small = [*SMALL, "num_sheet_scenes=1", f"weights={weights}"]
     code, stdout, stderr = call("protocol=zoom", "protocol.zooms=[1,2.5]", "out=zoom", *small)
@@ -194,6 +198,7 @@ def test_variants_are_tabulated_and_shown_and_films_made(tmp_path, call, weights
     assert "also holds mine.png" in stderr
 
 
+@pytest.mark.slow
 def test_lpips_that_cannot_be_had_is_told_once_and_left_out(tmp_path, call, weights, monkeypatch):
     def fail(backbone):
         raise ImportError(f"LPIPS ({backbone}) needs torchvision: pip install 'wnv[perceptual]', or leave LPIPS out")

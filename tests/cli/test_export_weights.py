@@ -132,6 +132,7 @@ def test_a_run_with_its_card(wnv_export: Run, run_folder: Path, tmp_path: Path) 
         assert hidden not in card
 
 
+@pytest.mark.slow
 def test_existing_folders_are_kept_unless_overwrite(wnv_export: Run, tmp_path: Path) -> None:
     assert wnv_export("weights=konet_tiny", "out=out")[0] == 0
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
@@ -194,6 +195,7 @@ def lvsm_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_lvsm_weights_are_converted_and_evaluated(
     wnv_export: Run, run_in_process: Run, lvsm_file: Path, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_job_ends_with_its_parent(tmp_path: Path) -> None:
         assert process.stdout.read() == "stopped\n"
 
 
+@pytest.mark.slow
 def test_a_stopped_job_of_submitit_fails_in_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_scene_file_by_url_and_from_the_home_folder(tmp_path, call, weights, s
     assert (tmp_path / "url" / "path.gif").read_bytes() == (tmp_path / "home" / "path.gif").read_bytes()
 
 
+@pytest.mark.slow
 def test_files_are_not_replaced_unasked(call, weights):
     arguments = [f"weights={weights}", "image_size=[16,24]", "num_views=2", "min_side=1", "out=path"]
     assert call(*arguments)[0] == 0
@@ -168,6 +169,7 @@ def test_files_are_not_replaced_unasked(call, weights):
     assert call(*arguments, "overwrite=true")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_world_is_placed_as_the_weights_were_trained(tmp_path, call, scene_file):
     model = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32, ray_code="raymap", pose_normalization="first")
     for parameter in model.parameters():

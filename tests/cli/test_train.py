@@ -134,6 +134,7 @@ def _kill_once_saved(command: list[str], run_dir: Path) -> tuple[int, str]:
     return process.returncode, stderr
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on_where_the_shorter_ended(tmp_path: Path, fit: Callable) -> None:
     quiet = ["trainer.limit_val_batches=0", "optim.warmup_steps=0"]
     fit(tmp_path / "short", *quiet, "trainer.max_steps=3")
@@ -142,6 +143,7 @@ def test_a_longer_run_goes_on_where_the_shorter_ended(tmp_path: Path, fit: Calla
     assert sorted(losses(tmp_path / "long")) == [3, 4]
 
 
+@pytest.mark.slow
 def test_a_start_that_failed_does_not_make_its_folder_a_run(tmp_path: Path, fit: Callable) -> None:
     for _ in range(2):  # the second time it would be an existing run
         with pytest.raises(ValueError, match="warmup_steps must be at least 0, got -1"):
@@ -221,6 +223,7 @@ def test_an_unread_setting_is_logged(tmp_path: Path, fit: Callable, caplog: pyte
     assert "not read by wnv-train: learning_rate" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_callback_can_be_left_out(tmp_path: Path, fit: Callable) -> None:
     fit(tmp_path / "run", *TWO_STEPS, "callbacks.images=null", "callbacks.progress=null")
     assert not (tmp_path / "run" / "images").exists()
@@ -253,6 +256,7 @@ def test_an_unusable_device_is_one_line(
     assert shown.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_can_be_resumed(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(module: ViewSynthesisModule, *args: object) -> None:
         if module.trainer.global_step == 5:
@@ -273,6 +277,7 @@ def test_an_interrupted_run_can_be_resumed(tmp_path: Path, fit: Callable, monkey
     assert ends == [("stopped", "SIGINT"), ("finished", None)]
 
 
+@pytest.mark.slow
 def test_a_failure_is_recorded(tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(module: ViewSynthesisModule, *args: object) -> None:
         if module.trainer.global_step == 3:
@@ -330,6 +335,7 @@ def test_a_stopped_run_reports_how_to_resume(
     assert losses(run_dir) == pytest.approx(losses(tmp_path / "straight"), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_without_time_left_is_a_warning(
     tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -396,6 +402,7 @@ def test_invalid_trainer_settings(tmp_path: Path, fit: Callable) -> None:
         fit(tmp_path / "run", "trainer.overfit_batches=-3")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lightning_leaves_for_slurm_is_not_resumed_unasked(
     tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

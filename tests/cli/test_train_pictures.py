@@ -55,6 +55,7 @@ def logged_pictures(run_dir: Path) -> list[tuple[int, np.ndarray]]:
     return [(event.step, np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))) for event in shown]
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_every_validations_pictures(tmp_path: Path) -> None:
     train([*SMOKE, *VALIDATED_TWICE, "logger=tensorboard"], run_dir=tmp_path / "run")
     logged, written = logged_pictures(tmp_path / "run"), pictures(tmp_path / "run")

@@ -185,6 +185,7 @@ def restored_logging() -> Iterator[None]:
     root.setLevel(level)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restored_logging")
 def test_one_video_through_all_stages(
     site: LoopbackSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -41,6 +41,7 @@ class SpoiledGradient(L.Callback):
                 parameter.grad.mul_(factor)
 
 
+@pytest.mark.slow
 def test_training_overfits_a_batch(make_batch: Callable, make_module: Callable, fit: Callable) -> None:
     recorder = Recorder()
     fit([make_batch()] * 40, recorder, module=make_module(lr=5e-3))

@@ -232,6 +232,7 @@ def test_high_dynamic_range(tmp_path: Path, cut: Callable) -> None:
     assert np.percentile(image, 1) < 20
 
 
+@pytest.mark.slow
 def test_long_video_without_marks(tmp_path: Path, cut: Callable) -> None:
     depth = {"speeds": (1.0, 2.0, 4.0)}
     shots = [moving(100, seed=1, **depth), [texture(2, height=108, width=192)] * 100]  # 4 s each
@@ -249,6 +250,7 @@ def test_long_video_without_marks(tmp_path: Path, cut: Callable) -> None:
     assert all(clip["end_s"] - clip["start_s"] <= 2 for clip in clips)
 
 
+@pytest.mark.slow
 def test_too_many_clips_of_a_short_video(tmp_path: Path, cut: Callable) -> None:
     shots = [moving(40, seed=seed, speeds=(1.0, 2.0, 4.0)) for seed in range(4)]
     path = write_video(tmp_path / "a.mp4", itertools.chain(*shots), fps=25)
@@ -276,6 +278,7 @@ def test_the_configuration_has_the_defaults() -> None:
     assert instantiate(config).versions() == ClipStage(rules=ClipRules()).versions()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_frames"), [("teddy", 120), ("bear", 60)])
 def test_real_videos_with_depth_are_kept(cut: Callable, name: str, num_frames: int) -> None:
     path = _DATA / f"{name}.mp4"

@@ -49,6 +49,7 @@ def test_a_photograph_has_no_parallax(kind: str) -> None:
     assert all(stretch.parallax < 0.08 for stretch in stretches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn_only", [False, True])
 def test_a_room_filmed_walking_and_turning(tmp_path: Path, turn_only: bool) -> None:
     video = render_room(

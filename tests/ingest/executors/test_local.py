@@ -97,6 +97,7 @@ def test_fetchers_and_workers_are_counted_separately(executor: LocalExecutor, tm
     assert executor.room("pose") == 2
 
 
+@pytest.mark.slow
 def test_a_hanging_task_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The executor's clock jumps once the task hangs, so that a slow start does not count.
     jumped_s = 0.0
@@ -146,6 +147,7 @@ class ReportsProcess:
         return Outcome(state="done", result={"pid": os.getpid(), "session": os.getsid(0)})
 
 
+@pytest.mark.slow
 def test_workers_are_reused_replaced_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +232,7 @@ def test_workers_and_their_children_end_with_the_driver(tmp_path: Path, number: 
         assert ledger.counts() == {"fetch": {"running" if number == signal.SIGKILL else "pending": 1}}
 
 
+@pytest.mark.slow
 def test_a_second_run_on_a_root_fails_and_the_first_continues(tmp_path: Path) -> None:
     driver = start_driver(tmp_path, num_videos=1, waits=True)
     with pytest.raises(ValueError, match=f"process {driver.pid} on"):

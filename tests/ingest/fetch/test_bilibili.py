@@ -118,6 +118,7 @@ def refusals(bilibili: BilibiliPages, media: str) -> dict[str, tuple[str, str, s
     }
 
 
+@pytest.mark.slow
 def test_refusals_are_told_apart(
     fetch: Fetch, bilibili: BilibiliPages, media: str, leftovers: Callable[[], list[str]]
 ) -> None:

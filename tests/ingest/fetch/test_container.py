@@ -51,6 +51,7 @@ def test_cut_is_exact(name: str, tmp_path: Path) -> None:
         check_ends(part.path)
 
 
+@pytest.mark.slow
 def test_several_cuts_of_one_source_in_any_order(pattern_video: Path, tmp_path: Path) -> None:
     with open_video(pattern_video) as opened:
         for index, span in enumerate([(15.0, 16.5), (2.0, 3.0), (15.0, 16.5)]):

@@ -113,6 +113,7 @@ def test_whole_where_parts_are_not_to_be_had(
 
 
 # Where a piece is refused, yt-dlp leaves its file to the collector.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_a_stream_in_pieces(
     site: LoopbackSite,
@@ -165,6 +166,7 @@ def test_a_stream_in_pieces(
 NUM_BEFORE = {True: 1, False: 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["truncated_often", "stalls_once"])
 @pytest.mark.parametrize("has_ranges", [True, False], ids=["parts", "whole"])
 def test_trouble_that_is_overcome(
@@ -230,6 +232,7 @@ def test_a_storm_passes(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -
     assert fetch(url).state == "done"
 
 
+@pytest.mark.slow
 def test_contents_that_are_no_video(
     site: LoopbackSite, fetch: Fetch, pattern_video: Path, tmp_path: Path, leftovers: Leftovers
 ) -> None:
@@ -313,6 +316,7 @@ def test_cookies_are_sent_and_the_file_is_left_alone(
     assert all("SESSDATA=secret" in seen.headers["cookie"] for seen in site.requests("/v.mp4"))
 
 
+@pytest.mark.slow
 def test_rate_limit(site: LoopbackSite, fetch: Fetch, pattern_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = pattern_video.stat().st_size
     sleep, slept_s = time.sleep, []

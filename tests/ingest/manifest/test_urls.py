@@ -183,6 +183,7 @@ https:// http:// ttps:// file:// javascript: www.bilibili.com wwwbilibili.con b2
 PIECES = st.sampled_from([*WORDS, BV, " ", "\n"])
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=8).map("".join)))
 def test_any_cell_gives_a_valid_address_or_a_reason(cell: str) -> None:
     address = read_address(cell)

@@ -57,6 +57,7 @@ def _errors(estimate: PoseEstimate | None, video: PosedVideo) -> tuple[float, fl
     return position, rotation_deg, abs(estimate.K[0, 0] / video.K[0, 0] - 1)
 
 
+@pytest.mark.slow
 @needs_pycolmap
 def test_finds_the_cameras_of_a_small_video_reproducibly(tmp_path: Path, room_video: PosedVideo) -> None:
     settings = {"num_features": 600}

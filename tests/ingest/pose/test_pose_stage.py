@@ -122,6 +122,7 @@ def test_cameras_that_are_rejected_twice_leave_only_statistics(run: Run, root: P
     assert not sidecar.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "settings", "reason", "text"),
     [
@@ -167,6 +168,7 @@ def test_a_clip_with_too_few_frames_is_not_tried(run: Run, root: Path) -> None:
     assert re.match("6 .* 8 ", outcome.message)
 
 
+@pytest.mark.slow
 def test_only_dynamic_clips_are_masked(run: Run, root: Path, tmp_path: Path) -> None:
     render_room(root / _CLIP, num_frames=12, width=224, height=126, supersample=1, walker=True)
     seen = []

@@ -97,6 +97,7 @@ def test_tasks_and_variants_are_distinguished(folders) -> None:
     assert "LPIPS was not measured" in page.section("failures")
 
 
+@pytest.mark.slow
 def test_of_many_runs_some_images_and_pairs_are_left_out(folders) -> None:
     for number in range(26):
         folders.evaluation(f"e/{number}", {"a": 20.0 + number, "b": 21.0}, weights=f"w{number}", pictures=[0])
