@@ -34,7 +34,7 @@ def poses() -> ClipPoses:
     )
 
 
-def test_what_is_written_is_read(tmp_path: Path, poses: ClipPoses) -> None:
+def test_poses_round_trip(tmp_path: Path, poses: ClipPoses) -> None:
     path = write_poses(tmp_path / "clip.json", poses)
     again = read_poses(path)
     for name in ("id", "kind", "width", "height", "fps", "distortion", "scale", "source"):

@@ -47,13 +47,6 @@ def test_grey_becomes_three_channels(image: np.ndarray) -> None:
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
 
 
-def test_an_orientation_tag_changes_nothing(image: np.ndarray) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = saved(Image.fromarray(image), "JPEG", exif=exif)
-    assert decode_image(data, width=64, height=48, where="x").shape == (48, 64, 3)
-
-
 @pytest.mark.parametrize("image_format", ["jpeg", "png"])
 @pytest.mark.parametrize("kept", [0.98, 0.5, 0.2])
 def test_truncated_images_are_rejected(image: np.ndarray, image_format: str, kept: float) -> None:

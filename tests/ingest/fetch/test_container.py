@@ -94,7 +94,7 @@ def test_containers_without_an_index_are_not_cut(tmp_path: Path) -> None:
             cut(opened, 0.5, 1.0, tmp_path / "00.mp4")
 
 
-def test_what_is_no_video_is_said_to_be_none(tmp_path: Path, pattern_video: Path) -> None:
+def test_non_video_files_are_detected(tmp_path: Path, pattern_video: Path) -> None:
     empty, junk, broken, one = (tmp_path / name for name in ("empty.mp4", "junk.mp4", "broken.mp4", "one.mp4"))
     empty.touch()
     junk.write_bytes(b"<html>" * 500)

@@ -92,7 +92,7 @@ def test_a_warning_tells_why_there_are_no_formats() -> None:
     assert classify(said(GONE), has_proxy=False, warnings=[warning])[1] == "gone"
 
 
-def test_a_media_link_that_is_refused_has_expired() -> None:
+def test_a_rejected_media_link_has_expired() -> None:
     for status in (403, 404, 410):
         assert classify(http(status), has_proxy=False, media=True)[:2] == ("failed", "transient")
     assert classify(http(412), has_proxy=False, media=True)[:2] == ("failed", "risk_control")

@@ -211,7 +211,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", TROUBLE)
-def test_trouble_that_is_told_apart(
+def test_failures_are_distinguished(
     name: str, site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers
 ) -> None:
     trouble, state, reason = TROUBLE[name]

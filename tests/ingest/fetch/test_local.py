@@ -71,7 +71,7 @@ def test_no_folder_no_file(folder: Path, tmp_path: Path) -> None:
         FetchStage(videos=tmp_path / "nowhere")
 
 
-def test_what_is_no_video_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_non_video_files_are_rejected(folder: Path, tmp_path: Path) -> None:
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("hello" * 100)
     whole = (folder / "夏 🏝" / "walk.mp4").read_bytes()
