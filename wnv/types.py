@@ -22,6 +22,12 @@ class _TensorGroup:
         """Copy all tensors to page-locked memory."""
         return self._apply(lambda part: part.pin_memory())
 
+    def __repr__(self) -> str:
+        """Show the shapes of tensors, not their values."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        shown = (f"{name}={[*part.shape] if isinstance(part, Tensor) else repr(part)}" for name, part in parts.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def _apply(self: Group, function: Callable[[Any], Any]) -> Group:
         parts = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
         groups = (Tensor, _TensorGroup)
@@ -29,7 +35,7 @@ class _TensorGroup:
         return replace(self, **changed)  # pyright: ignore[reportArgumentType]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cameras(_TensorGroup):
     """Pinhole cameras of one image size, in OpenCV axes (+x right, +y down, +z forward).
 
@@ -55,7 +61,7 @@ class Cameras(_TensorGroup):
         return self._apply(lambda part: part[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Views(_TensorGroup):
     """Images with their cameras and times.
 
@@ -90,7 +96,7 @@ class Example:
     target: Views
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Batch(_TensorGroup):
     """Stacked examples, with batch axes `batch view`."""
 

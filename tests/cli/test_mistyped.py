@@ -42,6 +42,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     ("arguments", "message"),
     [
         (["trainer.max_step=3"], r"trainer\.max_step .*trainer\.max_steps\?"),
+        (["image_size=[16,24]"], r"image_size .*data\.image_size\?"),
         (["+experimnt=smoke"], r"experimnt .*experiment\?"),
         (["experiment=smok"], r"experiment=smok .*experiment=smoke\?"),
         (["device=gpu"], "device=gpu .*cuda"),

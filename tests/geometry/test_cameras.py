@@ -16,6 +16,7 @@ from wnv.geometry.cameras import (
     zoom_K,
 )
 from wnv.geometry.poses import invert_se3
+from wnv.types import Cameras
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
@@ -117,3 +118,8 @@ def test_dtype_is_kept(cameras):
         invert_K(single.K),
     ):
         assert K.dtype == torch.float32
+
+
+def test_printed_cameras_show_shapes_not_values() -> None:
+    cameras = Cameras(K=torch.eye(3).expand(50, 3, 3), camtoworld=torch.eye(4).expand(50, 4, 4), width=6, height=4)
+    assert repr(cameras) == "Cameras(K=[50, 3, 3], camtoworld=[50, 4, 4], width=6, height=4)"

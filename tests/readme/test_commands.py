@@ -379,6 +379,11 @@ def _evaluate_in_python(place: Path, _shown: str) -> None:
     assert read_summary(place / "outputs" / "python").main.num_examples == 4
 
 
+@step(r"import lightning\n.*", "print(MyData.__mro__[1].__name__)")
+def _own_data_module(_place: Path, shown: str) -> None:
+    assert shown.strip() == "LightningDataModule"
+
+
 @step(r"import numpy as np\n.*", "print(rendered.min(), rendered.max(), *rendered.shape)")
 def _python(place: Path, shown: str) -> None:
     lowest, highest, *shape = map(int, shown.split())

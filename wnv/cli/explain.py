@@ -83,6 +83,8 @@ def _explain_key(key: str, settings: Any) -> str:
         chosen = sorted(group for group in HydraConfig.get().runtime.choices if "hydra/" not in group)
         return f"{key} is not a group of this command; its groups are {', '.join(chosen)}"
     near = next(iter(same), None) or nearest(key, [*known, *_groups()])
+    if near is None and not rest:  # a nested name without its group, such as image_size
+        near = next((other for other in known if other.endswith(f".{key}")), None)
     if near is None:
         return f"{key} is not a setting of this command; its --help lists them"
     return f"{key} is not a setting of this command; did you mean {near}?"

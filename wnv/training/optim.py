@@ -100,9 +100,9 @@ def warmup_cosine(optimizer: Optimizer, *, warmup_steps: int, max_steps: int) ->
     if warmup_steps >= max_steps:
         log.warning(
             "the run ends during the warm-up: trainer.max_steps=%d, optim.warmup_steps=%d; the learning rate reaches "
-            "%.3g of its peak",
+            "%.3g %% of its peak",
             max_steps,
             warmup_steps,
-            max_steps / warmup_steps,
+            100 * max_steps / warmup_steps,
         )
     return LambdaLR(optimizer, functools.partial(lr_factor, warmup_steps=warmup_steps, max_steps=max_steps))
