@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Cameras", "KoNet", "Views", "evaluate", "ingest", "open_data", "open_scene", "render", "train"]
+__all__ = ["Batch", "Cameras", "KoNet", "Views", "evaluate", "ingest", "open_data", "open_scene", "render", "train"]
 
 _MODULES = {
+    "Batch": "wnv.types",
     "Cameras": "wnv.types",
     "KoNet": "wnv.models.konet",
     "Views": "wnv.types",
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from wnv.cli.api import evaluate, ingest, open_data, render, train
     from wnv.models.konet import KoNet
     from wnv.scenes.listing import open_scene
-    from wnv.types import Cameras, Views
+    from wnv.types import Batch, Cameras, Views
 
 
 def __getattr__(name: str) -> Any:

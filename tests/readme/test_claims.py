@@ -16,7 +16,6 @@ from wnv.geometry.trajectories import TRAJECTORIES
 
 CONF = Path(wnv.conf.__path__[0])
 MAX_LINES = {"README.md": 200, "CONTRIBUTING.md": 200}
-FOR_TESTS_ALONE = {"smoke"}  # experiments that no README lists
 
 
 def read_table(text: str, heading: str) -> list[list[str]]:
@@ -42,7 +41,7 @@ def test_links_lead_somewhere_and_documents_are_short(name: str) -> None:
 
 def test_experiments_are_those_of_the_configuration() -> None:
     listed = {name for name, _ in read_table(TEXTS["wnv/training/README.md"], "experiment")}
-    assert listed == {file.stem for file in (CONF / "experiment").glob("*.yaml")} - FOR_TESTS_ALONE
+    assert listed == {file.stem for file in (CONF / "experiment").glob("*.yaml")}
 
 
 def test_models_have_the_listed_sizes() -> None:
