@@ -55,7 +55,7 @@ def test_its_weights_are_something_to_begin_with_and_a_seed_gives_the_same_again
     assert call("from_scratch=true", "out=first")[0] == 0
     code, stdout, stderr = call("init_from=first/run", "out=second")
     assert code == 0, stderr
-    assert "beginning with the weights first/run" in stdout
+    assert "starting from the weights first/run" in stdout
     code, _, stderr = call("from_scratch=true", "out=third")
     assert code == 0, stderr
     first, third = (read_summary(tmp_path / out / "eval").main for out in ("first", "third"))
