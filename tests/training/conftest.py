@@ -12,21 +12,28 @@ from torch.utils.data import DataLoader
 
 from wnv.losses.image_loss import ImageLoss
 from wnv.models.konet import KoNet
+from wnv.training.checkpoint import AtomicCheckpointIO
+from wnv.training.ema import WeightAverage
 from wnv.training.module import ViewSynthesisModule
+from wnv.training.run_checkpoints import RunCheckpoints
 from wnv.types import Batch, Cameras, Views
 
 HEIGHT, WIDTH = 16, 24
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
+def ignore_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")  # where a test does not validate
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    ignore_warnings()
+
+
+@pytest.fixture(scope="session")
 def make_batch() -> Callable[..., Batch]:
     def make(seed: int = 0, num_scenes: int = 2, num_context: int = 2, num_target: int = 3) -> Batch:
         generator = torch.Generator().manual_seed(seed)
@@ -47,13 +54,13 @@ def make_batch() -> Callable[..., Batch]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def loader() -> Callable[[list[Batch]], DataLoader]:
     """Wrapped, because Lightning treats a bare list as a list of loaders."""
     return lambda batches: DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_module() -> Callable[..., ViewSynthesisModule]:
     def make(**options: object) -> ViewSynthesisModule:
         torch.manual_seed(1)
@@ -64,8 +71,8 @@ def make_module() -> Callable[..., ViewSynthesisModule]:
     return make
 
 
-@pytest.fixture
-def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
+@pytest.fixture(scope="session")
+def make_trainer(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., L.Trainer]:
     def make(**options: object) -> L.Trainer:
         defaults = {
             "max_steps": 4,
@@ -77,25 +84,46 @@ def make_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
             "log_every_n_steps": 1,
-            "default_root_dir": tmp_path,
+            "default_root_dir": tmp_path_factory.getbasetemp(),
+            "plugins": [AtomicCheckpointIO()],
+            "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in options.get("callbacks", [])),
         }
-        has_checkpoints = any(isinstance(callback, Checkpoint) for callback in options.get("callbacks", []))
-        return L.Trainer(**(defaults | {"enable_checkpointing": has_checkpoints} | options))
+        return L.Trainer(**(defaults | options))
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fit(make_module: Callable, make_trainer: Callable, loader: Callable) -> Callable[..., L.Trainer]:
-    """Train `make_module(**module)` on batches, one step per batch (of `accumulate_grad_batches`)."""
+    """Train on batches, one step per batch (of `accumulate_grad_batches`), validate on `validate`, resume `resume`."""
 
-    def run(batches: list[Batch], *callbacks: L.Callback, module: object = None, **options: object) -> L.Trainer:
+    def run(
+        batches: list[Batch],
+        *callbacks: L.Callback,
+        module: object = None,
+        validate: list[Batch] | None = None,
+        resume: Path | None = None,
+        **options: object,
+    ) -> L.Trainer:
         max_steps = len(batches) // options.get("accumulate_grad_batches", 1)
         trainer = make_trainer(**({"max_steps": max_steps, "callbacks": list(callbacks)} | options))
-        trainer.fit(make_module() if module is None else module, loader(batches))
+        loaders = [loader(batches), None if validate is None else loader(validate)]
+        trainer.fit(module or make_module(), *loaders, ckpt_path=resume, weights_only=True)
         return trainer
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, make_batch: Callable, make_module: Callable, fit: Callable
+) -> Path:
+    """The folder of a run of four steps with an average of the weights; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    callbacks = [RunCheckpoints(folder=folder, every_n_steps=2, monitor=None), WeightAverage(decay=0.5)]
+    ignore_warnings()
+    fit([make_batch(i) for i in range(4)], *callbacks, module=make_module(lr=1e-2))
+    return folder
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -16,22 +15,19 @@ from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.image_grid import ImageGrid, make_grid
 from wnv.training.progress import StepProgressBar
 from wnv.training.run_checkpoints import RunCheckpoints
+from wnv.training.stopping import StopOnSignal
 from wnv.training.throughput import Throughput
 
 
-def test_last_is_kept_at_its_interval_and_at_the_end(
-    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> None:
+def test_last_is_kept_at_its_interval_and_at_the_end(tmp_path: Path, make_batch: Callable, fit: Callable) -> None:
     seen = []
 
     class Io(AtomicCheckpointIO):
         def save_checkpoint(self, checkpoint: dict, path: Path, storage_options: object = None) -> None:
-            super().save_checkpoint(checkpoint, path, storage_options)
             seen.append((checkpoint["global_step"], Path(path).name))
 
     callback = RunCheckpoints(folder=tmp_path, every_n_steps=2, monitor=None)
-    trainer = make_trainer(max_steps=5, accumulate_grad_batches=2, callbacks=[callback], plugins=[Io()])
-    trainer.fit(make_module(), loader([make_batch(i) for i in range(10)]))
+    fit([make_batch()] * 10, callback, accumulate_grad_batches=2, plugins=[Io()])
     assert seen == [(2, "last.ckpt"), (4, "last.ckpt"), (5, "last.ckpt")]
 
 
@@ -54,37 +50,33 @@ def test_best_is_kept_by_its_metric(tmp_path: Path, fake: Callable, mode: str, e
     assert saved == [(step, tmp_path / "best.ckpt") for step in expected]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_knows_the_best_of_the_validation_after_its_last_checkpoint(
-    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+    tmp_path: Path, make_batch: Callable, fit: Callable
 ) -> None:
-    batch = make_batch()  # an epoch is a step, so that a run is resumed between epochs
+    batches = [make_batch()]  # an epoch is a step, so that a run is resumed between epochs
 
-    def best_step(folder: str, max_steps: int, resume: Path | None = None) -> int:
+    def best_step(max_steps: int, resume: Path | None = None) -> int:
         # The copy's score is the same each time, so the first is the best.
-        callback = RunCheckpoints(folder=tmp_path / folder, every_n_steps=1, monitor="val/psnr_copy")
-        options = {"callbacks": [callback], "plugins": [AtomicCheckpointIO()], "check_val_every_n_epoch": 1}
-        trainer = make_trainer(max_steps=max_steps, **options)
-        trainer.fit(make_module(), loader([batch]), loader([batch]), ckpt_path=resume, weights_only=True)
-        return read_checkpoint(tmp_path / folder / "best.ckpt")["global_step"]
+        callback = RunCheckpoints(folder=tmp_path, every_n_steps=1, monitor="val/psnr_copy")
+        fit(batches, callback, validate=batches, resume=resume, max_steps=max_steps, check_val_every_n_epoch=1)
+        return read_checkpoint(tmp_path / "best.ckpt")["global_step"]
 
-    assert best_step("run", 1) == 1
-    last = tmp_path / "run" / "last.ckpt"
-    shutil.copy(last, tmp_path / "early.ckpt")
+    assert best_step(1) == 1
+    last, early = tmp_path / "last.ckpt", tmp_path / "early.ckpt"
+    shutil.copy(last, early)
     assert read_checkpoint(last)["callbacks"]["RunCheckpoints"]["best"] is None, "nothing is missing"
-    assert best_step("run", 3, resume=last) == 1
-    (tmp_path / "run" / "best.ckpt").write_bytes(last.read_bytes())  # of a later step than the one resumed from
-    assert best_step("run", 3, resume=tmp_path / "early.ckpt") == 2
-    (tmp_path / "run" / "best.ckpt").write_bytes(b"cut short")
-    assert best_step("run", 3, resume=tmp_path / "early.ckpt") == 2
+    assert best_step(3, resume=last) == 1
+    (tmp_path / "best.ckpt").write_bytes(last.read_bytes())  # of a later step than the one resumed from
+    assert best_step(3, resume=early) == 2
+    (tmp_path / "best.ckpt").write_bytes(b"cut short")
+    assert best_step(3, resume=early) == 2
 
 
-def test_an_unknown_metric_is_rejected_with_the_known_ones(
-    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> None:
+def test_an_unknown_metric_is_rejected_with_the_known_ones(tmp_path: Path, make_batch: Callable, fit: Callable) -> None:
     callback = RunCheckpoints(folder=tmp_path, monitor="val/beauty")
-    trainer = make_trainer(val_check_interval=2, callbacks=[callback])
     with pytest.raises(ValueError, match=r"monitor.*val/psnr.*val/beauty"):
-        trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]), loader([make_batch(9)]))
+        fit([make_batch()], callback, validate=[make_batch(9)])
 
 
 def test_throughput_counts_all_views_of_all_scenes(
@@ -124,87 +116,59 @@ def test_grid_shows_context_target_rendered_and_error(make_batch: Callable) -> N
     torch.testing.assert_close(cells[1, 3], rendered[1, 0])
     assert cells[0, 4].max() == 0
     torch.testing.assert_close(cells[1, 4], (rendered[1, 0] - batch.target.images[1, 0]).abs() * 2)
-
-
-def test_grid_needs_images_of_one_size(make_batch: Callable) -> None:
-    batch = make_batch()
     other = replace(batch, target=replace(batch.target, images=batch.target.images[..., :8, :]))
     with pytest.raises(ValueError, match=r"got \(16, 24\) and \(8, 24\)"):
         make_grid(other, other.target.images, num_scenes=1)
 
 
-def test_pictures_are_written_and_handed_to_the_loggers(tmp_path: Path, make_batch: Callable, fake: Callable) -> None:
-    shown = {}
-
-    class Board:
-        def add_image(self, tag: str, pixels: np.ndarray, step: int, dataformats: str) -> None:
-            shown["tensorboard"] = (tag, pixels.shape, step, dataformats)
-
-    class Wandb:
-        def log_image(self, key: str, images: list[np.ndarray], step: int, caption: list[str]) -> None:
-            shown["wandb"] = (key, images[0].shape, step)
-
-    callback = ImageGrid(folder=tmp_path / "images", num_scenes=2)
-    loggers = [SimpleNamespace(experiment=Board()), Wandb(), SimpleNamespace()]
-    trainer = fake(L.Trainer, sanity_checking=False, is_global_zero=True, global_step=7, loggers=loggers)
-    module = fake(L.LightningModule)
-    batch = make_batch()
-    callback.on_validation_batch_end(trainer, module, {"rendered": batch.target.images}, batch, 0)
-    callback.on_validation_batch_end(trainer, module, {"rendered": batch.target.images}, batch, 1)
-    files = list((tmp_path / "images").iterdir())
-    assert [file.name for file in files] == ["step_00000007.png"]
-    with Image.open(files[0]) as picture:
-        assert picture.size == (5 * 26, 2 * 18)
-        assert shown == {
-            "tensorboard": ("val/images", (36, 130, 3), 7, "HWC"),
-            "wandb": ("val/images", (36, 130, 3), 7),
-        }
-    shown.clear()
-    for other in ({"is_global_zero": False}, {"sanity_checking": True}):
-        state = {"sanity_checking": False, "is_global_zero": True, "global_step": 8, "loggers": loggers} | other
-        callback.on_validation_batch_end(fake(L.Trainer, **state), module, {"rendered": batch.target.images}, batch, 0)
-    assert not shown
-    assert list((tmp_path / "images").iterdir()) == files
-
-
-def test_progress_shows_steps_loss_and_the_copy_to_beat(
-    make_batch: Callable,
-    make_module: Callable,
-    make_trainer: Callable,
-    loader: Callable,
-    capsys: pytest.CaptureFixture[str],
+def test_images_are_written_once_per_validation_and_logged(
+    tmp_path: Path, make_batch: Callable, fake: Callable
 ) -> None:
-    trainer = make_trainer(max_steps=4, val_check_interval=2, enable_progress_bar=True, callbacks=[StepProgressBar()])
-    trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]), loader([make_batch(9)]))
-    shown = capsys.readouterr().err
-    assert "4/4" in shown
-    for text in ("loss 0.", "psnr ", "val ", "copy "):
-        assert text in shown
+    shown = []
+    board = SimpleNamespace(add_image=lambda tag, pixels, step, dataformats: shown.append((tag, pixels.shape, step)))
+    wandb = SimpleNamespace(log_image=lambda key, images, step, caption: shown.append((key, images[0].shape, step)))
+    loggers = [SimpleNamespace(experiment=board), wandb, SimpleNamespace()]
+    batch, callback = make_batch(), ImageGrid(folder=tmp_path / "images", num_scenes=2)
+
+    def validate(batch_idx: int, **state: object) -> None:
+        state = {"sanity_checking": False, "is_global_zero": True, "global_step": 7, "loggers": loggers} | state
+        outputs = {"rendered": batch.target.images}
+        callback.on_validation_batch_end(fake(L.Trainer, **state), fake(L.LightningModule), outputs, batch, batch_idx)
+
+    validate(0)
+    validate(1, global_step=8)
+    validate(0, global_step=8, is_global_zero=False)
+    validate(0, global_step=8, sanity_checking=True)
+    assert shown == [("val/images", (36, 130, 3), 7)] * 2
+    (file,) = (tmp_path / "images").iterdir()
+    assert file.name == "step_00000007.png"
+    with Image.open(file) as image:
+        assert image.size == (5 * 26, 2 * 18)
 
 
-def test_progress_can_be_switched_off(
-    make_batch: Callable,
-    make_module: Callable,
-    make_trainer: Callable,
-    loader: Callable,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("is_on", [True, False])
+def test_progress_shows_steps_loss_and_the_copy_to_beat(
+    make_batch: Callable, fit: Callable, capsys: pytest.CaptureFixture[str], is_on: bool
 ) -> None:
     bar = StepProgressBar()
-    bar.disable()
-    make_trainer(callbacks=[bar], enable_progress_bar=True).fit(
-        make_module(), loader([make_batch(i) for i in range(4)])
-    )
-    assert "4/4" not in capsys.readouterr().err
+    if not is_on:
+        bar.disable()
+    batches = [make_batch(), make_batch(1)]
+    fit(batches, bar, validate=batches, val_check_interval=1, enable_progress_bar=True)
+    shown = capsys.readouterr().err
+    for text in ("2/2", "loss 0.", "psnr ", "val ", "copy "):
+        assert (text in shown) == is_on
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("part", "options", "name"),
     [
-        (lambda folder: RunCheckpoints(folder=folder, every_n_steps=0), "every_n_steps must be at least 1, got 0"),
-        (lambda folder: Throughput(every_n_steps=0), "every_n_steps must be at least 1, got 0"),
-        (lambda folder: ImageGrid(folder=folder, num_scenes=0), "num_scenes must be at least 1, got 0"),
+        (RunCheckpoints, {"folder": "", "every_n_steps": 0}, "every_n_steps"),
+        (Throughput, {"every_n_steps": 0}, "every_n_steps"),
+        (StopOnSignal, {"every_n_steps": 0}, "every_n_steps"),
+        (ImageGrid, {"folder": "", "num_scenes": 0}, "num_scenes"),
     ],
 )
-def test_numbers_out_of_range_are_refused(tmp_path: Path, make: Callable, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make(tmp_path)
+def test_numbers_out_of_range_are_refused(part: type, options: dict, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        part(**options)

@@ -45,18 +45,13 @@ class SpoiledGradient(L.Callback):
 def test_training_overfits_a_batch(make_batch: Callable, make_module: Callable, fit: Callable) -> None:
     recorder = Recorder()
     fit([make_batch()] * 40, recorder, module=make_module(lr=5e-3))
+    rates = [metrics["train/lr"] for metrics in recorder.metrics[1:4]]  # those of a batch are logged with the next one
+    assert rates == pytest.approx([2.5e-3, 5e-3, 5e-3], rel=0.01)
     assert recorder.metrics[-1]["train/loss"] < 0.95 * recorder.metrics[0]["train/loss"]
     last = recorder.metrics[-1]
     assert last["train/psnr"] == pytest.approx(-10 * math.log10(last["train/mse"]), abs=1e-4)
     assert last["train/skipped_steps"] == 0
     assert last["train/grad_norm"] > 0
-
-
-def test_the_logged_learning_rate_is_that_of_the_step(make_batch: Callable, fit: Callable) -> None:
-    recorder = Recorder()
-    fit([make_batch()] * 4, recorder)
-    seen = [metrics["train/lr"] for metrics in recorder.metrics[1:]]  # those of a batch are logged with the next one
-    assert seen == pytest.approx([5e-4, 1e-3, 1e-3])
 
 
 def test_validation_and_test_are_means_over_scenes_and_predict_returns_images(
@@ -151,9 +146,9 @@ def test_a_long_gradient_is_clipped_and_not_skipped_during_warmup(
 def test_many_consecutive_skipped_steps_stop_the_run(
     make_batch: Callable, make_module: Callable, fit: Callable
 ) -> None:
-    spoiled = SpoiledGradient({step: math.nan for step in range(2, 9)})
-    with pytest.raises(TrainingDiverged, match=r"3 consecutive .*scene-4-0.*optim\.lr"):
-        fit([make_batch(i) for i in range(9)], spoiled, module=make_module(max_skipped_in_a_row=3))
+    spoiled = SpoiledGradient({step: math.nan for step in range(1, 4)})
+    with pytest.raises(TrainingDiverged, match=r"3 consecutive .*scene-3-0.*optim\.lr"):
+        fit([make_batch(i) for i in range(5)], spoiled, module=make_module(max_skipped_in_a_row=3))
 
 
 def test_non_finite_images_in_validation_are_reported_as_divergence(
@@ -163,23 +158,6 @@ def test_non_finite_images_in_validation_are_reported_as_divergence(
     module.model.head.weight.data.fill_(torch.nan)
     with pytest.raises(TrainingDiverged, match=r"scene-0-0.*optim\.lr"):
         make_trainer().validate(module, loader([make_batch()]), verbose=False)
-
-
-def test_gradients_are_accumulated_over_batches(make_batch: Callable, fit: Callable) -> None:
-    """Two batches of one scene per step give the gradient of one batch of both."""
-    both = make_batch(0, num_scenes=2)
-    whole, parts = Recorder(), Recorder()
-    fit([both] * 3, whole)
-    fit([_scene(both, 0), _scene(both, 1)] * 3, parts, accumulate_grad_batches=2)
-    torch.testing.assert_close(parts.weights[-1], whole.weights[-1], rtol=1e-4, atol=1e-6)
-
-
-def _scene(batch: object, index: int) -> object:
-    return type(batch)(
-        scenes=batch.scenes[index : index + 1],
-        context=batch.context[index : index + 1],
-        target=batch.target[index : index + 1],
-    )
 
 
 @pytest.mark.parametrize(
@@ -278,10 +256,3 @@ def test_a_loss_without_config_is_passed_at_loading(
     with pytest.raises(ValueError, match=r"Loss.*loss="):
         ViewSynthesisModule.load_from_checkpoint(tmp_path)
     assert isinstance(ViewSynthesisModule.load_from_checkpoint(tmp_path, loss=Loss()).loss, Loss)
-
-
-def test_bf16_trains_and_its_loss_is_float32(make_batch: Callable, fit: Callable) -> None:
-    recorder = Recorder()
-    fit([make_batch()] * 3, recorder, precision="bf16-mixed")
-    assert math.isfinite(recorder.metrics[-1]["train/loss"])
-    assert recorder.weights[-1].dtype == torch.float32

@@ -12,9 +12,9 @@ from wnv.models.konet import KoNet
 from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.ema import WeightAverage
 from wnv.training.precision import AgreedGradScaler, low_dtype, make_precision
+from wnv.training.run_checkpoints import RunCheckpoints
 
 CPU = torch.device("cpu")
-NO_CUDA = pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enabled, but CUDA is not available")
 
 
 @pytest.mark.parametrize(
@@ -30,32 +30,27 @@ def test_products_are_computed_in_the_given_precision(
     precision: str,
     product: torch.dtype,
     weight: torch.dtype,
-    make_trainer: Callable,
     make_module: Callable,
     make_batch: Callable,
-    loader: Callable,
+    fit: Callable,
 ) -> None:
     module, seen = make_module(warmup_steps=0), set()
     linear = module.model.transformer.blocks[0].mlp.expand
     linear.register_forward_hook(lambda module, arguments, output: seen.add((output.dtype, module.weight.dtype)))
-    trainer = make_trainer(max_steps=1, plugins=[make_precision(precision, CPU)])
-    trainer.fit(module, loader([make_batch()]))
+    plugin = make_precision(precision, CPU)
+    trainer = fit([make_batch()], module=module, plugins=[plugin])
+    assert low_dtype(plugin) == (None if product is torch.float32 else product)
     assert seen == {(product, weight)}
     assert {parameter.dtype for parameter in module.model.parameters()} == {weight}
     state = trainer.optimizers[0].state.values()
     assert {values["exp_avg"].dtype for values in state} == {values["exp_avg_sq"].dtype for values in state} == {weight}
+    assert trainer.callback_metrics["train/loss"].dtype == torch.float32
+    assert trainer.callback_metrics["train/loss"].isfinite()
 
 
-def test_bfloat16_weights_have_a_float32_average(
-    tmp_path: Path, make_trainer: Callable, make_module: Callable, make_batch: Callable, loader: Callable
-) -> None:
-    trainer = make_trainer(
-        max_steps=4,
-        callbacks=[WeightAverage(decay=0.5)],
-        plugins=[make_precision("bf16-true", CPU), AtomicCheckpointIO()],
-    )
-    trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]))
-    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+def test_bfloat16_weights_have_a_float32_average(tmp_path: Path, make_batch: Callable, fit: Callable) -> None:
+    callbacks = WeightAverage(decay=0.5), RunCheckpoints(folder=tmp_path, monitor=None)
+    fit([make_batch()] * 3, *callbacks, plugins=[make_precision("bf16-true", CPU), AtomicCheckpointIO()])
     checkpoint = read_checkpoint(tmp_path)
     assert {value.dtype for value in checkpoint["state_dict"].values()} == {torch.bfloat16}
     assert {value.dtype for value in checkpoint["ema_state_dict"].values()} == {torch.float32}
@@ -64,19 +59,12 @@ def test_bfloat16_weights_have_a_float32_average(
     assert not torch.equal(weight, weight.bfloat16().float()), "the average was rounded"
 
 
-@NO_CUDA
-def test_low_dtype_is_that_of_the_products() -> None:
-    assert low_dtype(make_precision("32-true", CPU)) is None
-    assert low_dtype(make_precision("bf16-mixed", CPU)) is torch.bfloat16
-    assert low_dtype(make_precision("bf16-true", CPU)) is torch.bfloat16
-    assert low_dtype(make_precision("16-mixed", torch.device("cuda"))) is torch.float16
-
-
-@NO_CUDA
+@pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enabled, but CUDA is not available")
 def test_the_plugin_is_made_for_the_device() -> None:
     plugin = make_precision("16-mixed", torch.device("cuda"))
     assert type(plugin) is MixedPrecision, "a subclass would store the scaler's state under a name of its own"
     assert plugin.device == "cuda"
+    assert low_dtype(plugin) is torch.float16
 
 
 def test_unsupported_precisions_are_rejected() -> None:
@@ -103,12 +91,3 @@ def test_the_scaler_equals_torchs(breaks_at: int | None) -> None:
         ends.append((weight.detach(), scaler.get_scale()))
     assert torch.equal(ends[0][0], ends[1][0])
     assert ends[0][1] == ends[1][1] == 2.0 ** (16 if breaks_at is None else 15)
-
-
-def test_unscaling_twice_is_rejected() -> None:
-    weight = nn.Parameter(torch.ones(2))
-    optimizer, scaler = torch.optim.SGD([weight]), AgreedGradScaler("cpu")
-    scaler.scale(weight.sum()).backward()
-    scaler.unscale_(optimizer)
-    with pytest.raises(RuntimeError, match="unscale_"):
-        scaler.unscale_(optimizer)

@@ -15,27 +15,12 @@ from wnv.checkpoints.read import read_checkpoint, resolve_checkpoint
 from wnv.checkpoints.sharded import TREES, read_sharded, save_sharded
 from wnv.models.konet import KoNet
 from wnv.training.checkpoint import AtomicCheckpointIO
-from wnv.training.ema import WeightAverage
 from wnv.training.run_checkpoints import RunCheckpoints
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """Checkpoints of a run at its second and fourth step."""
-    return []
-
-
 @pytest.fixture
-def checkpoint(
-    whole: list, tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> dict:
-    if not whole:
-        folder = tmp_path / "whole"
-        callbacks = [RunCheckpoints(folder=folder, every_n_steps=2, monitor=None), WeightAverage(decay=0.5)]
-        trainer = make_trainer(callbacks=callbacks, plugins=[AtomicCheckpointIO()], max_steps=2)
-        trainer.fit(make_module(lr=1e-2), loader([make_batch(i) for i in range(2)]))
-        whole.append(torch.load(folder / "last.ckpt", weights_only=True))
-    return whole[0]
+def checkpoint(trained: Path) -> dict:
+    return torch.load(trained / "last.ckpt", weights_only=True)
 
 
 @pytest.fixture
@@ -181,21 +166,11 @@ def test_a_file_system_without_links_needs_none(
     assert resolve_checkpoint(run_dir) == run_dir / "step-00000002"
 
 
-def test_only_last_and_best_can_be_sharded(checkpoint: dict, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"other\.ckpt"):
-        save_sharded(checkpoint, tmp_path / "other.ckpt")
-
-
 def test_sharded_is_ignored_with_a_warning_by_other_strategies(
-    tmp_path: Path, make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
+    tmp_path: Path, make_batch: Callable, fit: Callable
 ) -> None:
-    trainer = make_trainer(
-        max_steps=1,
-        callbacks=[RunCheckpoints(folder=tmp_path, monitor=None, sharded=True)],
-        plugins=[AtomicCheckpointIO()],
-    )
     with pytest.warns(UserWarning, match=r"checkpoints\.sharded.*SingleDeviceStrategy"):
-        trainer.fit(make_module(), loader([make_batch()]))
+        fit([make_batch()], RunCheckpoints(folder=tmp_path, monitor=None, sharded=True))
     assert (tmp_path / "last.ckpt").is_file()
 
 

@@ -1,5 +1,4 @@
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -11,9 +10,8 @@ import lightning as L
 import pytest
 import torch
 
-from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.run_checkpoints import RunCheckpoints
-from wnv.training.stopping import LeaveOnError, StopOnSignal
+from wnv.training.stopping import StopOnSignal
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -44,53 +42,43 @@ class Kill(L.Callback):
         self.validated += 1
 
 
+@pytest.fixture
+def listen(make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable) -> Callable:
+    """Train on twelve batches, and validate, while signals are recorded."""
+
+    def run(stop: StopOnSignal, *callbacks: L.Callback, **options: object) -> L.Trainer:
+        trainer = make_trainer(callbacks=[stop, *callbacks], **options)
+        with stop.listening(trainer):
+            trainer.fit(make_module(), loader([make_batch()] * 12), loader([make_batch(1)]))
+        return trainer
+
+    return run
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(
-    tmp_path: Path,
-    make_batch: Callable,
-    make_module: Callable,
-    make_trainer: Callable,
-    loader: Callable,
-    number: signal.Signals,
+    tmp_path: Path, listen: Callable, number: signal.Signals
 ) -> None:
     """Also during gradient accumulation, with a minimum number of steps, and when a validation is due."""
     stop, kill = StopOnSignal(), Kill(number, at_batch=2)
     keeper = RunCheckpoints(folder=tmp_path, every_n_steps=100, monitor=None)
-    trainer = make_trainer(
-        max_steps=6,
-        min_steps=6,
-        accumulate_grad_batches=2,
-        val_check_interval=4,
-        callbacks=[stop, kill, keeper],
-        plugins=[AtomicCheckpointIO()],
-    )
-    with stop.listening(trainer):
-        trainer.fit(make_module(), loader([make_batch(i) for i in range(12)]), loader([make_batch(20)]))
+    trainer = listen(stop, kill, keeper, max_steps=6, min_steps=6, accumulate_grad_batches=2, val_check_interval=4)
     assert stop.stopped_by == number.name
     assert trainer.global_step == 2
     assert kill.validated == 0
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_step(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_the_step(listen: Callable) -> None:
     stop = StopOnSignal()
-    trainer = make_trainer(callbacks=[stop, Kill(signal.SIGINT, signal.SIGINT, at_batch=2)])
-    with pytest.raises(SystemExit), stop.listening(trainer):
-        trainer.fit(make_module(), loader([make_batch(i) for i in range(4)]))
-    assert trainer.interrupted
+    with pytest.raises(SystemExit):
+        listen(stop, Kill(signal.SIGINT, signal.SIGINT, at_batch=2))
     assert stop.stopped_by is None
 
 
-def test_processes_compare_at_the_interval_only(
-    make_batch: Callable, make_module: Callable, make_trainer: Callable, loader: Callable
-) -> None:
+def test_processes_compare_at_the_interval_only(listen: Callable) -> None:
     stop = StopOnSignal(every_n_steps=3)
-    trainer = make_trainer(max_steps=6, callbacks=[stop, Kill(signal.SIGUSR1, at_batch=0)])
-    with stop.listening(trainer):
-        trainer.fit(make_module(), loader([make_batch(i) for i in range(6)]))
-    assert trainer.global_step == 3
+    assert listen(stop, Kill(signal.SIGUSR1, at_batch=0)).global_step == 3
 
 
 def test_previous_handlers_are_restored(make_trainer: Callable) -> None:
@@ -101,35 +89,18 @@ def test_previous_handlers_are_restored(make_trainer: Callable) -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_the_interval_must_be_positive() -> None:
-    with pytest.raises(ValueError, match=r"every_n_steps.*0"):
-        StopOnSignal(every_n_steps=0)
-
-
-def test_a_process_that_raised_exits_in_time_and_names_its_rank(
-    fake: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    codes: queue.SimpleQueue[int] = queue.SimpleQueue()
-    monkeypatch.setattr("wnv.training.stopping.os._exit", codes.put)
-    error = RuntimeError("a damaged scene")
-    for world_size in (1, 2):  # alone, there is no other rank to wait for
-        trainer = fake(L.Trainer, world_size=world_size, global_rank=1, global_step=7)
-        LeaveOnError(after_s=0.01).on_exception(trainer, fake(L.LightningModule), error)
-    assert codes.get(timeout=20) == 1
-    assert "RuntimeError: a damaged scene\nraised on rank 1 of 2 at step 7" in capsys.readouterr().err
-    assert codes.empty()
-
-
 @pytest.mark.slow
 def test_a_process_that_raised_exits_though_its_teardown_hangs() -> None:
     program = """
         import time
         from types import SimpleNamespace
         from wnv.training.stopping import LeaveOnError
-        trainer = SimpleNamespace(world_size=2, global_rank=1, global_step=7)
+        alone, trainer = (SimpleNamespace(world_size=n, global_rank=1, global_step=7) for n in (1, 2))
         try:
             raise RuntimeError("a damaged scene")
         except RuntimeError as error:
+            LeaveOnError(after_s=0).on_exception(alone, None, error)  # no other rank to wait for
+            time.sleep(0.2)
             LeaveOnError(after_s=0.1).on_exception(trainer, None, error)
         time.sleep(1000)
     """

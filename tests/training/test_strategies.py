@@ -1,14 +1,23 @@
 import csv
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from together import free_ports, run_together
 
 from wnv.checkpoints.read import read_checkpoint
+from wnv.training.accelerator import NPUAccelerator
 from wnv.training.strategies import SHARDINGS, DataParallelStrategy, FullyShardedStrategy, resolve_strategy
+
+
+def test_lightning_finds_the_npu_by_its_name() -> None:
+    assert isinstance(AcceleratorRegistry.get("npu"), NPUAccelerator)
+    if importlib.util.find_spec("torch_npu") is None:
+        assert not NPUAccelerator.is_available()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
