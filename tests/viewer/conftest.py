@@ -12,7 +12,7 @@ from paint_model import PaintModel, open_synthetic
 from wnv.models.konet import KoNet
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.viewer.scenes import FileScenes
+from wnv.viewer.scenes import file_scenes
 from wnv.viewer.session import SceneSession
 
 HEIGHT, WIDTH = 40, 24
@@ -55,7 +55,7 @@ def open_session(model: KoNet) -> Iterator[Callable[..., SceneSession]]:
     sessions = []
 
     def open_files(root: Path, **settings) -> SceneSession:
-        scenes = FileScenes(root, image_size=(HEIGHT, WIDTH), **settings.pop("scenes", {}))
+        scenes = file_scenes(root, image_size=(HEIGHT, WIDTH), **settings.pop("scenes", {}))
         settings = {"model": model, "device": torch.device("cpu"), "patch_size": 8, **settings}
         sessions.append(SceneSession(scenes=scenes, **settings))
         return sessions[-1]

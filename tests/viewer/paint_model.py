@@ -6,7 +6,7 @@ from wnv.evaluation.rendering import SceneModel
 from wnv.geometry.rays import camera_rays
 from wnv.synthetic.dataset import SyntheticDataset
 from wnv.types import Cameras, Views
-from wnv.viewer.scenes import ExampleScenes
+from wnv.viewer.scenes import example_scenes
 from wnv.viewer.session import SceneSession
 
 
@@ -32,5 +32,5 @@ class PaintModel:
 def open_synthetic(model: SceneModel) -> SceneSession:
     """A session of three wide dynamic synthetic scenes, starting with the second."""
     dataset = SyntheticDataset(num_scenes=3, image_size=(24, 40), num_context=2, num_target=3, kind="dynamic")
-    scenes = ExampleScenes(dataset, name="synthetic:", first=1, is_dynamic=True)
+    scenes = example_scenes(dataset, name="synthetic:", first=1, is_dynamic=True)
     return SceneSession(model=model, scenes=scenes, device=torch.device("cpu"), patch_size=8)

@@ -1,7 +1,6 @@
 """A viser client without a browser: records messages, uses controls and moves its camera."""
 
 import io
-import socket
 import time
 from collections.abc import Callable
 from threading import Lock, Thread
@@ -101,11 +100,6 @@ class RawClient:
     def close(self) -> None:
         """Disconnect as a closed tab does."""
         self._socket.close()
-        self._reader.join(WAIT_S)
-
-    def vanish(self) -> None:
-        """Disconnect as a killed browser does."""
-        self._socket.socket.shutdown(socket.SHUT_RDWR)
         self._reader.join(WAIT_S)
 
     # ------------------------------------------------------------------ what it shows

@@ -42,9 +42,3 @@ def test_the_crop_fills_the_window(height, width, aspect):
     assert framing.rows == slice(0, height) or framing.columns == slice(0, width)
     shown = (framing.rows.stop - framing.rows.start, framing.columns.stop - framing.columns.start)
     assert framing.K[0, 0] / framing.K[1, 1] == pytest.approx(1, abs=1 / min(shown))
-
-
-def test_a_window_of_the_images_aspect_shows_all_of_it():
-    framing = frame_window(camera(aspect=24 / 40), height=40, width=24)
-    assert (framing.rows, framing.columns) == (slice(0, 40), slice(0, 24))
-    assert framing.K[0, 0] == pytest.approx(float(framing.K[1, 1]))

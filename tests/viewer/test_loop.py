@@ -3,7 +3,7 @@ from threading import Event
 
 import pytest
 
-from wnv.viewer.loop import RateMeter, RenderLoop
+from wnv.viewer.loop import RenderLoop
 
 WAIT_S = 60
 
@@ -94,12 +94,3 @@ def test_closing_twice(loop, recorder):
     loop.close()
     loop.submit(1)
     assert recorder.rendered == []
-
-
-def test_the_rate_is_that_of_the_last_second():
-    meter = RateMeter()
-    rates = [meter.count(0.1 * i) for i in range(30)]
-    assert rates[0] == 0
-    assert rates[1:] == pytest.approx([10] * 29)
-    assert meter.count(10.0) == 0  # after a pause
-    assert meter.count(10.5) == pytest.approx(2)

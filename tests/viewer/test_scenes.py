@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wnv.evaluation.context import open_context
-from wnv.viewer.scenes import ExampleScene, FileScene, FileScenes, spread
+from wnv.viewer.scenes import ExampleScene, FileScene, file_scenes, spread
 
 SIZE = (40, 24)
 
@@ -69,7 +69,7 @@ def test_example_scenes(synthetic_session):
 def test_scenes_of_a_folder(write_file_scene, tmp_path):
     for name in ("b", "a"):
         write_file_scene(name)
-    scenes = FileScenes(tmp_path / "scenes", num_context=3, image_size=SIZE)
+    scenes = file_scenes(tmp_path / "scenes", num_context=3, image_size=SIZE)
     assert [scenes.open(i).name for i in range(len(scenes))] == ["a", "b"]
     assert scenes.open(0).default_context == (0, 3, 6)
 
@@ -77,10 +77,10 @@ def test_scenes_of_a_folder(write_file_scene, tmp_path):
 def test_invalid_scenes(tmp_path, write_posed_clip):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty"):
-        FileScenes(tmp_path / "empty")
+        file_scenes(tmp_path / "empty")
     write_posed_clip(tmp_path / "clips", "clip")
     with pytest.raises(ValueError, match="pack it first"):
-        FileScenes(tmp_path / "clips")
+        file_scenes(tmp_path / "clips")
     with pytest.raises(ValueError, match=r"num_context.*0"):
         FileScene("scene.zip", num_context=0)
 

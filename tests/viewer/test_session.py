@@ -9,7 +9,6 @@ import torch
 
 from wnv.evaluation.images import to_u8
 from wnv.geometry.rays import camera_rays
-from wnv.viewer.camera import vertical_fov
 
 
 class RayModel:
@@ -56,15 +55,6 @@ def test_a_window_at_a_context_camera_shows_what_the_model_renders_there(write_f
         image = session.render(request).image_u8
         assert image.shape == (40, 24, 3)
         assert np.abs(image.astype(int) - to_u8(expected[row])).max() <= 1
-
-
-def test_a_scene_starts_at_its_first_context_view(synthetic_session, paint_model):
-    session = synthetic_session
-    home = session.home(session.scenes.first)
-    context = session.scene(1).context((0, 1))
-    assert home.camera.fov_y == pytest.approx(float(vertical_fov(context.cameras[0])))
-    expected = paint_model.render(paint_model.encode(context[None]), context.cameras[None, :1], context.times[None, :1])
-    assert np.abs(session.render(home).image_u8.astype(int) - to_u8(expected[0, 0])).max() <= 1
 
 
 @pytest.mark.parametrize("aspect", [0.4, 0.6, 2.0])

@@ -13,7 +13,7 @@ from wnv.cli.settings import check_setting, path_setting, plain
 from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
 from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
-from wnv.viewer.scenes import ExampleScenes, FileScenes, SceneList
+from wnv.viewer.scenes import SceneList, example_scenes, file_scenes
 from wnv.viewer.session import SceneSession
 
 _KINDS = {
@@ -79,7 +79,7 @@ def run(cfg: DictConfig) -> None:
 def _open_scenes(cfg: DictConfig, *, model: KoNet) -> SceneList:
     scene = path_setting(cfg, "scene")
     if not scene.startswith(SYNTHETIC):
-        return FileScenes(
+        return file_scenes(
             scene,
             frames=plain(cfg, "context"),
             num_context=cfg.num_context,
@@ -88,7 +88,7 @@ def _open_scenes(cfg: DictConfig, *, model: KoNet) -> SceneList:
             pose_normalization=cfg.pose_normalization or model.pose_normalization,
         )
     dataset, first = open_synthetic(cfg, scene)
-    return ExampleScenes(
+    return example_scenes(
         dataset,
         name=SYNTHETIC,
         first=first,

@@ -1,9 +1,12 @@
 """Camera paths made from a scene's context cameras, for videos and viewers.
 
 Every path takes the context cameras (batch axis `view`) and returns `num_views` cameras of the same image size, in
-order. The unit of lengths is the *spread*, the mean distance of the context cameras from their centroid (half the
-baseline of two), so defaults fit scenes of any scale. If the contexts share one place, the unit is a tenth of `depth`,
-or of one scene unit.
+order. K is that of the first context camera, or of `anchor`. `depth` is the distance in scene units of the point ahead
+of the mean camera; its default comes from the optical axes (see `focus_point`).
+
+The unit of lengths is the *spread*, the mean distance of the context cameras from their centroid (half the baseline of
+two), so defaults fit scenes of any scale. If the contexts share one place, the unit is a tenth of `depth`, or of one
+scene unit.
 """
 
 import inspect
@@ -71,15 +74,11 @@ def orbit(
 
     It starts in the direction of the mean context camera and runs counterclockwise seen from above.
 
-    Args:
-        cameras: Context cameras; the first gives K.
-        num_views: Number of cameras on the path.
+    Options:
         degrees: Angle of the path. Whole turns close without repeating a camera; other angles are arcs centred on the
             direction of the mean context camera. Negative angles run clockwise.
         radius: In units of the mean horizontal distance of the context cameras from the point.
         lift: Height above the mean context camera, in the same unit.
-        depth: Distance in scene units of the point ahead of the mean camera; default from the optical axes
-            (see `focus_point`).
     """
     _check_path(cameras, num_views, depth)
     focus = focus_point(cameras, depth=depth)
@@ -92,11 +91,7 @@ def orbit(
     if torch.linalg.vector_norm(start) < 0.1 * distance:  # cameras on all sides have no mean direction
         start = level[0]
     start = _unit(start)
-    if degrees % 360 == 0:
-        angles = math.radians(degrees) * _phase(cameras, num_views)
-    else:
-        half = math.radians(degrees) / 2
-        angles = torch.linspace(-half, half, num_views, dtype=focus.dtype, device=focus.device)
+    angles = _arc(cameras, num_views, degrees)
     circle = angles.cos()[:, None] * start + angles.sin()[:, None] * torch.linalg.cross(up, start)
     eyes = focus + distance * radius * circle + (heights.mean() + distance * lift) * up
     return _with_poses(cameras, look_at(eyes, focus, up))
@@ -116,13 +111,9 @@ def spiral(
     but at least half a spread, and forward at most half the way to the point. Over the whole path the camera moves
     back and forth once; whole turns close.
 
-    Args:
-        cameras: Context cameras; the first gives K.
-        num_views: Number of cameras on the path.
+    Options:
         turns: Number of turns.
         radius: Factor on the half axes.
-        depth: Distance in scene units of the point ahead of the mean camera; default from the optical axes
-            (see `focus_point`).
     """
     _check_path(cameras, num_views, depth)
     focus = focus_point(cameras, depth=depth)
@@ -143,10 +134,6 @@ def interpolate(cameras: Cameras, *, num_views: int) -> Cameras:
     spline of their logarithms; two cameras are joined by a line and a slerp. All segments have the same
     duration; contexts are hit exactly if `num_views - 1` is a multiple of their number minus one. A single context
     camera is repeated.
-
-    Args:
-        cameras: Context cameras.
-        num_views: Number of cameras on the path.
     """
     _check_path(cameras, num_views, None)
     camtoworld, K = cameras.camtoworld, cameras.K
@@ -177,15 +164,11 @@ def dolly(
 ) -> Cameras:
     """Closed path along the optical axis: forward, back behind the start, and to the start.
 
-    Args:
-        cameras: Context cameras; the first, or `anchor`, gives K.
-        num_views: Number of cameras on the path.
+    Options:
         distance: Largest distance from the start in spreads; negative starts backwards.
         dolly_zoom: Change the focal length so that objects at the focus point's depth keep their size (the Vertigo
             effect).
         anchor: Index of the context camera to move; default the mean camera.
-        depth: Distance of the focus point in scene units, for `dolly_zoom`; default from the optical axes (see
-            `focus_point`).
 
     Raises:
         ValueError: If the camera would reach the focus point with `dolly_zoom`.
@@ -221,13 +204,10 @@ def wobble(
 
     It starts right of the centre and runs clockwise in the image; whole turns close.
 
-    Args:
-        cameras: Context cameras; the first, or `anchor`, gives K.
-        num_views: Number of cameras on the path.
+    Options:
         radius: Of the circle, in spreads.
         turns: Number of turns.
         anchor: Index of the context camera to move; default the mean camera.
-        depth: Distance of the scene in scene units, for contexts without a spread.
     """
     _check_path(cameras, num_views, depth)
     base, K = _anchor(cameras, anchor)
@@ -240,9 +220,7 @@ def wobble(
 def still(cameras: Cameras, *, num_views: int, anchor: int | None = None) -> Cameras:
     """Static camera, for paths through time.
 
-    Args:
-        cameras: Context cameras; the first, or `anchor`, gives K.
-        num_views: Number of cameras on the path.
+    Options:
         anchor: Index of the context camera; default the mean camera.
     """
     _check_path(cameras, num_views, None)
@@ -253,9 +231,7 @@ def still(cameras: Cameras, *, num_views: int, anchor: int | None = None) -> Cam
 def around(cameras: Cameras, *, num_views: int, degrees: float | int = 60.0, anchor: int | None = None) -> Cameras:
     """Turn on the spot about the contexts' mean up direction.
 
-    Args:
-        cameras: Context cameras; the first, or `anchor`, gives K.
-        num_views: Number of cameras on the path.
+    Options:
         degrees: Angle, positive to the left. Whole turns close and start at the camera's direction; other angles are
             sweeps centred on it.
         anchor: Index of the context camera to turn; default the mean camera.
@@ -263,12 +239,7 @@ def around(cameras: Cameras, *, num_views: int, degrees: float | int = 60.0, anc
     _check_path(cameras, num_views, None)
     base, K = _anchor(cameras, anchor)
     up = _up(cameras)
-    if degrees % 360 == 0:
-        angles = math.radians(degrees) * _phase(cameras, num_views)
-    else:
-        half = math.radians(degrees) / 2
-        angles = torch.linspace(-half, half, num_views, dtype=base.dtype, device=base.device)
-    half_angles = angles / 2
+    half_angles = _arc(cameras, num_views, degrees) / 2
     quaternions = torch.cat([half_angles.cos()[:, None], half_angles.sin()[:, None] * up], dim=-1)
     rotation = matrix_from_quaternion(quaternions) @ base[:3, :3]
     path = make_se3(rotation, base[:3, 3].expand(num_views, 3))
@@ -326,6 +297,15 @@ def _phase(cameras: Cameras, num_views: int) -> Float[Tensor, " view"]:
     """Equal steps from 0 to 1, without 1, for closed paths."""
     matrix = cameras.camtoworld
     return torch.arange(num_views, dtype=matrix.dtype, device=matrix.device) / num_views
+
+
+def _arc(cameras: Cameras, num_views: int, degrees: float | int) -> Float[Tensor, " view"]:
+    """Angles in radians: whole turns start at 0 and close, other arcs are centred on 0 and have both ends."""
+    if degrees % 360 == 0:
+        return math.radians(degrees) * _phase(cameras, num_views)
+    half = math.radians(degrees) / 2
+    matrix = cameras.camtoworld
+    return torch.linspace(-half, half, num_views, dtype=matrix.dtype, device=matrix.device)
 
 
 def _up(cameras: Cameras) -> Float[Tensor, "3"]:

@@ -1,7 +1,6 @@
 """A thread per window that renders the newest request and drops older ones."""
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from threading import Condition, Thread
@@ -11,7 +10,6 @@ from typing import Any, Generic, TypeVar
 log = logging.getLogger(__name__)
 
 Request = TypeVar("Request")
-RATE_WINDOW_S = 1.0
 
 
 class RenderLoop(Generic[Request]):
@@ -89,25 +87,3 @@ class RenderLoop(Generic[Request]):
                 log.exception("rendering a view failed")
                 still_number = moving_number = number  # wait for a new request
                 self._on_error(error)
-
-
-class RateMeter:
-    """Counts images per second over the last second."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque()
-
-    def count(self, now: float | None = None) -> float:
-        """Count an image and return the rate, 0 for the first image after a pause.
-
-        Args:
-            now: Seconds of any clock; default: the present.
-        """
-        now = monotonic() if now is None else now
-        if self._times and now - self._times[-1] > RATE_WINDOW_S:
-            self._times.clear()
-        self._times.append(now)
-        while now - self._times[0] > RATE_WINDOW_S:
-            self._times.popleft()
-        elapsed = now - self._times[0]
-        return (len(self._times) - 1) / elapsed if elapsed > 0 else 0.0

@@ -1,8 +1,8 @@
 """Scenes to view: their cameras and images, and a context made of any of their frames."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wnv.evaluation.context import open_context
+from wnv.evaluation.context import fit_size, open_context
 from wnv.geometry.poses import WorldFrame, fit_world_frame
 from wnv.scenes.listing import list_scenes, open_scene
 from wnv.types import Example, Views
@@ -23,7 +23,7 @@ _MAX_IMAGES = 64  # to keep per scene
 class ViewerScene(ABC):
     """A scene with all its frames.
 
-    The viewer shows the world as the default context normalises it, also when other frames are the context.
+    The viewer shows the world as the default context normalizes it, also when other frames are the context.
 
     Args:
         name: Name of the scene.
@@ -32,7 +32,7 @@ class ViewerScene(ABC):
         is_dynamic: Whether things move.
         default_context: Frames that are the context at first.
         image_size: Height and width of the context's images in pixels.
-        pose_normalization: How a context normalises the world, as in training.
+        pose_normalization: How a context normalizes the world, as in training.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class ViewerScene(ABC):
     ) -> None:
         self.name = name
         self.is_dynamic = is_dynamic
-        self.default_context = default_context
         self.image_size = image_size
         self.times = times.double()
         self._camtoworld = camtoworld.double()
+        self.default_context = self.check_frames(default_context)
         self._pose_normalization: Literal["mean", "first"] = pose_normalization
         self._shown_world = self._normalize(default_context)
         self.camtoworld = self._shown_world.apply(self._camtoworld)
@@ -96,7 +96,7 @@ class ViewerScene(ABC):
 
     @abstractmethod
     def context_time(self, time: float, frames: tuple[int, ...]) -> float:
-        """Normalise a time of the scene as in a context of these frames; 0 for a static scene."""
+        """Normalize a time of the scene as in a context of these frames; 0 for a static scene."""
 
     @abstractmethod
     def _make_context(self, frames: tuple[int, ...]) -> Views: ...
@@ -115,7 +115,7 @@ class FileScene(ViewerScene):
         image_size: Height and width in pixels; default: close to the scene's aspect.
         short_side: Pixels of the shorter side if `image_size` is None.
         size_multiple: Height and width are multiples of it if `image_size` is None: the model's patch size.
-        pose_normalization: How a context normalises the world, as in training.
+        pose_normalization: How a context normalizes the world, as in training.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -134,50 +134,40 @@ class FileScene(ViewerScene):
         pose_normalization: Literal["mean", "first"] = "mean",
     ) -> None:
         self._path = path
-        self._options: dict[str, Any] = {
-            "image_size": image_size,
-            "short_side": short_side,
-            "size_multiple": size_multiple,
-            "pose_normalization": pose_normalization,
-        }
         if num_context < 1:
             raise ValueError(f"num_context must be at least 1, got {num_context}")
-        images = open_context(path, frames=[0] if frames is None else frames, **self._options).context.images
         with open_scene(path) as scene:
             info = scene.info
             cameras = scene.cameras(range(len(info.frames)), dtype=torch.float64)
+        if image_size is None:
+            image_size = fit_size(info.height, info.width, short_side=short_side, multiple=size_multiple)
         super().__init__(
             name=info.id,
             camtoworld=cameras.camtoworld,
             times=torch.tensor([frame.time_s for frame in info.frames], dtype=torch.float64),
             is_dynamic=info.kind == "dynamic",
             default_context=spread(len(info.frames), num_context) if frames is None else tuple(frames),
-            image_size=(images.shape[-2], images.shape[-1]),
+            image_size=(image_size[0], image_size[1]),
             pose_normalization=pose_normalization,
         )
 
     def context_time(self, time: float, frames: tuple[int, ...]) -> float:
-        """Normalise seconds as `SceneDataset` does: 0 is the context's first time and 1 its last."""
+        """Normalize seconds as `SceneDataset` does: 0 is the context's first time and 1 its last."""
         times = self.times[list(frames)]
         first, window = float(times.min()), float(times.max() - times.min())
         return (time - first) / window if self.is_dynamic and window > 0 else 0.0
 
     def _make_context(self, frames: tuple[int, ...]) -> Views:
-        return open_context(self._path, frames=frames, **self._options).context
+        return open_context(
+            self._path, frames=frames, image_size=self.image_size, pose_normalization=self._pose_normalization
+        ).context
 
     def _read_image(self, frame: int) -> Float[Tensor, "3 height width"]:
         return self._make_context((frame,)).images[0]
 
 
 class ExampleScene(ViewerScene):
-    """An example of a dataset; its frames are the context views, then the target views.
-
-    Args:
-        name: Name of the scene.
-        example: Its views.
-        is_dynamic: Whether things move.
-        pose_normalization: How a context normalises the world, as in training.
-    """
+    """An example of a dataset; its frames are the context views, then the target views."""
 
     def __init__(
         self, example: Example, *, name: str, is_dynamic: bool, pose_normalization: Literal["mean", "first"] = "mean"
@@ -201,7 +191,7 @@ class ExampleScene(ViewerScene):
         )
 
     def context_time(self, time: float, frames: tuple[int, ...]) -> float:
-        """The time itself: a dataset normalises times already."""
+        """The time itself: a dataset normalizes times already."""
         return time if self.is_dynamic else 0.0
 
     def _make_context(self, frames: tuple[int, ...]) -> Views:
@@ -215,87 +205,49 @@ class ExampleScene(ViewerScene):
         return self._views.images[frame]
 
 
-class SceneList(ABC):
-    """A sequence of scenes.
+@dataclass(frozen=True)
+class SceneList:
+    """Scenes that are opened one at a time.
 
     Attributes:
+        open: Opens a scene by its index.
+        num_scenes: Number of scenes.
         first: Index of the scene to show first.
     """
 
+    open: Callable[[int], ViewerScene]
+    num_scenes: int
     first: int = 0
 
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def open(self, index: int) -> ViewerScene:
-        """Open a scene by its index."""
+    def __len__(self) -> int:
+        return self.num_scenes
 
 
-class FileScenes(SceneList):
-    """A scene file, or those of a folder.
-
-    Args:
-        root: A scene file, a folder of them, or a URL of either that fsspec understands.
-        options: Arguments of `FileScene`, for each scene.
+def file_scenes(root: str | Path, **options: Any) -> SceneList:
+    """List a scene file, or those of a folder, or of a URL of either; `options` are arguments of `FileScene`.
 
     Raises:
         FileNotFoundError: If there is no scene at `root`.
         ValueError: If these are clips with poses.
     """
-
-    def __init__(self, root: str | Path, **options: Any) -> None:
-        self._paths = [scene.path for scene in list_scenes(root).values()]
-        clips = [path for path in self._paths if not path.endswith(".zip")]
-        if clips:
-            raise ValueError(f"{clips[0]} is a clip with poses; pack it first: wnv-data pack root=...")
-        self._options = options
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def open(self, index: int) -> FileScene:
-        """Open a scene file by its index."""
-        return FileScene(self._paths[index], **self._options)
+    paths = [scene.path for scene in list_scenes(root).values()]
+    clips = [path for path in paths if not path.endswith(".zip")]
+    if clips:
+        raise ValueError(f"{clips[0]} is a clip with poses; pack it first: wnv-data pack root=...")
+    return SceneList(lambda index: FileScene(paths[index], **options), len(paths))
 
 
-class ExampleScenes(SceneList):
-    """The examples of a dataset, such as the synthetic world's.
+def example_scenes(dataset: Dataset[Example], *, name: str, first: int = 0, **options: Any) -> SceneList:
+    """List the examples of a dataset, such as the synthetic world's; `options` are arguments of `ExampleScene`.
 
     Args:
         dataset: The examples; it needs a length.
         name: Prefix of the scenes' names.
         first: Index of the scene to show first.
-        is_dynamic: Whether things move.
-        pose_normalization: How a context normalises the world, as in training.
+        options: Arguments of `ExampleScene`.
     """
-
-    def __init__(
-        self,
-        dataset: Dataset[Example],
-        *,
-        name: str,
-        first: int = 0,
-        is_dynamic: bool = False,
-        pose_normalization: Literal["mean", "first"] = "mean",
-    ) -> None:
-        self._dataset = dataset
-        self._name = name
-        self._is_dynamic = is_dynamic
-        self._pose_normalization: Literal["mean", "first"] = pose_normalization
-        self.first = first
-
-    def __len__(self) -> int:
-        return len(self._dataset)  # pyright: ignore[reportArgumentType] # torch's Dataset declares no length
-
-    def open(self, index: int) -> ExampleScene:
-        """Open an example by its index."""
-        return ExampleScene(
-            self._dataset[index],
-            name=f"{self._name}{index}",
-            is_dynamic=self._is_dynamic,
-            pose_normalization=self._pose_normalization,
-        )
+    num_scenes = len(dataset)  # pyright: ignore[reportArgumentType] # torch's Dataset declares no length
+    return SceneList(lambda index: ExampleScene(dataset[index], name=f"{name}{index}", **options), num_scenes, first)
 
 
 def spread(num_frames: int, count: int) -> tuple[int, ...]:

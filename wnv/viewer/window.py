@@ -22,7 +22,7 @@ from wnv.geometry.poses import pose_distance
 from wnv.geometry.trajectories import focus_point
 from wnv.viewer.camera import WindowCamera, window_camera
 from wnv.viewer.camera_frustums import CameraFrustums
-from wnv.viewer.loop import RateMeter, RenderLoop
+from wnv.viewer.loop import RenderLoop
 from wnv.viewer.panel import Panel
 from wnv.viewer.recording import Recording, write_recording
 from wnv.viewer.scenes import ViewerScene, spread
@@ -90,9 +90,8 @@ class Window:
         self._is_comparing = False
         self._photo: _Photo | None = None
         self._recording: Recording | None = None
-        self._rate = RateMeter()
-        self._images_per_s = 0.0
         self._status_at = 0.0
+        self._num_images = 0  # since the last status
         with self._acting:  # actions wait until the window is complete
             self._frustums = CameraFrustums(client.scene, self.guarded(self.toggle_frame))
             self._panel = Panel(client.gui, self, num_scenes=len(session.scenes))
@@ -287,17 +286,15 @@ class Window:
             self._show_nearest(request)
 
     def _show_status(self, view: RenderedView, *, is_still: bool) -> None:
-        now = monotonic()
-        if not is_still:
-            self._images_per_s = self._rate.count(now) or self._images_per_s
-            if now - self._status_at < STATUS_EVERY_S:
-                return
-        self._status_at = now
+        self._num_images += 1
+        elapsed = monotonic() - self._status_at
+        if not is_still and elapsed < STATUS_EVERY_S:
+            return
+        state = "At rest" if is_still else f"{self._num_images / elapsed:.0f} images/s" if elapsed < 1 else "Moving"
+        self._status_at, self._num_images = monotonic(), 0
         height, width = view.image_u8.shape[:2]
         encoded = f", encoded in {1e3 * view.encode_s:.0f} ms" if view.encode_s else ""
-        size = f"{width} × {height} px in {1e3 * view.render_s:.0f} ms{encoded}"
-        rate = f"{self._images_per_s:.0f} images/s" if self._images_per_s else ""
-        self._panel.show_status(f"**At rest** · {size}" if is_still else f"**{rate or 'Moving'}** · {size}")
+        self._panel.show_status(f"**{state}** · {width} × {height} px in {1e3 * view.render_s:.0f} ms{encoded}")
 
     def _show_nearest(self, request: ViewRequest) -> None:
         scene = self._session.scene(request.scene)
