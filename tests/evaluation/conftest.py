@@ -46,9 +46,7 @@ class RandomDataset(torch.utils.data.Dataset):
 class CopyModel(nn.Module):
     """Renders the context view whose camera is nearest."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_encoded = 0
+    num_encoded = 0
 
     def encode(self, context: Views) -> Views:
         self.num_encoded += len(context.images)
@@ -102,13 +100,6 @@ def copy_model() -> CopyModel:
 @pytest.fixture
 def make_perfect_model() -> type[PerfectModel]:
     return PerfectModel
-
-
-@pytest.fixture
-def perfect_model(dataset: RandomDataset) -> PerfectModel:
-    model = PerfectModel([dataset[i].target for i in range(len(dataset))])
-    dataset.loaded.clear()
-    return model
 
 
 @pytest.fixture

@@ -56,6 +56,8 @@ def test_bullet_time_stands_still_while_the_camera_moves(dynamic):
 def test_another_size_sees_the_middle_of_the_same_view(context, height, width):
     cameras = context.cameras
     resized = resize_cameras(cameras, height=height, width=width)
+    path = plan_path(context, "still", num_views=1, output_size=[height, width])
+    torch.testing.assert_close(path.cameras.K, resized.K[:1])
     assert (resized.height, resized.width) == (height, width)
     scale = max(height / cameras.height, width / cameras.width)
     points = cameras.camtoworld[:, None, :3, 3] + cameras.camtoworld[:, None, :3, 2] * 2 + torch.randn(3, 5, 3) * 0.1
@@ -67,26 +69,24 @@ def test_another_size_sees_the_middle_of_the_same_view(context, height, width):
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-3)
 
 
-def test_output_size_changes_the_cameras(context):
-    path = plan_path(context, "orbit", num_views=3, output_size=[24, 16])
-    assert (path.cameras.height, path.cameras.width) == (24, 16)
+@pytest.mark.parametrize(
+    ("trajectory", "settings", "error", "message"),
+    [
+        ("zigzag", {}, ValueError, "trajectory .*orbit.*zigzag"),
+        ("still", {"time": [0, 1, 2]}, ValueError, r"time .*\[0, 1, 2\]"),
+        ("orbit", {"options": {"speed": 1}}, TypeError, "speed"),
+        ("bullet_time", {"options": {"anchor": 1}}, TypeError, "bullet_time.*anchor"),
+        ("bullet_time", {"num_views": 2}, ValueError, "num_views.*3.*2"),
+        ("still", {"output_size": [72]}, ValueError, r"output_size .*\[72\]"),
+        ("still", {"output_size": [0, 8]}, ValueError, r"output_size .*\[0, 8\]"),
+    ],
+)
+def test_faults_are_named(dynamic, trajectory, settings, error, message):
+    with pytest.raises(error, match=message):
+        plan_path(dynamic, trajectory, **({"num_views": 5} | settings))
 
 
-def test_faults_are_named(context, dynamic):
-    with pytest.raises(ValueError, match=r"trajectory .*orbit.*zigzag"):
-        plan_path(context, "zigzag", num_views=5)
-    with pytest.raises(ValueError, match=r"time .*\[0, 1, 2\]"):
-        plan_path(context, "still", num_views=5, time=[0, 1, 2])
-    with pytest.raises(TypeError, match="speed"):
-        plan_path(context, "orbit", num_views=5, options={"speed": 1})
-    with pytest.raises(TypeError, match=r"bullet_time.*anchor"):
-        plan_path(dynamic, "bullet_time", num_views=5, options={"anchor": 1})
-    with pytest.raises(ValueError, match=r"num_views.*3.*2"):
-        plan_path(dynamic, "bullet_time", num_views=2)
-    for trajectory in ("through_time", "bullet_time"):
-        with pytest.raises(ValueError, match=rf"trajectory={trajectory}"):
-            plan_path(context, trajectory, num_views=5)
-    with pytest.raises(ValueError, match=r"output_size .*\[72\]"):
-        plan_path(context, "still", num_views=5, output_size=[72])
-    with pytest.raises(ValueError, match=r"output_size .*\[0, 8\]"):
-        plan_path(context, "still", num_views=5, output_size=[0, 8])
+@pytest.mark.parametrize("trajectory", ["through_time", "bullet_time"])
+def test_paths_through_time_need_a_dynamic_scene(context, trajectory):
+    with pytest.raises(ValueError, match=f"trajectory={trajectory}"):
+        plan_path(context, trajectory, num_views=5)

@@ -15,16 +15,11 @@ def scene_file(tmp_path):
     for i in range(7):
         pose = np.eye(4)
         pose[0, 3] = 2.0 * i
-        frames.append(Frame(time_s=float(i), K=np.diag([30.0, 30.0, 1.0]) + _center(20, 12), camtoworld=pose))
+        K = np.array([[30.0, 0, 20], [0, 30, 12], [0, 0, 1]])
+        frames.append(Frame(time_s=float(i), K=K, camtoworld=pose))
     info = SceneInfo(id="line", kind="dynamic", width=40, height=24, frames=tuple(frames))
     images = [np.full((24, 40, 3), 30 * i, dtype=np.uint8) for i in range(7)]
     return write_scene(tmp_path, info, images, image_format="png")
-
-
-def _center(x, y):
-    K = np.zeros((3, 3))
-    K[:2, 2] = x, y
-    return K
 
 
 def test_the_frames_asked_for_come_in_their_order_and_normalised(scene_file):
@@ -59,16 +54,21 @@ def test_what_lies_between_the_context_views_is_the_target(scene_file):
     assert len(open_context(scene_file, frames=[2, 4], num_target=99).target.times) == 3
 
 
-def test_faults_are_named(scene_file, tmp_path):
-    with pytest.raises(ValueError, match=r"context .*\[7\].*'line'.*0 to 6"):
-        open_context(scene_file, frames=[0, 7])
-    with pytest.raises(ValueError, match=r"context .*\[2, 2\]"):
-        open_context(scene_file, frames=[2, 2])
-    with pytest.raises(ValueError, match=r"num_context .*1\.\.7.*8"):
-        open_context(scene_file, num_context=8)
-    with pytest.raises(ValueError, match=r"context=\[3\]"):
-        open_context(scene_file, frames=[3], num_target=5)
-    with pytest.raises(FileNotFoundError, match="folder"):
-        open_context(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"none\.zip"):
-        open_context(tmp_path / "none.zip")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frames": [0, 7]}, r"context .*\[7\].*'line'.*0 to 6"),
+        ({"frames": [2, 2]}, r"context .*\[2, 2\]"),
+        ({"num_context": 8}, r"num_context .*1\.\.7.*8"),
+        ({"frames": [3], "num_target": 5}, r"context=\[3\]"),
+    ],
+)
+def test_frames_that_the_scene_lacks_are_named(scene_file, settings, message):
+    with pytest.raises(ValueError, match=message):
+        open_context(scene_file, **settings)
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "folder"), ("none.zip", r"none\.zip")])
+def test_what_is_no_scene_file_is_named(tmp_path, name, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        open_context(tmp_path / name)

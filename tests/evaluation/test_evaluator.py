@@ -1,4 +1,3 @@
-import json
 import math
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import torch
 
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import TrajectorySampler
+from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.protocols.cases import Case, Variant
 from wnv.evaluation.ranks import Ranks
@@ -34,29 +34,6 @@ def assert_same_scores(one, other) -> None:
         for who in ("model", "copy"):
             for metric in ("psnr", "ssim"):
                 assert getattr(a, who)[metric] == pytest.approx(getattr(b, who)[metric], abs=1e-5)
-
-
-def test_a_copy_model_scores_what_slow_numpy_says(dataset, copy_model, slow_copies, slow_psnr, tmp_path):
-    summary = evaluate(copy_model, dataset, device=CPU, out=tmp_path, batch_size=3)
-    records = read_records(tmp_path)
-    examples = [dataset[i] for i in range(len(dataset))]
-    expected = [slow_psnr(e.context.images[slow_copies(e)], e.target.images) for e in examples]
-    for record, psnr in zip(records, expected, strict=True):
-        assert record.model["psnr"] == pytest.approx(psnr, abs=1e-4)
-        assert record.copy == record.model
-    assert summary.main.model["psnr"].mean == pytest.approx(np.mean(expected), abs=1e-4)
-    assert summary.main.difference["psnr"].mean == 0
-    assert summary.main.num_ahead == 0
-
-
-def test_a_perfect_model_is_capped_and_counted(dataset, perfect_model, tmp_path):
-    summary = evaluate(perfect_model, dataset, device=CPU, out=tmp_path)
-    assert summary.main.model["psnr"].mean == 100.0
-    assert summary.main.model["ssim"].mean == pytest.approx(1.0)
-    assert summary.main.num_capped == summary.main.num_views == 14
-    assert summary.main.num_ahead == 7
-    assert "14 views (nearly) equal to the ground truth" in summary_table(summary)
-    json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_neither_batch_size_nor_views_per_call_changes_the_scores(dataset, grey_model, tmp_path):
@@ -95,14 +72,9 @@ def test_a_resumed_evaluation_equals_the_straight_one_to_the_last_digit(dataset,
     ]
     assert resumed.main.model == straight.main.model
     assert resumed.main.difference == straight.main.difference
-
-
-def test_a_finished_evaluation_resumes_without_rendering(dataset, copy_model, tmp_path):
-    evaluate(copy_model, dataset, device=CPU, out=tmp_path)
-    copy_model.num_encoded = 0
-    summary = evaluate(copy_model, dataset, device=CPU, out=tmp_path, resume=True)
-    assert copy_model.num_encoded == 0
-    assert summary.main.num_scenes == 7
+    dataset.loaded.clear()
+    evaluate(model, dataset, device=CPU, out=out, settings=settings, batch_size=3, resume=True)
+    assert dataset.loaded == [], "a finished evaluation renders nothing"
 
 
 def test_changed_data_are_detected_on_resume(dataset, copy_model, tmp_path):
@@ -118,24 +90,26 @@ def test_without_a_folder_nothing_is_written(dataset, copy_model, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
     assert summary.settings == {"data": "random"}
     assert summary.environment["device"].startswith("cpu")
+    assert summary.environment["date"].endswith("+00:00")
+    commit = summary.environment["commit"]
+    assert commit is None or len(commit.removesuffix("-dirty")) == 12
     assert summary.main.render_ms > 0
     assert summary.main.views_per_s > 0
     assert 2**20 < summary.peak_memory["bytes"] < 2**40
 
 
-def test_a_model_that_renders_no_images_is_reported(dataset, grey_model):
-    class Diverged(type(grey_model)):
-        def render(self, scene, cameras, times=None):
-            return super().render(scene, cameras, times) * float("nan")
-
-    class Small(type(grey_model)):
-        def render(self, scene, cameras, times=None):
-            return super().render(scene, cameras, times)[..., :-1]
-
-    with pytest.raises(ValueError, match=r"scene scene-0: .*finite images .* 2304 values"):
-        evaluate(Diverged(), [dataset[0]], device=CPU)
-    with pytest.raises(ValueError, match=r"shape \(2, 3, 16, 24\), got shape \(2, 3, 16, 23\)"):
-        evaluate(Small(), [dataset[0]], device=CPU)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda images: images * float("nan"), r"scene scene-0: .*finite images .* 2304 values"),
+        (lambda images: images[..., :-1], r"shape \(2, 3, 16, 24\), got shape \(2, 3, 16, 23\)"),
+    ],
+)
+def test_a_model_that_renders_no_images_is_reported(dataset, grey_model, monkeypatch, spoil, message):
+    render = grey_model.render
+    monkeypatch.setattr(grey_model, "render", lambda *arguments: spoil(render(*arguments)))
+    with pytest.raises(ValueError, match=message):
+        evaluate(grey_model, [dataset[0]], device=CPU)
 
 
 class Thinned(Variant):
@@ -215,14 +189,6 @@ def test_lpips_is_recorded_only_if_measured(dataset, grey_model, tmp_path):
     assert "it needs torchvision" in summary_table(without)
 
 
-@pytest.mark.parametrize("spoil", [lambda images: images * 255, lambda images: images * 2 - 1])
-def test_ground_truth_outside_0_to_1_is_an_error(dataset, grey_model, spoil):
-    example = dataset[0]
-    spoilt = replace(example, target=replace(example.target, images=spoil(example.target.images)))
-    with pytest.raises(ValueError, match=r"truth .*0\.\.1"):
-        evaluate(grey_model, [spoilt], device=CPU)
-
-
 def test_invalid_calls(dataset, copy_model):
     with pytest.raises(ValueError, match=r"2 processes .*out"):
         evaluate(copy_model, dataset, device=CPU, ranks=Ranks(rank=0, world_size=2))
@@ -241,27 +207,22 @@ def test_an_error_while_loading_is_raised_unchanged(dataset, copy_model):
         evaluate(copy_model, [Broken("", dataset)], device=CPU)
 
 
-def test_context_of_another_size_cannot_be_copied(dataset, grey_model):
-    example = dataset[0]
-    small = replace(example, context=replace(example.context, images=example.context.images[..., :8]))
-    with pytest.raises(ValueError, match=r"\(16, 8\) and \(16, 24\)"):
-        evaluate(grey_model, [small], device=CPU)
+def test_the_fingerprint_follows_the_tensors():
+    model = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32)
+    before = fingerprint(model)
+    assert before == fingerprint(model)
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-6
+    assert fingerprint(model) != before
 
 
 @pytest.mark.slow
-def test_loading_in_other_processes_changes_nothing(grey_model, tmp_path):
-    data = SyntheticDataset(
-        num_scenes=5, seed=3, image_size=(16, 24), num_context=2, num_target=2, zoom_range=(1.0, 2.0)
-    )
+def test_workers_change_neither_scores_nor_errors(grey_model, tmp_path):
+    data = SyntheticDataset(num_scenes=5, seed=3, image_size=(16, 24), num_context=2, num_target=2)
     evaluate(grey_model, data, device=CPU, out=tmp_path / "here", batch_size=2)
     evaluate(grey_model, data, device=CPU, out=tmp_path / "there", batch_size=2, num_workers=2)
     assert_same_scores(read_records(tmp_path / "there"), read_records(tmp_path / "here"))
-
-
-@pytest.mark.slow
-def test_errors_in_workers_keep_their_message(grey_model, tmp_path):
-    pose = np.eye(4)
-    frames = tuple(Frame(time_s=i, K=np.diag([30.0, 30.0, 1.0]), camtoworld=pose) for i in range(3))
+    frames = tuple(Frame(time_s=i, K=np.diag([30.0, 30.0, 1.0]), camtoworld=np.eye(4)) for i in range(3))
     info = SceneInfo(id="a", kind="static", width=24, height=16, frames=frames)
     path = write_scene(tmp_path / "scenes", info, [np.zeros((16, 24, 3), np.uint8)] * 3)
     dataset = SceneDataset(root=tmp_path / "scenes", sampler=TrajectorySampler(num_context=1), image_size=(16, 24))

@@ -11,20 +11,14 @@ def test_bytes_are_rounded_and_clipped_with_channels_last():
     u8 = to_u8(images)
     assert u8.shape == (5, 2, 4, 3)
     assert u8[:, 0, 0, 0].tolist() == [0, 0, 128, 255, 255]
-
-
-def test_values_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="not finite"):
         to_u8(torch.full((3, 2, 2), float("nan")))
 
 
-def test_small_images_are_enlarged_by_an_integer_factor():
+def test_small_images_are_enlarged_by_an_integer_factor_and_large_ones_not():
     assert enlarge(np.zeros((2, 3, 3), dtype=np.uint8), min_side=7).shape == (8, 12, 3)
-
-
-def test_large_images_are_not_changed():
-    picture = np.zeros((20, 30, 3), dtype=np.uint8)
-    assert enlarge(picture, min_side=20) is picture
+    large = np.zeros((20, 30, 3), dtype=np.uint8)
+    assert enlarge(large, min_side=20) is large
 
 
 def test_error_map_is_black_where_equal_and_brightest_at_the_ceiling():

@@ -38,27 +38,19 @@ def test_a_path_becomes_video_gif_sheet_and_frames(tmp_path, dataset, copy_model
     assert files.psnr_db is None
 
 
-def test_frames_of_an_earlier_video_are_reported(tmp_path, dataset, copy_model, caplog):
-    write(copy_model, dataset[0].context, out=tmp_path, write_frames=True)
+def test_frames_of_a_longer_path_do_not_stay_behind(tmp_path, dataset, copy_model, caplog):
+    options = {"out": tmp_path, "overwrite": True}
+    write(copy_model, dataset[0].context, **options, write_frames=True)
     assert caplog.text == ""
-    write(copy_model, dataset[0].context, out=tmp_path, num_views=2, overwrite=True)
+    back = write(copy_model, dataset[0].context, **options, there_and_back=True)
+    assert num_frames(back.mp4) == 5 + 3, "no end is shown twice"
     assert "earlier video" in caplog.text
-    assert len(list((tmp_path / "frames").iterdir())) == 5
-
-
-def test_frames_of_a_longer_path_do_not_stay_behind(tmp_path, dataset, copy_model):
-    options = {"out": tmp_path, "write_frames": True, "overwrite": True}
-    write(copy_model, dataset[0].context, **options)
-    files = write(copy_model, dataset[0].context, num_views=2, **options)
+    files = write(copy_model, dataset[0].context, num_views=2, **options, write_frames=True)
     assert sorted(path.name for path in files.frames.iterdir()) == ["000000.png", "000001.png"]
     (files.frames / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"notes\.txt"):
-        write(copy_model, dataset[0].context, **options)
+        write(copy_model, dataset[0].context, **options, write_frames=True)
     assert (files.frames / "notes.txt").read_text() == "mine"
-
-
-def test_there_and_back_shows_no_end_twice(tmp_path, dataset, copy_model):
-    assert num_frames(write(copy_model, dataset[0].context, out=tmp_path, there_and_back=True).mp4) == 5 + 3
 
 
 def test_the_truth_is_shown_on_the_left_and_scored(tmp_path, dataset, copy_model):

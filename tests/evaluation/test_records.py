@@ -76,11 +76,6 @@ def test_a_number_json_does_not_have_is_not_written(tmp_path):
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"weights": "a", "image_size": [32, 48]}
 
 
-def test_a_folder_without_records_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"records.jsonl does not exist; wnv-eval writes it"):
-        read_records(tmp_path)
-
-
 def test_processes_write_files_of_their_own_which_become_one(tmp_path):
     first = RecordFile(tmp_path, settings=SETTINGS)
     second = RecordFile(tmp_path, settings=SETTINGS, rank=1, opens=False)

@@ -5,7 +5,7 @@ import torch
 from paint_model import PaintModel
 
 from wnv.evaluation.camera_path import resize_cameras
-from wnv.evaluation.rendering import render_path, render_views
+from wnv.evaluation.rendering import render_path
 
 CPU = torch.device("cpu")
 
@@ -32,13 +32,9 @@ def test_each_view_gets_its_own_time(dataset):
     assert images[:, 0, 0, 0].tolist() == times.tolist()
 
 
-def test_views_per_call_must_be_positive(dataset, grey_model):
-    with pytest.raises(ValueError, match=r"views_per_call .*0"):
-        render_views(grey_model, None, dataset[0].target.cameras[None], views_per_call=0)
-
-
-@pytest.mark.parametrize("size", [(32, 48), (40, 40), (24, 64), (8, 12), (13, 37), (64, 24)])
-@pytest.mark.parametrize("views_per_call", [1, 8])
+@pytest.mark.parametrize(
+    ("size", "views_per_call"), [((32, 48), 1), ((40, 40), 8), ((8, 12), 8), ((13, 37), 1), ((64, 24), 8)]
+)
 def test_supersampled_images_match_direct_rendering(dataset, size, views_per_call):
     context = dataset[0].context
     cameras = resize_cameras(context.cameras, height=size[0], width=size[1])
@@ -77,3 +73,5 @@ def test_invalid_render_sizes(dataset, render_size):
     context = dataset[0].context
     with pytest.raises(ValueError, match=r"render_size .*patch_size=8"):
         render_path(PaintModel(), context, context.cameras, torch.zeros(3), device=CPU, render_size=render_size)
+    with pytest.raises(ValueError, match=r"views_per_call .*0"):
+        render_path(PaintModel(), context, context.cameras, device=CPU, views_per_call=0)

@@ -75,13 +75,6 @@ def test_a_metric_counts_where_it_was_measured_and_is_nowhere_else():
     assert "lpips" not in summary.model
 
 
-def test_listed_scenes_that_are_not_scored_are_counted():
-    listing = Listing(num_listed=9, num_null=2, missing=("x", "y", "z", "w"))
-    summary = summarize(RECORDS, listings={"": listing})
-    assert (summary.num_listed, summary.num_null, summary.missing) == (9, 2, ["x", "y", "z", "w"])
-    assert summary.main.is_partial
-
-
 def test_a_summary_comes_back_from_its_folder(tmp_path):
     records = [record(r.index, list(r.model["psnr"]), list(r.copy["psnr"]), "zoom=1") for r in RECORDS] + ZOOMED
     summary = summarize(
@@ -90,11 +83,14 @@ def test_a_summary_comes_back_from_its_folder(tmp_path):
         reference="zoom=1",
         lpips_backbone="vgg",
         peak_memory={"bytes": 5, "of": "test"},
+        listings={"zoom=1": Listing(num_listed=9, num_null=2, missing=("x", "y", "z", "w"))},
         settings={"weights": "a"},
         environment={"device": "cpu"},
     )
     summary.write(tmp_path)
     assert read_summary(tmp_path) == summary
+    assert (summary.num_listed, summary.num_null, summary.missing) == (9, 2, ["x", "y", "z", "w"])
+    assert summary.main.is_partial
     assert "Student's t over examples" in (tmp_path / "summary.json").read_text()
 
 
@@ -112,10 +108,7 @@ def test_old_summaries_are_read(tmp_path):
     assert read_summary(tmp_path).environment == {"device": "cpu"}
 
 
-def test_one_scene_has_no_interval():
+def test_one_scene_has_no_interval_and_no_scene_is_an_error():
     assert summarize(RECORDS[:1]).main.model["psnr"].half_width is None
-
-
-def test_no_scene_is_an_error():
     with pytest.raises(ValueError, match="data set is empty"):
         summarize([])

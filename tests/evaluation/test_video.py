@@ -28,7 +28,7 @@ def decode(path) -> tuple[np.ndarray, av.video.stream.VideoStream]:
     return frames, stream
 
 
-@pytest.mark.parametrize(("height", "width"), [(48, 80), (33, 47), (32, 47), (33, 48)])
+@pytest.mark.parametrize(("height", "width"), [(48, 80), (33, 47), (33, 48)])
 def test_mp4_decodes_to_the_same_frames_padded_to_even_sizes(tmp_path, height, width):
     images = moving_bar(num_frames=7, height=height, width=width)
     frames, stream = decode(write_mp4(tmp_path / "a.mp4", images, fps=12, min_side=1))
@@ -36,12 +36,6 @@ def test_mp4_decodes_to_the_same_frames_padded_to_even_sizes(tmp_path, height, w
     assert frames.shape == (7, height + height % 2, width + width % 2, 3)
     error = np.abs(frames[:, :height, :width].astype(float) - to_u8(images).astype(float)).mean()
     assert error < 4  # 4:2:0 colour loses a little at the bar's edges
-
-
-def test_small_frames_are_enlarged_by_an_integer_factor(tmp_path):
-    images = moving_bar(num_frames=2, height=24, width=40)
-    frames, _ = decode(write_mp4(tmp_path / "a.mp4", images, min_side=100))
-    assert frames.shape == (2, 120, 200, 3)
 
 
 def test_gif_has_every_frame_its_size_rate_and_no_end(tmp_path):
@@ -61,7 +55,7 @@ def test_gif_has_every_frame_its_size_rate_and_no_end(tmp_path):
 
 @pytest.mark.parametrize("write", [write_mp4, write_gif])
 def test_faults_are_refused_and_leave_nothing_behind(tmp_path, write):
-    images = moving_bar(num_frames=2, height=16, width=32)
+    images = moving_bar(num_frames=2, height=16, width=32)  # enlarged to 256 x 512
     with pytest.raises(ValueError, match="at least one frame"):
         write(tmp_path / "a", images[:0])
     for fps in (0, -1, 1e-4):

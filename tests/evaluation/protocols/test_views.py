@@ -97,9 +97,9 @@ def test_nested_contexts_keep_their_targets_and_an_index_of_them_too(make_scenes
         Nested(views=(2, 1))
 
 
-@pytest.mark.parametrize("name", ["default", "extrapolate", "video", "nested", "dynamic"])
+@pytest.mark.parametrize("name", ["default", "video", "nested", "dynamic"])
 def test_an_index_holds_the_frames_that_the_protocol_samples(make_scenes, make_protocol, name) -> None:
-    settings = [] if name in ("default", "extrapolate", "dynamic") else ["protocol.min_gap=20"]
+    settings = [] if name in ("default", "dynamic") else ["protocol.min_gap=20"]
     data = make_scenes({"a": 40, "short": 6, "b": 33}, skip_short=True)
     protocol = make_protocol(name, *settings)
     index = choose_frames(protocol, data)

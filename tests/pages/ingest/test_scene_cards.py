@@ -34,19 +34,14 @@ def test_kinds_and_splits_take_turns() -> None:
     assert chosen == sorted(chosen, key=lambda scene: (scene.kind, scene.split))
 
 
-def test_videos_take_turns() -> None:
-    scenes = [entry(f"a{number}", key="long film") for number in range(100)] + [entry("b"), entry("c")]
-    chosen = {scene.id for scene in choose(scenes, most=3, seed=3)}
-    assert {"b", "c"} < chosen
-
-
 def test_the_sample_depends_on_the_seed_alone() -> None:
     scenes = [entry(f"s{number}") for number in range(50)]
     chosen = [scene.id for scene in choose(scenes, most=5, seed=1)]
     assert [scene.id for scene in choose(scenes[::-1], most=5, seed=1)] == chosen
     assert [scene.id for scene in choose(scenes, most=5, seed=2)] != chosen
     assert len(choose(scenes, most=100, seed=1)) == 50
-    assert choose(scenes, most=0, seed=1) == []
+    scenes = [entry(f"a{number}", key="long film") for number in range(100)] + [entry("b"), entry("c")]
+    assert {"b", "c"} < {scene.id for scene in choose(scenes, most=3, seed=3)}, "each video gives one first"
 
 
 def test_thumbnails_are_small_and_in_order_of_time(tmp_path: Path, orbit: Callable) -> None:
@@ -65,14 +60,6 @@ def test_thumbnails_are_small_and_in_order_of_time(tmp_path: Path, orbit: Callab
         assert image.size == (256, 144)
         greys.append(round(np.asarray(image).mean() / 12))
     assert greys == [2, 7, 12, 17]
-
-
-def test_upright_scenes_show_three_frames(tmp_path: Path, orbit: Callable) -> None:
-    K = np.array([[50.0, 0, 18], [0, 50, 32], [0, 0, 1]])
-    frames = tuple(Frame(time_s=t, K=K, camtoworld=pose) for t, pose in enumerate(orbit(9)))
-    info = SceneInfo(id="phone", kind="static", width=36, height=64, frames=frames)
-    write_scene(tmp_path, info, (np.zeros((64, 36, 3), dtype=np.uint8) for _ in frames))
-    assert len(read_card(tmp_path, entry("phone", file="phone.zip")).thumbnails) == 3
 
 
 def test_noise_does_not_make_the_page_large(tmp_path: Path, orbit: Callable) -> None:

@@ -41,14 +41,11 @@ def test_short_names_are_distinct():
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["runs/a"], ["a"]),
-        (["runs/a", "runs/b"], ["a", "b"]),
         (["runs/a/0", "runs/b/0"], ["a/0", "b/0"]),
         (["runs/a", "konet_tiny"], ["runs/a", "konet_tiny"]),
         (["runs/a", "runs/a (best)"], ["a", "a (best)"]),
         (["a", "a/b"], ["a", "a/b"]),
         (["runs/a", "runs/a"], ["a", "a"]),
-        (["x", "x"], ["x", "x"]),
     ],
 )
 def test_labels_are_the_ends_of_names(names: list[str], expected: list[str]):

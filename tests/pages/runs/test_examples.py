@@ -27,7 +27,6 @@ def evaluation(folders, name="eval", scores=SCORES, **options):
         ([0, 1, 3], [("lowest shown", "a", 2), ("between", "b", 4), ("best", "d", 5)]),
         ([0, 1], [("lowest shown", "a", 2), ("highest shown", "b", 4)]),
         ([4], [("median", "e", 3)]),
-        ([], []),
     ],
 )
 def test_the_worst_the_median_and_the_best_or_the_nearest_with_an_image(folders, pictures, expected):
@@ -65,11 +64,6 @@ def test_a_video_that_is_too_large_is_left_out(folders):
     assert small.video() == "data:video/mp4;base64," + base64.b64encode(bytes(100)).decode()
     assert large.video() is None
     assert large.video_file == Path("large/pictures/000000-all.mp4")
-
-
-def test_a_single_example_is_neither_the_best_nor_the_worst(folders):
-    (only,) = extremes(evaluation(folders, scores={"a": 20.0}, pictures=[0]), "")
-    assert (only.role, only.rank, only.count) == ("", 1, 1)
 
 
 def test_wide_pictures_are_made_smaller_and_broken_ones_left_out(folders):

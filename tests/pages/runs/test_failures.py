@@ -65,11 +65,6 @@ def test_an_evaluation_with_every_problem(folders):
     check(["eval"], "PARTIAL: 4 of 6", r"2 scenes \(x, y", "3 views", "needs torchvision", behind)
 
 
-def test_an_unfinished_evaluation(folders):
-    folders.evaluation("eval", {"a": 20.0}, finish=False)
-    check(["eval"], "^eval: not finished, 1 example scored; resume=true")
-
-
 def test_variants_are_named(folders):
     folders.evaluation("eval", {"zoom=1": {"a": 20.0}, "zoom=3": {"a": 10.0}}, protocol="zoom")
     check(["eval"], "^eval: zoom=3: .* 1 of 1: a by 7.0 dB", "num_sheet_scenes")
