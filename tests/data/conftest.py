@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from wnv.data.view_sampling import SceneFrames
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
 
@@ -19,6 +21,21 @@ def camera_on_arc(index, offset):
     ]
     pose[:3, 3] = offset + np.array([3 * math.sin(angle), 0.05 * index, 3 * math.cos(angle)])
     return pose
+
+
+@pytest.fixture
+def make_frames():
+    """Frames of a scene whose cameras all stand in one place, one second apart."""
+
+    def make(num_frames, scene_id="room"):
+        return SceneFrames(
+            scene_id=scene_id,
+            num_frames=num_frames,
+            times_s=torch.arange(num_frames, dtype=torch.float64),
+            camtoworld=torch.eye(4, dtype=torch.float64).repeat(num_frames, 1, 1),
+        )
+
+    return make
 
 
 @pytest.fixture

@@ -7,13 +7,6 @@ import pytest
 import torch
 
 from wnv.data.evaluation_index import IndexSampler
-from wnv.data.view_sampling import SceneFrames
-
-
-def scene_of(num_frames, scene_id):
-    poses = torch.eye(4, dtype=torch.float64).repeat(num_frames, 1, 1)
-    times_s = torch.arange(num_frames, dtype=torch.float64)
-    return SceneFrames(scene_id=scene_id, num_frames=num_frames, times_s=times_s, camtoworld=poses)
 
 
 def write_index(folder, index):
@@ -22,7 +15,7 @@ def write_index(folder, index):
     return path
 
 
-def test_index_gives_its_frames_and_order(tmp_path, caplog):
+def test_index_gives_its_frames_and_order(tmp_path, caplog, make_frames):
     entries = {
         "b": {"context": [3, 1], "target": [2]},
         "none": None,
@@ -34,9 +27,9 @@ def test_index_gives_its_frames_and_order(tmp_path, caplog):
     assert "2 of 4 entries are null" in caplog.text
     assert sampler.null_scenes == ("none", "also_none")
     assert sampler.select_scenes(["a", "other", "b"]) == ["b", "a"]
-    choice = sampler.sample(scene_of(5, "b"), torch.Generator())
+    choice = sampler.sample(make_frames(5, "b"), torch.Generator())
     assert (choice.context, choice.target) == ((3, 1), (2,))
-    assert sampler.sample(scene_of(5, "a"), torch.Generator()).target == (3, 2, 1)
+    assert sampler.sample(make_frames(5, "a"), torch.Generator()).target == (3, 2, 1)
 
 
 def test_a_byte_order_mark_is_accepted(tmp_path):
@@ -58,12 +51,12 @@ def test_index_reports_missing_scenes(tmp_path, caplog):
         partial.select_scenes(["x"])
 
 
-def test_scenes_that_do_not_fit_the_index_are_errors(tmp_path):
+def test_scenes_that_do_not_fit_the_index_are_errors(tmp_path, make_frames):
     sampler = IndexSampler(path=write_index(tmp_path, {"a": {"context": [0, 9], "target": [4]}}))
     with pytest.raises(ValueError, match=r"frame 9 of 'a', which has 9 frames"):
-        sampler.sample(scene_of(9, "a"), torch.Generator())
+        sampler.sample(make_frames(9, "a"), torch.Generator())
     with pytest.raises(ValueError, match="scene 'z'"):
-        sampler.sample(scene_of(9, "z"), torch.Generator())
+        sampler.sample(make_frames(9, "z"), torch.Generator())
 
 
 @pytest.mark.parametrize(

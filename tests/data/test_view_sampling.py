@@ -1,6 +1,5 @@
 """View samplers: bounds, disjointness, determinism, and errors that name what to change."""
 
-import dataclasses
 import itertools
 import math
 
@@ -50,6 +49,7 @@ def bounded_cases(draw):
     return sampler, num_frames, draw(st.integers(0, 1000))
 
 
+@settings(max_examples=40)
 @given(bounded_cases())
 def test_bounded_stays_in_its_bounds(case):
     sampler, num_frames, seed = case
@@ -119,7 +119,7 @@ def test_trajectory_renders_every_frame_from_evenly_spread_contexts(num_frames, 
         assert (choice.context[0], choice.context[-1]) == (0, num_frames - 1)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     num_frames=st.integers(6, 30),
     every=st.integers(2, 9),
@@ -166,8 +166,7 @@ def test_holdout_takes_the_nearest_cameras():
         assert max(away) <= 3
 
 
-@pytest.mark.parametrize("every", [2, 3, 8])
-@pytest.mark.parametrize("num_views", [1, 2, 3, 7, 8, 9])
+@pytest.mark.parametrize(("every", "num_views"), [(2, 1), (2, 9), (3, 3), (8, 7), (8, 8)])
 def test_min_frames_of_holdout_is_exact(every, num_views):
     train = HoldoutSampler(split="train", num_context=1, num_target=num_views, every=every, num_neighbours=9)
     val = HoldoutSampler(split="val", num_context=num_views + 1, every=every)
@@ -177,10 +176,8 @@ def test_min_frames_of_holdout_is_exact(every, num_views):
         assert sampler.min_frames - 1 - held_out == num_views
 
 
-def test_holdout_works_where_all_cameras_share_a_place():
-    scene = circle_scene(10)
-    still = dataclasses.replace(scene, camtoworld=torch.eye(4, dtype=torch.float64).repeat(10, 1, 1))
-    choice = HoldoutSampler(split="val", num_context=2, every=5).sample(still, generator(), index=1)
+def test_holdout_works_where_all_cameras_share_a_place(make_frames):
+    choice = HoldoutSampler(split="val", num_context=2, every=5).sample(make_frames(10), generator(), index=1)
     assert choice.context == (1, 2)
 
 
@@ -210,9 +207,3 @@ def test_a_scene_that_is_too_short_is_named_with_the_setting_to_lower(sampler):
     sampler.sample(circle_scene(26), generator())
     with pytest.raises(ValueError, match=r"26 frames.*'kitchen'.*25 frames; lower (min_gap|num_context)"):
         sampler.sample(circle_scene(25, "kitchen"), generator())
-
-
-def test_an_index_beyond_the_samples_of_a_scene_is_an_error():
-    sampler = HoldoutSampler(split="train", num_context=2, num_target=2, every=2)
-    with pytest.raises(ValueError, match=r"0\.\.7, got 8"):
-        sampler.sample(circle_scene(16), generator(), index=8)

@@ -1,15 +1,13 @@
 """Several data sets mixed by weights into one resumable stream."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from typing_extensions import override
 
 from wnv.data.datamodule import ExampleDataModule
@@ -83,30 +81,6 @@ class MixedDataset(Dataset[Example]):
         return self.sources[source][key_in_source]
 
 
-class JoinedDataset(Dataset[Example]):
-    """The examples of several sources one after the other, indexed by `(epoch, index)`.
-
-    Args:
-        sources: The data sets.
-        lengths: Number of examples to take of each, from its beginning.
-    """
-
-    def __init__(self, sources: Sequence[Dataset[Example]], lengths: Sequence[int]) -> None:
-        self.sources = tuple(sources)
-        self._starts = [0, *accumulate(lengths)]
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    @override
-    def __getitem__(self, key: SampleKey | int) -> Example:
-        epoch, index = (0, key) if isinstance(key, int) else key
-        if not 0 <= index < len(self):
-            raise IndexError(f"example index must be in 0..{len(self) - 1}, got {index}")
-        source = bisect_right(self._starts, index) - 1
-        return self.sources[source][(epoch, index - self._starts[source])]
-
-
 class MixedDataModule(ExampleDataModule):
     """Several data modules mixed by weights.
 
@@ -169,10 +143,11 @@ class MixedDataModule(ExampleDataModule):
         return MixedDataset([source.train_dataset for source in self._trained().values()])
 
     @cached_property
-    def val_dataset(self) -> JoinedDataset:
+    def val_dataset(self) -> ConcatDataset:
         """The validation data set, created on first access."""
-        sources = self.sources.values()
-        return JoinedDataset([s.val_dataset for s in sources], [s.num_val_scenes for s in sources])
+        return ConcatDataset(
+            Subset(source.val_dataset, range(source.num_val_scenes)) for source in self.sources.values()
+        )
 
     @override
     def val_dataloader(self) -> DataLoader:

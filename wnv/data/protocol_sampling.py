@@ -1,4 +1,4 @@
-"""View samplers of the evaluation protocols: beyond the context, all between, nested contexts, sparse in time."""
+"""View samplers of the evaluation protocols: beyond the context, all between, sparse in time, nested contexts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,59 +8,14 @@ from typing_extensions import override
 
 from wnv.data.view_sampling import (
     SceneFrames,
+    SpanSampler,
     ViewChoice,
     ViewSampler,
-    check_counts,
+    check_at_least,
     check_room,
     sample_distinct,
     sample_integer,
-    spread_evenly,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpanSampler(ViewSampler):
-    """Base of samplers whose context is spread evenly over a span of random length at a random position.
-
-    Args:
-        num_context: Context frames, at least 2; the first and the last are the ends of the span.
-        min_gap: Smallest distance between the first and the last context frame, in frames of the scene file.
-        max_gap: Largest such distance; limited by the length of the scene.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    num_context: int = 2
-    min_gap: int
-    max_gap: int
-
-    def __post_init__(self) -> None:
-        if self.num_context < 2:
-            raise ValueError(f"num_context must be at least 2, the ends of a span of frames, got {self.num_context}")
-        if not self.num_context - 1 <= self.min_gap <= self.max_gap:
-            raise ValueError(
-                f"gaps must satisfy num_context - 1 = {self.num_context - 1} <= min_gap <= max_gap, got min_gap="
-                f"{self.min_gap} and max_gap={self.max_gap}"
-            )
-
-    @property
-    @override
-    def min_frames(self) -> int:
-        return self.min_gap + 1 + self._room_outside
-
-    @property
-    def _room_outside(self) -> int:
-        return 0
-
-    def _sample_span(self, frames: SceneFrames, generator: torch.Generator) -> tuple[int, int]:
-        """First frame and length of the span."""
-        last = frames.num_frames - 1
-        gap = sample_integer(self.min_gap, min(self.max_gap, last - self._room_outside), generator)
-        return sample_integer(0, last - gap, generator), gap
-
-    def _context(self, first: int, gap: int) -> tuple[int, ...]:
-        return tuple(first + offset for offset in spread_evenly(gap + 1, self.num_context))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +32,7 @@ class OutsideSampler(SpanSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self.num_context, self.num_target)
+        check_at_least(1, num_target=self.num_target)
         check_room(int(self.reach * self.min_gap), self.num_target, f"reach={self.reach} of min_gap={self.min_gap}")
 
     @property
@@ -87,12 +42,12 @@ class OutsideSampler(SpanSampler):
 
     @override
     def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
-        first, gap = self._sample_span(frames, generator)
-        beyond, end = int(self.reach * gap), first + gap
+        first, last = self._sample_span(frames.num_frames, generator)
+        beyond = int(self.reach * (last - first))
         before = range(max(0, first - beyond), first)
-        after = range(end + 1, min(frames.num_frames - 1, end + beyond) + 1)
+        after = range(last + 1, min(frames.num_frames - 1, last + beyond) + 1)
         target = sample_distinct([*before, *after], self.num_target, generator)
-        return ViewChoice(context=self._context(first, gap), target=tuple(sorted(target)))
+        return ViewChoice(context=self._context(first, last), target=tuple(sorted(target)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,38 +56,13 @@ class BetweenSampler(SpanSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.min_gap < self.num_context:
-            raise ValueError(
-                f"min_gap must be at least num_context = {self.num_context}, so that frames lie between the contexts, "
-                f"got {self.min_gap}"
-            )
+        check_room(self.min_gap + 1 - self.num_context, 1, f"min_gap={self.min_gap}")
 
     @override
     def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
-        first, gap = self._sample_span(frames, generator)
-        context = self._context(first, gap)
-        return ViewChoice(context=context, target=tuple(f for f in range(first, first + gap) if f not in context))
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithinSampler(BetweenSampler):
-    """A few of the frames between the contexts, which `NestedSampler` can then thin out. See `SpanSampler`.
-
-    Args:
-        num_target: Target frames, sampled without repetition. The smallest span has room for them.
-    """
-
-    num_target: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_counts(self.num_context, self.num_target)
-        check_room(self.min_gap + 1 - self.num_context, self.num_target, f"min_gap={self.min_gap}")
-
-    @override
-    def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
-        choice = super().choose(frames, generator, index)
-        return replace(choice, target=tuple(sorted(sample_distinct(choice.target, self.num_target, generator))))
+        first, last = self._sample_span(frames.num_frames, generator)
+        context = self._context(first, last)
+        return ViewChoice(context=context, target=tuple(f for f in range(first, last) if f not in context))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +90,8 @@ class SparseSampler(ViewSampler):
     min_distance: int = 1
 
     def __post_init__(self) -> None:
-        check_counts(self.num_context, self.num_target)
-        if self.num_context < 2:
-            raise ValueError(f"num_context must be at least 2, so that there is a gap, got {self.num_context}")
+        check_at_least(2, num_context=self.num_context)
+        check_at_least(1, num_target=self.num_target)
         if not 1 <= self.min_distance <= self.min_gap // 2 or self.min_gap > self.max_gap:
             raise ValueError(
                 "distances must satisfy 1 <= min_distance <= min_gap / 2 and min_gap <= max_gap, got "
@@ -216,7 +145,7 @@ class NestedSampler(ViewSampler):
     num_context: int
 
     def __post_init__(self) -> None:
-        check_counts(self.num_context, 1)
+        check_at_least(1, num_context=self.num_context)
 
     @property
     @override

@@ -14,7 +14,8 @@ from torch.utils.data import DistributedSampler
 from typing_extensions import override
 
 SampleKey = tuple[int, int]
-"""(epoch, example index): what a data set is indexed by. An example is sampled differently in each epoch."""
+"""(epoch, example index): what a data set is indexed by. An example is sampled differently in each epoch; an index
+alone means epoch 0."""
 
 
 def seeded_generator(*parts: int) -> torch.Generator:
@@ -128,7 +129,7 @@ class SampleOrder(StreamOrder):
 
 
 class EvaluationOrder(ShardedSampler):
-    """Every example once, in order, with the keys of epoch 0; each of several processes reads its own share.
+    """The index of every example once, in order; each of several processes reads its own share.
 
     Nothing is padded and nothing is read twice, so shares may differ by one example.
 
@@ -144,9 +145,8 @@ class EvaluationOrder(ShardedSampler):
         self.num_scenes = num_scenes
 
     @override
-    def __iter__(self) -> Iterator[SampleKey]:
-        for index in range(self.rank, self.num_scenes, self.world_size):
-            yield (0, index)
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, self.num_scenes, self.world_size))
 
     @override
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -147,7 +147,8 @@ class SceneDataset(Dataset[Example]):
         decoder: Decoder = "auto",
         change_cameras: CameraChange | None = None,
     ) -> None:
-        self.zoom_range = _checked_zoom_range(zoom_range)
+        if len(zoom_range) != 2 or not 1 <= zoom_range[0] <= zoom_range[1]:
+            raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest <= largest, got {zoom_range}")
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")
         if cache_frames < 0:
@@ -157,6 +158,7 @@ class SceneDataset(Dataset[Example]):
                 f"cache_frames must be 0 with a random zoom, got {cache_frames} and zoom_range={list(zoom_range)}; set "
                 "cache_frames=0 or a single zoom"
             )
+        self.zoom_range = zoom_range
         self.sampler = sampler
         self.height, self.width = checked_image_size(image_size)
         self.pose_normalization: Literal["mean", "first"] = pose_normalization
@@ -263,16 +265,6 @@ class SceneDataset(Dataset[Example]):
                 if len(self._cache) < self.cache_frames:
                     self._cache[scene.path, frame] = fitted.clone()
         return images
-
-
-def _checked_zoom_range(zoom_range: Any) -> tuple[float | int, float | int]:
-    try:
-        smallest, largest = zoom_range
-        if 1 <= smallest <= largest:
-            return smallest, largest
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(f"zoom_range must be [smallest, largest] with 1 <= smallest <= largest, got {zoom_range}")
 
 
 def _list_samples(

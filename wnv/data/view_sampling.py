@@ -7,7 +7,7 @@ randomness comes from that generator, so the same generator state gives the same
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -94,18 +94,59 @@ class ViewSampler(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundedSampler(ViewSampler):
-    """Context frames a random gap apart, targets between them or a little beyond.
-
-    The first and the last context frame are `gap` frames apart, with `gap` uniform in min_gap..max_gap and a uniform
-    position in the scene; further context frames lie evenly between them. A single context frame is either end.
-    Targets are sampled without repetition.
+class SpanSampler(ViewSampler):
+    """Base of samplers whose context is spread evenly over a span of random length at a random position.
 
     Args:
-        num_context: Context frames, at least 1.
-        num_target: Target frames, at least 1.
+        num_context: Context frames; the first and the last are the ends of the span.
         min_gap: Smallest distance between the first and the last context frame, in frames of the scene file.
         max_gap: Largest such distance; limited by the length of the scene.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    num_context: int
+    min_gap: int
+    max_gap: int
+    least_context: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_at_least(self.least_context, num_context=self.num_context)
+        least = max(1, self.num_context - 1)
+        if not least <= self.min_gap <= self.max_gap:
+            raise ValueError(
+                f"gaps must satisfy max(1, num_context - 1) = {least} <= min_gap <= max_gap, got "
+                f"min_gap={self.min_gap} and max_gap={self.max_gap}"
+            )
+
+    @property
+    @override
+    def min_frames(self) -> int:
+        return self.min_gap + 1 + self._room_outside
+
+    @property
+    def _room_outside(self) -> int:
+        return 0
+
+    def _sample_span(self, num_frames: int, generator: torch.Generator) -> tuple[int, int]:
+        """First and last frame of the span."""
+        gap = sample_integer(self.min_gap, min(self.max_gap, num_frames - 1 - self._room_outside), generator)
+        first = sample_integer(0, num_frames - 1 - gap, generator)
+        return first, first + gap
+
+    def _context(self, first: int, last: int) -> tuple[int, ...]:
+        return tuple(first + offset for offset in spread_evenly(last - first + 1, self.num_context))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedSampler(SpanSampler):
+    """Context frames a random gap apart, targets between them or a little beyond. See `SpanSampler`.
+
+    A single context frame is either end of the span. Targets are sampled without repetition.
+
+    Args:
+        num_target: Target frames, at least 1.
         extrapolate: How far beyond the contexts targets may lie, on either side, as a fraction of the gap.
         allow_context_as_target: Whether a context frame may also be a target.
 
@@ -113,44 +154,30 @@ class BoundedSampler(ViewSampler):
         ValueError: If a number is out of range or the smallest gap has too little room.
     """
 
-    num_context: int
     num_target: int
-    min_gap: int
-    max_gap: int
     extrapolate: float | int = 0.0
     allow_context_as_target: bool = False
+    least_context: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_counts(self.num_context, self.num_target)
-        least = max(1, self.num_context - 1)
-        if not least <= self.min_gap <= self.max_gap:
-            raise ValueError(
-                f"gaps must satisfy max(1, num_context - 1) = {least} <= min_gap <= max_gap, got "
-                f"min_gap={self.min_gap} and max_gap={self.max_gap}"
-            )
+        super().__post_init__()
+        check_at_least(1, num_target=self.num_target)
         if self.extrapolate < 0:
             raise ValueError(f"extrapolate must be a fraction of the gap, at least 0, got {self.extrapolate}")
         room = self.min_gap + 1 - (0 if self.allow_context_as_target else self.num_context)
         check_room(room, self.num_target, f"min_gap={self.min_gap}")
 
-    @property
-    @override
-    def min_frames(self) -> int:
-        return self.min_gap + 1
-
     @override
     def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
-        last = frames.num_frames - 1
-        gap = sample_integer(self.min_gap, min(self.max_gap, last), generator)
-        first = sample_integer(0, last - gap, generator)
+        first, last = self._sample_span(frames.num_frames, generator)
         if self.num_context == 1:
-            context = (first + gap * sample_integer(0, 1, generator),)
+            context = ((first, last)[sample_integer(0, 1, generator)],)
         else:
-            context = tuple(first + offset for offset in spread_evenly(gap + 1, self.num_context))
-        beyond = int(self.extrapolate * gap)
+            context = self._context(first, last)
+        beyond = int(self.extrapolate * (last - first))
         candidates = [
             frame
-            for frame in range(max(0, first - beyond), min(last, first + gap + beyond) + 1)
+            for frame in range(max(0, first - beyond), min(frames.num_frames - 1, last + beyond) + 1)
             if self.allow_context_as_target or frame not in context
         ]
         target = sample_distinct(candidates, self.num_target, generator)
@@ -168,7 +195,7 @@ class TrajectorySampler(ViewSampler):
     num_context: int
 
     def __post_init__(self) -> None:
-        check_counts(self.num_context, 1)
+        check_at_least(1, num_context=self.num_context)
 
     @property
     @override
@@ -211,11 +238,10 @@ class HoldoutSampler(ViewSampler):
     num_neighbours: int = 8
 
     def __post_init__(self) -> None:
-        check_counts(self.num_context, self.num_target)
+        check_at_least(1, num_context=self.num_context, num_target=self.num_target)
+        check_at_least(2, every=self.every)
         if self.split not in ("train", "val"):
             raise ValueError(f"split must be 'train' or 'val', got {self.split!r}")
-        if self.every < 2:
-            raise ValueError(f"every must be at least 2, so that frames are left to train on, got {self.every}")
         if self.split == "val" and self.num_target != 1:
             raise ValueError(
                 f"num_target must be 1 for split='val', where each target has its own context, got {self.num_target}"
@@ -261,15 +287,15 @@ def _by_nearness(frames: SceneFrames, frame: int, candidates: Sequence[int]) -> 
     return [candidates[i] for i in order.tolist()]
 
 
-def check_counts(num_context: int, num_target: int) -> None:
-    """Check that both numbers of frames are at least 1.
+def check_at_least(least: int, **settings: int) -> None:
+    """Check that settings have at least a value.
 
     Raises:
-        ValueError: If one is not; names it.
+        ValueError: If one has not; names it.
     """
-    for name, value in (("num_context", num_context), ("num_target", num_target)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    for name, value in settings.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def check_room(room: int, num_target: int, setting: str) -> None:

@@ -6,8 +6,8 @@ from typing import cast
 
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_index import IndexSampler
-from wnv.data.protocol_sampling import BetweenSampler, NestedSampler, OutsideSampler, WithinSampler
-from wnv.data.view_sampling import ViewSampler
+from wnv.data.protocol_sampling import BetweenSampler, NestedSampler, OutsideSampler
+from wnv.data.view_sampling import BoundedSampler, ViewSampler
 from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.protocols.protocol import Protocol, SampledProtocol, check_numbers
 from wnv.evaluation.protocols.scenes import open_scenes, scene_variant
@@ -144,7 +144,7 @@ class Nested(SampledProtocol):
         check_numbers("views", views, at_least=2, whole=True)
         self.views = sorted(views)
         self.reference = f"views={self.views[0]}"
-        sampler = WithinSampler(num_context=self.views[-1], num_target=num_target, min_gap=min_gap, max_gap=max_gap)
+        sampler = BoundedSampler(num_context=self.views[-1], num_target=num_target, min_gap=min_gap, max_gap=max_gap)
         super().__init__(index, sampler)
 
     def variants(self, data: ExampleDataModule) -> list[Variant]:
