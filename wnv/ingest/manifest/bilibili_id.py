@@ -6,10 +6,9 @@ ALPHABET = "FcwAPNKTMug3GV5Lj7EJnHpWsx4tb8haYeviqBz6rkCy12mUSDQX9RdoZf"
 MAX_AV = 2**51 - 1
 
 _BASE = len(ALPHABET)
-_DIGIT = {character: digit for digit, character in enumerate(ALPHABET)}
 _XOR = 23442827791579
-_NUM_DIGITS = 9
-_SWAPS = ((3, 9), (4, 7))
+# Digits of an id, the most significant first, by their position in it.
+_POSITIONS = (9, 7, 5, 6, 4, 8, 3, 10, 11)
 
 
 def av_to_bv(av: int) -> str:
@@ -21,11 +20,11 @@ def av_to_bv(av: int) -> str:
     if not 1 <= av <= MAX_AV:
         raise ValueError(f"an av number must be in 1..{MAX_AV}, got {av}")
     value = (av | 2**51) ^ _XOR
-    digits = []
-    for _ in range(_NUM_DIGITS):
+    letters = list("BV1.........")
+    for position in reversed(_POSITIONS):
         value, digit = divmod(value, _BASE)
-        digits.append(ALPHABET[digit])
-    return _swapped("BV1" + "".join(reversed(digits)))
+        letters[position] = ALPHABET[digit]
+    return "".join(letters)
 
 
 def bv_to_av(bv: str) -> int | None:
@@ -34,18 +33,9 @@ def bv_to_av(bv: str) -> int | None:
     The form is checked: prefix, length, alphabet, and the one bit set in all ids. There is no checksum, so an id with
     one wrong letter usually passes.
     """
-    if len(bv) != 3 + _NUM_DIGITS or not bv.startswith("BV1") or any(letter not in _DIGIT for letter in bv[3:]):
+    if len(bv) != 12 or not bv.startswith("BV1") or not set(bv[3:]) <= set(ALPHABET):
         return None
     value = 0
-    for letter in _swapped(bv)[3:]:
-        value = value * _BASE + _DIGIT[letter]
-    if value >> 51 != 1:
-        return None
-    return (value & MAX_AV) ^ _XOR
-
-
-def _swapped(bv: str) -> str:
-    letters = list(bv)
-    for i, j in _SWAPS:
-        letters[i], letters[j] = letters[j], letters[i]
-    return "".join(letters)
+    for position in _POSITIONS:
+        value = value * _BASE + ALPHABET.index(bv[position])
+    return (value & MAX_AV) ^ _XOR if value >> 51 == 1 else None

@@ -1,21 +1,16 @@
 """The canonical list on disk: one JSON object per line, written atomically and validated when read."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
-from wnv.ingest.manifest.bilibili_pages import SHORT_CODE
-from wnv.ingest.manifest.line import ManifestLine, Segments
+from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.urls import read_address
 from wnv.runtime.atomic import atomic_file
 from wnv.scenes.schema import SceneKind
 
 MAX_S = 1e9
-
-_FIELDS = ("key", "url", "title", "kind", "segments", "other_segments", "rows", "codes")
-_REQUIRED = ("key", "url", "title", "kind", "segments")
 
 
 def write_lines(path: Path, lines: Iterable[ManifestLine], *, overwrite: bool = False) -> None:
@@ -27,6 +22,12 @@ def write_lines(path: Path, lines: Iterable[ManifestLine], *, overwrite: bool = 
     with atomic_file(path, overwrite=overwrite) as file:
         for line in lines:
             file.write(encode_json(vars(line)) + b"\n")  # vars: the fields in order, without a copy
+
+
+def write_json(path: Path, value: Any, *, indent: int = 2, overwrite: bool = False) -> None:
+    """Write a JSON file atomically."""
+    with atomic_file(path, overwrite=overwrite) as file:
+        file.write(encode_json(value, indent=indent) + b"\n")
 
 
 def encode_json(value: Any, *, indent: int | None = None) -> bytes:
@@ -58,76 +59,6 @@ def read_lines(path: Path) -> list[ManifestLine]:
     return lines
 
 
-def _line(text: str, *, where: str) -> ManifestLine:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON ({error}); each line is one object") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: each line must be an object, got {text.strip()[:40]!r}")
-    if unknown := [name for name in values if name not in _FIELDS]:
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(_FIELDS)}")
-    if missing := [name for name in _REQUIRED if name not in values]:
-        raise ValueError(f"{where}: the field {missing[0]!r} is missing")
-    _check_types(values, where)
-    other = values.get("other_segments")
-    line = ManifestLine(
-        key=values["key"],
-        url=values["url"],
-        title=values["title"],
-        kind=values["kind"],
-        segments=_segments(values["segments"], where),
-        other_segments=None if other is None else _segments(other, where),
-        rows=tuple(values.get("rows", ())),
-        codes=tuple(values.get("codes", ())),
-    )
-    if line.key is None or _matches_url(line.key, line.url):
-        return line
-    return replace(line, key=None, url=None, codes=tuple(dict.fromkeys((*line.codes, "key_refused"))))
-
-
-def _check_types(values: dict[str, Any], where: str) -> None:
-    for name in ("key", "url"):
-        if values[name] is not None and not isinstance(values[name], str):
-            raise ValueError(f"{where}: {name} must be a string or null, got {values[name]!r}")
-    if not isinstance(values["title"], str):
-        raise ValueError(f"{where}: title must be a string, got {values['title']!r}")
-    if values["kind"] not in get_args(SceneKind):
-        raise ValueError(f"{where}: kind must be static or dynamic, got {values['kind']!r}")
-    rows, codes = values.get("rows", []), values.get("codes", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{where}: rows must be a list of objects")
-    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
-        raise ValueError(f"{where}: codes must be a list of strings")
-
-
-def _segments(values: Any, where: str) -> Segments:
-    rule = f"{where}: segments must be [[start_s, end_s], ...] with 0 <= start < end <= 1e9, sorted and disjoint"
-    if not isinstance(values, list):
-        raise ValueError(f"{rule}; got {values!r}")
-    segments: list[tuple[float, float]] = []
-    for value in values:
-        if not isinstance(value, list) or len(value) != 2 or not all(type(item) in (int, float) for item in value):
-            raise ValueError(f"{rule}; got {value!r}")
-        start_s, end_s = value
-        # NaN compares false.
-        if not 0 <= start_s < end_s <= MAX_S or (segments and start_s <= segments[-1][1]):
-            raise ValueError(f"{rule}; got {value!r}")
-        segments.append((float(start_s), float(end_s)))
-    return tuple(segments)
-
-
-def _matches_url(key: str, url: str | None) -> bool:
-    if url is None:
-        return False
-    if key.startswith("file:"):
-        return key == f"file:{url}" and is_inside(url)
-    if key.startswith("b23:"):
-        return SHORT_CODE.fullmatch(key[4:]) is not None and url == f"https://b23.tv/{key[4:]}"
-    address = read_address(url)
-    return address.key == key and address.url == url
-
-
 def is_inside(name: str) -> bool:
     """Whether a relative path stays inside its folder and is valid UTF-8."""
     path = PurePosixPath(name)
@@ -136,3 +67,64 @@ def is_inside(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _line(text: str, *, where: str) -> ManifestLine:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON ({error}); each line is one object") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: each line must be an object, got {text.strip()[:40]!r}")
+    if unknown := [name for name in values if name not in _RULES]:
+        raise ValueError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(_RULES)}")
+    for name, (rule, is_valid) in _RULES.items():
+        if name not in values and name not in _OPTIONAL:
+            raise ValueError(f"{where}: the field {name!r} is missing")
+        if name in values and not is_valid(values[name]):
+            raise ValueError(f"{where}: {name} must be {rule}, got {str(values[name])[:200]}")
+    line = ManifestLine.from_json(values)
+    if line.key is None or _matches_url(line.key, line.url or ""):
+        return line
+    return line.with_code("key_refused", key=None, url=None)
+
+
+def _are_segments(values: Any) -> bool:
+    if not isinstance(values, list):
+        return False
+    last_s = -1.0
+    for value in values:
+        if not isinstance(value, list) or len(value) != 2 or not all(type(item) in (int, float) for item in value):
+            return False
+        start_s, end_s = value
+        # NaN compares false.
+        if not 0 <= start_s < end_s <= MAX_S or start_s <= last_s:
+            return False
+        last_s = end_s
+    return True
+
+
+def _are(kind: type) -> Callable[[Any], bool]:
+    return lambda values: isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+_SEGMENTS = "[[start_s, end_s], ...] with 0 <= start < end <= 1e9, sorted and disjoint"
+_OPTIONAL = ("other_segments", "rows", "codes")
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "key": ("a string or null", lambda value: value is None or isinstance(value, str)),
+    "url": ("a string or null", lambda value: value is None or isinstance(value, str)),
+    "title": ("a string", lambda value: isinstance(value, str)),
+    "kind": ("static or dynamic", lambda value: value in get_args(SceneKind)),
+    "segments": (_SEGMENTS, _are_segments),
+    "other_segments": (f"{_SEGMENTS}, or null", lambda value: value is None or _are_segments(value)),
+    "rows": ("a list of objects", _are(dict)),
+    "codes": ("a list of strings", _are(str)),
+}
+"""By field of a line: the rule and its check."""
+
+
+def _matches_url(key: str, url: str) -> bool:
+    if key.startswith("file:"):
+        return key == f"file:{url}" and is_inside(url)
+    address = read_address(url)
+    return (address.key, address.url) == (key, url)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wnv.scenes.schema import SceneKind
@@ -38,3 +38,26 @@ class ManifestLine:
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""
         return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ManifestLine":
+        """The line of a valid JSON object; other fields are ignored."""
+        other = values.get("other_segments")
+        return cls(
+            key=values["key"],
+            url=values["url"],
+            title=values["title"],
+            kind=values["kind"],
+            segments=_segments(values["segments"]),
+            other_segments=None if other is None else _segments(other),
+            rows=tuple(values.get("rows", ())),
+            codes=tuple(values.get("codes", ())),
+        )
+
+    def with_code(self, code: str, **changes: Any) -> "ManifestLine":
+        """The line with one more reason code, and other changes."""
+        return replace(self, codes=tuple(dict.fromkeys((*self.codes, code))), **changes)
+
+
+def _segments(pairs: Any) -> Segments:
+    return tuple((float(start_s), float(end_s)) for start_s, end_s in pairs)

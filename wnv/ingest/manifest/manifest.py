@@ -1,13 +1,13 @@
 """The manifest stage: turns lists and folders into one canonical list and its report."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from wnv.ingest.manifest.codes import LINE_CODES
-from wnv.ingest.manifest.jsonl import encode_json, read_lines, write_lines
+from wnv.ingest.manifest.jsonl import read_lines, write_json, write_lines
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.merge import mark_same_titles, merge_lines
 from wnv.ingest.manifest.metadata import published_metadata
@@ -15,7 +15,6 @@ from wnv.ingest.manifest.short_links import Opener, resolve_short_links
 from wnv.ingest.manifest.table import guess_kind, read_table
 from wnv.ingest.manifest.times import TimeFormat
 from wnv.ingest.manifest.videos import read_videos
-from wnv.runtime.atomic import atomic_file
 from wnv.scenes.schema import SceneKind
 
 
@@ -61,92 +60,76 @@ def make_manifest(
         FileExistsError: If an output exists and `overwrite` is not set.
         ValueError: If a source is invalid; names the line.
     """
-    kinds = _kinds(kind, len(sources))
+    if not sources:
+        raise ValueError("source must name a CSV, a canonical list or a folder of videos, got none")
+    kinds: Sequence[SceneKind | None] = [kind] * len(sources) if kind is None or isinstance(kind, str) else kind
+    if len(kinds) != len(sources):
+        raise ValueError(f"kind must be one value or one per source, got {len(kinds)} for {len(sources)} sources")
     if opener is not None and lock_file is None:
         raise ValueError("lock_file must be set to resolve short links")
     report_out = None if out is None else out.with_name(f"{out.name}.report.json")
     _check_outputs([path for path in (out, report_out, json_out) if path is not None], sources, overwrite)
     rows: list[ManifestLine] = []
     files: list[dict[str, Any]] = []
-    names = _names(sources)
-    for source, name, source_kind in zip(sources, names, kinds, strict=True):
-        lines, about, codes = _read(source, name, source_kind, times)
+    num_of_name = Counter(source.name for source in sources)
+    for source, source_kind in zip(sources, kinds, strict=True):
+        name = source.name if num_of_name[source.name] == 1 else str(source)
+        lines, about = _read(source, name, source_kind, times)
         rows += lines
-        counts = Counter(codes) + Counter(code for line in lines for code in line.codes if code not in LINE_CODES)
+        counts = Counter(about.pop("codes", ()))
+        counts.update(code for line in lines for code in line.codes if code not in LINE_CODES)
         files.append({**about, "num_rows": len(lines), "codes": dict(sorted(counts.items()))})
     lines = merge_lines(rows)
     if lock_file is not None:
         lines = resolve_short_links(lines, lock_file=lock_file, opener=opener)
     lines = mark_same_titles(lines)
-    result = ManifestResult(lines=lines, report=make_report(lines, files))
+    report = _report(lines, files)
     if out is not None and report_out is not None:
         write_lines(out, lines, overwrite=overwrite)
-        _write_json(report_out, result.report, overwrite)
+        write_json(report_out, report, overwrite=overwrite)
     if json_out is not None:
-        _write_json(json_out, published_metadata(rows), overwrite)
-    return result
+        write_json(json_out, published_metadata(rows), overwrite=overwrite)
+    return ManifestResult(lines=lines, report=report)
 
 
-def make_report(lines: Iterable[ManifestLine], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _read(
+    source: Path, name: str, kind: SceneKind | None, times: Literal["auto"] | TimeFormat
+) -> tuple[list[ManifestLine], dict[str, Any]]:
+    """Lines of a source, and facts about it; `codes` are its file codes."""
+    if source.is_dir():
+        if kind is None:
+            raise ValueError(f"kind must be set for a folder of videos ({source}): kind=static or kind=dynamic")
+        return read_videos(source, kind=kind)
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    if source.suffix.lower() == ".jsonl":
+        return read_lines(source), {"file": str(source)}
+    return read_table(source, kind=kind or guess_kind(source), name=name, times=times)
+
+
+def _report(lines: list[ManifestLine], files: list[dict[str, Any]]) -> dict[str, Any]:
     """Count rows, lines, keys, segments, marked seconds and codes.
 
-    Row codes count rows, file codes count files, and line codes count lines.
-
-    Args:
-        lines: Canonical lines.
-        files: Facts about each source: `num_rows`, `codes` with their counts, and more.
+    Row codes count rows, file codes count files, line codes count lines.
     """
-    lines = list(lines)
-    keyed = [line for line in lines if line.key is not None]
-    spans = [span for line in keyed for span in line.segments]
+    keys = {line.key: line for line in lines if line.key is not None}
+    spans = [span for line in keys.values() for span in line.segments]
     codes = Counter(code for line in lines for code in line.codes if code in LINE_CODES)
     for file in files:
         codes.update(file["codes"])
     return {
         "num_rows": sum(file["num_rows"] for file in files),
         "num_lines": len(lines),
-        "num_keys": len(keyed),
-        "num_without_key": len(lines) - len(keyed),
-        "num_with_segments": sum(bool(line.segments) for line in keyed),
+        "num_keys": len(keys),
+        "num_without_key": len(lines) - len(keys),
+        "num_with_segments": sum(bool(line.segments) for line in keys.values()),
         "num_segments": len(spans),
         "marked_s": round(sum(end_s - start_s for start_s, end_s in spans), 3),
-        "kinds": dict(sorted(Counter(line.kind for line in keyed).items())),
-        "key_forms": dict(sorted(Counter((line.key or "").partition(":")[0] for line in keyed).items())),
+        "kinds": dict(sorted(Counter(line.kind for line in keys.values()).items())),
+        "key_forms": dict(sorted(Counter(key.partition(":")[0] for key in keys).items())),
         "codes": dict(sorted(codes.items())),
-        "files": list(files),
+        "files": files,
     }
-
-
-def _kinds(kind: SceneKind | Sequence[SceneKind | None] | None, num_sources: int) -> list[SceneKind | None]:
-    if num_sources == 0:
-        raise ValueError("source must name a CSV, a canonical list or a folder of videos, got none")
-    if kind is None or isinstance(kind, str):
-        return [kind] * num_sources
-    if len(kind) != num_sources:
-        raise ValueError(f"kind must be one value or one per source, got {len(kind)} for {num_sources} sources")
-    return list(kind)
-
-
-def _names(sources: Sequence[Path]) -> list[str]:
-    """Names of the files in the rows: the file name, or the path if two have the same name."""
-    counts = Counter(source.name for source in sources)
-    return [source.name if counts[source.name] == 1 else str(source) for source in sources]
-
-
-def _read(
-    source: Path, name: str, kind: SceneKind | None, times: Literal["auto"] | TimeFormat
-) -> tuple[list[ManifestLine], dict[str, Any], tuple[str, ...]]:
-    """Lines, facts and file codes of a source."""
-    if source.is_dir():
-        if kind is None:
-            raise ValueError(f"kind must be set for a folder of videos ({source}): kind=static or kind=dynamic")
-        return *read_videos(source, kind=kind), ()
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such file or folder")
-    if source.suffix.lower() == ".jsonl":
-        return read_lines(source), {"file": str(source)}, ()
-    table = read_table(source, kind=kind or guess_kind(source), name=name, times=times)
-    return table.lines, table.report, table.codes
 
 
 def _check_outputs(paths: Sequence[Path], sources: Sequence[Path], overwrite: bool) -> None:
@@ -154,11 +137,5 @@ def _check_outputs(paths: Sequence[Path], sources: Sequence[Path], overwrite: bo
     for path in paths:
         if resolved.count(path.resolve()) > 1:
             raise ValueError(f"{path} would overwrite another output or a source; choose another file")
-    for path in paths:
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; set overwrite=true to replace it, or write to another file")
-
-
-def _write_json(path: Path, value: Any, overwrite: bool) -> None:
-    with atomic_file(path, overwrite=overwrite) as file:
-        file.write(encode_json(value, indent=2) + b"\n")

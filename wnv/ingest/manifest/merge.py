@@ -13,16 +13,10 @@ def merge_lines(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
 
     Rows and codes are concatenated, segments are merged. A video that any list calls static is static.
     """
-    groups: list[list[ManifestLine]] = []
-    places: dict[str, int] = {}
+    groups: dict[object, list[ManifestLine]] = {}
     for line in lines:
-        if line.key in places:
-            groups[places[line.key]].append(line)
-            continue
-        if line.key is not None:
-            places[line.key] = len(groups)
-        groups.append([line])
-    return [_merge(group) if len(group) > 1 else group[0] for group in groups]
+        groups.setdefault(line.key or object(), []).append(line)
+    return [_merge(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
 def mark_same_titles(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
@@ -36,8 +30,8 @@ def mark_same_titles(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
         if line.key is not None and line.title:
             keys.setdefault(letters_of(line.title), set()).add(line.key)
     return [
-        replace(line, codes=tuple(dict.fromkeys((*line.codes, "same_title"))))
-        if line.key is not None and line.key.startswith("b23:") and len(keys.get(letters_of(line.title), ())) > 1
+        line.with_code("same_title")
+        if (line.key or "").startswith("b23:") and len(keys.get(letters_of(line.title), ())) > 1
         else line
         for line in lines
     ]
@@ -46,23 +40,19 @@ def mark_same_titles(lines: Iterable[ManifestLine]) -> list[ManifestLine]:
 def _merge(group: list[ManifestLine]) -> ManifestLine:
     rows = [row for line in group for row in line.rows]
     num_files = len({str(row.get("file")) for row in rows})
-    codes = [code for line in group for code in line.codes]
-    if num_files > 1:
-        codes.append("duplicate_across_files")
-    if num_files < len(rows):
-        codes.append("duplicate_in_file")
     kinds = {line.kind for line in group}
-    if len(kinds) > 1:
-        codes.append("static_wins")
     title = next((line.title for line in group if line.title), "")
-    if not all(same_title(title, line.title) for line in group):
+    counted = {
+        "duplicate_across_files": num_files > 1,
+        "duplicate_in_file": num_files < len(rows),
+        "static_wins": len(kinds) > 1,
         # Often a collection page: its address still names a previously watched video.
-        codes.append("titles_differ")
+        "titles_differ": not all(same_title(title, line.title) for line in group),
+    }
+    codes = [*(code for line in group for code in line.codes), *(code for code, found in counted.items() if found)]
     segments = merge_segments(span for line in group for span in line.segments)
-    other = None
-    if any(line.other_segments is not None for line in group):
-        readings = (line.segments if line.other_segments is None else line.other_segments for line in group)
-        other = merge_segments(span for reading in readings for span in reading)
+    readings = [line.segments if line.other_segments is None else line.other_segments for line in group]
+    other = merge_segments(span for reading in readings for span in reading)
     return replace(
         group[0],
         title=title,

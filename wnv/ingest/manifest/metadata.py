@@ -18,40 +18,34 @@ def published_metadata(rows: Iterable[ManifestLine]) -> list[dict[str, Any]]:
     Args:
         rows: Unmerged lines, one per row.
     """
-    return [_entry(line, position) for position, line in enumerate(rows, 1)]
+    entries: list[dict[str, Any]] = []
+    for position, line in enumerate(rows, 1):
+        entries.append(
+            {
+                "index": line.rows[0].get("row", position) if line.rows else position,
+                "video_id": None if line.key is None else _video_id(line.key),
+                "url": line.url,
+                "title": line.title,
+                "type": _TYPES[line.kind],
+            }
+        )
+        if line.kind == "static":
+            entries[-1]["static_segments"] = [
+                {"start_time": _clock(start_s), "end_time": _clock(end_s)} for start_s, end_s in line.segments
+            ]
+    return entries
 
 
-def _entry(line: ManifestLine, position: int) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "index": line.rows[0].get("row", position) if line.rows else position,
-        "video_id": _video_id(line.key),
-        "url": line.url,
-        "title": line.title,
-        "type": _TYPES[line.kind],
-    }
-    if line.kind == "static":
-        entry["static_segments"] = [
-            {"start_time": _clock(start_s), "end_time": _clock(end_s)} for start_s, end_s in line.segments
-        ]
-    return entry
-
-
-def _video_id(key: str | None) -> str | None:
-    if key is None:
-        return None
+def _video_id(key: str) -> str:
     form, _, rest = key.partition(":")
     if form == "bv":
         return rest.partition(":")[0]
-    if form == "ep":
-        return f"ep{rest}"
     # As in the published script: the last part of the path.
-    return rest.partition("?")[0].rpartition("/")[2]
+    return f"ep{rest}" if form == "ep" else rest.partition("?")[0].rpartition("/")[2]
 
 
 def _clock(time_s: float) -> str:
-    milliseconds = round(time_s * 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
+    minutes, milliseconds = divmod(round(time_s * 1000), 60_000)
     hours, minutes = divmod(minutes, 60)
-    fraction = f".{rest % 1000:03d}" if rest % 1000 else ""
-    clock = f"{minutes:02d}:{rest // 1000:02d}{fraction}"
-    return f"{hours}:{clock}" if hours else clock
+    seconds = f"{milliseconds // 1000:02d}" + (f".{milliseconds % 1000:03d}" if milliseconds % 1000 else "")
+    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes:02d}:{seconds}"

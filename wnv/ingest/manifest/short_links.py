@@ -7,15 +7,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wnv.ingest.manifest.jsonl import encode_json
+from wnv.ingest.manifest.jsonl import write_json
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.merge import merge_lines
 from wnv.ingest.manifest.urls import read_address
-from wnv.runtime.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +22,6 @@ MAX_LOCATION = 4096
 
 # Failures in a row after which the site is not asked again.
 MAX_TROUBLE = 5
-_SAVE_EVERY = 50
 
 Opener = Callable[[str], str | None]
 """Returns the address that a link redirects to, None if there is no such link; raises OSError if unknown."""
@@ -81,7 +78,7 @@ def resolve_short_links(
 
     Args:
         lines: Lines; those without a `b23:` key are unchanged.
-        lock_file: JSON file with the known targets; created or extended, also if interrupted.
+        lock_file: JSON file with the known targets; created or extended after each answer.
         opener: Resolves a link, such as a `LocationOpener`; None uses the lock file alone.
         base: Scheme and host of the short links.
 
@@ -90,80 +87,64 @@ def resolve_short_links(
     """
     lines = list(lines)
     known = _read_lock(lock_file)
-    codes = dict.fromkeys(line.key[4:] for line in lines if line.key is not None and line.key.startswith("b23:"))
+    codes = dict.fromkeys((line.key or "")[4:] for line in lines if _is_short(line))
     if opener is not None:
         _ask([code for code in codes if code not in known], known, opener, lock_file, base)
-    return merge_lines(_resolved(line, known) for line in lines)
+    return merge_lines(_resolved(line, known) if _is_short(line) else line for line in lines)
 
 
 def _ask(codes: list[str], known: dict[str, str | None], opener: Opener, lock_file: Path, base: str) -> None:
-    num_new = 0
     num_trouble = 0
-    try:
-        for code in codes:
-            try:
-                location = opener(f"{base}/{code}")
-            except OSError as error:
-                num_trouble += 1
-                if num_trouble == MAX_TROUBLE:
-                    logger.warning(
-                        "%d short links in a row could not be resolved, skipping the rest: %s", num_trouble, error
-                    )
-                    return
+    for number, code in enumerate(codes, 1):
+        try:
+            location = opener(f"{base}/{code}")
+        except OSError as error:
+            num_trouble += 1
+            if num_trouble < MAX_TROUBLE:
                 continue
-            num_trouble = 0
-            known[code] = None if location is None else _address(location)
-            num_new += 1
-            if num_new % _SAVE_EVERY == 0:
-                _write_lock(lock_file, known)
-                logger.info("resolved %d of %d short links", num_new, len(codes))
-    finally:
-        if num_new:
-            _write_lock(lock_file, known)
+            logger.warning("%d short links in a row could not be resolved, skipping the rest: %s", num_trouble, error)
+            return
+        num_trouble = 0
+        known[code] = None if location is None else _video_url(location)
+        write_json(lock_file, {"short_links": known}, indent=1, overwrite=True)
+        if number % 50 == 0:
+            logger.info("resolved %d of %d short links", number, len(codes))
 
 
-def _address(location: str) -> str:
+def _is_short(line: ManifestLine) -> bool:
+    return (line.key or "").startswith("b23:")
+
+
+def _video_url(location: str) -> str:
     """The canonical address of a redirect, without tracking parameters; empty if it is not a Bilibili video."""
-    address = read_address(location) if len(location) <= MAX_LOCATION else None
-    is_video = address is not None and address.key is not None and address.key.startswith(("bv:", "ep:"))
-    return (address.url or "") if address is not None and is_video else ""
+    address = read_address(location[:MAX_LOCATION])
+    return (address.url or "") if (address.key or "").startswith(("bv:", "ep:")) else ""
 
 
 def _resolved(line: ManifestLine, known: dict[str, str | None]) -> ManifestLine:
-    if line.key is None or not line.key.startswith("b23:"):
-        return line
-    code = line.key[4:]
-    key, url = line.key, line.url
+    code = (line.key or "")[4:]
     if code not in known:
-        found = "short_link_unresolved"
-    elif (location := known[code]) is None:
-        found = "short_link_gone"
-    elif not location:
-        found, key, url = "short_link_foreign", None, None
-    else:
-        address = read_address(location)
-        found, key, url = "short_link_resolved", address.key, address.url
-    return replace(line, key=key, url=url, codes=tuple(dict.fromkeys((*line.codes, found))))
+        return line.with_code("short_link_unresolved")
+    location = known[code]
+    if location is None:
+        return line.with_code("short_link_gone")
+    if not location:
+        return line.with_code("short_link_foreign", key=None, url=None)
+    address = read_address(location)
+    return line.with_code("short_link_resolved", key=address.key, url=address.url)
 
 
 def _read_lock(path: Path) -> dict[str, str | None]:
     """Short codes and their targets: a canonical address, None if gone, empty if foreign."""
     if not path.exists():
         return {}
-    way_out = "delete it, or set another lock file"
     try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); {way_out}") from None
-    links = values.get("short_links") if isinstance(values, dict) else None
-    if not isinstance(links, dict):
-        raise ValueError(f"{path} is not a lock file of short links: it has no object 'short_links'; {way_out}")
-    for code, location in links.items():
-        if location is not None and (not isinstance(location, str) or _address(location) != location):
-            raise ValueError(f"{path}: link {code!r} has the invalid target {location!r}; {way_out}")
+        links: dict[str, str | None] = json.loads(path.read_bytes())["short_links"]
+        invalid = [code for code, url in links.items() if url is not None and _video_url(url) != url]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a lock file of short links ({error!r}); delete it, or set another lock file"
+        ) from None
+    if invalid:
+        raise ValueError(f"{path}: link {invalid[0]!r} has the invalid target {links[invalid[0]]!r}; delete the file")
     return links
-
-
-def _write_lock(path: Path, known: dict[str, str | None]) -> None:
-    with atomic_file(path, overwrite=True) as file:
-        file.write(encode_json({"short_links": known}, indent=1) + b"\n")

@@ -5,58 +5,41 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.times import TimeFormat, is_zero_filled, read_segments
 from wnv.ingest.manifest.titles import clean_title
-from wnv.ingest.manifest.urls import Address, read_address, split_title
+from wnv.ingest.manifest.urls import read_address, split_title
 from wnv.scenes.schema import SceneKind
 
-_INDEX = {"序号", "编号", "index", "no", "no.", "id", "#", "number"}
-_URL = {"url", "link", "链接", "网址", "地址", "视频链接", "视频地址", "videourl", "videolink", "href"}
-_DAMAGED_URL = {"ur", "rl", "ulr"}
-_TITLE = {"视频标题", "标题", "名称", "title", "videotitle", "name"}
+_NAMES = {
+    "index": {"序号", "编号", "index", "no", "no.", "id", "#", "number"},
+    "url": {"url", "link", "链接", "网址", "地址", "视频链接", "视频地址", "videourl", "videolink", "href"},
+    "damaged_url": {"ur", "rl", "ulr"},
+    "title": {"视频标题", "标题", "名称", "title", "videotitle", "name"},
+}
 _TIME = re.compile(r"(?:静态|static)?(开始|结束|start|end)(?:时间|time)?([0-9]{0,2})")
 
 # Failures for which an address in the title is used instead.
 _HELPED_BY_TITLE = {"no_url", "url_unreadable", "bv_malformed", "short_link_damaged"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
+class Columns(NamedTuple):
     """Columns of a list, found by their names.
 
     Attributes:
-        num_columns: Cells per row.
         url: Position of the address.
         title: Position of the title, or None.
         pairs: Positions of start and end, in the order of their numbers.
         codes: File codes of the header.
     """
 
-    num_columns: int
     url: int
     title: int | None
     pairs: tuple[tuple[int, int], ...]
     codes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """The contents of a CSV.
-
-    Attributes:
-        lines: One per row, not merged.
-        report: Facts about the file for the report.
-        codes: File codes.
-    """
-
-    lines: list[ManifestLine]
-    report: dict[str, Any]
-    codes: tuple[str, ...]
 
 
 def guess_kind(path: Path) -> SceneKind:
@@ -74,7 +57,7 @@ def guess_kind(path: Path) -> SceneKind:
 
 def read_table(
     path: Path, *, kind: SceneKind, name: str | None = None, times: Literal["auto"] | TimeFormat = "auto"
-) -> Table:
+) -> tuple[list[ManifestLine], dict[str, Any]]:
     """Read a CSV into one line per row.
 
     Args:
@@ -84,22 +67,24 @@ def read_table(
         times: Meaning of times without colons. `auto` is `mmss` for the columns of the published lists and for numbers
             that are zero-filled to 4 to 6 digits.
 
+    Returns:
+        One line per row, not merged, and facts about the file for the report.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the table is invalid; names the line. If `auto` cannot tell the meaning of the times.
     """
     text, encoding = _decode(path)
     records = _records(path, text)
-    try:
-        _, header = next(records)
-    except StopIteration:
-        raise ValueError(f"{path} is empty; the first line must name the columns (序号,URL,视频标题,...)") from None
+    _, header = next(records, (0, None))
+    if header is None:
+        raise ValueError(f"{path} is empty; the first line must name the columns (序号,URL,视频标题,...)")
     columns = read_header(header, where=str(path))
     rows: list[list[str]] = []
     for line_number, cells in records:
-        if len(cells) != columns.num_columns:
+        if len(cells) != len(header):
             raise ValueError(
-                f"{path}, line {line_number}: must have {columns.num_columns} cells, got {len(cells)}; quote "
+                f"{path}, line {line_number}: must have {len(header)} cells, got {len(cells)}; quote "
                 "cells that contain commas, or correct the line"
             )
         rows.append(cells)
@@ -109,9 +94,8 @@ def read_table(
         read_row(cells, columns, kind=kind, file=name or path.name, row=row, times=times)
         for row, cells in enumerate(rows, 1)
     ]
-    codes = (*(["gb18030"] if encoding == "gb18030" else []), *columns.codes)
-    report = {"file": str(path), "kind": kind, "encoding": encoding, "header": header}
-    return Table(lines=lines, report=report, codes=codes)
+    codes = ["gb18030"] * (encoding == "gb18030") + list(columns.codes)
+    return lines, {"file": str(path), "kind": kind, "encoding": encoding, "header": header, "codes": codes}
 
 
 def read_header(header: list[str], *, where: str) -> Columns:
@@ -121,35 +105,32 @@ def read_header(header: list[str], *, where: str) -> Columns:
         ValueError: If there is no address column, a name is repeated, or a start has no end.
     """
     codes: list[str] = []
-    url: int | None = None
-    title: int | None = None
-    times: dict[tuple[int, str], int] = {}
+    found: dict[str, int] = {}
     for position, cell in enumerate(header):
         word = re.sub(r"[\s_\-]+", "", unicodedata.normalize("NFKC", cell[:100])).casefold()
-        if word in _URL | _DAMAGED_URL:
-            if url is not None:
-                raise ValueError(f"{where}: two address columns, {header[url]!r} and {cell!r}; rename one")
-            url = position
-            codes += ["header_repaired"] * (word in _DAMAGED_URL)
-        elif word in _TITLE and title is None:
-            title = position
-        elif match := _TIME.fullmatch(word):
-            place = (int(match[2] or 1), "start" if match[1] in ("开始", "start") else "end")
-            if place in times:
-                raise ValueError(f"{where}: two columns for {place[1]} {place[0]}, one of them {cell!r}; rename one")
-            times[place] = position
-        elif word not in _INDEX:
+        role = next((role for role, names in _NAMES.items() if word in names), "")
+        if match := _TIME.fullmatch(word):
+            role = f"{'start' if match[1] in ('开始', 'start') else 'end'} {int(match[2] or 1)}"
+        if role == "damaged_url":
+            role = "url"
+            codes.append("header_repaired")
+        if role in found and role not in ("index", "title"):
+            what = "address columns" if role == "url" else f"columns for {role}"
+            raise ValueError(f"{where}: two {what}, {header[found[role]]!r} and {cell!r}; rename one")
+        if not role or (role == "title" and role in found):
             codes.append("unknown_column")
-    if url is None:
-        found = ", ".join(repr(cell[:40]) for cell in header[:10])
-        raise ValueError(f"{where}: the header must have an address column (URL, link, 链接, ...), got {found}")
-    numbers = sorted({number for number, _ in times})
+        else:
+            found.setdefault(role, position)
+    if "url" not in found:
+        cells = ", ".join(repr(cell[:40]) for cell in header[:10])
+        raise ValueError(f"{where}: the header must have an address column (URL, link, 链接, ...), got {cells}")
+    numbers = sorted({int(role.split()[1]) for role in found if " " in role})
     for number in numbers:
         for bound in ("start", "end"):
-            if (number, bound) not in times:
+            if f"{bound} {number}" not in found:
                 raise ValueError(f"{where}: segment {number} has no {bound} column; add one, it may be empty")
-    pairs = tuple((times[number, "start"], times[number, "end"]) for number in numbers)
-    return Columns(num_columns=len(header), url=url, title=title, pairs=pairs, codes=tuple(dict.fromkeys(codes)))
+    pairs = tuple((found[f"start {number}"], found[f"end {number}"]) for number in numbers)
+    return Columns(found["url"], found.get("title"), pairs, tuple(dict.fromkeys(codes)))
 
 
 def read_row(
@@ -157,8 +138,7 @@ def read_row(
 ) -> ManifestLine:
     """Convert one row to a canonical line; never fails."""
     address = read_address(cells[columns.url])
-    title = cells[columns.title] if columns.title is not None else ""
-    title, in_title = split_title(title)
+    title, in_title = split_title("" if columns.title is None else cells[columns.title])
     codes = list(address.codes)
     if in_title is not None and in_title.key is not None:
         if address.key is None and codes[-1] in _HELPED_BY_TITLE:
@@ -166,16 +146,17 @@ def read_row(
             codes += ["url_from_title", *in_title.codes]
         else:
             codes.append("url_in_title" if in_title.key == address.key else "url_in_title_differs")
-    clean, title_codes = clean_title(title)
-    codes += title_codes
-    marked = read_segments([(cells[start], cells[end]) for start, end in columns.pairs], times)
-    codes += marked.codes
-    if "columns_shifted" in marked.codes and _names_another(cells, columns, address):
-        codes.append("shifted_url_differs")
+    title, title_codes = clean_title(title)
+    pairs = [(cells[start], cells[end]) for start, end in columns.pairs]
+    marked = read_segments(pairs, times)
+    codes += [*title_codes, *marked.codes]
+    if "columns_shifted" in marked.codes:
+        repeated = {read_address(cell).key for pair in pairs for cell in pair}
+        codes += ["shifted_url_differs"] * bool(repeated - {None, address.key})
     return ManifestLine(
         key=address.key,
         url=address.url,
-        title=clean,
+        title=title,
         kind=kind,
         segments=marked.segments,
         other_segments=marked.other_segments,
@@ -195,11 +176,6 @@ def _time_format(rows: list[list[str]], header: list[str], columns: Columns, pat
     )
 
 
-def _names_another(cells: list[str], columns: Columns, address: Address) -> bool:
-    keys = {read_address(cells[position]).key for pair in columns.pairs for position in pair}
-    return bool(keys - {None, address.key})
-
-
 def _decode(path: Path) -> tuple[str, Literal["utf-8", "utf-8-sig", "gb18030"]]:
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -217,14 +193,11 @@ def _decode(path: Path) -> tuple[str, Literal["utf-8", "utf-8-sig", "gb18030"]]:
 def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Last line number and cells of each record; empty lines are skipped."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"{path}, line {reader.line_num}: {error}; check for an unclosed or stray quote near this line"
-            ) from None
-        if cells:
-            yield reader.line_num, cells
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: {error}; check for an unclosed or stray quote near this line"
+        ) from None

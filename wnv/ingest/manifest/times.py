@@ -4,8 +4,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from wnv.ingest.manifest.line import ManifestLine, Segments
 
@@ -25,85 +24,64 @@ _CLOCK = re.compile(r"(?:([0-9]{1,2}):)?([0-9]{1,3}):([0-9]{1,2})(\.[0-9]{1,6})?
 _URL = re.compile(r"https?:/|ttps?:/|bilibili\.co|b23\.tv", re.IGNORECASE)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Time:
-    """The time in a cell.
-
-    Attributes:
-        seconds: Seconds from the start of the video; None if the cell is empty or unreadable.
-        other: The second reading of an ambiguous cell, else None.
-        codes: Reason codes.
-    """
-
-    seconds: float | None
-    other: float | None = None
-    codes: tuple[str, ...] = ()
+Readings = tuple[float, ...]
+"""A time in seconds from the start of the video, the likelier reading first: two if ambiguous, none if unreadable."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Marked:
+class Marked(NamedTuple):
     """The segments of a row; the fields are those of `ManifestLine`."""
 
-    segments: Segments = ()
-    other_segments: Segments | None = None
-    codes: tuple[str, ...] = ()
+    segments: Segments
+    other_segments: Segments | None
+    codes: tuple[str, ...]
 
 
-def read_time(cell: str, times: TimeFormat = "mmss") -> Time:
-    """Read one cell; never fails.
+def read_time(cell: str, times: TimeFormat = "mmss") -> tuple[Readings, list[str]]:
+    """Read one cell; never fails. Returns its readings, none if it is empty, and reason codes.
 
     Four digits are `MMSS`, five `HMMSS` (or else `MMMSS`), six `HHMMSS`; fewer are `MMSS` whose leading zeros a
     spreadsheet removed. With colons they are `MM:SS` or `HH:MM:SS`; `H:MM:00` may also be a spreadsheet's version of
     `MM:SS`. With `times="seconds"`, numbers without colons are seconds.
     """
-    if len(cell) > _MAX_CELL:
-        return Time(seconds=None, codes=("time_unreadable",))
     text = cell.strip().lstrip("'")
-    narrow = text.translate(_NARROW)
-    codes = ["fullwidth_time"] if narrow != text else []
+    narrow = text.translate(_NARROW) if len(cell) <= _MAX_CELL else "too long"
     if narrow.lower() in _EMPTY:
-        return Time(seconds=None)
+        return (), []
+    codes = ["fullwidth_time"] if narrow != text else []
+    readings: Readings = ()
     if times == "seconds" and _SECONDS.fullmatch(narrow):
-        return Time(seconds=float(narrow), codes=tuple(codes))
-    if match := _DIGITS.fullmatch(narrow):
-        if match[2]:
-            codes.append("float_time")
-        return _from_digits(match[1], codes)
-    if match := _CLOCK.fullmatch(narrow):
-        return _from_clock(match, codes)
-    return Time(seconds=None, codes=("time_unreadable",))
+        readings = (float(narrow),)
+    elif match := _DIGITS.fullmatch(narrow):
+        codes += ["float_time"] * bool(match[2])
+        readings = _from_digits(match[1], codes)
+    elif match := _CLOCK.fullmatch(narrow):
+        readings = _from_clock(match, codes)
+    if not readings:
+        return (), ["time_unreadable"]
+    return readings, codes + ["ambiguous_time"] * (len(readings) > 1)
 
 
-def _from_digits(digits: str, codes: list[str]) -> Time:
-    if len(digits) < 4:
-        codes.append("leading_zeros_lost")
+def _from_digits(digits: str, codes: list[str]) -> Readings:
     padded = digits.zfill(6)
     hours, minutes, seconds = int(padded[:2]), int(padded[2:4]), int(padded[4:])
-    if seconds > 59:
-        codes.append("seconds_over_59")
-    if len(digits) <= 4:
-        return Time(seconds=float(minutes * 60 + seconds), codes=tuple(codes))
     as_minutes = float(int(padded[:4]) * 60 + seconds)
-    if minutes > 59:
-        if len(digits) == 6:
-            return Time(seconds=None, codes=("time_unreadable",))
-        return Time(seconds=as_minutes, codes=(*codes, "five_digit_time"))
     as_hours = float(hours * 3600 + minutes * 60 + seconds)
-    if len(digits) == 5:
-        return Time(seconds=as_hours, other=as_minutes, codes=(*codes, "five_digit_time", "ambiguous_time"))
-    return Time(seconds=as_hours, codes=tuple(codes))
+    codes += ["leading_zeros_lost"] * (len(digits) < 4) + ["seconds_over_59"] * (seconds > 59)
+    if len(digits) <= 4:
+        return (as_minutes,)
+    if len(digits) == 6:
+        return (as_hours,) if minutes <= 59 else ()
+    codes.append("five_digit_time")
+    return (as_hours, as_minutes) if minutes <= 59 else (as_minutes,)
 
 
-def _from_clock(match: re.Match[str], codes: list[str]) -> Time:
+def _from_clock(match: re.Match[str], codes: list[str]) -> Readings:
     hours, minutes, seconds = int(match[1] or 0), int(match[2]), int(match[3])
     if match[1] and minutes > 59:
-        return Time(seconds=None, codes=("time_unreadable",))
-    if seconds > 59:
-        codes.append("seconds_over_59")
+        return ()
+    codes += ["seconds_over_59"] * (seconds > 59)
     total = hours * 3600 + minutes * 60 + seconds + float(match[4] or 0)
-    if match[1] and hours and not seconds and not match[4]:
-        return Time(seconds=total, other=float(hours * 60 + minutes), codes=(*codes, "ambiguous_time"))
-    return Time(seconds=total, codes=tuple(codes))
+    return (total, float(hours * 60 + minutes)) if hours and not seconds and not match[4] else (total,)
 
 
 def is_zero_filled(cells: Iterable[str]) -> bool | None:
@@ -117,52 +95,34 @@ def is_zero_filled(cells: Iterable[str]) -> bool | None:
 def read_segments(pairs: Sequence[tuple[str, str]], times: TimeFormat = "mmss") -> Marked:
     """Read the segments of a row's pairs of start and end, merged and sorted."""
     codes: list[str] = []
-    read: list[tuple[Time, Time]] = []
+    read: list[tuple[Readings, Readings]] = []
     num_given = 0
-    for position, (start_cell, end_cell) in enumerate(pairs):
-        if _URL.search(start_cell[:200]) or _URL.search(end_cell[:200]):
+    for position, pair in enumerate(pairs):
+        if any(_URL.search(cell[:200]) for cell in pair):
             # URL and title are repeated here, and the times follow in the next pair.
             codes.append("columns_shifted")
             continue
-        start, end = read_time(start_cell, times), read_time(end_cell, times)
-        codes += [*start.codes, *end.codes]
-        given = [bool(start.codes) or start.seconds is not None, bool(end.codes) or end.seconds is not None]
-        if not any(given):
+        (start, start_codes), (end, end_codes) = (read_time(cell, times) for cell in pair)
+        codes += start_codes + end_codes
+        has_start, has_end = bool(start or start_codes), bool(end or end_codes)
+        if not has_start and not has_end:
             continue
         if position > 0 and num_given == 0 and "columns_shifted" not in codes:
             codes.append("first_pair_empty")
         num_given += 1
-        if not all(given):
-            codes.append("end_missing" if given[0] else "start_missing")
-        if start.seconds is not None and end.seconds is not None:
-            read.append(_in_order(start, end))
-    spans = [(start.seconds or 0.0, end.seconds or 0.0) for start, end in read]
-    segments = _settled(spans, codes)
+        if not (has_start and has_end):
+            codes.append("end_missing" if has_start else "start_missing")
+        if start and end:
+            # Prefer the reading in which start and end are in order (`9950`..`10010`).
+            swapped = start[0] > end[0] and start[-1] < end[-1]
+            read.append((start[::-1], end[::-1]) if swapped else (start, end))
+    segments = _settled([(start[0], end[0]) for start, end in read], codes)
     if num_given == 0:
         codes += ["no_times"] * bool(pairs)
     elif not segments:
         codes.append("times_unusable")
-    other = None
-    if any(time.other is not None for pair in read for time in pair):
-        other = _settled([(_other(start), _other(end)) for start, end in read], [])
-        other = None if other == segments else other
-    return Marked(segments=segments, other_segments=other, codes=tuple(dict.fromkeys(codes)))
-
-
-def _other(time: Time) -> float:
-    return time.other if time.other is not None else time.seconds or 0.0
-
-
-def _in_order(start: Time, end: Time) -> tuple[Time, Time]:
-    """Prefer the reading in which start and end are in order (`9950`..`10010`)."""
-    assert start.seconds is not None
-    assert end.seconds is not None
-    if start.seconds > end.seconds and _other(start) < _other(end):
-        return (
-            Time(seconds=_other(start), other=start.seconds if start.other is not None else None),
-            Time(seconds=_other(end), other=end.seconds if end.other is not None else None),
-        )
-    return start, end
+    other = _settled([(start[-1], end[-1]) for start, end in read], [])
+    return Marked(segments, None if other == segments else other, tuple(dict.fromkeys(codes)))
 
 
 def _settled(spans: Iterable[tuple[float, float]], codes: list[str]) -> Segments:

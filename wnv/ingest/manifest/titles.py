@@ -6,25 +6,20 @@ import unicodedata
 MAX_TITLE = 1000
 
 _SITE = re.compile(r"[-_]哔哩哔哩(?:_bilibili)?(】?)$")
+_STRAY_LETTER = re.compile(r"(?<=】) ?h$")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def clean_title(cell: str) -> tuple[str, tuple[str, ...]]:
     """Clean a title; returns it on one line, and reason codes."""
-    codes: list[str] = []
     title = cell.strip()
-    if len(title) > MAX_TITLE:
-        title = title[:MAX_TITLE]
-        codes.append("title_cut")
-    if "\n" in title or "\r" in title:
-        codes.append("title_newline")
+    codes = ["title_cut"] * (len(title) > MAX_TITLE)
+    title = title[:MAX_TITLE]
+    codes += ["title_newline"] * ("\n" in title or "\r" in title)
     title = " ".join(_UNSEEN.sub(" ", title).split())
-    if title.endswith(("】h", "】 h")):
-        title = title[:-1].rstrip()
-        codes.append("title_stray_letter")
-    if match := _SITE.search(title):
-        title = title[: match.start()] + match[1]
-        codes.append("title_site_suffix")
+    for code, pattern, repair in (("title_stray_letter", _STRAY_LETTER, ""), ("title_site_suffix", _SITE, r"\1")):
+        title, found = pattern.subn(repair, title)
+        codes += [code] * found
     if title.count("【") != title.count("】"):
         codes.append("title_unbalanced")
     elif _is_wrapped(title):
@@ -46,11 +41,9 @@ def letters_of(title: str) -> str:
 
 def _is_wrapped(title: str) -> bool:
     """Whether the first bracket is closed by the last character, as share buttons copy titles."""
-    if len(title) < 3 or title[0] != "【" or title[-1] != "】":
-        return False
     depth = 0
     for position, letter in enumerate(title):
         depth += (letter == "【") - (letter == "】")
-        if depth == 0:
-            return position == len(title) - 1
+        if depth <= 0:
+            return position == len(title) - 1 > 1
     return False

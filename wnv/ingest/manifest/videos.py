@@ -19,10 +19,6 @@ def read_videos(folder: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], d
 
     Hidden files and folders are skipped (`._IMG_1.MOV` is not a video); links to folders are not followed.
 
-    Args:
-        folder: The folder.
-        kind: Kind of the videos in it.
-
     Returns:
         One line per video, with the key `file:<path below the folder>`, and facts about the folder for the report.
 
@@ -30,24 +26,16 @@ def read_videos(folder: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], d
         NotADirectoryError: If there is no such folder.
         ValueError: If it contains no video.
     """
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder")
-    lines: list[ManifestLine] = []
-    num_others = 0
-    for name in _names(folder):
-        if os.path.splitext(name)[1].lower() not in SUFFIXES:
-            num_others += 1
-            continue
-        row = ({"file": str(folder.resolve()), "row": len(lines) + 1, "cells": [name]},)
-        if is_inside(name):
-            line = ManifestLine(key=f"file:{name}", url=name, title=Path(name).stem, kind=kind, rows=row)
-        else:
-            line = ManifestLine(key=None, url=None, title="", kind=kind, rows=row, codes=("file_name_unwritable",))
-        lines.append(line)
-    if not lines:
-        raise ValueError(f"{folder}: no videos ({', '.join(sorted(SUFFIXES))}) among {num_others} files")
-    report = {"file": str(folder), "kind": kind, "num_other_files": num_others}
-    return lines, report
+    names = list(_names(folder))
+    videos = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    if not videos:
+        raise ValueError(f"{folder}: no videos ({', '.join(sorted(SUFFIXES))}) among {len(names)} files")
+    lines = []
+    for number, name in enumerate(videos, 1):
+        row = ({"file": str(folder.resolve()), "row": number, "cells": [name]},)
+        line = ManifestLine(key=f"file:{name}", url=name, title=Path(name).stem, kind=kind, rows=row)
+        lines.append(line if is_inside(name) else line.with_code("file_name_unwritable", key=None, url=None, title=""))
+    return lines, {"file": str(folder), "kind": kind, "num_other_files": len(names) - len(videos)}
 
 
 def _names(folder: Path) -> Iterator[str]:
