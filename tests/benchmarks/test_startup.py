@@ -32,6 +32,7 @@ def test_help_is_faster_than_importing_torch_and_a_step_takes_little_beyond_the_
     pytest.fail("\n".join(seen))
 
 
+@pytest.mark.slow  # starts wnv-train
 def test_a_failed_training_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wnv.benchmarks.startup.BASES", ())  # for speed
     with pytest.raises(RuntimeError, match=r"code 2.*wnv-train: error"):

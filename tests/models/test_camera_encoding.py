@@ -58,7 +58,6 @@ def test_rope2d_scores_depend_on_the_offset_of_patches_alone(make_cameras):
     )
     q, k = torch.randn(2, 32, dtype=torch.float64)
     everywhere = torch.ones(1, 1, 20, 1, 1, dtype=torch.float64)
-    scores = (maps.map_query(q * everywhere) @ maps.map_key_value(k * everywhere).transpose(2, 3).mT).squeeze()
     queries, keys = maps.map_query(q * everywhere)[0, 0, :, 0], maps.map_key_value(k * everywhere)[0, 0, :, 0]
     scores = (queries @ keys.T).view(4, 5, 4, 5)
     torch.testing.assert_close(scores[0, 1, 2, 3], scores[1, 2, 3, 4])

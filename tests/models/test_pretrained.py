@@ -82,31 +82,34 @@ def test_prope_is_geope(make_model):
     assert make_model(camera_encoding="prope").config == make_model(camera_encoding="geope").config
 
 
-def test_weights_of_another_model_are_rejected(make_model, tmp_path):
-    make_model().save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
-    with pytest.raises(ValueError, match="missing, such as transformer"):
-        KoNet.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(config | {"colour": "red"}))
-    with pytest.raises(ValueError, match="colour"):
-        KoNet.from_pretrained(tmp_path)
+def change_config(folder, **change):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
-def test_damaged_weights_are_rejected(make_model, tmp_path):
-    make_model().save_pretrained(tmp_path)
-    path = tmp_path / "model.safetensors"
+def truncate(folder):
+    path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="damaged"):
-        KoNet.from_pretrained(tmp_path)
 
 
-def test_missing_tensor_is_rejected(make_model, tmp_path):
-    make_model().save_pretrained(tmp_path)
-    tensors = load_file(tmp_path / "model.safetensors")
+def drop_head(folder):
+    tensors = load_file(folder / "model.safetensors")
     tensors.pop("head.weight")
-    save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"head\.weight"):
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: change_config(folder, num_layers=3), "missing, such as transformer"),
+        (lambda folder: change_config(folder, colour="red"), "colour"),
+        (truncate, "damaged"),
+        (drop_head, r"head\.weight"),
+    ],
+)
+def test_weights_that_do_not_match_their_configuration_are_rejected(make_model, tmp_path, spoil, message):
+    spoil(make_model().save_pretrained(tmp_path))
+    with pytest.raises(ValueError, match=message):
         KoNet.from_pretrained(tmp_path)
 
 

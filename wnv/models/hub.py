@@ -30,16 +30,11 @@ def check_repo_id(repo_id: str) -> None:
     Raises:
         ValueError: If it is not `owner/name` of letters, digits, `-`, `_` and `.`.
     """
-    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(repo_id)
-        is_valid = repo_id.count("/") == 1
-    except HFValidationError:
-        is_valid = False
-    if not is_valid:
-        raise ValueError(f"a hub id must be owner/name, of letters, digits, '-', '_' and '.', got {repo_id!r}")
+    if repo_id.count("/") != 1:
+        raise ValueError(f"a hub id must be owner/name, got {repo_id!r}")
+    validate_repo_id(repo_id)
 
 
 def upload_folder(
