@@ -46,20 +46,17 @@ def test_neither_batch_size_nor_views_per_call_changes_the_scores(dataset, grey_
         assert_same_scores(read_records(tmp_path / other), straight)
 
 
-def test_a_resumed_evaluation_equals_the_straight_one_to_the_last_digit(dataset, tmp_path):
-    class Killed(Exception):
-        pass
-
-    def stop_after_five(record) -> None:
-        if record.index == 4:
-            raise Killed
-
+def test_a_resumed_evaluation_equals_the_straight_one_to_the_last_digit(dataset, tmp_path, monkeypatch, capsys):
     settings = {"data": "random"}
     model = KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32)
     straight = evaluate(model, dataset, device=CPU, out=tmp_path / "straight", settings=settings, batch_size=3)
     out = tmp_path / "resumed"
-    with pytest.raises(Killed):
-        evaluate(model, dataset, device=CPU, out=out, settings=settings, batch_size=3, on_record=stop_after_five)
+    encode, calls = model.encode, iter(range(3))  # the warm-up and two batches
+    monkeypatch.setattr(model, "encode", lambda context: (next(calls), encode(context))[1])
+    with pytest.raises(StopIteration):
+        evaluate(model, dataset, device=CPU, out=out, settings=settings, batch_size=3, show_progress=True)
+    monkeypatch.undo()
+    assert " 6/7 " in capsys.readouterr().err
     assert len(read_records(out)) == 6
     assert not (out / "summary.json").exists()
     path = out / "records.jsonl"

@@ -14,11 +14,11 @@ from wnv.cli.train import train
 from wnv.data.datamodule import ExampleDataModule
 from wnv.evaluation.camera_path import plan_path
 from wnv.evaluation.environment import fingerprint
+from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.examples import spread_by_psnr, target_sheet
 from wnv.evaluation.images import write_png
 from wnv.evaluation.layout import SHEET_FILE
 from wnv.evaluation.path_video import write_path_video
-from wnv.evaluation.progress import evaluate_with_progress
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import SUMMARY_FILE
 from wnv.evaluation.table import summary_table
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> None:
     data_cfg.num_val_scenes = cfg.num_eval_scenes
     data: ExampleDataModule = instantiate(data_cfg, _convert_="all")
     evaluation = out / "eval"
-    summary = evaluate_with_progress(
+    summary = evaluate(
         model,
         data.val_dataset,
         device=device,
@@ -61,6 +61,7 @@ def run(cfg: DictConfig) -> None:
         settings={"weights": str(run_dir), "fingerprint": fingerprint(model), "data": "synthetic"},
         batch_size=data.val_batch_size,
         origin=weights_origin(str(run_dir)),
+        show_progress=True,
     )
     say(f"\n{summary_table(summary, name='KoNet')}")
 

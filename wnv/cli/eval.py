@@ -27,9 +27,9 @@ from wnv.cli.output import output_folder, say
 from wnv.cli.settings import check_setting, path_setting, switch
 from wnv.data.datamodule import ExampleDataModule
 from wnv.evaluation.environment import fingerprint
+from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.examples import write_example_images
 from wnv.evaluation.layout import TABLE_FILE
-from wnv.evaluation.progress import evaluate_with_progress
 from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.protocols.protocol import Protocol, choose_frames
 from wnv.evaluation.ranks import Ranks, joined_ranks, own_device
@@ -79,7 +79,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> Summary:
     if lpips_note is not None and ranks.rank == 0:
         log.warning("evaluating without LPIPS (lpips=null): %s", lpips_note)
     job = _open_job(cfg, ranks)
-    summary = evaluate_with_progress(
+    summary = evaluate(
         job.model,
         job.variants,
         device=device,
@@ -96,6 +96,7 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> Summary:
         resume=switch(cfg, "resume"),
         overwrite=switch(cfg, "overwrite"),
         origin=weights_origin(path_setting(cfg, "weights")),
+        show_progress=True,
     )
     if ranks.rank == 0:
         _write_results(cfg, summary, job, out=out, device=device)

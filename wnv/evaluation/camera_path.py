@@ -57,11 +57,7 @@ def plan_path(
         time: Time in a dynamic scene, on the context's scale: a number, or `[first, last]`. None is `[0, 1]` if the
             context's times differ.
         output_size: Height and width of a frame in pixels; None is the context's. Other proportions crop the
-            context's field of view about its centre.
-
-    Raises:
-        ValueError: If the path does not exist, or an argument is out of range.
-        TypeError: If the path does not have an option.
+            context's field of view about its center.
     """
     if trajectory not in CAMERA_PATHS or trajectory == RECORDED:
         raise ValueError(f"trajectory must be one of {', '.join(CAMERA_PATHS)}, got {trajectory!r}")
@@ -86,11 +82,7 @@ def plan_path(
 
 
 def resize_cameras(cameras: Cameras, *, height: int, width: int) -> Cameras:
-    """Change the image size of cameras: scale until the size is covered, then crop about the centre.
-
-    Raises:
-        ValueError: If a side is not positive.
-    """
+    """Change the image size of cameras: scale until the size is covered, then crop about the center."""
     if min(height, width) < 1:
         raise ValueError(f"output_size must be [height, width] in pixels, each at least 1, got {[height, width]}")
     scale = max(height / cameras.height, width / cameras.width)

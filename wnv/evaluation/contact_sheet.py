@@ -19,12 +19,7 @@ LINE_PX = FONT_PX + 8
 
 @dataclass(frozen=True)
 class Cell:
-    """One image of a contact sheet.
-
-    Attributes:
-        image: RGB in 0..1.
-        caption: Shown above the image, e.g. `rendered 21.3 dB`; may be empty.
-    """
+    """One image of a contact sheet, RGB in 0..1, and the caption above it, e.g. `rendered 21.3 dB`."""
 
     image: Float[Tensor, "3 height width"]
     caption: str = ""
@@ -33,21 +28,13 @@ class Cell:
 def contact_sheet(
     rows: Sequence[Sequence[Cell]], *, row_titles: Sequence[str] | None = None, min_side: int = 160
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """Arrange images in a grid on white.
+    """Arrange images in a grid on white; rows may differ in length and images in size.
 
     Args:
-        rows: The cells of each row; rows may differ in length and images in size.
+        rows: The cells of each row.
         row_titles: A line above each row, for example the scene's id.
         min_side: Small images are enlarged by an integer factor until their shorter side has this many pixels.
-
-    Raises:
-        ValueError: If there is no cell, or the number of titles is not the number of rows.
     """
-    if not any(len(row) for row in rows):
-        raise ValueError("a contact sheet needs at least one image, got none")
-    if row_titles is not None and len(row_titles) != len(rows):
-        raise ValueError(f"row_titles must have one title per row, got {len(row_titles)} for {len(rows)} rows")
-
     images = [[enlarge(to_u8(cell.image), min_side=min_side) for cell in row] for row in rows]
     num_columns = max(len(row) for row in images)
     widths = [max((row[i].shape[1] for row in images if i < len(row)), default=0) for i in range(num_columns)]

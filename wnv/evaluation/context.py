@@ -95,14 +95,7 @@ def open_context(
 
 
 def fit_size(height: int, width: int, *, short_side: int = 64, multiple: int = 8) -> tuple[int, int]:
-    """Height and width for a model: approximately the proportions of `height` x `width`, and multiples of `multiple`.
-
-    Args:
-        height: Height of the stored images in pixels.
-        width: Width of the stored images in pixels.
-        short_side: Approximate pixels of the shorter side.
-        multiple: The model's patch size.
-    """
+    """Height and width for a model: about the proportions of `height` x `width`, multiples of the patch size."""
     scale = short_side / min(height, width)
     rows, columns = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
     return rows, columns

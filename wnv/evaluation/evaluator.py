@@ -1,6 +1,7 @@
 """Score a model on scenes with known target views, and a copy of the nearest context view as baseline."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from wnv.evaluation.environment import describe_environment, peak_memory
 from wnv.evaluation.layout import remove_results
@@ -42,7 +44,7 @@ def evaluate(
     resume: bool = False,
     overwrite: bool = False,
     origin: Mapping[str, Any] | None = None,
-    on_record: Callable[[SceneRecord], None] | None = None,
+    show_progress: bool = False,
 ) -> Summary:
     """Render the target views of every example from its encoded context and score them.
 
@@ -50,7 +52,7 @@ def evaluate(
     change them at all, given the same number of threads per process. PSNR is capped at 100 dB.
 
     Args:
-        model: Has `encode(context)` and `render(scene, cameras, times)`; moved to `device` and put in eval mode.
+        model: Moved to `device` and put in eval mode.
         examples: The variants of a protocol; or a data set or list of examples, treated as one variant.
         device: Renders and scores.
         out: Folder for `records.jsonl` (one line per example), `evaluation.json` (the settings) and `summary.json`;
@@ -68,7 +70,7 @@ def evaluate(
         resume: Continue the evaluation in `out`.
         overwrite: Replace the evaluation in `out`.
         origin: Further facts for the summary's environment, such as `weights_path`; scores do not depend on them.
-        on_record: Called with each new record of this process.
+        show_progress: Whether rank 0 shows a progress bar on stderr.
 
     Raises:
         FileExistsError: If `out` holds an evaluation and neither `resume` nor `overwrite` is set.
@@ -92,23 +94,26 @@ def evaluate(
 
     pending = [keys for keys in plan if not records.keys() >= {*keys}]
     share = pending[ranks.rank :: ranks.world_size]
-    for batch in load_batches(variants, share, num_workers=num_workers, pin_memory=device.type == "cuda"):
-        batch = batch.to(device)
-        render.warm_up(batch)
-        new = [record for record in _score(batch, *render(batch), lpips=lpips) if record.key not in records]
-        if journal is not None:
-            journal.append(new)
-        for record in new:
-            records[record.key] = record
-            if on_record is not None:
-                on_record(record)
+    with _progress_bar(sum(map(len, plan)), done=len(records), shown=show_progress and ranks.rank == 0) as bar:
+        for batch in load_batches(variants, share, num_workers=num_workers, pin_memory=device.type == "cuda"):
+            batch = batch.to(device)
+            render.warm_up(batch)
+            new = [record for record in _score(batch, *render(batch), lpips=lpips) if record.key not in records]
+            if journal is not None:
+                journal.append(new)
+            records |= {record.key: record for record in new}
+            for record in new:
+                psnr, copy = record.mean("model", "psnr"), record.mean("copy", "psnr")
+                bar.set_postfix_str(f"{psnr:.2f} dB, copy {copy:.2f} dB", refresh=False)
+                bar.update(min(ranks.world_size, bar.total - bar.n))  # assumes that the other ranks are as far
 
     peaks = ranks.gather(peak_memory(device))  # also waits until all processes have finished
     summary = None
     if ranks.rank == 0:
         found = list(records.values()) if journal is None else journal.merge()
+        names = [variant.name for variant in variants]
         summary = summarize(
-            _in_order(found, variants),
+            sorted(found, key=lambda record: (names.index(record.variant), record.index)),
             protocol=protocol,
             listings={variant.name: variant.listing for variant in variants if variant.listing is not None},
             reference=reference,
@@ -165,6 +170,20 @@ def _as_variants(examples: Dataset[Example] | Sequence[Example] | Sequence[Varia
     return [Variant("", cast(Dataset[Example], examples))]
 
 
+def _progress_bar(total: int, *, done: int, shown: bool) -> tqdm:
+    """Make a bar that appears with the first record, so that an error before it is a single line."""
+    wide = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        desc="evaluate",
+        unit="example",
+        dynamic_ncols=wide,
+        delay=1e-6,
+        disable=not shown,
+    )
+
+
 def _open_journal(
     out: str | Path | None, ranks: Ranks, try_first_batch: Callable[[], None], **options: Any
 ) -> RecordFile | None:
@@ -203,11 +222,6 @@ def _check_scenes(variants: Sequence[Variant], records: Mapping[RecordKey, Scene
                 f"example {index} was scene {record.scene} when the evaluation began and is now scene {scene}: the "
                 "data have changed; choose another out= or pass overwrite=true"
             )
-
-
-def _in_order(records: Sequence[SceneRecord], variants: Sequence[Variant]) -> list[SceneRecord]:
-    names = [variant.name for variant in variants]
-    return sorted(records, key=lambda record: (names.index(record.variant), record.index))
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 
 from wnv.evaluation.contact_sheet import Cell, contact_sheet
-from wnv.evaluation.images import error_map, write_png
+from wnv.evaluation.images import error_map, to_u8, write_png
 from wnv.evaluation.layout import PICTURES_FOLDER, SHEET_FILE, picture_names, picture_stem
 from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.records import SceneRecord
@@ -37,20 +37,8 @@ def write_example_images(
     """Write `sheet.png` of the first variant, and `pictures/INDEX-VARIANT.png` and videos of all variants.
 
     An image shows one target: context | target | rendered | nearest context view | error. A video shows all targets of
-    a case in order, with the ground truth on the left. Existing files are replaced. See `choose_examples`.
-
-    Args:
-        model: The evaluated model.
-        variants: The evaluated variants.
-        records: The records of the evaluation.
-        out: Folder of the evaluation.
-        count: Cases per variant, spread from the worst to the best.
-        device: Renders.
-        with_films: Whether to write videos.
-        views_per_call: Largest number of targets rendered together.
-
-    Returns:
-        The sheet and the folder of images.
+    a case in order, with the ground truth on the left (`with_films`). Existing files are replaced. `choose_examples`
+    chooses the cases from their `records`.
     """
     out = Path(out)
     folder = out / PICTURES_FOLDER
@@ -66,16 +54,10 @@ def write_example_images(
                 stem = picture_stem(index, variant.name)
                 write_png(pictures / f"{stem}.png", target_sheet(model, [example], device=device, with_error=True))
                 if with_films:
-                    target = example.target
-                    images = render_path(
-                        model,
-                        example.context,
-                        target.cameras,
-                        target.times,
-                        device=device,
-                        views_per_call=views_per_call,
-                    )
-                    write_mp4(pictures / f"{stem}.mp4", torch.cat([target.images, images], dim=-1), fps=VIDEO_FPS)
+                    target, call = example.target, {"device": device, "views_per_call": views_per_call}
+                    images = render_path(model, example.context, target.cameras, target.times, **call)
+                    both = torch.cat([target.images, images], dim=-1)
+                    write_mp4(pictures / f"{stem}.mp4", to_u8(both), fps=VIDEO_FPS)
     return [out / SHEET_FILE, folder]
 
 
@@ -112,16 +94,10 @@ def spread_by_index(records: Sequence[SceneRecord], *, count: int) -> list[int]:
 def target_sheet(
     model: SceneModel, examples: Sequence[Example], *, device: torch.device, with_error: bool = False
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """Make a contact sheet of one target per example: context | target | rendered | nearest context view.
+    """Make a contact sheet of one target per example: context | target | rendered | nearest context view (| error).
 
     The target is the one whose copy of the nearest context view has the median PSNR: neither the easiest nor the
     hardest.
-
-    Args:
-        model: The model.
-        examples: The examples.
-        device: Renders.
-        with_error: Whether an error map ends each row.
     """
     rows = [_target_row(model, example, device=device, with_error=with_error) for example in examples]
     return contact_sheet(rows, row_titles=[example.scene for example in examples])

@@ -41,9 +41,6 @@ def plan_batches(variants: Sequence[Variant], *, batch_size: int) -> list[list[R
 
     Cases in one batch share kernels and therefore the last digit of their scores. So a batch is never divided between
     processes, and it is rendered as a whole even if some of its cases are already scored.
-
-    Raises:
-        ValueError: If the batch size is not positive.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -57,14 +54,7 @@ def plan_batches(variants: Sequence[Variant], *, batch_size: int) -> list[list[R
 def load_batches(
     variants: Sequence[Variant], plan: Sequence[list[RecordKey]], *, num_workers: int, pin_memory: bool
 ) -> Iterator[CaseBatch]:
-    """Load the planned batches in order. A batch whose cases differ in shape is yielded in parts.
-
-    Args:
-        variants: The variants that the plan refers to.
-        plan: The keys of each batch.
-        num_workers: Worker processes that load ahead; 0 loads in this process.
-        pin_memory: Whether to copy batches to page-locked memory.
-    """
+    """Load the planned batches of `variants` in order. A batch whose cases differ in shape is yielded in parts."""
     loader = DataLoader(
         _CaseDataset(variants),
         batch_sampler=list(plan),

@@ -26,21 +26,15 @@ NUM_STILLS = 4  # frames on the contact sheet
 
 @dataclass(frozen=True)
 class PathVideo:
-    """The files of a rendered path.
-
-    Attributes:
-        mp4: The video.
-        gif: The video as a GIF.
-        sheet: The contact sheet.
-        frames: Folder of the frames as PNG files; None if they were not requested.
-        psnr_db: Mean PSNR of the frames in dB; None if the ground truth is unknown.
-    """
+    """The files of a rendered path."""
 
     mp4: Path
     gif: Path
     sheet: Path
     frames: Path | None
+    """Folder of the frames as PNG files, if requested."""
     psnr_db: float | None = None
+    """Mean PSNR of the frames; None if the ground truth is unknown."""
 
     @property
     def files(self) -> list[Path]:
@@ -68,23 +62,9 @@ def write_path_video(
 ) -> PathVideo:
     """Render a path through a scene into `path.mp4`, `path.gif`, `path.png` (a contact sheet) and `frames/`.
 
-    Args:
-        model: The model.
-        context: The scene's context views, batch axes `view`, in the normalised world.
-        path: The cameras and times.
-        out: Folder of the files.
-        device: Renders.
-        render_size: Height and width at which the model renders; frames of another size are supersampled. None renders
-            frames at their own size.
-        patch_size: Side of the model's patches in pixels.
-        there_and_back: Whether the video also plays backwards, so that it loops without a jump.
-        side_by_side: Whether the video shows the ground truth on the left.
-        fps: Frames per second.
-        min_side: Small frames are enlarged by an integer factor until their shorter side has this many pixels.
-        write_frames: Whether to write each rendered frame as PNG.
-        views_per_call: Largest number of frames rendered together; limits memory.
-        title: A line above the contact sheet.
-        overwrite: Whether to replace existing files.
+    `there_and_back` also plays the video backwards, so that it loops without a jump; `side_by_side` shows the ground
+    truth on the left. Small frames are enlarged by an integer factor until their shorter side has `min_side` pixels.
+    `title` stands above the contact sheet. `render_path` describes the other arguments.
 
     Raises:
         FileExistsError: If a file exists and `overwrite` is False (nothing is rendered then), or if `frames/` holds
@@ -117,9 +97,9 @@ def write_path_video(
     elif (out / "frames").exists():
         log.warning("%s belongs to an earlier video; set write_frames=true to replace it", out / "frames")
     write_png(video.sheet, _path_sheet(context, images, truth=path.truth, title=title), overwrite=overwrite)
-    shown = images if path.truth is None or not side_by_side else torch.cat([path.truth, images], dim=-1)
+    shown = to_u8(images if path.truth is None or not side_by_side else torch.cat([path.truth, images], dim=-1))
     if there_and_back:
-        shown = torch.cat([shown, shown[1:-1].flip(0)])
+        shown = np.concatenate([shown, shown[-2:0:-1]])
     write_mp4(video.mp4, shown, fps=fps, min_side=min_side, overwrite=overwrite)
     write_gif(video.gif, shown, fps=fps, min_side=min_side, overwrite=overwrite)
     return video if path.truth is None else replace(video, psnr_db=psnr(images, path.truth).mean().item())

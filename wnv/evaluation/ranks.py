@@ -17,12 +17,7 @@ _TIMEOUT = datetime.timedelta(days=1)  # a process waits at the end for slower o
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of this process. Processes exchange small values over the CPU, on every device.
-
-    Attributes:
-        rank: Rank of this process, 0 <= rank < world_size.
-        world_size: Number of processes.
-    """
+    """The rank of this process among `world_size`. Processes exchange small values over the CPU, on every device."""
 
     rank: int = 0
     world_size: int = 1

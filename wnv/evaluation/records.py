@@ -79,14 +79,10 @@ class RecordFile:
         resume: Keep the existing records.
         overwrite: Delete the existing records.
         rank: Rank of this process.
-        opens: Check and prepare the folder; otherwise only read it.
+        opens: Check (see `can_resume`) and prepare the folder; otherwise only read it.
 
     Attributes:
         records: The existing records by key.
-
-    Raises:
-        FileExistsError: If there are records and neither `resume` nor `overwrite` is set.
-        ValueError: If the records have different settings or cannot be read.
     """
 
     def __init__(
@@ -153,12 +149,7 @@ def can_resume(folder: str | Path, *, settings: Mapping[str, Any], resume: bool,
 
 
 def read_records(folder: str | Path) -> list[SceneRecord]:
-    """Read the records of an evaluation, which may be running or interrupted, by variant and index.
-
-    Raises:
-        FileNotFoundError: If the folder has no records.
-        ValueError: If a line cannot be read.
-    """
+    """Read the records of an evaluation, which may be running or interrupted, by variant and index."""
     path = Path(folder) / RECORDS_FILE
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; wnv-eval writes it")

@@ -46,15 +46,8 @@ def render_views(
 
     The images do not depend on `views_per_call`, because targets do not attend to each other.
 
-    Args:
-        model: The model that encoded `scene`.
-        scene: The result of `model.encode`.
-        cameras: `batch view` cameras in the frame of the encoded context.
-        times: The time of each view, on the scale of the context's times; None is zero.
-        views_per_call: Views of each scene that are rendered together.
-
-    Raises:
-        ValueError: If `views_per_call` is less than 1.
+    `scene` is the result of `model.encode`, `cameras` are in the frame of its context, and `times` (zero by default) on
+    the scale of the context's times.
     """
     if views_per_call < 1:
         raise ValueError(f"views_per_call must be at least 1, got {views_per_call}")
@@ -80,14 +73,8 @@ def render_supersampled(
     Several shifted images make a larger one (`merge_shifted_images`), which is cropped to the proportions of `cameras`.
     The images are returned on the CPU.
 
-    Args:
-        model: The model that encoded `scene`.
-        scene: The result of `model.encode` for a batch of one.
-        cameras: `view` cameras in the frame of the encoded context, on the model's device.
-        times: The time of each view, on the scale of the context's times.
-        render_size: Height and width in pixels at which the model renders, multiples of `patch_size`.
-        patch_size: Side of the model's patches in pixels.
-        views_per_call: Largest number of images rendered together, except that those of one view always are.
+    The model renders at `render_size` (height, width), multiples of `patch_size`, at most `views_per_call` images
+    together, except that those of one view always are. `scene` is the result of `model.encode` for a batch of one.
 
     Raises:
         ValueError: If `render_size` is not two positive multiples of `patch_size`.

@@ -13,17 +13,7 @@ PSNR_CAP_DB = 100.0  # counted for views equal to the ground truth, whose PSNR i
 
 
 def open_lpips(backbone: str | None) -> tuple[LPIPS | None, str | None]:
-    """Open LPIPS if it is available.
-
-    Args:
-        backbone: `vgg` or `alex`; None omits LPIPS.
-
-    Returns:
-        The metric or None, and the reason why a requested metric is unavailable.
-
-    Raises:
-        ValueError: If the backbone is unknown.
-    """
+    """Open LPIPS with a backbone, `vgg` or `alex`; if it is unavailable, return None and the reason."""
     if backbone is None:
         return None, None
     try:
@@ -39,16 +29,10 @@ def score_views(
     masks: Bool[Tensor, "view height width"] | None = None,
     lpips: LPIPS | None = None,
 ) -> tuple[dict[str, list[float | None]], int]:
-    """Score views by all metrics.
+    """Score views by all metrics; also the number of views whose PSNR reached the cap.
 
-    Args:
-        rendered: Rendered images in 0..1.
-        truth: Ground truth in 0..1.
-        masks: Pixels that are also scored separately, as `psnr_masked` etc.; None for a view without such pixels.
-        lpips: Measures LPIPS, masked by blackening both images; None omits it.
-
-    Returns:
-        Metric -> one score per view, and the number of views whose PSNR reached the cap of 100 dB.
+    Pixels in `masks` are also scored separately, as `psnr_masked` etc.: None for a view without such pixels. Masked
+    LPIPS blackens the rest of both images.
 
     Raises:
         ValueError: If an image has values outside 0..1, or is too small for SSIM.

@@ -126,12 +126,7 @@ class Summary:
 
 
 def read_summary(folder: str | Path) -> Summary:
-    """Read the summary of a finished evaluation.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it cannot be read.
-    """
+    """Read the summary of a finished evaluation."""
     path = Path(folder) / SUMMARY_FILE
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; wnv-eval writes it when it finishes")

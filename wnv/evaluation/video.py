@@ -1,21 +1,20 @@
 """Write frames as MP4 and GIF files that play everywhere."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
-from wnv.evaluation.images import enlarge, to_u8
+from wnv.evaluation.images import enlarge
 from wnv.runtime.atomic import atomic_file
 
 CRF = 18  # x264 quality without visible loss
-GIF_COLOURS = 256
+GIF_COLORS = 256
 PALETTE_FRAMES = 16  # frames that the GIF's palette is made from
 GIF_STEP_S = 0.01  # GIF durations are multiples of this
 GIF_SHORTEST_S = 0.02  # browsers slow down shorter frames
@@ -24,25 +23,13 @@ MIN_FPS = 0.01  # a GIF frame lasts at most eleven minutes
 
 def write_mp4(
     path: str | Path,
-    images: Float[Tensor, "frame 3 height width"],
-    *,
-    fps: float | int = 24,
-    min_side: int = 256,
-    overwrite: bool = False,
-) -> Path:
-    """Write images in 0..1 as a video, see `write_mp4_frames`."""
-    return write_mp4_frames(path, to_u8(images), fps=fps, min_side=min_side, overwrite=overwrite)
-
-
-def write_mp4_frames(
-    path: str | Path,
     frames: Iterable[UInt8[np.ndarray, "height width 3"]],
     *,
     fps: float | int = 24,
     min_side: int = 256,
     overwrite: bool = False,
 ) -> Path:
-    """Write an H.264 video with 4:2:0 colour, which browsers, phones and slides play.
+    """Write an H.264 video with 4:2:0 color, which browsers, phones and slides play.
 
     Each frame is encoded before the next one is requested. Odd heights and widths, which 4:2:0 does not allow, repeat
     the last row or column.
@@ -82,34 +69,24 @@ def write_mp4_frames(
 
 def write_gif(
     path: str | Path,
-    images: Float[Tensor, "frame 3 height width"],
+    frames: Sequence[UInt8[np.ndarray, "height width 3"]] | UInt8[np.ndarray, "frame height width 3"],
     *,
     fps: float | int = 24,
     min_side: int = 256,
     overwrite: bool = False,
 ) -> Path:
-    """Write a looping GIF whose frames share one palette, so that colours do not flicker.
+    """Write a looping GIF whose frames share one palette, so that colors do not flicker.
 
-    Frame durations are multiples of 10 ms, at least 20 ms: 24 frames per second become 25.
-
-    Args:
-        path: The file, ending in `.gif`.
-        images: RGB in 0..1.
-        fps: Frames per second.
-        min_side: Small images are enlarged by an integer factor until their shorter side has this many pixels.
-        overwrite: Whether to replace an existing file.
-
-    Raises:
-        FileExistsError: If the file exists and `overwrite` is False.
-        ValueError: If there is no image, or `fps` is out of range.
+    Frame durations are multiples of 10 ms, at least 20 ms: 24 frames per second become 25. Arguments and errors are
+    those of `write_mp4`.
     """
-    if not len(images):
+    if not len(frames):
         raise ValueError(f"{path}: a video needs at least one frame, got none")
     check_fps(fps)
-    frames = [enlarge(frame, min_side=min_side) for frame in to_u8(images)]
+    frames = [enlarge(frame, min_side=min_side) for frame in frames]
     chosen = np.linspace(0, len(frames) - 1, min(PALETTE_FRAMES, len(frames))).round().astype(int)
     montage = Image.fromarray(np.concatenate([frames[i] for i in chosen], axis=0))
-    palette = montage.quantize(colors=GIF_COLOURS, method=Image.Quantize.MEDIANCUT)
+    palette = montage.quantize(colors=GIF_COLORS, method=Image.Quantize.MEDIANCUT)
     indexed = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
     duration_s = max(round(1 / fps / GIF_STEP_S) * GIF_STEP_S, GIF_SHORTEST_S)
     with atomic_file(Path(path), overwrite=overwrite) as file:
@@ -126,11 +103,7 @@ def write_gif(
 
 
 def check_fps(fps: float | int) -> None:
-    """Check a frame rate.
-
-    Raises:
-        ValueError: If it is below 0.01.
-    """
+    """Raise a ValueError for a frame rate below 0.01."""
     if fps < MIN_FPS:
         raise ValueError(f"fps must be at least {MIN_FPS:g}, got {fps}")
 

@@ -25,19 +25,14 @@ _TAIL = 0.99  # of the values; outliers beyond are counted in the last bar
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line of a chart.
-
-    Attributes:
-        name: Its name in legend and tooltip.
-        points: (x, y) in order of x; values that are not finite leave a gap.
-        colour: Index of its colour.
-        is_reference: Whether it is a baseline, thin and grey.
-    """
+    """A line of a chart."""
 
     name: str
     points: Sequence[Point]
+    """(x, y) in order of x; values that are not finite leave a gap."""
     colour: int = 0
     is_reference: bool = False
+    """Whether it is a baseline, thin and gray."""
 
     @property
     def style(self) -> str:
@@ -60,16 +55,10 @@ def colour_class(index: int) -> str:
 
 
 def line_chart(lines: Sequence[Line], *, x_name: str, label: str, log: bool = False) -> Markup:
-    """Plot lines over a common axis. Lines of many points show the means of neighbouring points.
+    """Plot lines over a common axis. Lines of many points show the means of neighboring points.
 
-    Args:
-        lines: Lines with at least one finite value among them.
-        x_name: Label of the horizontal axis.
-        label: Description for screen readers.
-        log: Whether to use a logarithmic vertical axis where the values are positive and far enough apart.
-
-    Raises:
-        ValueError: If no value is finite.
+    `label` is for screen readers; `log` uses a logarithmic vertical axis where the values are positive and far enough
+    apart.
     """
     parts = [(line, part) for line in lines for part in _finite_parts(line.points)]
     xs = [x for _, points in parts for x, _ in points]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from wnv.evaluation.video import write_mp4_frames
+from wnv.evaluation.video import write_mp4
 from wnv.geometry.poses import interpolate_poses
 from wnv.viewer.session import SceneSession, ViewRequest
 
@@ -120,7 +120,7 @@ def write_recording(
     name = sub(r"[^\w.-]+", "-", session.scene(first.scene).name)
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".recording-", dir=out) as folder:
-        video = write_mp4_frames(Path(folder) / "video.mp4", render(), fps=fps)
+        video = write_mp4(Path(folder) / "video.mp4", render(), fps=fps)
         path = _claim_free(out, name)
         video.replace(path)
     return path

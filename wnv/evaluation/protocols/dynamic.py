@@ -85,21 +85,12 @@ class Dynamic(SampledProtocol):
 
 @dataclass(frozen=True)
 class StoredMasks:
-    """Masks from a folder of PNG files, fitted to the images.
-
-    Attributes:
-        folder: Holds `SCENE/000012.png` for frame 12.
-    """
+    """Masks from a folder of PNG files, `SCENE/000012.png` for frame 12, fitted to the images."""
 
     folder: Path
 
     def __call__(self, pick: Pick) -> Bool[Tensor, "target height width"]:
-        """Read the masks of the targets.
-
-        Raises:
-            FileNotFoundError: If a target has no mask.
-            ValueError: If a mask and its frame differ in size.
-        """
+        """Read the masks of the targets."""
         return torch.stack([self._read(pick, frame) for frame in pick.choice.target])
 
     def _read(self, pick: Pick, frame: int) -> Bool[Tensor, "height width"]:
@@ -125,20 +116,12 @@ class StoredMasks:
 
 @dataclass(frozen=True)
 class ComputedMasks:
-    """Masks of the synthetic world, from its geometry.
-
-    Attributes:
-        min_seen: Context views that must see a pixel; None is a tenth of them, at least one.
-    """
+    """Masks of the synthetic world, from its geometry; see `Dynamic` for `min_seen`."""
 
     min_seen: int | None = None
 
     def __call__(self, pick: Pick) -> Bool[Tensor, "target height width"]:
-        """Compute the masks of the targets.
-
-        Raises:
-            ValueError: If `min_seen` exceeds the number of context views.
-        """
+        """Compute the masks of the targets."""
         num_context = len(pick.choice.context)
         min_seen = max(1, num_context // 10) if self.min_seen is None else self.min_seen
         if min_seen > num_context:

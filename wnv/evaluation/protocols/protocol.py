@@ -29,12 +29,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def variants(self, data: ExampleDataModule) -> list[Variant]:
-        """Make the variants from the validation scenes of the data.
-
-        Raises:
-            FileNotFoundError: If there are no scenes.
-            ValueError: If the scenes do not fit the protocol.
-        """
+        """Make the variants from the validation scenes of the data."""
 
     def sampler(self, data: ExampleDataModule) -> ViewSampler | None:
         """The sampler that an index of this protocol is made with; None for the sampler of validation.
@@ -92,17 +87,7 @@ class Default(Protocol):
 
 
 def check_numbers(name: str, numbers: Any, *, at_least: float | int | None = None, whole: bool = False) -> None:
-    """Check that a setting is a list of finite numbers.
-
-    Args:
-        name: The setting.
-        numbers: Its value.
-        at_least: If given, there must be one or more different numbers, none smaller than this.
-        whole: Whether the numbers must be integers.
-
-    Raises:
-        ValueError: If they are not.
-    """
+    """Check that a setting is a list of finite numbers; with `at_least`, one or more different ones of that size."""
     kinds = int if whole else (int, float)
     is_list = isinstance(numbers, (list, tuple))
     if not is_list or not all(isinstance(n, kinds) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
@@ -114,16 +99,7 @@ def check_numbers(name: str, numbers: Any, *, at_least: float | int | None = Non
 
 
 def choose_frames(protocol: Protocol, data: ExampleDataModule) -> dict[str, dict[str, list[int]] | None]:
-    """Make an evaluation index: the frames that a protocol chooses per scene, None for scenes that are too short.
-
-    Args:
-        protocol: A protocol with a sampler.
-        data: The scenes; `val_seed` seeds the choice.
-
-    Raises:
-        FileNotFoundError: If there are no scenes.
-        ValueError: If the protocol has no sampler, or chooses several times per scene.
-    """
+    """Make an evaluation index: the frames that a protocol chooses per scene, None for scenes that are too short."""
     dataset = open_scenes(data, sampler=protocol.sampler(data), skip_short=True)
     if len(set(dataset.scene_ids)) != len(dataset):
         raise ValueError(

@@ -33,13 +33,9 @@ def open_scenes(
     Args:
         data: A data module of scene files or of the synthetic world.
         sampler: Chooses the frames; None keeps the sampler of validation.
-        zoom: Zoom into the image centre, the same for all scenes; None keeps the zoom of validation.
-        change_cameras: Applied to the poses before they are normalised.
+        zoom: Zoom into the image center, the same for all scenes; None keeps the zoom of validation.
+        change_cameras: Applied to the poses before they are normalized.
         settings: Further arguments of `SceneDataset` that replace those of validation.
-
-    Raises:
-        FileNotFoundError: If there are no scenes.
-        ValueError: If the data module is of another kind, or the scenes do not fit the sampler.
     """
     if isinstance(data, SceneDataModule):
         arguments = data.val_settings | settings

@@ -22,10 +22,6 @@ class Re10k(Protocol):
         index: JSON file `{scene: {"context": [...], "target": [...]} | null}`.
         num_context: Context views that every scene must have; None accepts any number.
         num_target: Target views that every scene must have; None accepts any number.
-
-    Raises:
-        FileNotFoundError: If the index does not exist.
-        ValueError: If it is not an evaluation index, or has different numbers of views.
     """
 
     name = "re10k"
@@ -45,10 +41,6 @@ class Re10kContext(Protocol):
 
     Args:
         indices: Number of context views -> JSON file.
-
-    Raises:
-        FileNotFoundError: If a file does not exist.
-        ValueError: If there is none, or one has a different number of context views.
     """
 
     name = "re10k_context"
@@ -125,9 +117,6 @@ class Nested(SampledProtocol):
         num_target: Target frames.
         min_gap: Smallest number of frames from the first to the last context.
         max_gap: Largest number of frames from the first to the last context.
-
-    Raises:
-        ValueError: If a number is out of range.
     """
 
     name = "nested"

@@ -59,12 +59,8 @@ def write_ingest_report(
     Args:
         root: An output root.
         out: The page; by default `report.html` in the root.
-        num_scenes: Number of scenes to show, at least 0, sampled from all kinds and splits.
+        num_scenes: Number of scenes to show, sampled from all kinds and splits.
         seed: Seed of the sample.
-
-    Raises:
-        FileNotFoundError: If the root has no ledger.
-        ValueError: If `num_scenes` is negative, or the ledger cannot be read.
     """
     if num_scenes < 0:
         raise ValueError(f"num_scenes must be 0 or more, got {num_scenes}")

@@ -28,25 +28,18 @@ _MAX_BYTES = 32_000
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SceneCard:
-    """A scene as the page shows it.
-
-    Attributes:
-        entry: Facts of the ledger.
-        thumbnails: Up to four frames in order of time, as `data:` URLs.
-        camtoworld: Its cameras; None if the file cannot be read.
-        width: Width of its images in pixels; 0 if the file cannot be read.
-        height: Height of its images in pixels; 0 if the file cannot be read.
-        scale: Metres per scene unit; None if unknown.
-        problem: Why something is missing; empty if nothing is.
-    """
+    """A scene as the page shows it, without cameras and size if its file cannot be read."""
 
     entry: SceneEntry
     thumbnails: Sequence[str] = ()
+    """Up to four frames in order of time, as `data:` URLs."""
     camtoworld: Float64[np.ndarray, "frame 4 4"] | None = None
     width: int = 0
     height: int = 0
     scale: float | None = None
+    """Meters per scene unit."""
     problem: str = ""
+    """Why something is missing."""
 
 
 def choose(scenes: Sequence[SceneEntry], *, most: int, seed: int) -> list[SceneEntry]:

@@ -19,20 +19,13 @@ _MAX_VIDEO_BYTES = 2_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ShownExample:
-    """An example with an image.
-
-    Attributes:
-        record: Its scores.
-        rank: Its rank from the lowest PSNR to the highest, from 1.
-        count: Number of ranked examples.
-        role: `worst`, `median` or `best`; `lowest shown`, `between`, `highest shown` where those have no image.
-        image_file: Path of its image.
-    """
+    """An example with an image: its scores, and its rank (from 1) of `count`, from the lowest PSNR to the highest."""
 
     record: SceneRecord
     rank: int
     count: int
     role: str
+    """`worst`, `median` or `best`; `lowest shown`, `between`, `highest shown` where those have no image."""
     image_file: Path
 
     def image(self) -> str | None:

@@ -26,12 +26,9 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """Two models on the examples that both scored.
+    """Two models on the examples that both scored, from the second's largest loss to its largest gain.
 
-    Attributes:
-        pairs: The examples, from the largest loss of the second model to its largest gain.
-        difference: Mean of the second model's scores minus the first's; its interval is narrower than the difference
-            of two means.
+    `difference` is the mean of the second's scores minus the first's: its interval is narrower than that of two means.
     """
 
     pairs: Sequence[Pair]

@@ -33,21 +33,14 @@ _SKIPPED = ("images", "pictures", "frames", "wandb", "tensorboard")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """A run folder of `wnv-train`.
-
-    Attributes:
-        folder: Its path.
-        config: The resolved configuration.
-        metrics: Metric -> (step, value) in order of steps.
-        starts: One entry per start.
-        ends: One entry per end; a killed training leaves none.
-    """
+    """A run folder of `wnv-train`: its resolved configuration, metrics as (step, value), and starts and ends."""
 
     folder: Path
     config: Mapping[str, Any]
     metrics: Mapping[str, Sequence[tuple[int, float]]]
     starts: Sequence[Mapping[str, Any]]
     ends: Sequence[Mapping[str, Any]]
+    """One entry per end; a killed training leaves none."""
 
     @cached_property
     def num_steps(self) -> int:
@@ -85,14 +78,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """An evaluation folder of `wnv-eval`.
-
-    Attributes:
-        folder: Its path.
-        settings: Everything that its scores depend on.
-        records: The scores per example.
-        summary: The mean scores; None if it has not finished.
-    """
+    """An evaluation folder of `wnv-eval`; `summary` is None if it has not finished."""
 
     folder: Path
     settings: Mapping[str, Any]
@@ -122,30 +108,19 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One set of weights, its training if known, and its evaluations.
-
-    Attributes:
-        name: Its folder, or the weights as the user named them.
-        config: The resolved configuration; only the model's for weights without a run folder, empty if unknown.
-        training: Its run folder; None for weights without one.
-        evaluations: Evaluations of these weights, at most one per task.
-    """
+    """One set of weights, its training if known, and its evaluations, at most one per task."""
 
     name: str
+    """Its folder, or the weights as the user named them."""
     config: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved configuration; only the model's for weights without a run folder, empty if unknown."""
     training: Training | None = None
     evaluations: Sequence[Evaluation] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Contents of the searched folders.
-
-    Attributes:
-        runs: Runs in the order of the folders.
-        empty_jobs: Jobs of sweeps without a run or evaluation.
-        unreadable: Subfolder -> error, for those that cannot be read.
-    """
+    """Runs in the order of the searched folders, jobs of sweeps without results, and subfolder -> error."""
 
     runs: Sequence[Run]
     empty_jobs: Sequence[Path] = ()

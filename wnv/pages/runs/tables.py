@@ -16,13 +16,7 @@ _VALIDATION = {"val/psnr": ("val PSNR dB", 2), "val/ssim": ("val SSIM", 4), "val
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table.
-
-    Attributes:
-        name: Its heading.
-        cells: Its text per row.
-        style: Class of its cells.
-    """
+    """A column of a table: its heading, its text per row, and the class of its cells."""
 
     name: str
     cells: Sequence[str]
@@ -31,14 +25,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table with one row per run, or per variant and run.
-
-    Attributes:
-        runs: Index of the run per row; None in rows of the copied nearest view.
-        columns: The columns that follow the run's name.
-    """
+    """A table with one row per run, or per variant and run."""
 
     runs: Sequence[int | None]
+    """Index of the run per row; None in rows of the copied nearest view."""
     columns: Sequence[Column]
 
 
