@@ -83,6 +83,8 @@ def do(act: str) -> str:
     if act == "abort":
         os.write(2, b"terminate called, no runtime for ALIKED")
         os.abort()
+    if act == "crash":  # as `run_limited` reports it
+        raise StageError("failed", "crashed", "ended by SIGABRT")
     if act == "exit":
         sys.exit(3)
     if act == "sleep":

@@ -144,24 +144,25 @@ def test_an_item_that_waits_for_a_retry_is_pending(ledger: Ledger) -> None:
     assert found == ["pending/transient"]
 
 
-def test_rejected_items_run_again_only_on_request(ledger: Ledger) -> None:
-    stages = fake_stages(failures={"url:000": ["gone"] * 2, "url:001": ["error_reason"] * 1})
-    go(ledger, stages)
-    for retry, expected in (
-        ("none", ["refused/gone", "failed/error_reason"]),
-        (["other"], ["refused/gone", "failed/error_reason"]),
-        ("failed", ["refused/gone", "failed/error_reason"]),
-        (["gone"], ["refused/gone", "failed/error_reason"]),
-    ):
-        before = len([1 for row in ledger.rows("fetch") if row.state == "done"])
-        executor = InlineExecutor()
-        go(ledger, stages, executor, selection=Selection(retry=retry))
-        assert list(states(ledger, "fetch").values())[:2] == expected
-        tried = [item for stage, item in executor.finished if stage == "fetch"]
-        assert tried == {"none": [], "failed": ["url:001"]}.get(str(retry), ["url:000"] if "gone" in retry else [])
-        assert len([1 for row in ledger.rows("fetch") if row.state == "done"]) == before
-    go(ledger, fake_stages(), selection=Selection(retry="all"))
-    assert ledger.counts()["pack"] == {"done": 20}
+@pytest.mark.parametrize(
+    ("retry", "tried"),
+    [
+        ("none", []),
+        (["other"], []),
+        ("failed", ["url:001"]),
+        (["gone"], ["url:000"]),
+        ("all", ["url:000", "url:001"]),
+    ],
+)
+def test_rejected_items_run_again_only_on_request(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, retry: str | list[str], tried: list[str]
+) -> None:
+    go(ledger, {"fetch": FakeStage(name="fetch", failures={"url:000": ["gone"], "url:001": ["error_reason"]})})
+    assert list(states(ledger, "fetch").values())[:3] == ["refused/gone", "failed/error_reason", "done/ok"]
+    executor = InlineExecutor()
+    go(ledger, {"fetch": FakeStage(name="fetch")}, executor, selection=Selection(retry=retry))
+    assert [item for _, item in executor.finished] == tried
+    assert ("retry=other:" in caplog.text) == (retry == ["other"])  # no item has this reason
 
 
 def test_selection_by_keys_positions_and_limit(ledger: Ledger, tmp_path: Path) -> None:
@@ -338,28 +339,12 @@ def test_progress_without_a_terminal_is_logged(ledger: Ledger, caplog: pytest.Lo
     assert any(line.endswith(" left") for line in lines)
 
 
-def test_reasons_that_no_item_has_are_reported(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    ledger.finish(ledger.start("fetch", "url:000"), Outcome(state="refused", reason="login"))
-    assert Selection(retry=["login", "logn"]).apply(ledger, ["fetch"]) == set(KEYS)
-    assert ledger.pending("fetch") == KEYS
-    assert "retry=logn:" in caplog.text
-
-
 class _ShortLink(FakeStage):
     """Resolves every short link to the same video."""
 
     def __call__(self, task: Task) -> Outcome:
         outcome = super().__call__(task)
         return replace(outcome, result={**outcome.result, "video_id": "BV1xx411c7mD_p2"})
-
-
-def test_a_video_under_two_keys_is_kept_once(ledger: Ledger) -> None:
-    ledger.add_videos(replace(line, key=f"b23:{index}") for index, line in enumerate(manifest(2)))
-    summary = go(ledger, {"fetch": _ShortLink(name="fetch")})
-    assert summary.reasons["fetch"] == {"refused/duplicate": 1}
-    (refused,) = (row for row in ledger.rows("fetch", state="refused"))
-    assert "b23:" in refused.message
-    assert_sound(ledger)
 
 
 def test_a_video_is_kept_once_if_its_own_key_comes_later(ledger: Ledger) -> None:

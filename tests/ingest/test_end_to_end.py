@@ -1,9 +1,6 @@
 """From published lists to a training step, over a site with every kind of fault."""
 
-import logging
 import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,6 @@ from loopback.bilibili import BilibiliPages
 from loopback.site import LoopbackSite
 from pipeline import (
     COMMAND,
-    NO_COLMAP,
     NO_PARALLAX,
     QUICK,
     assert_complete,
@@ -25,7 +21,6 @@ from pipeline import (
 from posed_video import PosedVideo
 from video_files import moving, write_video
 
-from wnv.cli import data
 from wnv.ingest.ledger import Ledger
 from wnv.scenes.scene_file import validate_scene
 
@@ -130,6 +125,12 @@ def test_from_lists_to_a_training_step(
     more = assert_sound(root)
     assert found.items() <= more.items()
     assert_complete(root, more)
+    with Ledger.read(root) as ledger:
+        (packed,) = (row for row in ledger.rows("pack") if row.key == f"url:{urls['no_ranges']}")
+    info = validate_scene(root / packed.result["file"])
+    assert (info.width, info.height, len(info.frames)) == (192, 108, 12)
+    assert info.source["title"] == f"第{1 + [*urls].index('no_ranges')}段 🏠"
+    assert info.source["segment"] == [0.0, 1.6]
 
     out, _ = wnv_data("status", "root=root", cwd=tmp_path)
     assert "forbidden_address" in out
@@ -173,39 +174,3 @@ def _train(root: Path, folder: Path) -> None:
     )
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert (folder / "run" / "last.ckpt").is_file()
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    """Hydra's log handlers write to a stream that is closed when a test ends."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("restored_logging")
-def test_one_video_through_all_stages(
-    site: LoopbackSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    video = write_video(tmp_path / "video.mp4", moving(16), fps=10)
-    write_list(tmp_path / "static.csv", [site.add("/video.mp4", video)], marks="0000,0002")
-    monkeypatch.chdir(tmp_path)
-
-    def wnv_data_here(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["wnv-data", *arguments])
-        data.main()
-        return capsys.readouterr().out
-
-    few = ("executor.num_workers=1", "executor.num_fetchers=1")
-    out = wnv_data_here("run", "source=static.csv", "root=root", *QUICK, *few, *NO_PARALLAX, *NO_COLMAP)
-    assert out.splitlines()[0] == "manifest: 1 new"
-    (scene,) = (tmp_path / "root" / "scenes" / "static").glob("*/*.zip")
-    info = validate_scene(scene)
-    assert (info.width, info.height, len(info.frames)) == (192, 108, 12)
-    assert info.source["title"] == "第1段 🏠"
-    assert info.source["segment"] == [0.0, 1.6]
-    assert wnv_data_here("verify", f"path={scene}").startswith("ok  ")
-    assert "1 video;" in wnv_data_here("status", "root=root")

@@ -122,33 +122,29 @@ def test_a_host_is_given_up_in_the_end() -> None:
     assert gate.delay_s("h") == math.inf
 
 
-def test_files_of_ones_own_wait_for_nothing() -> None:
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("walks/a.mp4", None),
+        (None, None),
+        ("file:///etc/passwd", None),
+        ("http://[half", None),
+        ("https:///a", None),
+        ("https://WWW.Bilibili.com/video/BV1?p=2", "www.bilibili.com"),
+        ("https://b23.tv/abc", "www.bilibili.com"),
+        ("http://bilibili.com/video/BV1", "www.bilibili.com"),
+        ("https://notbilibili.com/a", "notbilibili.com"),
+    ],
+)
+def test_host_of_a_fetch(url: str | None, host: str | None) -> None:
+    assert host_of({"url": url}) == host
+
+
+def test_local_files_wait_for_nothing() -> None:
     gate, _ = make_gate(parallel=1, pause_s=100.0)
-    assert host_of({"url": "walks/a.mp4"}) is None
-    assert host_of({"url": None}) is None
-    assert host_of({"url": "file:///etc/passwd"}) is None
-    assert host_of({"url": "http://[half"}) is None
-    assert host_of({"url": "https://WWW.Bilibili.com/video/BV1?p=2"}) == "www.bilibili.com"
     gate.started(None, "a")
     assert gate.delay_s(None) == 0
     assert gate.ended(None, "a", RISK) is None
-
-
-def test_short_links_and_pages_of_bilibili_share_one_allowance() -> None:
-    urls = ("https://b23.tv/abc", "https://m.bilibili.com/video/BV1", "http://bilibili.com/video/BV1")
-    assert {host_of({"url": url}) for url in urls} == {"www.bilibili.com"}
-    assert host_of({"url": "https://notbilibili.com/a"}) == "notbilibili.com"
-    assert host_of({"url": "https:///a"}) is None
-
-
-def test_equal_seeds_wait_equally() -> None:
-    waits = []
-    for _ in range(2):
-        gate, _ = make_gate(jitter=0.5, seed=7)
-        gate.started("h", "a")
-        waits.append(gate.ended("h", "a", RISK))
-    assert waits[0] == waits[1]
-    assert 10 < waits[0] <= 15
 
 
 @pytest.mark.parametrize(

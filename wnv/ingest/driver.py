@@ -12,7 +12,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Any
 
@@ -91,32 +91,27 @@ def _parent_of(stage: StageName, item: str, key: str) -> _Item | None:
     return parents.get(stage)
 
 
+@dataclass(eq=False)
 class _Run:
-    def __init__(
-        self,
-        ledger: Ledger,
-        stages: dict[StageName, Stage],
-        executor: Executor,
-        gate: Gate,
-        retries: Retries,
-        progress: Progress,
-    ) -> None:
-        self.ledger = ledger
-        self.stages = stages
-        self.executor = executor
-        self.gate = gate
-        self.retries = retries
-        self.progress = progress
-        self.versions: dict[StageName, dict[str, str]] = {name: stage.versions() for name, stage in stages.items()}
-        self.summary = Summary()
-        # Items that may start, per stage and host: a closed host must not block the others.
-        self.ready: dict[StageName, dict[str | None, deque[str]]] = {name: defaultdict(deque) for name in stages}
-        self.hosts: dict[str, str | None] = {}
-        self.later: list[tuple[float, StageName, str]] = []  # retries, by the time they are due
-        self.blocked: dict[_Item, list[_Item]] = defaultdict(list)  # items, by the parent they wait for
-        self.running: dict[_Item, Task] = {}
-        self.num_tries: dict[_Item, int] = defaultdict(int)
-        self.stopped = False
+    ledger: Ledger
+    stages: dict[StageName, Stage]
+    executor: Executor
+    gate: Gate
+    retries: Retries
+    progress: Progress
+    # Items that may start, per stage and host: a closed host must not block the others.
+    ready: dict[StageName, dict[str | None, deque[str]]] = field(init=False)
+    hosts: dict[str, str | None] = field(default_factory=dict)
+    later: list[tuple[float, StageName, str]] = field(default_factory=list)  # retries, by the time they are due
+    # Items, by the parent they wait for.
+    blocked: dict[_Item, list[_Item]] = field(default_factory=lambda: defaultdict(list))
+    running: dict[_Item, Task] = field(default_factory=dict)
+    num_tries: dict[_Item, int] = field(default_factory=lambda: defaultdict(int))
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.versions = {name: stage.versions() for name, stage in self.stages.items()}
+        self.ready = {name: defaultdict(deque) for name in self.stages}
 
     def run(self, selection: Selection, max_waiting: int) -> Summary:
         self._prepare(selection)
@@ -127,7 +122,7 @@ class _Run:
                 self._cancel()
                 raise
         self._log_unfinished()
-        return self.summary
+        return self.progress.summary
 
     def _prepare(self, selection: Selection) -> None:
         self._requeue_missing()
@@ -234,15 +229,14 @@ class _Run:
             self.ledger.finish(task, replace(outcome, state="pending"))
             del self.running[stage, item]
             heappush(self.later, (time.monotonic() + delay_s, stage, item))
-            self.progress.retried(stage, outcome)
+            self.progress.retried()
             return
         if stage == "fetch" and outcome.state == "done":
             outcome = self._without_duplicate(item, outcome)
         children = children_of(task, outcome.result) if outcome.state == "done" else []
         pending = self.ledger.finish(task, outcome, versions=self.versions[stage], children=children)
         del self.running[stage, item]
-        self.summary.add(stage, outcome)
-        self.progress.ended(stage, outcome)
+        self.progress.summary.add(stage, outcome)
         blocked = self.blocked.pop((stage, item), [])
         if outcome.state == "done":
             for child in pending:

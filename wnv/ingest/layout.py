@@ -1,7 +1,9 @@
-"""Paths below an output root, and the split of a video."""
+"""Paths below an output root, and the split of a video.
+
+Files in results are relative to the root, except a user's own videos, which are absolute.
+"""
 
 import hashlib
-from pathlib import Path
 from typing import Literal, get_args
 
 from wnv.scenes.schema import SceneKind, safe_id
@@ -52,8 +54,3 @@ def clip_file(clip: str, *, kind: SceneKind, split: Split) -> str:
 def scene_folder(*, kind: SceneKind, split: Split) -> str:
     """Return the folder of the scene files of a kind and split, relative to the root."""
     return f"{SCENES_FOLDER}/{kind}/{split}"
-
-
-def absolute(root: Path, file: str) -> Path:
-    """Return the path of a file in a result: relative to the root, or absolute for a user's own video."""
-    return root / file

@@ -9,7 +9,7 @@ from typing import IO, Any
 from wnv.ingest.database import connect_to_read
 from wnv.ingest.layout import LEDGER_FILE
 from wnv.ingest.outputs import has_files
-from wnv.ingest.records import Row, Video
+from wnv.ingest.records import Row, Tally, Video
 from wnv.ingest.tasks import STAGES, TOOL, StageName, State
 
 COLUMNS = "stage, item, key, state, tries, reason, message, seconds, num_bytes, versions, payload, result, updated"
@@ -27,14 +27,16 @@ class LedgerView:
 
     @classmethod
     def read(cls, root: str | Path) -> "LedgerView":
-        """Open the ledger of a root to read. Takes no lock.
+        """Open the ledger of a root to read, as it is at the first query. Takes no lock.
 
         Raises:
             FileNotFoundError: If the root has no ledger, or an empty one.
             ValueError: If the file is not a ledger, is corrupt, or has a newer version.
         """
         root = Path(root).absolute()
-        return LedgerView(root=root, connection=connect_to_read(root / LEDGER_FILE))
+        view = LedgerView(root=root, connection=connect_to_read(root / LEDGER_FILE))
+        view._connection.execute("BEGIN")
+        return view
 
     def __enter__(self) -> "LedgerView":
         return self
@@ -81,12 +83,27 @@ class LedgerView:
     def counts(self) -> dict[StageName, dict[State, int]]:
         """Return the number of items per stage and state, without zeros."""
         counts: dict[StageName, dict[State, int]] = {}
-        rows = self._connection.execute("SELECT stage, state, count(*) FROM items GROUP BY stage, state").fetchall()
-        for stage in STAGES:
-            found: dict[State, int] = {state: n for name, state, n in rows if name == stage}
-            if found:
-                counts[stage] = found
+        for found in self.tally():
+            states = counts.setdefault(found.stage, {})
+            states[found.state] = states.get(found.state, 0) + found.number
         return counts
+
+    def tally(self) -> list[Tally]:
+        """Return the number of items per stage, state and reason, in the order of the stages."""
+        rows = self._connection.execute(
+            # SQLite takes item and message from the row with the maximum.
+            "SELECT stage, state, reason, count(*), sum(seconds), sum(num_bytes), item, message, max(updated) "
+            "FROM items GROUP BY stage, state, reason"
+        )
+        return sorted((Tally(*row[:-1]) for row in rows), key=lambda found: STAGES.index(found.stage))
+
+    def num_scenes(self) -> list[tuple[str, str, int, int]]:
+        """Return kind, split, and number of scenes and of their frames."""
+        return self._connection.execute(
+            "SELECT json_extract(payload, '$.kind') AS kind, json_extract(payload, '$.split') AS split, count(*), "
+            "sum(json_extract(result, '$.num_frames')) FROM items WHERE stage = 'pack' AND state = 'done' "
+            "GROUP BY kind, split ORDER BY kind, split"
+        ).fetchall()
 
     def rows(
         self,

@@ -1,7 +1,7 @@
 """The pack stage: write posed clips as scene files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import cv2
@@ -10,7 +10,7 @@ import PIL
 from jaxtyping import UInt8
 
 from wnv import __version__
-from wnv.ingest.layout import absolute, scene_folder
+from wnv.ingest.layout import scene_folder
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 from wnv.scenes.clip_images import ClipImages
 from wnv.scenes.image_codec import ImageFormat
@@ -60,7 +60,7 @@ class PackStage:
         payload = task.payload
         folder = scene_folder(kind=payload["kind"], split=payload["split"])
         try:
-            clip = ClipImages(absolute(task.root, payload["pose"]["sidecar"]), decoder=self.decoder)
+            clip = ClipImages(task.root / payload["pose"]["sidecar"], decoder=self.decoder)
             info = self._scene(clip, payload)
             path = write_scene(
                 task.root / folder,
@@ -87,16 +87,8 @@ class PackStage:
 
     def versions(self) -> dict[str, str]:
         """Return the settings and tool versions that a scene file depends on."""
-        return {
-            "wnv": __version__,
-            "pillow": PIL.__version__,
-            "opencv": cv2.__version__,
-            "short_side": str(self.short_side),
-            "max_side": str(self.max_side),
-            "image_format": self.image_format,
-            "quality": str(self.quality),
-            "decoder": self.decoder,
-        }
+        tools = {"wnv": __version__, "pillow": PIL.__version__, "opencv": cv2.__version__}
+        return tools | {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
 
     def _scene(self, clip: ClipImages, payload: Any) -> SceneInfo:
         info = clip.info

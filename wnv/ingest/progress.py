@@ -31,6 +31,10 @@ class Summary:
         if outcome.state != "done":
             self.reasons[stage][f"{outcome.state}/{outcome.reason}"] += 1
 
+    def num_ended(self, stage: StageName | None = None) -> int:
+        """Return the number of items that ended, in one stage or all."""
+        return sum(states.total() for name, states in self.counts.items() if stage in (None, name))
+
     def nothing_succeeded(self) -> bool:
         """Return whether items ended and none of them is done."""
         states = sum(self.counts.values(), Counter())
@@ -55,14 +59,16 @@ class Progress:
     Args:
         shown: Whether to show anything.
         log_every_s: Seconds between log lines.
+
+    Attributes:
+        summary: Outcomes so far.
     """
 
     def __init__(self, *, shown: bool = True, log_every_s: float = 30.0) -> None:
         self.shown = shown
         self.log_every_s = log_every_s
+        self.summary = Summary()
         self._expected: Counter[StageName] = Counter()
-        self._ended: Counter[StageName] = Counter()
-        self._not_done: Counter[str] = Counter()
         self._num_retried = 0
         self._bar: tqdm | None = None
         self._began = self._logged = time.monotonic()
@@ -77,29 +83,23 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(self._counts())
             self._bar.close()
-        elif self.shown and self._ended.total():
+        elif self.shown and self.summary.num_ended():
             _log.info("%s", self.line())
 
     def expect(self, stage: StageName) -> None:
         """Count one more item to do."""
         self._expected[stage] += 1
 
-    def retried(self, stage: StageName, outcome: Outcome) -> None:
+    def retried(self) -> None:
         """Count an attempt that failed and will be retried."""
         self._num_retried += 1
-
-    def ended(self, stage: StageName, outcome: Outcome) -> None:
-        """Count an item that ended."""
-        self._ended[stage] += 1
-        if outcome.state != "done":
-            self._not_done[f"{outcome.state}/{outcome.reason}"] += 1
 
     def show(self) -> None:
         """Update the bar, or log a line if it is due."""
         if self._bar is not None:
             self._bar.total = self._expected.total()
             self._bar.set_postfix_str(self._counts(), refresh=False)
-            self._bar.update(self._ended.total() - self._bar.n)
+            self._bar.update(self.summary.num_ended() - self._bar.n)
         elif self.shown and time.monotonic() - self._logged >= self.log_every_s:
             self._logged = time.monotonic()
             _log.info("%s", self.line())
@@ -107,13 +107,15 @@ class Progress:
     def line(self) -> str:
         """Return the progress in one line. The time left counts known items only."""
         elapsed_s = time.monotonic() - self._began
-        ended, left = self._ended.total(), self._expected.total() - self._ended.total()
+        ended = self.summary.num_ended()
+        left = self._expected.total() - ended
         rate = ended / elapsed_s if elapsed_s > 0 else 0.0
         left_s = f", {tqdm.format_interval(left / rate)} left" if rate and left else ""
         return f"{self._counts()}; {rate * 60:.1f} items/min, {tqdm.format_interval(elapsed_s)} elapsed{left_s}"
 
     def _counts(self) -> str:
-        stages = [f"{name} {self._ended[name]}/{self._expected[name]}" for name in STAGES if self._expected[name]]
-        reasons = [f"{reason} {number}" for reason, number in self._not_done.most_common(4)]
+        ended = self.summary.num_ended
+        stages = [f"{name} {ended(name)}/{self._expected[name]}" for name in STAGES if self._expected[name]]
+        reasons = sum(self.summary.reasons.values(), Counter()).most_common(4)
         retried = [f"retried {self._num_retried}"] if self._num_retried else []
-        return ", ".join([*stages, *reasons, *retried])
+        return ", ".join([*stages, *(f"{reason} {number}" for reason, number in reasons), *retried])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from wnv.ingest.layout import Split
 from wnv.ingest.tasks import StageName, State
@@ -41,6 +41,19 @@ class Row:
     payload: Mapping[str, Any]
     result: Mapping[str, Any]
     updated: float
+
+
+class Tally(NamedTuple):
+    """The items of a stage with one state and reason: number, sums, and the item and message that changed last."""
+
+    stage: StageName
+    state: State
+    reason: str
+    number: int
+    seconds: float
+    num_bytes: int
+    item: str
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,15 @@
 """The state of an output root as text tables."""
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.lock import is_locked
 from wnv.ingest.reasons import explain
-from wnv.ingest.records import Row
-from wnv.ingest.tasks import STAGES, STATES, StageName, State
+from wnv.ingest.records import Tally
+from wnv.ingest.tasks import STAGES, STATES, State
 
 
 def status_text(root: str | Path, *, now: float | None = None) -> str:
@@ -23,26 +23,27 @@ def status_text(root: str | Path, *, now: float | None = None) -> str:
         FileNotFoundError: If the root has no ledger.
         ValueError: If its ledger is corrupt or has a newer version.
     """
-    now = time.time() if now is None else now
     with Ledger.read(root) as ledger:
-        rows = list(ledger.rows())
+        tallies = ledger.tally()
         fractions = ledger.fractions()
         num_videos = ledger.num_videos()
-    parts = [
-        f"{root}: {num_videos} video{'s' if num_videos != 1 else ''}; split {_split_text(fractions)}",
-        _stages(rows),
-    ]
-    reasons = _reasons(rows)
-    if reasons:
-        parts.append(reasons)
-    scenes = _scenes(rows)
+        scenes = ledger.num_scenes()
+        running = min(ledger.rows(state="running"), key=lambda row: row.updated, default=None)
+    val, test = fractions["val_fraction"], fractions["test_fraction"]
+    split = f"{1 - val - test:.4g} train, {val:.4g} val, {test:.4g} test"
+    parts = [f"{root}: {num_videos} video{'s' if num_videos != 1 else ''}; split {split}", _stages(tallies)]
+    if reasons := [found for found in tallies if found.state != "done" and found.reason]:
+        reasons.sort(key=lambda found: (STAGES.index(found.stage), -found.number, found))
+        table = [[found.stage, str(found.number), found.state, found.reason, _example(found)] for found in reasons]
+        parts.append(_table(["stage", "items", "state", "reason", "example"], table, right=(1,)))
     if scenes:
-        parts.append(scenes)
-    running = min((row for row in rows if row.state == "running"), key=lambda row: row.updated, default=None)
+        table = [[str(cell) for cell in row] for row in scenes]
+        parts.append(_table(["kind", "split", "scenes", "frames"], table, right=(2, 3)))
     if running is not None and not is_locked(Path(root)):
         parts.append("no run is active: running items were interrupted, and the next run restarts them")
     elif running is not None:
-        parts.append(f"longest running: {running.stage} {running.item}, {_duration(now - running.updated)}")
+        seconds = (time.time() if now is None else now) - running.updated
+        parts.append(f"longest running: {running.stage} {running.item}, {_duration(seconds)}")
     return "\n\n".join(parts)
 
 
@@ -66,62 +67,24 @@ def advice_text(root: str | Path) -> str:
     return "\n".join(parts)
 
 
-def _split_text(fractions: Mapping[str, float]) -> str:
-    val, test = fractions["val_fraction"], fractions["test_fraction"]
-    return f"{1 - val - test:.4g} train, {val:.4g} val, {test:.4g} test"
-
-
-def _stages(rows: Sequence[Row]) -> str:
+def _stages(tallies: Sequence[Tally]) -> str:
     table = []
     for stage in STAGES:
-        here = [row for row in rows if row.stage == stage]
+        here = [found for found in tallies if found.stage == stage]
         if here:
-            states = Counter(row.state for row in here)
-            done = [row for row in here if row.state == "done"]
-            table.append(
-                [
-                    stage,
-                    *(str(states[state]) if states[state] else "." for state in STATES),
-                    str(len(here)),
-                    _bytes(sum(row.num_bytes for row in done)),
-                    _duration(sum(row.seconds for row in here)),
-                ]
-            )
+            states: Counter[State] = Counter()
+            for found in here:
+                states[found.state] += found.number
+            written = sum(found.num_bytes for found in here if found.state == "done")
+            counts = [str(states[state] or ".") for state in STATES]
+            seconds = sum(found.seconds for found in here)
+            table.append([stage, *counts, str(states.total()), _bytes(written), _duration(seconds)])
     return _table(["stage", *STATES, "total", "written", "time"], table, right=range(1, 9))
 
 
-def _reasons(rows: Sequence[Row]) -> str:
-    """Return the reasons of items that are not done, per stage, the most frequent first."""
-    alike: dict[tuple[StageName, State, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.state != "done" and row.reason:
-            alike[row.stage, row.state, row.reason].append(row)
-    table = [
-        [stage, str(len(found)), state, reason, _example(found)]
-        for (stage, state, reason), found in sorted(
-            alike.items(), key=lambda entry: (STAGES.index(entry[0][0]), -len(entry[1]), entry[0])
-        )
-    ]
-    return _table(["stage", "items", "state", "reason", "example"], table, right=(1,)) if table else ""
-
-
-def _example(rows: Sequence[Row]) -> str:
-    """Return the message of the item that changed last."""
-    last = max(rows, key=lambda row: row.updated)
-    text = f"{last.item}: {last.message}" if last.message else last.item
+def _example(found: Tally) -> str:
+    text = f"{found.item}: {found.message}" if found.message else found.item
     return text if len(text) <= 100 else f"{text[:99]}…"
-
-
-def _scenes(rows: Sequence[Row]) -> str:
-    packed = [row for row in rows if row.stage == "pack" and row.state == "done"]
-    if not packed:
-        return ""
-    scenes = Counter((row.payload["kind"], row.payload["split"]) for row in packed)
-    frames: Counter[tuple[str, str]] = Counter()
-    for row in packed:
-        frames[row.payload["kind"], row.payload["split"]] += row.result["num_frames"]
-    table = [[kind, split, str(scenes[kind, split]), str(frames[kind, split])] for kind, split in sorted(scenes)]
-    return _table(["kind", "split", "scenes", "frames"], table, right=(2, 3))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int]) -> str:

@@ -92,8 +92,8 @@ def test_frames_show_their_time(tmp_path: Path, cut: Callable, fps: Fraction) ->
 
 def test_a_varying_rate(tmp_path: Path, cut: Callable) -> None:
     rng = np.random.default_rng(0)
-    ticks = np.cumsum(rng.choice([33, 33, 34, 50, 100], size=120)).tolist()  # milliseconds
-    path = write_video(tmp_path / "a.mp4", numbered(range(120)), pts=ticks, time_base=Fraction(1, 1000))
+    ticks = np.cumsum(rng.choice([33, 33, 34, 50, 100], size=60)).tolist()  # milliseconds
+    path = write_video(tmp_path / "a.mp4", numbered(range(60)), pts=ticks, time_base=Fraction(1, 1000))
     (clip,) = cut(path, segments=[(0.0, 99.0)], rules=_ANYTHING).result["clips"]
     fps = Fraction(clip["fps"])
     shown = _shown(tmp_path, clip)
@@ -105,59 +105,59 @@ def test_a_varying_rate(tmp_path: Path, cut: Callable) -> None:
 
 
 def test_60_fps_become_30(tmp_path: Path, cut: Callable) -> None:
-    path = write_video(tmp_path / "a.mp4", numbered(range(120)), fps=60)
-    (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.4}).result["clips"]
+    path = write_video(tmp_path / "a.mp4", numbered(range(100)), fps=60)
+    (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.2}).result["clips"]
     shown = _shown(tmp_path, clip)
     assert shown == list(range(shown[0], shown[-1] + 1, 2))
     assert clip["fps"] == "30"
-    (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.4}, fps="15").result["clips"]
+    (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.2}, fps="15").result["clips"]
     assert set(np.diff(_shown(tmp_path, clip))) == {4}
 
 
 def test_shots_are_kept_or_dropped_with_a_reason(tmp_path: Path, cut: Callable) -> None:
     still = texture(9, height=108, width=192)
     rng = np.random.default_rng(0)
-    tripod = (np.clip(still.astype(int) + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(75))
+    tripod = (np.clip(still.astype(int) + rng.normal(0, 5, still.shape), 0, 255).astype(np.uint8) for _ in range(40))
     path = write_video(
         tmp_path / "a.mp4",
         itertools.chain(
-            moving(75, seed=1, speeds=(1.0, 2.0, 4.0)),
-            moving(30, seed=2, speeds=(1.0, 2.0, 4.0)),
-            moving(75, seed=3, speeds=(2.0,)),
+            moving(40, seed=1, speeds=(1.0, 2.0, 4.0)),
+            moving(20, seed=2, speeds=(1.0, 2.0, 4.0)),
+            moving(40, seed=3, speeds=(2.0,)),
             tripod,
-            [image // 16 for image in moving(75, seed=4, speeds=(1.0, 2.0, 4.0))],
-            [texture(5, height=108, width=192)] * 75,
-            moving(100, seed=6, speeds=(1.0, 2.0, 4.0)),
+            [image // 16 for image in moving(40, seed=4, speeds=(1.0, 2.0, 4.0))],
+            [texture(5, height=108, width=192)] * 40,
+            moving(50, seed=6, speeds=(1.0, 2.0, 4.0)),
         ),
         fps=25,
     )
-    outcome = cut(path, segments=[(0.0, 20.2)])
+    outcome = cut(path, segments=[(0.0, 10.8)], rules={"min_s": 0.9})
     clips = outcome.result["clips"]
     assert [(clip["start_s"], clip["end_s"]) for clip in clips] == [
-        (pytest.approx(0.32), pytest.approx(2.68)),
-        (pytest.approx(16.52), pytest.approx(19.88)),
+        (pytest.approx(0.32), pytest.approx(1.28)),
+        (pytest.approx(9.12), pytest.approx(10.48)),
     ]
     assert _reasons(outcome) == ["too_short", "no_parallax", "no_parallax", "too_dark", "frozen"]
-    assert [entry["start_s"] for entry in outcome.result["dropped"]] == [3.0, 4.52, 7.52, 10.52, 13.52]
+    assert [entry["start_s"] for entry in outcome.result["dropped"]] == pytest.approx([1.6, 2.72, 4.32, 5.92, 7.52])
     assert all(clip["stats"]["parallax"] > 0.2 for clip in clips)
     assert outcome.result["dropped"][1]["stats"]["parallax"] < 0.05
     assert outcome.message == "1 too_short, 2 no_parallax, 1 too_dark, 1 frozen"
 
 
 def test_long_shots_are_divided_evenly(tmp_path: Path, cut: Callable) -> None:
-    path = write_video(tmp_path / "a.mp4", moving(150, speeds=(1.0, 2.0, 4.0)), fps=25)
-    clips = cut(path, segments=[(0.0, 6.0)], rules={"max_s": 2.0, "min_s": 1.0}).result["clips"]
+    path = write_video(tmp_path / "a.mp4", numbered(range(150)), fps=25)
+    clips = cut(path, segments=[(0.0, 6.0)], rules=_ANYTHING | {"max_s": 2.0}).result["clips"]
     assert [clip["num_frames"] for clip in clips] == [44, 45, 45]
     assert [a["end_s"] - b["start_s"] for a, b in itertools.pairwise(clips)] == pytest.approx([0, 0])
 
 
 def test_a_clip_is_replaced_by_an_equal_one_without_poses(tmp_path: Path, cut: Callable) -> None:
-    path = write_video(tmp_path / "a.mp4", moving(80, speeds=(1.0, 2.0, 4.0)), fps=25, rotation=90)
-    (clip,) = cut(path, short_side=64).result["clips"]
+    path = write_video(tmp_path / "a.mp4", numbered(range(40)), fps=25, rotation=90)
+    (clip,) = cut(path, rules=_ANYTHING, short_side=64).result["clips"]
     assert (clip["width"], clip["height"]) == (64, 114)
     first = (tmp_path / "root" / clip["file"]).read_bytes()
     (tmp_path / "root" / clip["file"]).with_suffix(".json").write_text("{}")
-    cut(path, short_side=64)  # checks that no other file is left
+    cut(path, rules=_ANYTHING, short_side=64)  # checks that no other file is left
     assert (tmp_path / "root" / clip["file"]).read_bytes() == first
 
 
@@ -194,18 +194,15 @@ def test_frames_before_damage_are_used(tmp_path: Path, cut: Callable) -> None:
     assert clip["end_s"] <= entry["start_s"] < 5
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda path, write, numbers: path.write_bytes(b""), "corrupt"),
-        (lambda path, write, numbers: path.write_bytes(b"<html>not found</html>" * 100), "corrupt"),
-        (lambda path, write, numbers: write(path, numbers([1])), "few_frames"),
-        (lambda path, write, numbers: write(path, numbers(range(30))), "too_short"),
-    ],
-)
+@pytest.mark.parametrize(("content", "reason"), [(b"html" * 99, "corrupt"), (1, "few_frames"), (30, "too_short")])
 @pytest.mark.parametrize("segments", [(), ((0.0, 5.0),)])
-def test_videos_without_clips(tmp_path: Path, cut: Callable, make: Callable, reason: str, segments: tuple) -> None:
-    make(tmp_path / "a.mp4", write_video, numbered)
+def test_videos_without_clips(
+    tmp_path: Path, cut: Callable, content: bytes | int, reason: str, segments: tuple
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / "a.mp4").write_bytes(content)
+    else:
+        write_video(tmp_path / "a.mp4", numbered(range(content)))
     outcome = cut(tmp_path / "a.mp4", segments=segments, rules={"cut_detector": "none"})  # bars look like cuts
     assert (outcome.state, outcome.reason) == ("refused", reason)
     assert outcome.message
@@ -213,7 +210,7 @@ def test_videos_without_clips(tmp_path: Path, cut: Callable, make: Callable, rea
 
 def test_high_dynamic_range(tmp_path: Path, cut: Callable) -> None:
     hdr = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
-    images = (image.astype(np.uint16) * 166 for image in moving(70, speeds=(1.0, 2.0, 4.0)))  # up to 0.65: 380 cd/m2
+    images = (image.astype(np.uint16) * 166 for image in moving(30, speeds=(1.0, 2.0, 4.0)))  # up to 0.65: 380 cd/m2
     path = write_video(
         tmp_path / "a.mp4",
         images,
@@ -224,10 +221,10 @@ def test_high_dynamic_range(tmp_path: Path, cut: Callable) -> None:
         colours=hdr,
         options={"x265-params": "log-level=none:pools=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"},
     )
-    (clip,) = cut(path, segments=[(0.0, 2.8)]).result["clips"]
+    (clip,) = cut(path, rules=_ANYTHING | {"trim_s": 0.0}).result["clips"]
     assert clip["stats"]["tone_mapped"]
     with open_video(tmp_path / "root" / clip["file"]) as reader:
-        image = reader.read([20])[0]
+        image = reader.read([10])[0]
     assert 230 < np.percentile(image, 99) <= 255
     assert np.percentile(image, 1) < 20
 

@@ -19,9 +19,7 @@ from wnv.scenes.video import open_video
 _SETTINGS = {"gop": 12, "crf": 18, "preset": "veryfast", "threads": 1}
 
 
-@pytest.mark.parametrize(
-    "fps", [Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(25, 2), Fraction(1)]
-)
+@pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(25, 2)])
 def test_both_decoders_give_the_same_frames(tmp_path: Path, fps: Fraction) -> None:
     images = list(moving(40, speeds=(1.0, 2.0, 4.0)))
     path = tmp_path / "clips" / "a.mp4"
@@ -53,12 +51,6 @@ def test_frames_are_in_order_with_frequent_key_frames(tmp_path: Path) -> None:
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_equal_images_make_equal_files(tmp_path: Path) -> None:
-    for name in "ab":
-        write_clip(tmp_path / name, moving(5), fps=Fraction(30), **_SETTINGS)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     def images():
         yield from moving(3)
@@ -71,6 +63,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_oserror(tmp_path: Path) -> None:
     """A limit on file sizes fails in the same calls as a full disk."""
     script = textwrap.dedent("""

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from pose_fakes import FakeEstimator
 from posed_video import PosedVideo, render_room
 
+from wnv.ingest.pose import pose_stage
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.pose_stage import PoseStage, describe, sample_indices
 from wnv.ingest.tasks import Outcome, Task, run_task
@@ -33,11 +34,21 @@ def root(tmp_path: Path, room_video: PosedVideo) -> Path:
     return tmp_path / "root"
 
 
-@pytest.fixture
-def run(root: Path, tmp_path: Path) -> Run:
-    """Run the stage on the clip, and check that it leaves no temporary files."""
+def _in_this_process(
+    function: Callable, *, folder: Path, time_limit_s: float, memory_limit_gb: float, **arguments: Any
+) -> Any:
+    return function(**arguments)
 
-    def run_stage(estimator: object, *, retry: object = None, kind: str = "static", **settings: Any) -> Outcome:
+
+@pytest.fixture
+def run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the stage on the clip, and check that it leaves no temporary files; with `limited`, in a new process."""
+
+    def run_stage(
+        estimator: object, *, retry: object = None, kind: str = "static", limited: bool = False, **settings: Any
+    ) -> Outcome:
+        if not limited:
+            monkeypatch.setattr(pose_stage, "run_limited", _in_this_process)
         workspace = tmp_path / "temporary"
         stage = PoseStage(estimator=estimator, retry=retry, filters=PoseFilters(), workspace=str(workspace), **settings)
         payload = {
@@ -60,7 +71,7 @@ def run(root: Path, tmp_path: Path) -> Run:
 
 
 def test_the_pose_file_records_how_it_was_made(run: Run, root: Path) -> None:
-    outcome = run(FakeEstimator(num_registered=11))
+    outcome = run(FakeEstimator(num_registered=11), limited=True)
     sidecar = root / "clips/static/train/room.json"
     assert (outcome.state, outcome.reason) == ("done", "ok")
     assert outcome.result["sidecar"] == "clips/static/train/room.json"
@@ -107,7 +118,7 @@ def test_a_second_estimator_is_used_if_the_first_result_is_rejected(run: Run, ro
 
 
 def test_a_second_estimator_is_used_after_a_crash(run: Run) -> None:
-    outcome = run(FakeEstimator(act="abort"), retry=FakeEstimator())
+    outcome = run(FakeEstimator(act="crash"), retry=FakeEstimator())
     assert outcome.state == "done"
     assert outcome.result["stats"]["num_tries"] == 2
 
@@ -122,21 +133,12 @@ def test_cameras_that_are_rejected_twice_leave_only_statistics(run: Run, root: P
     assert not sidecar.exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("act", "settings", "reason", "text"),
-    [
-        ("abort", {}, "crashed", "SIGABRT"),
-        ("hog", {"memory_limit_gb": 2}, "out_of_memory", "memory_limit_gb=2"),
-        ("sleep", {"time_limit_s": 1}, "timeout", "1 s"),
-        ("raise", {}, "error", "width must be even, got 3"),
-    ],
+    ("act", "reason", "text"), [("crash", "crashed", "SIGABRT"), ("raise", "error", "width must be even, got 3")]
 )
-def test_a_process_that_fails_is_recorded(
-    act: str, settings: dict[str, Any], reason: str, text: str, run: Run, root: Path
-) -> None:
-    retry = FakeEstimator(act="abort") if act == "abort" else FakeEstimator()
-    outcome = run(FakeEstimator(act=act), retry=retry, **settings)
+def test_an_estimator_that_fails_is_recorded(act: str, reason: str, text: str, run: Run, root: Path) -> None:
+    retry = FakeEstimator(act="crash") if act == "crash" else FakeEstimator()
+    outcome = run(FakeEstimator(act=act), retry=retry)
     assert (outcome.state, outcome.reason) == ("failed", reason)
     assert text in outcome.message
     assert not (root / "clips/static/train/room.json").exists()

@@ -1,7 +1,6 @@
 """Propose windows of a long video without marks in which to look for clips, best first."""
 
 import itertools
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,28 +14,19 @@ _PLACES = (0.1, 0.5, 0.9)  # positions in a window whose key frames are decoded
 _ENOUGH_CHANGE = 0.05
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A range of a file in seconds, with a score; 0 means dark or without motion."""
-
-    start_s: float
-    end_s: float
-    score: float
-
-
 def propose_windows(
     source: SourceVideo, *, num_places: int, window_s: float, per_place: int, min_brightness: float
-) -> list[list[Window]]:
-    """Divide a video evenly into places and return the windows of each place, best first.
+) -> list[list[tuple[float, float]]]:
+    """Divide a video evenly into places; return the windows of each place, (start, end) in seconds, best first.
 
-    The score comes from a few decoded key frames: bright, sharp and different ones score high.
+    A few key frames of each window are compared: bright, sharp and different ones are better.
 
     Args:
         source: The video.
         num_places: Number of places; fewer if the video is too short.
         window_s: Length of a window, seconds.
         per_place: Maximum number of windows per place.
-        min_brightness: Mean luminance, 0..1, below which the score is 0.
+        min_brightness: Mean luminance, 0..1, below which a window is as bad as one without motion.
     """
     num_places = max(1, min(num_places, int(source.duration_s / window_s)))
     place_s = source.duration_s / num_places
@@ -47,13 +37,13 @@ def propose_windows(
         for number in range(per_place):
             middle_s = (place + (number + 0.5) / per_place) * place_s
             start_s, end_s = max(0.0, middle_s - window_s / 2), middle_s + window_s / 2
-            score = _score(source, start_s, end_s, min_brightness)
-            windows.append(Window(start_s=start_s, end_s=end_s, score=score))
-        places.append(sorted(windows, key=lambda window: (-window.score, window.start_s)))
+            windows.append((-_score(source, start_s, end_s, min_brightness), start_s, end_s))
+        places.append([(start_s, end_s) for _, start_s, end_s in sorted(windows)])
     return places
 
 
 def _score(source: SourceVideo, start_s: float, end_s: float, min_brightness: float) -> float:
+    """Return 0 for a window that is dark, damaged or without motion."""
     images = []
     for frame in source.key_frames(start_s + share * (end_s - start_s) for share in _PLACES):
         if frame is None:

@@ -3,17 +3,20 @@
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
+from scenedetect.detector import SceneDetector
 
-from wnv.ingest.clip.cuts import CutDetector, CutFinder
 from wnv.ingest.clip.frame_converter import FrameConverter
 from wnv.ingest.clip.motion import MotionMeter, Stretch
 from wnv.ingest.clip.source_video import DamagedVideoError, SourceVideo, TimedFrame, on_grid
+
+CutDetector = Literal["adaptive", "content", "none"]
 
 _ANALYSIS_SIDE_PX = 180
 _TRACKING_FPS = 10
@@ -38,9 +41,10 @@ class ClipRules:
         min_parallax: Minimum share of tracked points off the best homography, over at least a quarter of the clip.
         min_shift: Image shift over its width below which the camera counts as static.
         max_shift: Image shift over its width at which parallax is measured.
-        cut_detector: `adaptive`, `content` or `none`.
-        cut_threshold: See `CutFinder`.
-        cut_min_content: See `CutFinder`.
+        cut_detector: `adaptive` compares the change of a frame with that of its neighbors, so that fast motion is not a
+            cut; `content` uses the change alone; `none` finds no cuts.
+        cut_threshold: `adaptive`: ratio to the change of neighboring frames; `content`: the change itself.
+        cut_min_content: `adaptive`: minimum change of a cut.
     """
 
     min_s: float = 2.0
@@ -102,14 +106,13 @@ class Segment:
     damage: str | None
 
 
-@dataclass(kw_only=True)
-class _Measures:
-    """Measurements per frame."""
+class _Measures(NamedTuple):
+    """Measurements of a frame; `change` is the mean difference to the previous one, of 255."""
 
-    repeated: list[bool] = field(default_factory=list)
-    brightness: list[float] = field(default_factory=list)
-    sharpness: list[float] = field(default_factory=list)
-    change: list[float] = field(default_factory=list)
+    repeated: bool
+    brightness: float
+    sharpness: float
+    change: float
 
 
 def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fraction, rules: ClipRules) -> Segment:
@@ -123,45 +126,58 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
         rules: Requirements on clips.
     """
     origin_s, frames = starting_at(source.frames(start_s, end_s), start_s, fps)
-    cuts = CutFinder(
-        detector=rules.cut_detector, threshold=rules.cut_threshold, min_content=rules.cut_min_content, fps=fps
-    )
+    detector, cuts = _cut_detector(rules), [0]
     meter = MotionMeter(max_shift=rules.max_shift, max_frames=round(_MAX_STRETCH_S * fps))
-    every, next_tracked = max(1, round(fps / _TRACKING_FPS)), 0
-    measures = _Measures()
+    every, next_tracked, last = max(1, round(fps / _TRACKING_FPS)), 0, 0
+    measures: list[_Measures] = []
     convert: FrameConverter | None = None
     grey: np.ndarray | None = None
     damage: str | None = None
     try:
         for shown in on_grid(frames, origin_s=origin_s, fps=fps):
+            if shown.repeated and measures:  # left out of cut detection: any change after it looks like a cut
+                measures.append(measures[-1]._replace(repeated=True, change=0.0))
+                continue
             convert = convert or FrameConverter(source, shown.frame, short_side=_ANALYSIS_SIDE_PX)
-            measures.repeated.append(shown.repeated)
-            if not shown.repeated or grey is None:
-                image = convert(shown.frame)
-                previous, grey = grey, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-                cuts.add(shown.index, image)
-                measures.brightness.append(float(grey.mean()) / 255)
-                measures.sharpness.append(float(cv2.Laplacian(grey, cv2.CV_32F).std()) / 255)
-                measures.change.append(255.0 if previous is None else float(cv2.absdiff(grey, previous).mean()))
-            else:
-                measures.brightness.append(measures.brightness[-1])
-                measures.sharpness.append(measures.sharpness[-1])
-                measures.change.append(0.0)
-            if not shown.repeated and shown.index >= next_tracked:
+            image = convert(shown.frame)
+            previous, grey = grey, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            measures.append(
+                _Measures(
+                    repeated=shown.repeated,
+                    brightness=float(grey.mean()) / 255,
+                    sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).std()) / 255,
+                    change=255.0 if previous is None else float(cv2.absdiff(grey, previous).mean()),
+                )
+            )
+            if detector is not None:
+                last = shown.index
+                cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(last, fps), image[..., ::-1])]
+            if shown.index >= next_tracked:
                 meter.add(shown.index, grey)
                 next_tracked = shown.index + every
     except DamagedVideoError as error:
         damage = str(error)
-    num_frames = len(measures.repeated)
-    boundaries = [0, *(cut for cut in cuts.finish() if cut > 0), num_frames]
+    if detector is not None:
+        cuts += [cut.frame_num for cut in detector.post_process(FrameTimecode(last, fps))]
     stretches = meter.finish()
     pieces = [
         _judge(piece, fps, measures, stretches, rules, tone_mapped=convert is not None and convert.tone_mapped)
-        for start, end in itertools.pairwise(boundaries)
-        for piece in _split(start, end, num_frames, fps, rules)
-        if num_frames
+        for start, end in itertools.pairwise([*sorted(set(cuts)), len(measures)])
+        for piece in _split(start, end, len(measures), fps, rules)
+        if measures
     ]
     return Segment(origin_s=origin_s, fps=fps, pieces=pieces, damage=damage)
+
+
+def _cut_detector(rules: ClipRules) -> SceneDetector | None:
+    # min_scene_len=1 reports every cut; shots that are too short are dropped later.
+    if rules.cut_detector == "none":
+        return None
+    if rules.cut_detector == "content":
+        return ContentDetector(threshold=rules.cut_threshold, min_scene_len=1)
+    return AdaptiveDetector(
+        adaptive_threshold=rules.cut_threshold, min_content_val=rules.cut_min_content, min_scene_len=1
+    )
 
 
 def starting_at(frames: Iterator[TimedFrame], start_s: float, fps: Fraction) -> tuple[Fraction, Iterator[TimedFrame]]:
@@ -198,32 +214,37 @@ def _split(start: int, end: int, num_frames: int, fps: Fraction, rules: ClipRule
 
 
 def _judge(
-    piece: Piece, fps: Fraction, measures: _Measures, stretches: list[Stretch], rules: ClipRules, *, tone_mapped: bool
+    piece: Piece,
+    fps: Fraction,
+    measures: list[_Measures],
+    stretches: list[Stretch],
+    rules: ClipRules,
+    *,
+    tone_mapped: bool,
 ) -> Piece:
     """Return the piece with its measurements and, if it is to be dropped, the reason."""
     if piece.reason is not None:
         return piece
-    span = slice(piece.start, piece.end)
-    brightness = float(np.mean(measures.brightness[span]))
-    still = float(np.mean(np.array(measures.change[piece.start + 1 : piece.end]) < _STILL_DIFFERENCE))
+    frames = measures[piece.start : piece.end]
+    brightness = float(np.mean([frame.brightness for frame in frames]))
+    still = float(np.mean([frame.change < _STILL_DIFFERENCE for frame in frames[1:]]))
     parallax, shift = _motion(piece, stretches, rules)
     stats = {
         "brightness": round(brightness, 4),
-        "sharpness": round(float(np.mean(measures.sharpness[span])), 4),
+        "sharpness": round(float(np.mean([frame.sharpness for frame in frames])), 4),
         "still": round(still, 4),
         "parallax": round(parallax, 4),
         "shift_per_s": round(shift * float(fps) / (piece.end - piece.start), 4),
-        "num_duplicated": sum(measures.repeated[piece.start + 1 : piece.end]),
+        "num_duplicated": sum(frame.repeated for frame in frames[1:]),
         "tone_mapped": tone_mapped,
     }
-    reason = None
-    if brightness < rules.min_brightness:
-        reason = "too_dark"
-    elif still > _FROZEN_SHARE:
-        reason = "frozen"
-    elif parallax < rules.min_parallax:
-        reason = "no_parallax"
-    return Piece(start=piece.start, end=piece.end, reason=reason, stats=stats)
+    checks = {
+        "too_dark": brightness < rules.min_brightness,
+        "frozen": still > _FROZEN_SHARE,
+        "no_parallax": parallax < rules.min_parallax,
+    }
+    reason = next((name for name, found in checks.items() if found), None)
+    return replace(piece, reason=reason, stats=stats)
 
 
 def _motion(piece: Piece, stretches: list[Stretch], rules: ClipRules) -> tuple[float, float]:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 import wnv
-from wnv.ingest.layout import absolute
 from wnv.ingest.pose.estimator import PoseEstimate, PoseEstimator
 from wnv.ingest.pose.filters import PoseFilters, Verdict
 from wnv.ingest.pose.limits import run_limited
@@ -109,20 +108,20 @@ class PoseStage:
         except StageError as error:
             outcome = error.outcome
         if outcome.state == "refused":
-            absolute(task.root, sidecar).unlink(missing_ok=True)  # poses of an earlier run are no longer valid
+            (task.root / sidecar).unlink(missing_ok=True)  # poses of an earlier run are no longer valid
         return outcome
 
     def _pose(self, task: Task, sidecar: str) -> Outcome:
         clip = task.payload
         with temporary_workspace(None if self.workspace is None else Path(self.workspace)) as workspace:
-            sample = self._sample(absolute(task.root, clip["file"]), workspace, masked=self._is_masked(clip["kind"]))
+            sample = self._sample(task.root / clip["file"], workspace, masked=self._is_masked(clip["kind"]))
             verdict, record = self._estimate(sample, workspace)
         stats = {**verdict.stats, "masked_ratio": sample.masked_ratio, "num_tries": len(record["tries"])}
         if verdict.estimate is None:
             message = "; then ".join(f"{entry['reason']}: {entry['message']}" for entry in record["tries"])
             return Outcome(state="refused", reason=verdict.reason, message=message, result={"stats": stats})
         poses = _clip_poses(clip, sample, verdict.estimate, {**record, "sfm": stats})
-        path = write_poses(absolute(task.root, sidecar), poses)
+        path = write_poses(task.root / sidecar, poses)
         result = {
             "sidecar": sidecar,
             "num_frames": len(sample.indices),

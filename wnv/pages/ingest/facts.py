@@ -18,19 +18,7 @@ MAX_ITEMS_PER_REASON = 200
 
 @dataclass(frozen=True, kw_only=True)
 class SceneEntry:
-    """A packed scene.
-
-    Attributes:
-        id: Scene id.
-        file: Its file, relative to the root.
-        key: Key of its video.
-        kind: `static` or `dynamic`.
-        split: `train`, `val` or `test`.
-        title: Title of its video.
-        url: Address of its video.
-        num_frames: Number of frames.
-        statistics: Measurements of the pose stage.
-    """
+    """A packed scene: its file relative to the root, facts of its video, and measurements of the pose stage."""
 
     id: str
     file: str
@@ -41,21 +29,6 @@ class SceneEntry:
     url: str | None
     num_frames: int
     statistics: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """An item that failed, was rejected or has to wait: fields of its ledger row, title and address of its video."""
-
-    stage: StageName
-    item: str
-    key: str
-    title: str
-    url: str | None
-    state: str
-    reason: str
-    message: str
-    tries: int
 
 
 @dataclass
@@ -103,7 +76,7 @@ class Facts:
     scene_s: float = 0.0
     last_update: float | None = None
     # Per stage, state and reason a heap of the items with the most tries; the row number breaks ties.
-    _problems: dict[tuple[StageName, str, str], list[tuple[int, int, Problem]]] = field(
+    _problems: dict[tuple[StageName, str, str], list[tuple[int, int, Row]]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
@@ -112,9 +85,10 @@ class Facts:
         """Number of items with a problem."""
         return sum(stage.reasons.total() for stage in self.stages.values())
 
-    def problems(self, most: int) -> list[Problem]:
-        """At most `most` problems: some of every reason, those with the most tries first."""
-        groups = [sorted(heap, reverse=True) for _, heap in sorted(self._problems.items(), key=_group_order)]
+    def problems(self, most: int) -> list[Row]:
+        """Return at most `most` items that failed, were rejected or have to wait, of every reason, most tries first."""
+        reasons = sorted(self._problems, key=lambda reason: (STAGES.index(reason[0]), reason))
+        groups = [sorted(self._problems[reason], reverse=True) for reason in reasons]
         rounds = itertools.zip_longest(*groups)
         taken = itertools.islice((entry[2] for turn in rounds for entry in turn if entry is not None), most)
         return sorted(taken, key=lambda item: (STAGES.index(item.stage), item.state, item.reason, -item.tries))
@@ -136,19 +110,8 @@ class Facts:
 
     def _add_problem(self, row: Row, number: int) -> None:
         self.stages[row.stage].reasons[row.state, row.reason] += 1
-        problem = Problem(
-            stage=row.stage,
-            item=row.item,
-            key=row.key,
-            title=row.payload.get("title") or "",
-            url=row.payload.get("url"),
-            state=row.state,
-            reason=row.reason,
-            message=row.message,
-            tries=row.tries,
-        )
         heap = self._problems[row.stage, row.state, row.reason]
-        heapq.heappush(heap, (row.tries, -number, problem))
+        heapq.heappush(heap, (row.tries, -number, row))
         if len(heap) > MAX_ITEMS_PER_REASON:
             heapq.heappop(heap)
 
@@ -198,11 +161,6 @@ def pose_statistics(result: Mapping[str, Any]) -> dict[str, float]:
     if result.get("num_frames") and "num_registered" in result:
         numbers.setdefault("registered_ratio", result["num_registered"] / result["num_frames"])
     return numbers
-
-
-def _group_order(group: tuple[tuple[StageName, str, str], Any]) -> tuple[int, str, str]:
-    (stage, state, reason), _ = group
-    return STAGES.index(stage), state, reason
 
 
 def _duration_s(clip: Mapping[str, Any]) -> float:

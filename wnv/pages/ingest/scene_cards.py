@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
-from wnv.ingest.layout import absolute
 from wnv.pages.html import data_url
 from wnv.pages.ingest.facts import SceneEntry
 from wnv.scenes.archive import Archive
@@ -63,7 +62,7 @@ def choose(scenes: Sequence[SceneEntry], *, most: int, seed: int) -> list[SceneE
 def read_card(root: Path, entry: SceneEntry) -> SceneCard:
     """Read a scene's cameras and thumbnails; `problem` names what cannot be read."""
     try:
-        archive = Archive(absolute(root, entry.file))
+        archive = Archive(root / entry.file)
         info = info_from_json(archive.read(SCENE_JSON), name=entry.id)
     except FileNotFoundError:
         return SceneCard(entry=entry, problem=f"{entry.file} is missing; the next run makes it again")
