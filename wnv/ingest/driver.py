@@ -101,6 +101,7 @@ class _Run:
     progress: Progress
     # Items that may start, per stage and host: a closed host must not block the others.
     ready: dict[StageName, dict[str | None, deque[str]]] = field(init=False)
+    versions: dict[StageName, dict[str, str]] = field(init=False)
     hosts: dict[str, str | None] = field(default_factory=dict)
     later: list[tuple[float, StageName, str]] = field(default_factory=list)  # retries, by the time they are due
     # Items, by the parent they wait for.
