@@ -70,22 +70,17 @@ def scene_file(tmp_path: Path, make_info: Callable, make_images: Callable) -> Pa
 
 @pytest.fixture
 def repack() -> Callable[..., Path]:
-    """Rewrite a scene file with changed members or scene.json, without the writer's checks."""
+    """Rewrite a scene file with changed members, without the writer's checks."""
 
     def change(
         path: Path,
         *,
-        edit: Callable[[dict[str, Any]], Any] | None = None,
         members: dict[str, bytes | None] | None = None,
         compression: int = zipfile.ZIP_STORED,
     ) -> Path:
         with zipfile.ZipFile(path) as archive:
             contents: dict[str, bytes | None] = {name: archive.read(name) for name in archive.namelist()}
         contents |= members or {}
-        if edit is not None:
-            data = json.loads(contents["scene.json"])
-            edit(data)
-            contents["scene.json"] = json.dumps(data).encode()
         out = path.with_name("changed.zip")
         with zipfile.ZipFile(out, "w", compression) as archive:
             for name, content in contents.items():

@@ -1,7 +1,7 @@
 """Poses of a clip: written, read, and checked."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,12 +37,7 @@ def poses() -> ClipPoses:
 def test_poses_round_trip(tmp_path: Path, poses: ClipPoses) -> None:
     path = write_poses(tmp_path / "clip.json", poses)
     again = read_poses(path)
-    for name in ("id", "kind", "width", "height", "fps", "distortion", "scale", "source"):
-        assert getattr(again, name) == getattr(poses, name)
-    np.testing.assert_array_equal(again.K, poses.K)
-    for one, other in zip(again.frames, poses.frames, strict=True):
-        assert (one.index, one.time_s) == (other.index, other.time_s)
-        np.testing.assert_array_equal(one.camtoworld, other.camtoworld)
+    np.testing.assert_equal(asdict(again), asdict(poses))
     write_poses(path, again)
     assert [entry.name for entry in tmp_path.iterdir()] == ["clip.json"]
     assert read_poses(write_poses(path, replace(poses, scale=2))).scale == 2
@@ -66,11 +61,9 @@ def test_invalid_poses_cannot_be_constructed(poses: ClipPoses, case: str) -> Non
 
 INVALID_JSON = {
     "version": (("schema_version", 2), "schema_version.*2"),
-    "version true": (("schema_version", True), "schema_version.*True"),
     "no lens": (("distortion", ...), "'distortion'"),
     "no term": (("distortion", "k3", ...), "'k3'"),
     "term text": (("distortion", "k1", "0"), "'k1'.*str"),
-    "K text": (("K", "50"), "'K'.*str"),
     "fps number": (("fps", 29.97), "'fps'.*float"),
     "fps zero": (("fps", "30/0"), "fps.*30/0"),
     "fps huge": (("fps", "1e999999999"), "fps.*1e999999999"),
@@ -79,9 +72,6 @@ INVALID_JSON = {
     "index again": (("frames", 1, "index", 0), "frame 1: .*0 after 0"),
     "index negative": (("frames", 0, "index", -1), "frame 0: source_index.*-1"),
     "time": (("frames", 2, "time_s", 7.0), "frame 2: time_s.*0.233567.*7"),
-    "time nan": (("frames", 2, "time_s", float("nan")), "frame 2: time_s"),
-    "pose": (("frames", 2, "camtoworld", 0, 0, 2.0), "frame 2: camtoworld"),
-    "kind": (("kind", "moving"), "kind.*'moving'"),
     "scale": (("scale", 10**400), "scale"),
 }
 
@@ -92,14 +82,6 @@ def test_invalid_files_are_rejected(tmp_path: Path, poses: ClipPoses, edit_json:
     path = write_poses(tmp_path / "clip.json", poses)
     path.write_text(edit_json(path.read_text(), *keys, value=value))
     with pytest.raises(SceneError, match=message):
-        read_poses(path)
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"[" * 100_000, b"\xff\xfe"])
-def test_text_that_is_not_an_object_is_rejected(tmp_path: Path, text: bytes) -> None:
-    path = tmp_path / "clip.json"
-    path.write_bytes(text)
-    with pytest.raises(SceneError, match=r"clip\.json"):
         read_poses(path)
 
 

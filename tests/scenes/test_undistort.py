@@ -18,7 +18,7 @@ def _coefficient(limit: float) -> st.SearchStrategy[float]:
     return st.floats(-limit, limit, allow_nan=False)
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(
     focal=st.floats(60.0, 200.0),
     aspect=st.floats(0.9, 1.1),

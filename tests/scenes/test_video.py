@@ -123,6 +123,7 @@ def _read_all(path: Path, decoder: str) -> np.ndarray:
         return reader.read(range(reader.num_frames))
 
 
+@pytest.mark.slow
 def test_opening_a_clip_needs_no_torch(clip: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from wnv.scenes.video import open_video\n"

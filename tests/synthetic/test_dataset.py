@@ -21,9 +21,8 @@ def same(a: Example, b: Example) -> bool:
     return a.scene == b.scene and all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["static", "dynamic", "mixed"])
-def test_an_example_depends_on_its_key_alone(kind: str) -> None:
-    settings = {"image_size": (24, 40), "num_target": 3, "kind": kind, "seed": 5, "zoom_range": (1.0, 2.0)}
+def test_an_example_depends_on_its_key_alone() -> None:
+    settings = {"image_size": (12, 20), "num_target": 2, "kind": "mixed", "seed": 5, "zoom_range": (1.0, 2.0)}
     endless = SyntheticDataset(num_scenes=None, **settings)
     together = endless.__getitems__([(0, 4), (0, 9), (2, 4), (0, 11)])
     for key, example in zip([4, 9, (2, 4), 11], together, strict=True):
@@ -120,17 +119,15 @@ def test_a_place_is_rendered_from_any_camera() -> None:
 
 def test_free_time_separates_time_from_position() -> None:
     settings = {"num_scenes": None, "image_size": (16, 24), "kind": "dynamic"}
-    bound, free = SyntheticDataset(**settings).sample([2]), SyntheticDataset(**settings, free_time=True).sample([2])
-    assert torch.equal(bound.cameras.context_times, free.cameras.context_times)
-    assert not torch.equal(bound.cameras.target_times, free.cameras.target_times)
-    assert free.cameras.target_times.min() >= 0
-    assert free.cameras.target_times.max() <= 1
+    bound, free = (SyntheticDataset(**settings, free_time=free).sample([2]).cameras for free in (False, True))
+    assert torch.equal(bound.context_times, free.context_times)
+    assert not torch.equal(bound.target_times, free.target_times)
+    assert 0 <= free.target_times.min() <= free.target_times.max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["static", "dynamic"])
-def test_no_camera_is_inside_anything(kind: str) -> None:
+def test_no_camera_is_inside_anything() -> None:
     indices = list(range(150))
-    world = sample_worlds(seed=2, indices=indices, kind=kind)
+    world = sample_worlds(seed=2, indices=indices, kind="mixed")
     sampled = sample_cameras(
         world,
         seed=2,

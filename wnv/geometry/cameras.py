@@ -100,17 +100,5 @@ def project(
     return homogeneous[..., :2] / depth[..., None], depth
 
 
-def unproject(
-    pixels: Float[Tensor, "*#batch n 2"],
-    depth: Float[Tensor, "*#batch n"],
-    K: Float[Tensor, "*#batch 3 3"],
-    camtoworld: Float[Tensor, "*#batch 4 4"],
-) -> Float[Tensor, "*batch n 3"]:
-    """World points seen at `pixels` (x, y) at `depth` (camera z, scene units); batch axes broadcast."""
-    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
-    points_camera = transform(invert_K(K), homogeneous) * depth[..., None]
-    return transform(camtoworld[..., :3, :3], points_camera) + camtoworld[..., None, :3, 3]
-
-
 def _like(value: float | int | Tensor, reference: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=reference.dtype, device=reference.device)

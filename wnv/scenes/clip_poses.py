@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from wnv.runtime.atomic import atomic_file
-from wnv.scenes.json_fields import dump_object, load_object, read_field, read_float, read_matrix, read_scale
-from wnv.scenes.schema import (
-    MAX_SCENE_JSON_BYTES,
-    Frame,
-    SceneError,
-    SceneInfo,
-    SceneKind,
-    check_id,
-    check_kind,
-    frame_label,
-)
+from wnv.scenes.json_fields import JsonObject, dump_object
+from wnv.scenes.schema import MAX_SCENE_JSON_BYTES, Frame, SceneError, SceneInfo, SceneKind, frame_label
 from wnv.scenes.undistort import Distortion
 
 CLIP_SCHEMA_VERSION = 1
@@ -60,10 +50,10 @@ class ClipPoses:
         width: Width of the clip in pixels.
         height: Height of the clip in pixels.
         fps: Constant frame rate in frames per second.
-        K: image<-camera, in pixels of the stored clip; the centre of the first pixel is (0.5, 0.5).
+        K: image<-camera, in pixels of the stored clip; the center of the first pixel is (0.5, 0.5).
         distortion: Lens distortion.
         frames: Frames with a pose, at least one, in order.
-        scale: Metres per scene unit; None if unknown, as after structure from motion.
+        scale: Meters per scene unit; None if unknown, as after structure from motion.
         source: Where the clip and its poses come from: any JSON object.
 
     Raises:
@@ -159,48 +149,26 @@ def read_poses(path: str | Path) -> ClipPoses:
         raise FileNotFoundError(f"{path}: no such file; `wnv-data pose` writes it beside the clip")
     if path.stat().st_size > MAX_SCENE_JSON_BYTES:
         raise SceneError(f"{path}: poses of a clip must be at most {MAX_SCENE_JSON_BYTES} bytes")
-    data = load_object(path.read_bytes(), where=str(path))
-    version = data.get("schema_version")
-    # The version is checked first, since other versions may lack the fields of this one.
-    if version != CLIP_SCHEMA_VERSION or isinstance(version, bool):
-        raise SceneError(
-            f"{path}: schema_version must be {CLIP_SCHEMA_VERSION}, got {version!r}; pose the clip again, or "
-            "upgrade wnv if a newer one wrote it"
+    clip = JsonObject.parse(path.read_bytes(), where=str(path), version=CLIP_SCHEMA_VERSION)
+    header = clip.scene_header()
+    lens = JsonObject(clip.read("distortion", dict), where=clip.where)
+    fps = clip.read("fps", str)
+    if not _FRAME_RATE.fullmatch(fps):  # Fraction("1e999999999") would fill the memory
+        clip.fail(f"fps must be a fraction such as '30000/1001', got {fps[:40]!r}")
+    entries = (
+        JsonObject(entry, where=frame_label(header["id"], index))
+        for index, entry in enumerate(clip.read("frames", list))
+    )
+    frames = tuple(
+        PosedFrame(
+            index=entry.read("index", int), time_s=entry.number("time_s"), camtoworld=entry.matrix("camtoworld", 4)
         )
-    return _from_json(data, file=path.name)
-
-
-def _from_json(data: dict[str, Any], *, file: str) -> ClipPoses:
-    read = partial(read_field, data, where=f"clip '{file}'", file=file)
-    name, kind, entries, lens = read("id", str), read("kind", str), read("frames", list), read("distortion", dict)
-    check_id(name)
-    where = f"scene '{name}'"
-    check_kind(kind, where)
-    terms = {term.name: read_float(lens, term.name, where=where, file=file) for term in fields(Distortion)}
+        for entry in entries
+    )
     return ClipPoses(
-        id=name,
-        kind=kind,
-        width=read("width", int),
-        height=read("height", int),
-        fps=_frame_rate(read("fps", str), where),
-        K=read_matrix(data, "K", 3, where=where, file=file),
-        distortion=Distortion(**terms),
-        frames=tuple(_frame(entry, frame_label(name, index), file) for index, entry in enumerate(entries)),
-        scale=read_scale(data, where=where, file=file),
-        source=read("source", dict),
+        fps=Fraction(fps),
+        K=clip.matrix("K", 3),
+        distortion=Distortion(**{term.name: lens.number(term.name) for term in fields(Distortion)}),
+        frames=frames,
+        **header,
     )
-
-
-def _frame(entry: object, where: str, file: str) -> PosedFrame:
-    return PosedFrame(
-        index=read_field(entry, "index", int, where=where, file=file),
-        time_s=read_float(entry, "time_s", where=where, file=file),
-        camtoworld=read_matrix(entry, "camtoworld", 4, where=where, file=file),
-    )
-
-
-def _frame_rate(text: str, where: str) -> Fraction:
-    # Fraction("1e999999999") would fill the memory.
-    if not _FRAME_RATE.fullmatch(text):
-        raise SceneError(f"{where}: fps must be a fraction such as '30000/1001', got {text[:40]!r}")
-    return Fraction(text)

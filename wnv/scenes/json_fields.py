@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.schema import SceneError
+from wnv.scenes.schema import SceneError, check_id, check_kind
 
 
 def dump_object(header: Mapping[str, Any], frames: Iterable[Mapping[str, Any]], *, where: str) -> str:
@@ -24,69 +24,75 @@ def dump_object(header: Mapping[str, Any], frames: Iterable[Mapping[str, Any]], 
     return head.removesuffix("\n}") + ',\n "frames": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
 
 
-def load_object(text: str | bytes, *, where: str) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Raises:
-        SceneError: If the text is not one.
-    """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SceneError(f"{where} is not JSON ({error}); write it again") from error
-    if not isinstance(data, dict):
-        raise SceneError(f"{where} must hold an object, got {type(data).__name__}; write it again")
-    return data
-
-
-def read_field(data: object, key: str, kind: type | tuple[type, ...], *, where: str, file: str) -> Any:
-    """Read a field of an object.
+class JsonObject:
+    """Typed access to the fields of a JSON object of a scene; every fault is a SceneError.
 
     Args:
-        data: The object.
-        key: Name of the field.
-        kind: Accepted types; a bool is not an int.
+        data: The parsed object.
         where: Subject of error messages.
-        file: Name of the file in error messages.
-
-    Raises:
-        SceneError: If `data` is not an object, or the field is missing or of another type.
     """
-    if not isinstance(data, dict):
-        raise SceneError(f"{where}: must be an object, got {type(data).__name__}")
-    if key not in data:
-        raise SceneError(f"{where}: {file} lacks the field {key!r}; write the scene again")
-    value = data[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise SceneError(f"{where}: field {key!r} must be {names}, got {type(value).__name__} {str(value)[:40]!r}")
-    return value
 
+    def __init__(self, data: object, *, where: str) -> None:
+        self.where = where
+        if not isinstance(data, dict):
+            self.fail(f"must be an object, got {type(data).__name__}")
+        self.data: dict[str, Any] = data
 
-def read_float(data: object, key: str, *, where: str, file: str) -> float:
-    """Read a field that holds a number; see `read_field`."""
-    value = read_field(data, key, (float, int), where=where, file=file)
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise SceneError(f"{where}: {key} must be a finite number, got an integer beyond float64") from error
+    @classmethod
+    def parse(cls, text: str | bytes, *, where: str, version: int) -> "JsonObject":
+        """Parse a file whose `schema_version` must be `version`; other versions may lack fields of this one."""
+        try:
+            fields = cls(json.loads(text), where=where)
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise SceneError(f"{where} is not JSON ({error}); write it again") from error
+        found = fields.data.get("schema_version")
+        if found != version or isinstance(found, bool):
+            fields.fail(
+                f"schema_version must be {version}, got {found!r}; write it again, or upgrade wnv if a newer one wrote "
+                "it"
+            )
+        return fields
 
+    def fail(self, reason: str) -> NoReturn:
+        """Raise a SceneError about this object."""
+        raise SceneError(f"{self.where}: {reason}")
 
-def read_matrix(data: object, key: str, size: int, *, where: str, file: str) -> Float64[np.ndarray, "n n"]:
-    """Read a field that holds `size` rows of `size` numbers; see `read_field`."""
-    rows = read_field(data, key, list, where=where, file=file)
-    is_square = len(rows) == size and all(isinstance(row, list) and len(row) == size for row in rows)
-    # Exact types, which JSON has few of, are fast to check; most of the time of opening a scene is spent here.
-    if not is_square or not {kind for row in rows for kind in map(type, row)} <= {int, float}:
-        raise SceneError(f"{where}: field {key!r} must be {size} rows of {size} numbers, got {str(rows)[:60]!r}")
-    try:
-        return np.array(rows, dtype=np.float64)
-    except OverflowError as error:
-        raise SceneError(f"{where}: {key} must be finite numbers, got an integer beyond float64") from error
+    def read(self, key: str, *kinds: type) -> Any:
+        """Read a field of one of the given types; a bool is not an int."""
+        if key not in self.data:
+            self.fail(f"lacks the field {key!r}; write the scene again")
+        value = self.data[key]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            self.fail(f"field {key!r} must be {names}, got {type(value).__name__} {str(value)[:40]!r}")
+        return value
 
+    def number(self, key: str) -> float:
+        """Read a number."""
+        try:
+            return float(self.read(key, float, int))
+        except OverflowError:
+            self.fail(f"{key} must be a finite number, got an integer beyond float64")
 
-def read_scale(data: object, *, where: str, file: str) -> float | None:
-    """Read `scale`, a number or null; see `read_field`."""
-    if read_field(data, "scale", (float, int, type(None)), where=where, file=file) is None:
-        return None
-    return read_float(data, "scale", where=where, file=file)
+    def matrix(self, key: str, size: int) -> Float64[np.ndarray, "n n"]:
+        """Read `size` rows of `size` numbers."""
+        rows = self.read(key, list)
+        is_square = len(rows) == size and all(isinstance(row, list) and len(row) == size for row in rows)
+        # Exact types, which JSON has few of, are fast to check; most of the time of opening a scene is spent here.
+        if not is_square or not {kind for row in rows for kind in map(type, row)} <= {int, float}:
+            self.fail(f"field {key!r} must be {size} rows of {size} numbers, got {str(rows)[:60]!r}")
+        try:
+            return np.array(rows, dtype=np.float64)
+        except OverflowError:
+            self.fail(f"{key} must be finite numbers, got an integer beyond float64")
+
+    def scene_header(self) -> dict[str, Any]:
+        """Read what scenes and clips share; later messages are about the scene of that id."""
+        header: dict[str, Any] = {"id": self.read("id", str)}
+        check_id(header["id"])
+        self.where = f"scene '{header['id']}'"
+        for key, kind in (("kind", str), ("width", int), ("height", int), ("source", dict)):
+            header[key] = self.read(key, kind)
+        check_kind(header["kind"], self.where)
+        header["scale"] = None if self.read("scale", float, int, type(None)) is None else self.number("scale")
+        return header

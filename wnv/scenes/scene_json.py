@@ -4,20 +4,10 @@ Unknown fields are ignored, so that a later wnv may add some. A change of meanin
 versions are rejected.
 """
 
-from functools import partial
+from wnv.scenes.json_fields import JsonObject, dump_object
+from wnv.scenes.schema import SCENE_JSON, Frame, SceneInfo, frame_label
 
-from wnv.scenes.json_fields import dump_object, load_object, read_field, read_float, read_matrix, read_scale
-from wnv.scenes.schema import (
-    SCENE_JSON,
-    SCHEMA_VERSION,
-    Frame,
-    SceneError,
-    SceneInfo,
-    check_id,
-    check_kind,
-    frame_label,
-    version_message,
-)
+SCHEMA_VERSION = 1
 
 
 def info_to_json(info: SceneInfo) -> str:
@@ -27,7 +17,7 @@ def info_to_json(info: SceneInfo) -> str:
         SceneError: If `source` is not JSON.
     """
     header = {
-        "schema_version": info.schema_version,
+        "schema_version": SCHEMA_VERSION,
         "id": info.id,
         "kind": info.kind,
         "width": info.width,
@@ -58,36 +48,22 @@ def info_from_json(text: str | bytes, *, name: str) -> SceneInfo:
     Raises:
         SceneError: If the text is not JSON, a field is missing or of the wrong type, or the scene is invalid.
     """
-    data = load_object(text, where=f"scene '{name}': {SCENE_JSON}")
-    # The version is checked first, since other versions may lack the fields of this one.
-    if data.get("schema_version") != SCHEMA_VERSION or isinstance(data["schema_version"], bool):
-        raise SceneError(version_message(name, data.get("schema_version")))
-    scene = read_field(data, "id", str, where=f"scene '{name}'", file=SCENE_JSON)
-    check_id(scene)
-    where = f"scene '{scene}'"
-    read = partial(read_field, data, where=where, file=SCENE_JSON)
-    kind, entries = read("kind", str), read("frames", list)
-    check_kind(kind, where)
-    return SceneInfo(
-        id=scene,
-        kind=kind,
-        width=read("width", int),
-        height=read("height", int),
-        frames=tuple(_frame_from_json(entry, frame_label(scene, index)) for index, entry in enumerate(entries)),
-        scale=read_scale(data, where=where, file=SCENE_JSON),
-        source=read("source", dict),
-        schema_version=SCHEMA_VERSION,
+    fields = JsonObject.parse(text, where=f"scene '{name}': {SCENE_JSON}", version=SCHEMA_VERSION)
+    header = fields.scene_header()
+    frames = tuple(
+        _frame_from_json(JsonObject(entry, where=frame_label(header["id"], index)))
+        for index, entry in enumerate(fields.read("frames", list))
     )
+    return SceneInfo(frames=frames, **header)
 
 
-def _frame_from_json(entry: object, where: str) -> Frame:
-    file = read_field(entry, "file", str, where=where, file=SCENE_JSON)
-    if not file:
-        raise SceneError(f"{where}: file must not be empty; write the scene again")
+def _frame_from_json(fields: JsonObject) -> Frame:
+    if not fields.read("file", str):
+        fields.fail("file must not be empty; write the scene again")
     return Frame(
-        file=file,
-        time_s=read_float(entry, "time_s", where=where, file=SCENE_JSON),
-        source_index=read_field(entry, "source_index", (int, type(None)), where=where, file=SCENE_JSON),
-        K=read_matrix(entry, "K", 3, where=where, file=SCENE_JSON),
-        camtoworld=read_matrix(entry, "camtoworld", 4, where=where, file=SCENE_JSON),
+        file=fields.data["file"],
+        time_s=fields.number("time_s"),
+        source_index=fields.read("source_index", int, type(None)),
+        K=fields.matrix("K", 3),
+        camtoworld=fields.matrix("camtoworld", 4),
     )

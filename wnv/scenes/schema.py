@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-SCHEMA_VERSION = 1
 SCENE_JSON = "scene.json"
 FRAMES_FOLDER = "frames"
 INDEX_FILE = "index.jsonl"
@@ -65,7 +64,7 @@ class Frame:
 
     Attributes:
         time_s: Time in seconds; 0, 1, 2, ... for photographs without a clock.
-        K: image<-camera, in pixels of the stored image, no skew; the centre of the first pixel is (0.5, 0.5).
+        K: image<-camera, in pixels of the stored image, no skew; the center of the first pixel is (0.5, 0.5).
         camtoworld: world<-camera, rigid, OpenCV axes (+x right, +y down, +z forward), translation in scene units.
         source_index: Index in the source, if known: in the clip for packed clips, in the sorted images for imports.
         file: Name in the archive, set by the writer; leave it empty for a new scene.
@@ -88,9 +87,8 @@ class SceneInfo:
         width: Width of every image in pixels.
         height: Height of every image in pixels.
         frames: At least one, in the order of their times.
-        scale: Metres per scene unit; None if unknown, as after structure from motion.
+        scale: Meters per scene unit; None if unknown, as after structure from motion.
         source: Where the scene comes from: any JSON object.
-        schema_version: Version of `scene.json`.
 
     Raises:
         SceneError: If the scene is invalid.
@@ -103,7 +101,6 @@ class SceneInfo:
     frames: tuple[Frame, ...]
     scale: float | int | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         _check_header(self)
@@ -130,8 +127,6 @@ class SceneInfo:
 
 def _check_header(info: SceneInfo) -> None:
     check_id(info.id)
-    if info.schema_version != SCHEMA_VERSION:
-        raise SceneError(version_message(info.id, info.schema_version))
     where = f"scene '{info.id}'"
     check_kind(info.kind, where)
     if info.width < 1 or info.height < 1 or info.width * info.height > MAX_IMAGE_PIXELS:
@@ -142,12 +137,7 @@ def _check_header(info: SceneInfo) -> None:
     if not 1 <= len(info.frames) <= MAX_FRAMES:
         raise SceneError(f"{where}: a scene has 1 to {MAX_FRAMES} frames, got {len(info.frames)}; remove or split it")
     if info.scale is not None and not (math.isfinite(info.scale) and info.scale > 0):
-        raise SceneError(f"{where}: scale (metres per unit) must be positive or null, got {info.scale}")
-    for index, frame in enumerate(info.frames):
-        if frame.source_index is not None and frame.source_index < 0:
-            raise SceneError(
-                f"{frame_label(info.id, index)}: source_index must be 0 or more or null, got {frame.source_index}"
-            )
+        raise SceneError(f"{where}: scale (meters per unit) must be positive or null, got {info.scale}")
 
 
 def check_id(name: str) -> None:
@@ -164,33 +154,29 @@ def check_id(name: str) -> None:
 
 
 def check_kind(kind: str, where: str) -> None:
-    """Check the kind of a scene; `where` is the subject of the message.
-
-    Raises:
-        SceneError: If it is not a `SceneKind`.
-    """
+    """Raise SceneError if `kind` is not a `SceneKind`; `where` is the subject of the message."""
     if kind not in get_args(SceneKind):
         raise SceneError(f"{where}: kind must be 'static' or 'dynamic', got {kind!r}")
 
 
 def _check_files(info: SceneInfo) -> None:
-    seen: dict[str, int] = {}
+    first_with_file: dict[str, int] = {}
     for index, frame in enumerate(info.frames):
+        where = frame_label(info.id, index)
+        if frame.source_index is not None and frame.source_index < 0:
+            raise SceneError(f"{where}: source_index must be 0 or more or null, got {frame.source_index}")
         if not frame.file:
             continue
-        check_member_name(frame.file, f"{frame_label(info.id, index)}: file")
+        check_member_name(frame.file, f"{where}: file")
         path = PurePosixPath(frame.file)
         if path.parts[0] != FRAMES_FOLDER or len(path.parts) < 2 or path.suffix.lower() not in _IMAGE_SUFFIXES:
             raise SceneError(
-                f"{frame_label(info.id, index)}: file must be in {FRAMES_FOLDER}/ and end in .jpg, .jpeg or .png, "
-                f"got {frame.file!r}; write the scene again"
+                f"{where}: file must be in {FRAMES_FOLDER}/ and end in .jpg, .jpeg or .png, got {frame.file!r}; "
+                "write the scene again"
             )
-        if frame.file in seen:
-            raise SceneError(
-                f"{frame_label(info.id, index, frame.file)}: frame {seen[frame.file]} has the same file; "
-                "every frame needs its own image"
-            )
-        seen[frame.file] = index
+        first = first_with_file.setdefault(frame.file, index)
+        if first != index:
+            raise SceneError(f"{where}: frame {first} has the same file {frame.file}; every frame needs its own image")
 
 
 def check_member_name(name: str, what: str) -> None:
@@ -207,80 +193,84 @@ def check_member_name(name: str, what: str) -> None:
         )
 
 
+def _require(info: SceneInfo, valid: np.ndarray | np.bool_, rule: str, values: np.ndarray) -> None:
+    """Raise SceneError with the broken rule for the first frame that is not valid; `{}` is the frame's value."""
+    for index in np.flatnonzero(~valid).tolist():
+        where = frame_label(info.id, index, info.frames[index].file)
+        raise SceneError(f"{where}: {rule.format(values[index].tolist())}")
+
+
 def _check_times(info: SceneInfo) -> None:
     times = info.times_s
-    for index in np.flatnonzero(~np.isfinite(times)):
-        raise SceneError(f"{_where(info, index)}: time_s must be finite, got {times[index]}")
-    for index in np.flatnonzero(np.diff(times) <= 0) + 1:
-        raise SceneError(
-            f"{_where(info, index)}: times must increase strictly, got {times[index]} s after {times[index - 1]} s; "
-            "sort the frames by time and remove duplicates"
-        )
+    previous = np.concatenate([[-np.inf], times[:-1]])
+    _require(info, np.isfinite(times), "time_s must be finite, got {}", times)
+    _require(
+        info,
+        times > previous,
+        "times must increase strictly, got {0[0]} s after {0[1]} s; sort the frames by time and remove duplicates",
+        np.stack([times, previous], axis=1),
+    )
 
 
 def _check_intrinsics(info: SceneInfo) -> None:
     K = info.K
-    for index in np.flatnonzero(~np.isfinite(K).all(axis=(1, 2))):
-        raise SceneError(f"{_where(info, index)}: K holds NaN or infinity; remove the frame or repair its camera")
-    for index in np.flatnonzero((K[:, [0, 1, 2, 2], [1, 0, 0, 1]] != 0).any(axis=1) | (K[:, 2, 2] != 1)):
-        raise SceneError(
-            f"{_where(info, index)}: K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {K[index].tolist()}; "
-            "undistort the images to a pinhole camera without skew"
-        )
+    finite, form = np.isfinite(K).all(axis=(1, 2)), np.equal(K[:, [0, 1, 2, 2], [1, 0, 0, 1]], 0)
+    _require(info, finite, "K holds NaN or infinity; remove the frame or repair its camera", K)
+    _require(
+        info,
+        form.all(axis=1) & (K[:, 2, 2] == 1),
+        "K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {}; undistort the images to a pinhole camera without "
+        "skew",
+        K,
+    )
     for axis, side, name in ((0, info.width, "x"), (1, info.height, "y")):
-        focal, centre = K[:, axis, axis], K[:, axis, 2]
-        for index in np.flatnonzero(focal <= 0):
-            raise SceneError(
-                f"{_where(info, index)}: focal length f{name} must be positive, got {focal[index]:g}; "
-                "flip the axes in camtoworld, not in K"
-            )
-        for index in np.flatnonzero((focal < MIN_FOCAL_OVER_SIDE * side) | (focal > MAX_FOCAL_OVER_SIDE * side)):
-            raise SceneError(
-                f"{_where(info, index)}: focal length f{name} must be {MIN_FOCAL_OVER_SIDE} to "
-                f"{MAX_FOCAL_OVER_SIDE:g} times the side of {side} px, got {focal[index]:g} px; multiply normalised "
-                "intrinsics by width and height"
-            )
-        for index in np.flatnonzero((centre < -0.5 * side) | (centre > 1.5 * side)):
-            raise SceneError(
-                f"{_where(info, index)}: principal point c{name} must be at most half a side outside 0..{side} px, "
-                f"got {centre[index]:g}; scale and crop K with the image"
-            )
+        focal, center = K[:, axis, axis], K[:, axis, 2]
+        _require(
+            info,
+            focal > 0,
+            f"focal length f{name} must be positive, got {{:g}}; flip the axes in camtoworld, not in K",
+            focal,
+        )
+        _require(
+            info,
+            (focal >= MIN_FOCAL_OVER_SIDE * side) & (focal <= MAX_FOCAL_OVER_SIDE * side),
+            f"focal length f{name} must be {MIN_FOCAL_OVER_SIDE} to {MAX_FOCAL_OVER_SIDE:g} times the side of {side} "
+            "px, got {:g} px; multiply normalized intrinsics by width and height",
+            focal,
+        )
+        _require(
+            info,
+            (center >= -0.5 * side) & (center <= 1.5 * side),
+            f"principal point c{name} must be at most half a side outside 0..{side} px, got {{:g}}; scale and crop K "
+            "with the image",
+            center,
+        )
 
 
 def _check_poses(info: SceneInfo) -> None:
     pose = info.camtoworld
-    for index in np.flatnonzero(~np.isfinite(pose).all(axis=(1, 2))):
-        raise SceneError(
-            f"{_where(info, index)}: camtoworld holds NaN or infinity; remove the frame or repair its pose"
-        )
-    for index in np.flatnonzero((pose[:, 3] != (0, 0, 0, 1)).any(axis=1)):
-        raise SceneError(
-            f"{_where(info, index)}: the last row of camtoworld must be 0 0 0 1, got {pose[index, 3].tolist()}; "
-            "is the matrix transposed?"
-        )
-    rotation = pose[:, :3, :3]
+    rotation, last_row = pose[:, :3, :3], pose[:, 3]
+    finite = np.isfinite(pose).all(axis=(1, 2))
+    _require(info, finite, "camtoworld holds NaN or infinity; remove the frame or repair its pose", pose)
+    _require(
+        info,
+        np.equal(last_row, (0, 0, 0, 1)).all(axis=1),
+        "the last row of camtoworld must be 0 0 0 1, got {}; is the matrix transposed?",
+        last_row,
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         error = np.abs(rotation.swapaxes(1, 2) @ rotation - np.eye(3)).max(axis=(1, 2))
         determinant = np.linalg.det(rotation)
-    # `not <=`, so that NaN is an error too.
-    for index in np.flatnonzero(~(error <= ROTATION_TOLERANCE)):
-        raise SceneError(
-            f"{_where(info, index)}: camtoworld is not rigid (R^T R is {error[index]:.2g} off the identity, "
-            f"{ROTATION_TOLERANCE:g} allowed); remove scale and shear from the rotation"
-        )
-    for index in np.flatnonzero(determinant < 0):
-        raise SceneError(
-            f"{_where(info, index)}: camtoworld is reflected (determinant {determinant[index]:.3f}); the axes must be "
-            "right-handed: +x right, +y down, +z forward"
-        )
-
-
-def _where(info: SceneInfo, index: int | np.integer) -> str:
-    return frame_label(info.id, int(index), info.frames[int(index)].file)
-
-
-def version_message(scene: str, version: object) -> str:
-    """Message for an unsupported schema version."""
-    if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
-        return f"scene '{scene}': schema_version must be at most {SCHEMA_VERSION}, got {version}; upgrade wnv"
-    return f"scene '{scene}': schema_version must be {SCHEMA_VERSION}, got {version!r}; write the scene again"
+    _require(
+        info,
+        error <= ROTATION_TOLERANCE,
+        f"camtoworld is not rigid (R^T R is {{:.2g}} off the identity, {ROTATION_TOLERANCE:g} allowed); remove scale "
+        "and shear from the rotation",
+        error,
+    )
+    _require(
+        info,
+        determinant > 0,
+        "camtoworld is reflected (determinant {:.3f}); the axes must be right-handed: +x right, +y down, +z forward",
+        determinant,
+    )

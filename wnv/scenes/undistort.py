@@ -1,6 +1,7 @@
 """Removes lens distortion: the camera becomes a pinhole of the same image size."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -10,14 +11,14 @@ MAX_ZOOM = 4.0
 """Largest zoom that removes black borders; coefficients that need more are wrong."""
 
 PixelMaps = tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]
-"""Source coordinates x and y per pixel of a new image, in OpenCV's convention (centre of the first pixel at 0)."""
+"""Source coordinates x and y per pixel of a new image, in OpenCV's convention (center of the first pixel at 0)."""
 
 
 @dataclass(frozen=True)
 class Distortion:
     """Radial and tangential (Brown) distortion, as in OpenCV and COLMAP's OPENCV model.
 
-    With normalised image coordinates (x, y) and r^2 = x^2 + y^2, the distorted point is
+    With normalized image coordinates (x, y) and r^2 = x^2 + y^2, the distorted point is
     `x (1 + k1 r^2 + k2 r^4 + k3 r^6) + 2 p1 x y + p2 (r^2 + 2 x^2)`, and likewise for y.
     """
 
@@ -38,7 +39,7 @@ class Distortion:
 
     @property
     def max_radius(self) -> float:
-        """Radius in normalised coordinates up to which the distortion is invertible."""
+        """Radius in normalized coordinates up to which the distortion is invertible."""
         roots = np.roots([7 * self.k3, 5 * self.k2, 3 * self.k1, 1.0])
         turning = [root.real for root in roots if abs(root.imag) < 1e-12 and root.real > 0]
         return float(np.sqrt(min(turning))) if turning else float("inf")
@@ -50,11 +51,10 @@ def pinhole_without_borders(
     """Compute the widest pinhole camera whose undistorted image has no black borders.
 
     Size, principal point and pixel shape stay. The focal length is multiplied by the smallest zoom for which the border
-    of the new image lies in the photograph (like OpenCV's `alpha=0`, which also stretches pixels), found to one part in
-    10^9 by bisection.
+    of the new image lies in the photograph (like OpenCV's `alpha=0`, which also stretches pixels).
 
     Args:
-        K: Intrinsics of the photograph, in pixels; the centre of the first pixel is (0.5, 0.5).
+        K: Intrinsics of the photograph, in pixels; the center of the first pixel is (0.5, 0.5).
         distortion: The lens.
         width: Width in pixels.
         height: Height in pixels.
@@ -63,6 +63,21 @@ def pinhole_without_borders(
     Raises:
         ValueError: If no zoom up to `MAX_ZOOM` fits, so the coefficients cannot be right.
     """
+    zoom = _zoom_without_borders(K.tobytes(), distortion, width, height)
+    if zoom is None:
+        raise ValueError(
+            f"{where}: {distortion} cannot be removed from a {width} x {height} image with focal length {K[0, 0]:g}, "
+            "since the lens would fold the image; check the coefficients and their order"
+        )
+    result = K.copy()
+    result[[0, 1], [0, 1]] *= zoom
+    return result
+
+
+@lru_cache(maxsize=1024)  # most captures have one lens
+def _zoom_without_borders(K_bytes: bytes, distortion: Distortion, width: int, height: int) -> float | None:
+    """Smallest such zoom, to one part in 10^9 by bisection; None if there is none up to `MAX_ZOOM`."""
+    K = np.frombuffer(K_bytes, dtype=np.float64).reshape(3, 3)
 
     def fits(zoom: float) -> bool:
         x = np.arange(width) + 0.5
@@ -85,26 +100,20 @@ def pinhole_without_borders(
     while not fits(inner):
         inner *= 1.25
         if inner > MAX_ZOOM:
-            raise ValueError(
-                f"{where}: {distortion} cannot be removed from a {width} x {height} image with focal length "
-                f"{K[0, 0]:g}, since the lens would fold the image; check the coefficients and their order"
-            )
+            return None
     outer = inner / 1.25
     while fits(outer) and outer > 1 / MAX_ZOOM:
         inner, outer = outer, outer / 1.25
     while inner - outer > 1e-9:
         middle = (inner + outer) / 2
         inner, outer = (middle, outer) if fits(middle) else (inner, middle)
-    result = K.copy()
-    result[0, 0] *= inner
-    result[1, 1] *= inner
-    return result
+    return inner
 
 
 def distort(
     rays: Float64[np.ndarray, "point 2"], K: Float64[np.ndarray, "3 3"], distortion: Distortion
 ) -> Float64[np.ndarray, "point 2"]:
-    """Project rays (x, y, 1) through the lens to pixels; the centre of the first pixel is 0.5."""
+    """Project rays (x, y, 1) through the lens to pixels; the center of the first pixel is 0.5."""
     points = np.concatenate([rays, np.ones((len(rays), 1))], axis=-1)
     still = np.zeros(3)
     pixels, _ = cv2.projectPoints(points, still, still, _opencv_K(K), distortion.coefficients)
@@ -135,7 +144,7 @@ def undistort_image(
 
 
 def _opencv_K(K: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
-    """Convert `K` to OpenCV's convention, where the centre of the first pixel is (0, 0)."""
+    """Convert `K` to OpenCV's convention, where the center of the first pixel is (0, 0)."""
     result = K.copy()
     result[:2, 2] -= 0.5
     return result

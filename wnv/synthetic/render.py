@@ -5,7 +5,6 @@ a function of the pixel's column plus one of its row: intersections work on such
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -45,47 +44,6 @@ _RAYS_PER_CHUNK_CPU = 1 << 15
 _RAYS_PER_CHUNK = 1 << 21
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """Images and geometry of the views.
-
-    Attributes:
-        images: RGB in 0..1.
-        depth: Depth along the optical axis at each pixel's centre, world units.
-        object_ids: Index of the body at each pixel's centre (0 is the room).
-        points: Surface point at each pixel's centre, world coordinates.
-    """
-
-    images: Float[Tensor, "scene view 3 height width"]
-    depth: Float[Tensor, "scene view height width"]
-    object_ids: Int[Tensor, "scene view height width"]
-    points: Float[Tensor, "scene view height width 3"]
-
-
-def render_worlds(
-    world: World,
-    cameras: Cameras,
-    times: Float[Tensor, "scene view"],
-    *,
-    supersample: int = 1,
-) -> Rendering:
-    """Render the scenes from the given cameras, with the geometry at every pixel.
-
-    Args:
-        world: The scenes.
-        cameras: Cameras of each scene, in the world's own frame, without skew; on the world's device.
-        times: Time of each view; scenes are made for 0..1.
-        supersample: Rays per pixel along each image axis, averaged. Geometry is that of the ray through the pixel's
-            centre.
-
-    Raises:
-        ValueError: If `supersample` is below 1, a K has skew, or the batch axes do not fit.
-    """
-    images = render_images(world, cameras, times, supersample=supersample)
-    depth, object_ids, points = render_geometry(world, cameras, times)
-    return Rendering(images=images, depth=depth, object_ids=object_ids, points=points)
-
-
 def render_geometry(
     world: World, cameras: Cameras, times: Float[Tensor, "scene view"]
 ) -> tuple[
@@ -93,7 +51,11 @@ def render_geometry(
     Int[Tensor, "scene view height width"],
     Float[Tensor, "scene view height width 3"],
 ]:
-    """Depth, object ids and points of `render_worlds` alone."""
+    """Trace the ray through each pixel's center; arguments as in `render_images`.
+
+    Returns:
+        Depth along the optical axis, index of the body (0 is the room), and surface point in world coordinates.
+    """
     depth, surfaces, points = [], [], []
     for rays in _cast(world, cameras, times):
         t, surface = rays.trace()
@@ -110,7 +72,17 @@ def render_geometry(
 def render_images(
     world: World, cameras: Cameras, times: Float[Tensor, "scene view"], *, supersample: int = 1
 ) -> Float[Tensor, "scene view 3 height width"]:
-    """The images of `render_worlds` alone, at less cost."""
+    """Render the scenes, RGB in 0..1.
+
+    Args:
+        world: The scenes.
+        cameras: Cameras of each scene, in the world's own frame, without skew; on the world's device.
+        times: Time of each view; scenes are made for 0..1.
+        supersample: Rays per pixel along each image axis, averaged.
+
+    Raises:
+        ValueError: If `supersample` is below 1, a K has skew, or the batch axes do not fit.
+    """
     if supersample < 1:
         raise ValueError(f"supersample must be at least 1 ray per pixel and axis, got {supersample}")
     if cameras.batch_shape != times.shape or times.shape[0] != world.num_scenes:
@@ -216,11 +188,9 @@ class _Rays:
     def _panels(self) -> tuple[Float[Tensor, "n k height width"], None]:
         half, eye, ray = self.world.half[:, PANELS], self.eye_local[:, PANELS], self.ray_local[:, PANELS]
         t = self.linear(ray[:, :, 2]).add_(_TINY).reciprocal_().mul_(-eye[:, :, 2, None, None])
-        across = (
-            torch.addcmul(eye[:, :, 0, None, None], self.linear(ray[:, :, 0]), t).abs_().sub_(half[:, :, 0, None, None])
-        )
-        along = (
-            torch.addcmul(eye[:, :, 1, None, None], self.linear(ray[:, :, 1]), t).abs_().sub_(half[:, :, 1, None, None])
+        across, along = (
+            torch.addcmul(eye[:, :, i, None, None], self.linear(ray[:, :, i]), t).abs_().sub_(half[:, :, i, None, None])
+            for i in range(2)
         )
         outside = torch.maximum(across, along)
         return _miss(_miss(t, outside), _NEAR - t), None
@@ -231,9 +201,7 @@ class _Rays:
         face = first_face.expand_as(enter)
         for axis in (1, 2):
             enter_axis, leave_axis = self._slabs(BOXES, axis)
-            face = torch.where(
-                enter_axis > enter, 3.0 * torch.arange(NUM_BOXES, device=enter.device)[:, None, None] + axis, face
-            )
+            face = torch.where(enter_axis > enter, first_face + axis, face)
             torch.maximum(enter, enter_axis, out=enter)
             torch.minimum(leave, leave_axis, out=leave)
         return _miss(_miss(enter, enter - leave), _NEAR - enter), face

@@ -146,8 +146,8 @@ def move_points(
 
     Args:
         world: The scenes.
-        points: Points on the bodies at `times_from`, such as `Rendering.points`.
-        object_ids: The body each point belongs to, such as `Rendering.object_ids`.
+        points: Points on the bodies at `times_from`, as from `render_geometry`.
+        object_ids: The body each point belongs to, as from `render_geometry`.
         times_from: Time of the points.
         times_to: Time to move them to.
     """

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,11 @@ class Capture:
     @property
     def viewmats(self) -> np.ndarray:
         return np.linalg.inv(self.camtoworld)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "scenes"
 
 
 @pytest.fixture

@@ -36,11 +36,6 @@ def project(tmp_path: Path, capture: Any) -> Path:
     return folder
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "scenes"
-
-
 def _rewrite(project: Path, file: str, change: Callable[[str], str]) -> None:
     path = project / "sparse" / "0" / file
     path.write_text(change(path.read_text()))
@@ -56,13 +51,9 @@ def test_cameras_and_bytes_are_kept(run_import: Callable, project: Path, out: Pa
     assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
 
 
-def test_a_byte_order_mark_is_ignored(run_import: Callable, project: Path, out: Path) -> None:
+def test_images_elsewhere_and_a_byte_order_mark(run_import: Callable, project: Path, out: Path) -> None:
     for file in ("cameras.txt", "images.txt"):
         _rewrite(project, file, lambda text: f"\ufeff{text}")
-    assert len(open_scene(run_import("colmap", project, out)[0])) == 4
-
-
-def test_images_elsewhere(run_import: Callable, project: Path, out: Path) -> None:
     (project / "images" / "walk").rename(project / "photos")
     _rewrite(project, "images.txt", lambda text: text.replace("walk/", ""))
     (path,) = run_import("colmap", project, out, images=project / "photos")
@@ -170,18 +161,15 @@ def test_ignored_models_are_reported(
             r"image 'walk/0\.jpg', camera 7: camera model OPENCV_FISHEYE .*image_undistorter",
         ),
         ("cameras.txt", lambda t: t.replace("PINHOLE", "BOX"), r"cameras\.txt:2: unknown camera model 'BOX'"),
-        ("cameras.txt", lambda t: t.replace("40.5", "-40.5"), r"fx.*-40\.5"),
         ("cameras.txt", lambda t: t.replace("40.5", "wide"), r"cameras\.txt:2.*wide"),
         ("cameras.txt", lambda t: t.replace("7 PINHOLE 48", "7 PINHOLE 4.8"), r"cameras\.txt:2.*whole number.*'4\.8'"),
         ("cameras.txt", lambda t: "7 PINHOLE\n", r"cameras\.txt:1: a camera is"),
         ("cameras.txt", lambda t: t.replace("7 PINHOLE", "8 PINHOLE"), r"its camera 7 is not in the model"),
         ("cameras.txt", lambda t: t.replace("48 32", "96 64"), r"walk/0\.jpg.*the image is 48 x 32"),
-        ("images.txt", lambda t: t.replace(" 7 walk", " seven walk"), r"images\.txt:2.*whole number, got 'seven'"),
         ("images.txt", lambda t: t.replace("walk/0", "../0"), r"'\.\./0\.jpg'.*leaves the folder"),
         ("images.txt", lambda t: t.replace("\n\n", "\n"), r"images\.txt:3: .*observations"),
         ("images.txt", lambda t: "1 1 0 0 0 0 0\n", r"images\.txt:1: an image is"),
         ("images.txt", lambda t: "1 0 0 0 0 0 0 0 7 walk/0.jpg\n", r"quaternion"),
-        ("images.txt", lambda t: "1 1 0 0 0 nan 0 0 7 walk/0.jpg\n", r"images\.txt:1.*finite"),
         ("images.txt", lambda t: "# nothing\n", r"no frames"),
     ],
 )

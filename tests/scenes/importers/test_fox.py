@@ -1,8 +1,9 @@
-"""The importer on real photographs: 50 of a fox, upright, from a phone with slight distortion."""
+"""The importer on real photographs: ten of a fox, upright, from a phone with slight distortion."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +22,19 @@ _PAIRS = ((0, 5), (10, 14), (15, 18), (20, 23), (24, 26))
 
 
 @pytest.fixture(scope="module")
-def scene(run_import: Callable, tmp_path_factory: pytest.TempPathFactory) -> SceneFile:
-    (path,) = run_import("nerfstudio", _FOX, tmp_path_factory.mktemp("scenes"))
+def content() -> dict[str, Any]:
+    """The capture, with the photographs of the pairs alone."""
+    content = json.loads((_FOX / "transforms.json").read_text())
+    frames = sorted(content["frames"], key=lambda frame: frame["file_path"])
+    return content | {"frames": [frames[index] for pair in _PAIRS for index in pair]}
+
+
+@pytest.fixture(scope="module")
+def scene(run_import: Callable, tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) -> SceneFile:
+    folder = tmp_path_factory.mktemp("fox")
+    (folder / "images").symlink_to(_FOX / "images")
+    (folder / "transforms.json").write_text(json.dumps(content))
+    (path,) = run_import("nerfstudio", folder, folder / "scenes", scene_id="fox")
     return SceneFile(path)
 
 
@@ -49,9 +61,8 @@ def _distances(
 
 
 def test_the_scene_is_upright_and_whole(scene: SceneFile) -> None:
-    assert scene.info.id == "fox"
-    assert (len(scene), scene.info.width, scene.info.height) == (50, 540, 960)
-    assert scene.image_u8(49).shape == (960, 540, 3)
+    assert (len(scene), scene.info.width, scene.info.height) == (10, 540, 960)
+    assert scene.image_u8(9).shape == (960, 540, 3)
     K = scene.info.K[0]
     assert K[:2, 2].tolist() == [277.279, 482.634]
     assert 1.0 < K[0, 0] / 687.76 < 1.02
@@ -63,12 +74,13 @@ def test_the_scene_is_upright_and_whole(scene: SceneFile) -> None:
 
 
 @pytest.mark.slow
-def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(scene: SceneFile) -> None:
-    content = json.loads((_FOX / "transforms.json").read_text())
+def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(
+    scene: SceneFile, content: dict[str, Any]
+) -> None:
     K = np.array([[content["fl_x"], 0, content["cx"]], [0, content["fl_y"], content["cy"]], [0, 0, 1]])
-    files = sorted(frame["file_path"] for frame in content["frames"])
+    files = [frame["file_path"] for frame in content["frames"]]
     imported, ignored = [], []
-    for pair in _PAIRS:
+    for pair in zip(range(0, 10, 2), range(1, 10, 2), strict=True):
         poses = tuple(scene.info.camtoworld[index] for index in pair)
         images = tuple(scene.image_u8(index) for index in pair)
         imported.append(_distances(images, scene.info.K[0], poses))
@@ -82,7 +94,7 @@ def test_undistorted_photographs_fit_the_cameras_and_distorted_ones_fit_worse(sc
 
 
 def test_flipped_axes_would_show(scene: SceneFile) -> None:
-    first, second = scene.info.camtoworld[[0, 5]]
-    images = (scene.image_u8(0), scene.image_u8(5))
+    first, second = scene.info.camtoworld[:2]
+    images = (scene.image_u8(0), scene.image_u8(1))
     flip = np.diag([1.0, -1.0, -1.0, 1.0])
     assert np.median(_distances(images, scene.info.K[0], (first @ flip, second @ flip))) > 3

@@ -47,9 +47,11 @@ def reads(monkeypatch: pytest.MonkeyPatch, capture: Any) -> list[str]:
     return names
 
 
-def _run(tmp_path: Path, text: str, **options: Any) -> ImportResult:
-    (tmp_path / "list.txt").write_text(text)
-    return import_scenes(tmp_path / "list.txt", tmp_path / "out", format="list", options=ImportOptions(**options))
+def _run(tmp_path: Path, text: str, *, on_progress: Any = lambda result: None, **options: Any) -> ImportResult:
+    source = tmp_path / "list.txt"
+    source.write_text(text)
+    settings = ImportOptions(**options)
+    return import_scenes(source, tmp_path / "out", format="list", options=settings, on_progress=on_progress)
 
 
 @pytest.mark.parametrize("num_workers", [1, 4])
@@ -64,7 +66,9 @@ def test_invalid_captures_do_not_stop_the_others(tmp_path: Path, reads: list[str
 
 
 def test_a_repeated_import_makes_what_is_missing(tmp_path: Path, reads: list[str]) -> None:
-    _run(tmp_path, "a -b")
+    counts = []
+    _run(tmp_path, "a -b", on_progress=lambda result: counts.append((len(result.written), len(result.rejected))))
+    assert counts == [(1, 0), (1, 1)]
     reads.clear()
     result = _run(tmp_path, "a b")
     assert [path.stem for path in result.skipped] == ["a"]
@@ -85,18 +89,6 @@ def test_a_failing_disk_ends_the_import(tmp_path: Path, reads: list[str], monkey
     assert len(reads) < 20
 
 
-def test_progress_is_reported_per_capture(tmp_path: Path, reads: list[str]) -> None:
-    (tmp_path / "list.txt").write_text("a -b c")
-    counts = []
-    import_scenes(
-        tmp_path / "list.txt",
-        tmp_path / "out",
-        format="list",
-        on_progress=lambda result: counts.append((len(result.written), len(result.rejected))),
-    )
-    assert counts == [(1, 0), (1, 1), (2, 1)]
-
-
 @pytest.mark.parametrize(
     ("name", "value"), [("fps", 0), ("fps", -1.5), ("max_side", 0), ("quality", 101), ("num_workers", 0)]
 )
@@ -105,13 +97,15 @@ def test_options_are_checked(name: str, value: float) -> None:
         ImportOptions(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "files"),
-    [("re10k", ["train/a.txt", "test/b.txt"]), ("pixelsplat", ["train/0.torch", "test/1.torch"])],
-)
-def test_files_in_subfolders_are_pointed_out(run_import: Callable, tmp_path: Path, name: str, files: list[str]) -> None:
-    for file in files:
-        (tmp_path / file).parent.mkdir()
-        (tmp_path / file).touch()
+@pytest.mark.parametrize("name", ["re10k", "pixelsplat"])
+def test_missing_files_and_those_in_subfolders_are_named(run_import: Callable, tmp_path: Path, name: str) -> None:
+    suffix = {"re10k": "txt", "pixelsplat": "torch"}[name]
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        run_import(name, tmp_path / f"x.{suffix}", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=rf"no \*\.{suffix} file"):
+        run_import(name, tmp_path, tmp_path / "out")
+    for folder in ("train", "test"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"a.{suffix}").touch()
     with pytest.raises(FileNotFoundError, match="test, train"):
         run_import(name, tmp_path, tmp_path / "out")

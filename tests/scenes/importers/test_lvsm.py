@@ -27,11 +27,6 @@ def root(tmp_path: Path, capture: Any) -> Path:
     return root
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "scenes"
-
-
 def _change(root: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     path = root / "metadata" / "kitchen.json"
     content = json.loads(path.read_text())
@@ -40,24 +35,16 @@ def _change(root: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     return path
 
 
-def test_cameras_and_bytes_are_kept(run_import: Callable, root: Path, out: Path, capture: Any) -> None:
-    (path,) = run_import("lvsm", root / "metadata" / "kitchen.json", out)
-    assert path == out / "kitchen.zip"
-    scene = open_scene(path)
-    np.testing.assert_allclose(scene.info.camtoworld, capture.camtoworld, atol=1e-12)
-    np.testing.assert_array_equal(scene.info.K, np.tile(capture.K, (4, 1, 1)))
-    assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
-
-
 @pytest.mark.parametrize(
     ("source", "names"),
     [
         ("", ["kitchen.zip", "attic.zip"]),
         ("full_list.txt", ["kitchen.zip", "attic.zip"]),
         ("metadata", ["attic.zip", "kitchen.zip"]),
+        ("metadata/kitchen.json", ["kitchen.zip"]),
     ],
 )
-def test_lists_and_folders(run_import: Callable, root: Path, out: Path, source: str, names: list[str]) -> None:
+def test_files_lists_and_folders(run_import: Callable, root: Path, out: Path, source: str, names: list[str]) -> None:
     assert [path.name for path in run_import("lvsm", root / source, out)] == names
 
 
@@ -75,10 +62,7 @@ def test_absolute_paths_must_be_inside_the_root(run_import: Callable, root: Path
         (lambda c: c["frames"][2].pop("w2c"), r"kitchen\.json, frame 2: lacks w2c"),
         (lambda c: c["frames"].__setitem__(2, None), r"kitchen\.json, frame 2: lacks fxfycxcy, image_path, w2c"),
         (lambda c: c["frames"][2].update(fxfycxcy=[1, 2, 3]), r"frame 2 .*fxfycxcy must be 4 numbers, got 3"),
-        (lambda c: c["frames"][2].update(fxfycxcy=[-1, 2, 3, 4]), r"frame 2.*fx.*-1"),
-        (lambda c: c["frames"][2]["w2c"][0].__setitem__(0, float("nan")), r"frame 2 .*must be finite"),
         (lambda c: c["frames"][2].update(w2c=np.diag([1.0, 1, -1, 1]).tolist()), r"frame 2 .*w2c mirrors the world"),
-        (lambda c: c["frames"][2].update(image_path="../../x.jpg"), r"frame 2 .*leaves the folder"),
         (lambda c: c.update(frames={}), r"a list 'frames'"),
         (lambda c: c.update(frames=[]), r"'kitchen': the source has no frames"),
     ],
@@ -100,17 +84,19 @@ def test_images_of_two_sizes_are_rejected(
         run_import("lvsm", root / "metadata" / "kitchen.json", out)
 
 
-def test_missing_files_are_named(run_import: Callable, root: Path, out: Path, tmp_path: Path) -> None:
-    (root / "full_list.txt").write_text("metadata/cellar.json\n")
-    with pytest.raises(FileNotFoundError, match=r"full_list\.txt: .*cellar\.json"):
-        run_import("lvsm", root, out)
-    (root / "full_list.txt").write_text("\n")
-    with pytest.raises(ValueError, match="lists no metadata file"):
-        run_import("lvsm", root, out)
-    (root / "full_list.txt").write_text("../elsewhere.json\n")
-    with pytest.raises(ValueError, match=r"full_list\.txt:1: .*leaves the folder"):
-        run_import("lvsm", root, out)
-    with pytest.raises(FileNotFoundError, match="neither full_list"):
-        run_import("lvsm", root / "images", out)
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        run_import("lvsm", tmp_path / "nothing", out)
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("metadata/cellar.json\n", FileNotFoundError, r"full_list\.txt: .*cellar\.json"),
+        ("\n", ValueError, "lists no metadata file"),
+        ("../elsewhere.json\n", ValueError, r"full_list\.txt:1: .*leaves the folder"),
+        (None, FileNotFoundError, "neither full_list"),
+    ],
+)
+def test_missing_files_are_named(
+    run_import: Callable, root: Path, out: Path, text: str | None, error: type[Exception], message: str
+) -> None:
+    if text is not None:
+        (root / "full_list.txt").write_text(text)
+    with pytest.raises(error, match=message):
+        run_import("lvsm", root / "images" if text is None else root, out)

@@ -42,30 +42,20 @@ def folder(tmp_path: Path, capture: Any) -> Path:
     return folder
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "scenes"
-
-
-def test_cameras_and_bytes_are_kept(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
+def test_frames_times_notes_and_own_cameras(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
+    """Images, poses and shared cameras are compared in the round trip of exports."""
+    moved = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]]
+    _change(folder, lambda content: content.update(applied_transform=moved, applied_scale=0.5))
+    _change(folder, lambda content: content["frames"][0].update(fl_x=50.0, cx=20.0))
     (path,) = run_import("nerfstudio", folder, out, scene_id="room")
     assert path == out / "room.zip"
-    scene = open_scene(path)
-    assert (scene.info.width, scene.info.height) == (capture.width, capture.height)
-    np.testing.assert_allclose(scene.info.camtoworld, capture.camtoworld, atol=1e-12)
-    np.testing.assert_array_equal(scene.info.K, np.tile(capture.K, (4, 1, 1)))
-    assert [scene.image_bytes(index) for index in range(4)] == list(capture.jpegs)
-    assert scene.info.times_s.tolist() == [0.0, 1.0, 2.0, 3.0]
-    assert scene.info.source["format"] == "nerfstudio"
-    assert scene.info.source["undistorted"] is False
-
-
-def test_a_frame_may_have_its_own_camera(run_import: Callable, folder: Path, out: Path) -> None:
-    _change(folder, lambda content: content["frames"][0].update(fl_x=50.0, cx=20.0))
-    (path,) = run_import("nerfstudio", folder, out)
-    K = open_scene(path).info.K
-    assert K[:, 0, 0].tolist() == [40.5, 40.5, 40.5, 50.0]
-    assert K[:, 0, 2].tolist() == [23.25, 23.25, 23.25, 20.0]
+    info = open_scene(path).info
+    assert info.K[:, 0, 0].tolist() == [40.5, 40.5, 40.5, 50.0]
+    assert info.K[:, 0, 2].tolist() == [23.25, 23.25, 23.25, 20.0]
+    np.testing.assert_allclose(info.camtoworld, capture.camtoworld, atol=1e-12)
+    assert info.times_s.tolist() == [0.0, 1.0, 2.0, 3.0]
+    notes = {"format": "nerfstudio", "undistorted": False, "applied_transform": moved, "applied_scale": 0.5}
+    assert info.source.items() >= notes.items()
 
 
 def test_angle_and_defaults_of_a_blender_scene(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
@@ -83,31 +73,27 @@ def test_angle_and_defaults_of_a_blender_scene(run_import: Callable, folder: Pat
     np.testing.assert_allclose(open_scene(path).info.K[2], expected, atol=1e-12)
 
 
-def test_a_png_is_encoded_or_kept(run_import: Callable, folder: Path, out: Path, encode: Callable[..., bytes]) -> None:
+def test_pngs_are_encoded_or_kept_in_8_bit_without_transparency(
+    run_import: Callable, folder: Path, out: Path, encode: Callable[..., bytes]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)
-    (folder / "images" / "0.jpg").write_bytes(encode(pixels, "PNG"))
-    jpeg, png = (
+    half_transparent = np.full((32, 48, 4), 100, dtype=np.uint8)
+    half_transparent[..., 3] = np.where(np.arange(48) < 24, 0, 255)
+    deep = np.full((32, 48, 3), (0x12FF, 0x3400, 0x56AB), dtype=np.uint16)
+    pngs = [encode(pixels, "PNG"), encode(half_transparent, "PNG"), cv2.imencode(".png", deep[..., ::-1])[1].tobytes()]
+    for index, png in enumerate(pngs):
+        (folder / "images" / f"{index}.jpg").write_bytes(png)
+    as_jpeg, as_png = (
         open_scene(run_import("nerfstudio", folder, out / image_format, image_format=image_format)[0])
         for image_format in ("jpeg", "png")
     )
-    assert jpeg.info.frames[0].file.endswith(".jpg")
-    assert not np.array_equal(jpeg.image_u8(0), pixels)
-    assert png.info.frames[0].file.endswith(".png")
-    np.testing.assert_array_equal(png.image_u8(0), pixels)
-    assert png.info.frames[1].file.endswith(".jpg")
-
-
-def test_transparency_becomes_white(
-    run_import: Callable, folder: Path, out: Path, encode: Callable[..., bytes]
-) -> None:
-    pixels = np.full((32, 48, 4), 100, dtype=np.uint8)
-    pixels[:, :24, 3] = 0
-    pixels[:, 24:, 3] = 255
-    (folder / "images" / "0.jpg").write_bytes(encode(pixels, "PNG"))
-    (path,) = run_import("nerfstudio", folder, out, image_format="png")
-    image = open_scene(path).image_u8(0)
-    assert (image[:, :24] == 255).all()
-    assert (image[:, 24:] == 100).all()
+    assert [Path(frame.file).suffix for frame in as_jpeg.info.frames] == [".jpg"] * 4
+    assert not np.array_equal(as_jpeg.image_u8(0), pixels)
+    assert [Path(frame.file).suffix for frame in as_png.info.frames] == [".png"] * 3 + [".jpg"]
+    assert as_png.image_bytes(0) == pngs[0]
+    assert as_png.image_u8(1)[0, [0, 23, 24, 47]].tolist() == [[255] * 3] * 2 + [[100] * 3] * 2
+    assert cv2.imdecode(np.frombuffer(as_png.image_bytes(2), np.uint8), cv2.IMREAD_UNCHANGED).dtype == np.uint8
+    assert as_png.image_u8(2)[0, 0].tolist() == [0x12, 0x34, 0x56]
 
 
 def test_max_side_scales_images_and_cameras(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
@@ -120,17 +106,6 @@ def test_max_side_scales_images_and_cameras(run_import: Callable, folder: Path, 
     assert np.abs(scene.image_u8(0) - means).mean() < 3
     (same,) = run_import("nerfstudio", folder, out, max_side=48, exists="replace")
     assert open_scene(same).image_bytes(0) == capture.jpegs[0]
-
-
-def test_the_applied_transform_is_recorded_and_not_undone(
-    run_import: Callable, folder: Path, out: Path, capture: Any
-) -> None:
-    moved = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]]
-    _change(folder, lambda content: content.update(applied_transform=moved, applied_scale=0.5))
-    info = open_scene(run_import("nerfstudio", folder, out)[0]).info
-    assert info.source["applied_transform"] == moved
-    assert info.source["applied_scale"] == 0.5
-    np.testing.assert_allclose(info.camtoworld, capture.camtoworld, atol=1e-12)
 
 
 def test_times_of_the_file_or_of_the_video(run_import: Callable, folder: Path, out: Path) -> None:
@@ -151,32 +126,13 @@ def _first(content: dict[str, Any]) -> dict[str, Any]:
     return min(content["frames"], key=lambda frame: frame["file_path"])
 
 
-def _mirror(content: dict[str, Any]) -> None:
-    for row in _first(content)["transform_matrix"]:
-        row[0] = -row[0]
-
-
-def _scale(content: dict[str, Any]) -> None:
-    for row in _first(content)["transform_matrix"][:3]:
-        row[:3] = [2 * value for value in row[:3]]
-
-
-def _nan(content: dict[str, Any]) -> None:
-    _first(content)["transform_matrix"][0][3] = float("nan")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_mirror, r"images/0\.jpg.*transform_matrix mirrors"),
-        (_scale, r"images/0\.jpg.*rigid"),
-        (_nan, r"images/0\.jpg.*finite"),
         (lambda c: _first(c).update(transform_matrix=[[1, 2], [3, 4]]), r"images/0\.jpg.*rows of 4 numbers"),
         (lambda c: _first(c).pop("transform_matrix"), r"images/0\.jpg.*'transform_matrix' is missing"),
-        (lambda c: _first(c)["transform_matrix"][3].__setitem__(3, 2.0), r"last row of transform_matrix"),
         (lambda c: c.update(fl_x=-40.0), r"fx.*-40"),
         (lambda c: c.pop("fl_x"), r"'fl_x'"),
-        (lambda c: c.update(fl_x="wide"), r"'fl_x'.*wide"),
         (lambda c: c.update(w=49), r"48 x 32.*49 x 32"),
         (lambda c: c.update(w=48.5), r"48\.5 x 32"),
         (lambda c: c["frames"][0].update(w=24), r"one size"),
@@ -250,12 +206,3 @@ def test_ignored_parts_are_reported_once(
     run_import("nerfstudio", folder, out)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "ply_file_path (1), mask_path (4)" in record.getMessage()
-
-
-def test_16_bit_colours_become_8_bit(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
-    deep = np.full((capture.height, capture.width, 3), (0x12FF, 0x3400, 0x56AB), dtype=np.uint16)
-    (folder / "images" / "1.jpg").write_bytes(cv2.imencode(".png", deep[..., ::-1])[1].tobytes())
-    (path,) = run_import("nerfstudio", folder, out, image_format="png")
-    scene = open_scene(path)
-    assert cv2.imdecode(np.frombuffer(scene.image_bytes(1), np.uint8), cv2.IMREAD_UNCHANGED).dtype == np.uint8
-    assert scene.image_u8(1)[0, 0].tolist() == [0x12, 0x34, 0x56]

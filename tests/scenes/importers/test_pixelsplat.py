@@ -24,11 +24,6 @@ def content(capture: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "scenes"
-
-
 def test_cameras_times_and_bytes(
     run_import: Callable, tmp_path: Path, out: Path, capture: Any, content: dict[str, Any]
 ) -> None:
@@ -61,16 +56,11 @@ def test_a_folder_of_chunks(run_import: Callable, tmp_path: Path, out: Path, con
         (lambda c: c.pop("cameras"), r"needs a dict with key, cameras and images"),
         (lambda c: c.update(cameras=c["cameras"][:3]), r"cameras must be a tensor \[4, 18\].*got \(3, 18\)"),
         (lambda c: c.update(cameras=None), r"cameras must be a tensor \[4, 18\].*got NoneType"),
-        (lambda c: c["cameras"][2, 0].fill_(-1), r"'5aca.*', frame 2: .*fx.*-48"),
-        (lambda c: c["cameras"][2, 0].fill_(torch.nan), r"frame 2: K .*NaN"),
-        (lambda c: c["cameras"][2, 9].fill_(torch.nan), r"frame 2: the camera<-world matrix must be finite"),
+        (lambda c: c["cameras"][2, 9].fill_(torch.nan), r"frame 2: camtoworld .*NaN"),
         (lambda c: c["cameras"][2, 6:10].neg_(), r"frame 2: the camera<-world matrix mirrors"),
         (lambda c: c["images"].__setitem__(2, c["images"][2][:40]), r"frame 2: not a readable JPEG or PNG"),
-        (lambda c: c["images"].__setitem__(2, c["images"][2][:-60]), r"frame 2.*truncated"),
         (lambda c: c["images"].__setitem__(2, c["images"][2].float()), r"frame 2: .*uint8"),
         (lambda c: c.update(timestamps=c["timestamps"][:2]), r"timestamps must be a tensor of 4 whole numbers"),
-        (lambda c: c["timestamps"].fill_(3), r"times must increase"),
-        (lambda c: c.update(images=[], cameras=c["cameras"][:0], timestamps=None), r"no frames"),
     ],
 )
 def test_an_invalid_scene_is_rejected(
@@ -100,10 +90,3 @@ def test_other_files_are_rejected(run_import: Callable, tmp_path: Path, out: Pat
     torch.save(content, tmp_path / "000000.torch")
     with pytest.raises(ValueError, match=r"000000\.torch: (not a chunk of tensors|a chunk is a list)"):
         run_import("pixelsplat", tmp_path, out)
-
-
-def test_missing_files_are_named(run_import: Callable, tmp_path: Path, out: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"\.torch"):
-        run_import("pixelsplat", tmp_path, out)
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        run_import("pixelsplat", tmp_path / "x.torch", out)

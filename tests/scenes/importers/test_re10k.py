@@ -28,11 +28,6 @@ def _write_scene(folder: Path, name: str, capture: Any, **options: Any) -> Path:
     return folder / f"{name}.txt"
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "scenes"
-
-
 @pytest.mark.parametrize("url", [True, False])
 def test_cameras_times_and_bytes(run_import: Callable, tmp_path: Path, out: Path, capture: Any, url: bool) -> None:
     file = _write_scene(tmp_path / "train", "0c1f", capture, url=url)
@@ -69,8 +64,6 @@ def test_a_folder_of_scenes_with_frames_elsewhere(
         (lambda t: t.replace("50116500", "5e7"), r"0c1f\.txt:4: the timestamp must be whole microseconds, got '5e7'"),
         (lambda t: t.replace("50116500", "50000000"), r"0c1f\.txt:4: timestamps must increase"),
         (lambda t: t.replace("0.843750000", "nan"), r"0c1f\.txt:2 \(050050000\.jpg\): a camera must be finite"),
-        (lambda t: t.replace("0.843750000", "wide"), r"0c1f\.txt:2 \(050050000\.jpg\): a camera must be 18 numbers"),
-        (lambda t: t.replace("0.843750000", "-0.84375"), r"'0c1f', frame 0: .*fx.*-40\.5"),
         (lambda t: "https://www.youtube.com/watch?v=abc\n", r"0c1f\.txt: holds no frame"),
     ],
 )
@@ -91,7 +84,3 @@ def test_missing_files_are_named(run_import: Callable, tmp_path: Path, out: Path
         run_import("re10k", file, out)
     with pytest.raises(FileNotFoundError, match="set frames="):
         run_import("re10k", file, out, frames=tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        run_import("re10k", tmp_path / "nothing.txt", out)
-    with pytest.raises(FileNotFoundError, match=r"\.txt"):
-        run_import("re10k", tmp_path / "0c1f", out)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
 
 from wnv import __version__
 from wnv.scenes.importers.capture import ImportOptions, PosedImage
@@ -14,13 +14,7 @@ from wnv.scenes.importers.image_content import decode_rgb, image_size, is_copyab
 from wnv.scenes.resize import fit_size, shrink_image
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.undistort import (
-    Distortion,
-    PixelMaps,
-    pinhole_without_borders,
-    undistort_image,
-    undistortion_maps,
-)
+from wnv.scenes.undistort import pinhole_without_borders, undistort_image, undistortion_maps
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +43,20 @@ def assemble_scene(
     width, height = fit_size(*source_size, max_side=options.max_side)
     keeps_size = source_size == (width, height)
     scale = np.array([width / source_size[0], height / source_size[1], 1.0])
-    lenses = _Lenses()
+    pinholes = [
+        pinhole_without_borders(image.K, image.distortion, width=image.width, height=image.height, where=image.where)
+        if image.distortion
+        else image.K
+        for image in images
+    ]
     frames = tuple(
         Frame(
             time_s=image.time_s,
             source_index=image.source_index,
-            K=scale[:, None] * lenses.pinhole(image),
+            K=scale[:, None] * pinhole,
             camtoworld=image.camtoworld,
         )
-        for image in images
+        for image, pinhole in zip(images, pinholes, strict=True)
     )
     info = SceneInfo(
         id=scene_id,
@@ -69,7 +68,8 @@ def assemble_scene(
     )
 
     def pixels() -> Iterator[bytes | UInt8[np.ndarray, "height width 3"]]:
-        for image in images:
+        last_lens, maps = None, None  # only the last maps: those of all frames would fill the memory
+        for image, pinhole in zip(images, pinholes, strict=True):
             data = image.content if isinstance(image.content, bytes) else image.content.read_bytes()
             is_kept = keeps_size and not image.distortion
             if is_kept and is_copyable(data, image_format=options.image_format, where=image.where):
@@ -77,43 +77,16 @@ def assemble_scene(
                 continue
             decoded = decode_rgb(data, where=image.where)
             if image.distortion:
-                decoded = undistort_image(decoded, lenses.maps(image))
+                lens = (image.K.tobytes(), image.distortion)
+                if maps is None or lens != last_lens:
+                    maps = undistortion_maps(image.K, image.distortion, pinhole, width=image.width, height=image.height)
+                    last_lens = lens
+                decoded = undistort_image(decoded, maps)
             yield decoded if keeps_size else shrink_image(decoded, width=width, height=height)
 
     path = write_scene(out, info, pixels(), overwrite=True, image_format=options.image_format, quality=options.quality)
     logger.info("%s: %d frames of %d x %d from %s", path, len(frames), width, height, source.get("format", "source"))
     return path
-
-
-class _Lenses:
-    """Pinhole cameras and pixel maps per lens; most captures have one lens."""
-
-    def __init__(self) -> None:
-        self._pinholes: dict[Any, np.ndarray] = {}
-        self._maps: tuple[Any, Any] = (None, None)
-
-    def pinhole(self, image: PosedImage) -> Float64[np.ndarray, "3 3"]:
-        if not image.distortion:
-            return image.K
-        key = self._key(image)
-        if key not in self._pinholes:
-            self._pinholes[key] = pinhole_without_borders(
-                image.K, image.distortion, width=image.width, height=image.height, where=image.where
-            )
-        return self._pinholes[key]
-
-    def maps(self, image: PosedImage) -> PixelMaps:
-        # Only the last: with one lens per frame, all maps would fill the memory.
-        if self._maps[0] != self._key(image):
-            maps = undistortion_maps(
-                image.K, image.distortion, self.pinhole(image), width=image.width, height=image.height
-            )
-            self._maps = (self._key(image), maps)
-        return self._maps[1]
-
-    @staticmethod
-    def _key(image: PosedImage) -> tuple[bytes, Distortion, int, int]:
-        return image.K.tobytes(), image.distortion, image.width, image.height
 
 
 def _common_size(images: Sequence[PosedImage]) -> tuple[int, int]:

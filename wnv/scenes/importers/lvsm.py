@@ -6,16 +6,7 @@ from typing import Any
 
 from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, Rejection
 from wnv.scenes.importers.image_content import image_size
-from wnv.scenes.importers.parsing import (
-    find_image,
-    matrix,
-    numbers,
-    path_inside,
-    pinhole,
-    read_json,
-    read_text,
-    rigid,
-)
+from wnv.scenes.importers.parsing import find_image, numbers, path_inside, pinhole, pose_matrix, read_json, read_text
 from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.schema import safe_id
 
@@ -95,14 +86,13 @@ def _posed_image(entry: Any, base: Path, *, where: str, index: int, options: Imp
     file = find_image(base, entry["image_path"], where=where)
     width, height = image_size(file, where=where)
     fx, fy, cx, cy = numbers(entry["fxfycxcy"], count=4, what="fxfycxcy", where=where).tolist()
-    viewmat = rigid(matrix(entry["w2c"], what="w2c", where=where), what="w2c", where=where)
     return PosedImage(
         where=where,
         content=file,
         width=width,
         height=height,
         K=pinhole(fx=fx, fy=fy, cx=cx, cy=cy),
-        camtoworld=invert_rigid(viewmat),
+        camtoworld=invert_rigid(pose_matrix(entry["w2c"], what="w2c", where=where)),
         time_s=options.frame_time(index),
         source_index=index,
     )

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage
 from wnv.scenes.importers.image_content import image_size
-from wnv.scenes.importers.parsing import find_image, matrix, natural_order, number, pinhole, read_json, rigid
+from wnv.scenes.importers.parsing import find_image, natural_order, number, pinhole, pose_matrix, read_json
 from wnv.scenes.schema import safe_id
 from wnv.scenes.undistort import Distortion
 
@@ -91,9 +91,7 @@ def _posed_image(
     width, height = _size(camera, file, where=where)
     if "transform_matrix" not in entry:
         raise ValueError(f"{where}: 'transform_matrix' is missing; remove the frame or give it a pose")
-    opengl = rigid(
-        matrix(entry["transform_matrix"], what="transform_matrix", where=where), what="transform_matrix", where=where
-    )
+    opengl = pose_matrix(entry["transform_matrix"], what="transform_matrix", where=where)
     return PosedImage(
         where=where,
         content=file,

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from wnv.scenes.importers.capture import PosedImage
+from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.rigid import invert_rigid
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
@@ -116,17 +118,6 @@ def numbers(values: Any, *, count: int, what: str, where: str) -> Float64[np.nda
     return array
 
 
-def matrix(value: Any, *, what: str, where: str) -> Float64[np.ndarray, "rows 4"]:
-    """Convert a JSON value to a 3x4 or 4x4 matrix of finite numbers.
-
-    Raises:
-        ValueError: If it is not one.
-    """
-    if not isinstance(value, list) or len(value) not in (3, 4) or not all(isinstance(row, list) for row in value):
-        raise ValueError(f"{where}: {what} must be a list of 3 or 4 rows of 4 numbers, got {_shorten(value)}")
-    return np.stack([numbers(row, count=4, what=f"each row of {what}", where=where) for row in value])
-
-
 def number(value: Any, *, what: str, where: str) -> float:
     """Convert one value of JSON or text to a finite number.
 
@@ -141,6 +132,18 @@ def pinhole(*, fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
+def pose_matrix(value: Any, *, what: str, where: str) -> Float64[np.ndarray, "4 4"]:
+    """Convert a JSON value to a rigid matrix; see `rigid`.
+
+    Raises:
+        ValueError: If it is not a 3x4 or 4x4 matrix of finite numbers, or not rigid.
+    """
+    if not isinstance(value, list) or len(value) not in (3, 4) or not all(isinstance(row, list) for row in value):
+        raise ValueError(f"{where}: {what} must be a list of 3 or 4 rows of 4 numbers, got {_shorten(value)}")
+    rows = [numbers(row, count=4, what=f"each row of {what}", where=where) for row in value]
+    return rigid(np.stack(rows), what=what, where=where)
+
+
 def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Float64[np.ndarray, "4 4"]:
     """Check that a pose is rigid, and remove rounding.
 
@@ -153,10 +156,8 @@ def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Floa
         where: File and frame.
 
     Raises:
-        ValueError: If it is not finite, has a different last row, scales, shears or mirrors.
+        ValueError: If it has a different last row, scales, shears or mirrors.
     """
-    if not np.isfinite(pose).all():
-        raise ValueError(f"{where}: {what} must be finite, got NaN or infinity; remove the frame or repair its pose")
     if pose.shape == (4, 4) and not np.allclose(pose[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
         raise ValueError(f"{where}: the last row of {what} must be 0 0 0 1, got {_shorten(pose[3].tolist())}")
     rotation = pose[:3, :3].astype(np.float64)
@@ -181,23 +182,31 @@ def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Floa
     return result
 
 
-def normalized_camera(
-    values: Float64[np.ndarray, "18"], *, width: int, height: int, where: str
-) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "4 4"]]:
-    """Convert the 18 numbers per camera of RealEstate10K and pixelSplat to `K` in pixels and `camtoworld`.
+def normalized_image(
+    values: Float64[np.ndarray, "18"], *, content: Path | bytes, where: str, index: int, time_s: float
+) -> PosedImage:
+    """Make a posed image from the 18 numbers per camera of RealEstate10K and pixelSplat.
 
     Args:
         values: `fx fy cx cy` divided by width and height, two unused numbers, and camera<-world 3x4 row by row.
-        width: Width of the image in pixels.
-        height: Height of the image in pixels.
+        content: The image.
         where: File and frame, for messages.
-
-    Raises:
-        ValueError: If the pose is not rigid.
+        index: Index in the source.
+        time_s: Time in seconds.
     """
+    width, height = image_size(content, where=where)
     fx, fy, cx, cy = (values[:4] * (width, height, width, height)).tolist()
     viewmat = rigid(values[6:].reshape(3, 4), what="the camera<-world matrix", where=where)
-    return pinhole(fx=fx, fy=fy, cx=cx, cy=cy), invert_rigid(viewmat)
+    return PosedImage(
+        where=where,
+        content=content,
+        width=width,
+        height=height,
+        K=pinhole(fx=fx, fy=fy, cx=cx, cy=cy),
+        camtoworld=invert_rigid(viewmat),
+        time_s=time_s,
+        source_index=index,
+    )
 
 
 def _number(value: Any) -> float:

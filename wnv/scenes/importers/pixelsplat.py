@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, Rejection, source_files
-from wnv.scenes.importers.image_content import image_size
-from wnv.scenes.importers.parsing import normalized_camera
+from wnv.scenes.importers.parsing import normalized_image
 from wnv.scenes.schema import safe_id
 
 
@@ -63,21 +62,9 @@ def _read(content: dict[str, Any], *, file: Path, where: str) -> tuple[list[Pose
         frame = f"{where}, frame {index}"
         if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 1:
             raise ValueError(f"{frame}: an image must be a uint8 tensor [N] of JPEG bytes")
+        time_s = float(index) if times is None else (times[index] - times[0]) / 1e6
         data = image.numpy().tobytes()
-        width, height = image_size(data, where=frame)
-        K, camtoworld = normalized_camera(values, width=width, height=height, where=frame)
-        posed.append(
-            PosedImage(
-                where=frame,
-                content=data,
-                width=width,
-                height=height,
-                K=K,
-                camtoworld=camtoworld,
-                time_s=float(index) if times is None else (times[index] - times[0]) / 1e6,
-                source_index=index,
-            )
-        )
+        posed.append(normalized_image(values, content=data, where=frame, index=index, time_s=time_s))
     notes: dict[str, Any] = {"url": str(content["url"])} if "url" in content else {}
     if times:
         notes["first_timestamp_us"] = times[0]

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, source_files
-from wnv.scenes.importers.image_content import image_size
-from wnv.scenes.importers.parsing import find_image, normalized_camera, numbers, read_text
+from wnv.scenes.importers.parsing import find_image, normalized_image, numbers, read_text
 from wnv.scenes.schema import safe_id
 
 
@@ -52,21 +51,9 @@ def _read(file: Path, frames: Path | None, *, is_single: bool) -> tuple[list[Pos
         # By the word, not the number: some frames' names start with zeros.
         image = find_image(folder, words[0], where=where)
         where = f"{where} ({image.name})"
-        width, height = image_size(image, where=where)
         values = numbers(words[1:], count=18, what="a camera", where=where)
-        K, camtoworld = normalized_camera(values, width=width, height=height, where=where)
-        images.append(
-            PosedImage(
-                where=where,
-                content=image,
-                width=width,
-                height=height,
-                K=K,
-                camtoworld=camtoworld,
-                time_s=(timestamp - timestamps[0]) / 1e6,
-                source_index=len(images),
-            )
-        )
+        time_s = (timestamp - timestamps[0]) / 1e6
+        images.append(normalized_image(values, content=image, where=where, index=len(images), time_s=time_s))
     if not images:
         raise ValueError(f"{file}: holds no frame; restore or remove it")
     url = lines[0].strip() if has_url else None
