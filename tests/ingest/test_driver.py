@@ -133,17 +133,6 @@ def test_transient_failures_are_retried_while_others_continue(ledger: Ledger) ->
     )
 
 
-def test_an_item_that_waits_for_a_retry_is_pending(ledger: Ledger) -> None:
-    def look(task: Task) -> None:
-        if task.item == "url:001":
-            with Ledger.read(ledger.root) as seen:
-                found.append(states(seen, "fetch")["url:000"])
-
-    found: list[str] = []
-    go(ledger, {"fetch": FakeStage(name="fetch", failures={"url:000": ["transient"]})}, InlineExecutor(on_task=look))
-    assert found == ["pending/transient"]
-
-
 @pytest.mark.parametrize(
     ("retry", "tried"),
     [

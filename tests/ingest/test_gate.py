@@ -111,17 +111,6 @@ def test_trouble_belongs_to_the_host_that_is_named_and_to_the_one_that_led_there
     assert gate.delay_s("other.example") == 0
 
 
-def test_a_host_is_given_up_in_the_end() -> None:
-    gate, clock = make_gate(max_trips=2)
-    for _ in range(3):
-        assert not gate.has_given_up("h")
-        gate.started("h", "a")
-        gate.ended("h", "a", RISK)
-        clock.now += 100
-    assert gate.has_given_up("h")
-    assert gate.delay_s("h") == math.inf
-
-
 @pytest.mark.parametrize(
     ("url", "host"),
     [

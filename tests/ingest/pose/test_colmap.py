@@ -108,19 +108,6 @@ def test_frames_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
 
 @needs_pycolmap
 @pytest.mark.slow
-def test_finds_the_cameras_of_a_film(tmp_path: Path) -> None:
-    video = render_room(tmp_path / "room.mp4", num_frames=24, width=480, height=270, focal_over_width=0.9, k1=-0.06)
-    estimate = _estimate(tmp_path / "run", video)
-    position, rotation_deg, focal = _errors(estimate, video)
-    assert estimate is not None
-    assert len(estimate.camtoworlds) == 24
-    assert position < 0.01
-    assert rotation_deg < 0.5
-    assert focal < 0.02
-
-
-@needs_pycolmap
-@pytest.mark.slow
 def test_a_camera_that_only_turns_gives_no_parallax(tmp_path: Path) -> None:
     video = render_room(tmp_path / "turn.mp4", num_frames=16, width=320, height=180, supersample=1, turn_only=True)
     with pytest.raises(StageError) as caught:
