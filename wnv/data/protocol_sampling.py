@@ -153,12 +153,8 @@ class NestedSampler(ViewSampler):
         return self.whole.min_frames
 
     @override
-    def select_scenes(self, available: Sequence[str]) -> list[str]:
-        return self.whole.select_scenes(available)
-
-    @override
-    def check_frames(self, num_frames: Mapping[str, int]) -> None:
-        self.whole.check_frames(num_frames)
+    def select_scenes(self, num_frames: Mapping[str, int]) -> list[str]:
+        return self.whole.select_scenes(num_frames)
 
     @override
     def too_short(self, scene_id: str, num_frames: int) -> str:

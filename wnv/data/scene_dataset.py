@@ -171,7 +171,6 @@ class SceneDataset(Dataset[Example]):
         scenes = self._scenes.list_scenes()
         self.num_frames = {name: scene.num_frames for name, scene in scenes.items()}
         self.scene_ids, samples = _list_samples(scenes, sampler, place=str(self._scenes), skip_short=skip_short)
-        sampler.check_frames({scene: self.num_frames[scene] for scene in self.scene_ids})
         self._samples = [sample for sample in samples for _ in range(repeat)]
 
     def __len__(self) -> int:
@@ -271,7 +270,7 @@ def _list_samples(
     scenes: Mapping[str, ListedScene], sampler: ViewSampler, *, place: str, skip_short: bool
 ) -> tuple[tuple[str, ...], list[_Sample]]:
     """The scenes to visit, in the sampler's order, and every sample of an epoch."""
-    selected = sampler.select_scenes(list(scenes))
+    selected = sampler.select_scenes({name: scene.num_frames for name, scene in scenes.items()})
     short = {scene for scene in selected if scenes[scene].num_frames < sampler.min_frames}
     if short:
         first = min(short)

@@ -50,16 +50,9 @@ class ViewSampler(ABC):
         """The fewest frames of a scene that these rules can choose from."""
         return 1
 
-    def select_scenes(self, available: Sequence[str]) -> list[str]:
-        """Select, in order, the scenes to visit."""
-        return list(available)
-
-    def check_frames(self, num_frames: Mapping[str, int]) -> None:  # noqa: B027 most samplers name no frames
-        """Check that scenes, given by their numbers of frames, have the frames that this sampler names.
-
-        Raises:
-            ValueError: If one does not.
-        """
+    def select_scenes(self, num_frames: Mapping[str, int]) -> list[str]:
+        """Select, in order, the scenes to visit, given the number of frames of each."""
+        return list(num_frames)
 
     def num_samples(self, num_frames: int) -> int:
         """Number of different samples per epoch of a scene with `num_frames` frames."""

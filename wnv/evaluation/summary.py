@@ -22,11 +22,13 @@ class Listing:
         num_listed: Scenes in the index, including those without frames; without an index, all scenes.
         num_null: Scenes without a choice of frames: `null` in the index, or too short for the sampler.
         missing: Scenes that the index lists with frames but the data lack.
+        too_short: Scenes that lack frames which the index names.
     """
 
     num_listed: int
     num_null: int = 0
     missing: Sequence[str] = ()
+    too_short: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class VariantSummary:
         num_listed: Scenes that the protocol lists, see `Listing`.
         num_null: Listed scenes without a choice of frames.
         missing: Listed scenes that the data lack.
+        too_short: Listed scenes that lack listed frames.
         model: Metric -> score of the model.
         copy: Metric -> score of copying the nearest context view.
         difference: Metric -> model minus copy, paired by example, so its interval is narrower than either's.
@@ -69,6 +72,7 @@ class VariantSummary:
     encode_ms: float
     render_ms: float
     views_per_s: float
+    too_short: Sequence[str] = ()
 
     @property
     def is_partial(self) -> bool:
@@ -89,6 +93,7 @@ class Summary:
         num_listed: Scenes that the protocol lists, the maximum over the variants.
         num_null: Listed scenes without a choice of frames, the maximum over the variants.
         missing: Scenes that any variant lists but the data lack.
+        too_short: Scenes that lack frames which any variant lists.
         num_processes: Processes that shared the examples when the evaluation finished.
         peak_memory: `bytes`, the peak memory over processes, and `of`, what was measured.
         settings: What the scores depend on: weights, data, protocol.
@@ -103,6 +108,7 @@ class Summary:
     num_listed: int = 0
     num_null: int = 0
     missing: Sequence[str] = ()
+    too_short: Sequence[str] = ()
     num_processes: int = 1
     peak_memory: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -179,6 +185,7 @@ def summarize(
         num_listed=max(variant.num_listed for variant in variants),
         num_null=max(variant.num_null for variant in variants),
         missing=list(dict.fromkeys(scene for variant in variants for scene in variant.missing)),
+        too_short=list(dict.fromkeys(scene for variant in variants for scene in variant.too_short)),
         **facts,
     )
 
@@ -212,6 +219,7 @@ def _summarize_variant(
         num_listed=listing.num_listed,
         num_null=listing.num_null,
         missing=list(listing.missing),
+        too_short=list(listing.too_short),
         model=means(lambda record, metric: record.mean("model", metric)),
         copy=means(lambda record, metric: record.mean("copy", metric)),
         difference=means(difference),
@@ -233,4 +241,5 @@ def _read_variant(values: Mapping[str, Any]) -> VariantSummary:
         name: None if values[name] is None else {metric: Mean(**mean) for metric, mean in values[name].items()}
         for name in ("model", "copy", "difference", "change")
     }
-    return VariantSummary(**{field.name: values[field.name] for field in fields(VariantSummary)} | means)
+    known = {field.name: values[field.name] for field in fields(VariantSummary) if field.name in values}
+    return VariantSummary(**known | means)

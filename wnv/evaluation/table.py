@@ -56,9 +56,10 @@ def caveats(summary: Summary) -> list[str]:
     if partial:
         scored, wanted = min((v.num_scenes, v.num_listed - v.num_null) for v in partial)
         lines.append(f"PARTIAL: {scored} of {wanted} listed scenes were scored; this is no score of the whole list.")
-    if summary.missing:
-        names = ", ".join(summary.missing[:_MAX_NAMES]) + (", ..." if len(summary.missing) > _MAX_NAMES else "")
-        lines.append(f"Not in the data: {_count(len(summary.missing), 'scene')} ({names}; all in summary.json).")
+    for what, scenes in (("Not in the data", summary.missing), ("Too short for the index", summary.too_short)):
+        if scenes:
+            names = ", ".join(scenes[:_MAX_NAMES]) + (", ..." if len(scenes) > _MAX_NAMES else "")
+            lines.append(f"{what}: {_count(len(scenes), 'scene')} ({names}; all in summary.json).")
     num_capped = sum(variant.num_capped for variant in summary.variants)
     if num_capped:
         lines.append(f"{_count(num_capped, 'view')} (nearly) equal to the ground truth, counted as 100 dB.")

@@ -18,11 +18,12 @@ def frames_of(views) -> list[int]:
     return [round(float(image.mean()) * 85) for image in views.images]
 
 
-def test_nulls_are_counted_missing_scenes_listed_and_the_rest_scored(make_scenes, write_index, grey_model) -> None:
+def test_scenes_that_cannot_be_scored_are_listed_and_the_rest_scored(make_scenes, write_index, grey_model) -> None:
     index = write_index(
         {
             "c": ([0, 8], [2, 3, 5]),
             "gone": ([0, 8], [2, 3, 5]),
+            "b": ([0, 8], [2, 3, 12]),
             "void": None,
             "a": ([1, 9], [8, 4, 2]),
             "lost": ([0, 9], [2, 3, 4]),
@@ -31,7 +32,8 @@ def test_nulls_are_counted_missing_scenes_listed_and_the_rest_scored(make_scenes
     data = make_scenes({"a": 12, "b": 12, "c": 9})
     (variant,) = Re10k(index=index).variants(data)
     listing = variant.listing
-    assert (listing.num_listed, listing.num_null, listing.missing) == (5, 1, ("gone", "lost"))
+    assert (listing.num_listed, listing.num_null) == (6, 1)
+    assert (listing.missing, listing.too_short) == (("gone", "lost"), ("b",))
     cases = [variant[i] for i in range(len(variant))]
     assert [case.example.scene for case in cases] == ["c", "a"]
     assert (cases[1].context_frames, cases[1].target_frames) == ((1, 9), (8, 4, 2))
@@ -40,16 +42,16 @@ def test_nulls_are_counted_missing_scenes_listed_and_the_rest_scored(make_scenes
     summary = evaluate(grey_model, [variant], device=torch.device("cpu"), protocol="re10k")
     assert summary.main.is_partial
     table = summary_table(summary)
-    assert "PARTIAL: 2 of 4" in table
-    assert "2 scenes (gone, lost" in table
+    for text in ("PARTIAL: 2 of 5", "Not in the data: 2 scenes (gone, lost", "Too short for the index: 1 scene (b"):
+        assert text in table
 
 
 def test_an_index_of_other_scenes_or_another_cut_is_refused(make_scenes, write_index) -> None:
     data = make_scenes({"a": 12, "b": 9})
     with pytest.raises(ValueError, match=r"1 of 1 scenes.*: x; .*'a'"):
         Re10k(index=write_index({"x": ([0, 8], [1, 2, 3])})).variants(data)
-    beyond = write_index({"a": ([0, 11], [1, 2, 3]), "b": ([0, 9], [1, 2, 3])})
-    with pytest.raises(ValueError, match=r"1 of 2 scenes.*frame 9 of 'b', which has 9 frames"):
+    beyond = write_index({"a": ([0, 12], [1, 2, 3]), "b": ([0, 9], [1, 2, 3])})
+    with pytest.raises(ValueError, match=r"2 of 2 scenes.*frame 12 of 'a', which has 12 frames"):
         Re10k(index=beyond).variants(data)
 
 

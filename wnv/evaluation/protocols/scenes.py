@@ -111,10 +111,10 @@ def _listing(dataset: SceneDataset) -> Listing:
         sampler = sampler.whole
     if not isinstance(sampler, IndexSampler):
         return Listing(num_listed=len(dataset.num_frames), num_null=len(dataset.num_frames) - len(dataset.scene_ids))
-    missing = sampler.missing_scenes(list(dataset.num_frames))
-    num_short = len(sampler.choices) - len(missing) - len(dataset.scene_ids)
+    missing, too_short = sampler.missing_scenes(dataset.num_frames)
     return Listing(
         num_listed=len(sampler.choices) + len(sampler.null_scenes),
-        num_null=len(sampler.null_scenes) + num_short,
+        num_null=len(sampler.null_scenes),
         missing=tuple(missing),
+        too_short=tuple(too_short),
     )
