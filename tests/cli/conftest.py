@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wnv.cli import data, export
+from wnv.models.konet import KoNet
+from wnv.scenes.scene_writer import write_scene
+from wnv.scenes.schema import Frame, SceneInfo
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +57,28 @@ def wnv_data(run_in_process: Callable[..., tuple[int, str, str]]) -> Callable[..
 @pytest.fixture
 def wnv_export(run_in_process: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
     return partial(run_in_process, export.main)
+
+
+@pytest.fixture(scope="session")
+def save_weights() -> Callable[..., Path]:
+    """Save a small KoNet in a folder."""
+    return lambda folder, **options: KoNet(
+        **(dict(dim=32, num_layers=1, num_heads=2, mlp_dim=32) | options)
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def save_scene() -> Callable[..., Path]:
+    """Write a scene of ever brighter frames from a camera that moves to the right."""
+
+    def save(
+        root: Path, name: str, *, width: int = 40, height: int = 24, num_frames: int = 8, kind: str = "static"
+    ) -> Path:
+        K = np.array([[30.0, 0, width / 2], [0, 30, height / 2], [0, 0, 1]])
+        poses = np.tile(np.eye(4), (num_frames, 1, 1))
+        poses[:, 0, 3] = 0.3 * np.arange(num_frames)
+        frames = tuple(Frame(time_s=i, K=K, camtoworld=pose) for i, pose in enumerate(poses))
+        info = SceneInfo(id=name, kind=kind, width=width, height=height, frames=frames)
+        return write_scene(root, info, [np.full((height, width, 3), 20 * i, np.uint8) for i in range(num_frames)])
+
+    return save

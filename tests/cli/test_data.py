@@ -15,8 +15,6 @@ from wnv.cli import data
 from wnv.scenes.importers.capture import ImportOptions
 from wnv.scenes.importers.import_scenes import COMMON_OPTIONS, IMPORTERS
 
-IMPORT = ("import", "format=nerfstudio", "source=nowhere", "out=b")
-
 
 @pytest.fixture
 def capture(tmp_path: Path) -> Path:
@@ -113,34 +111,6 @@ def test_an_index_leaves_out_damaged_scenes(wnv_data, capture: Path, tmp_path: P
     assert "junk.zip" in err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("import", "format=obj", "source=a", "out=b"), "import: error: format .*nerfstudio.* obj"),
-        (("import", "format=colmap", "out=b"), "import: error: source has no default; set source="),
-        (("import", "format=re10k", "source=a", "out=b", "scene_id=x"), "format=re10k has no option scene_id"),
-        (("import", "format=nerfstudio", "source=nowhere", "out=b"), "import: error: nowhere"),
-        (("verify", "path=nowhere"), "verify: error: nowhere"),
-        (("index", "path=nowhere"), "index: error: nowhere"),
-        (("polish",), r"wnv-data: error: .*stage.*manifest, run.*'polish'"),
-        ((), "wnv-data: error: .*stage"),
-        ((*IMPORT, "overwrite=no"), "overwrite .*'no'"),
-        ((*IMPORT, "max_side=small"), "max_side .*'small'"),
-        ((*IMPORT, "fps=[1,2]"), r"fps .*\[1, 2\]"),
-        ((*IMPORT, "kind=moving"), "kind .*'moving'"),
-        ((*IMPORT, "exists=maybe"), "exists .*'maybe'"),
-        ((*IMPORT[:3], "out=s3://bucket/scenes"), "out .*s3://bucket/scenes"),
-        (("index", "path=s3://bucket/scenes"), "path .*s3://bucket/scenes"),
-    ],
-)
-def test_mistakes_are_one_line_and_code_2(wnv_data, tmp_path: Path, arguments: tuple, message: str) -> None:
-    code, out, err = wnv_data(*arguments)
-    assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1
-    assert re.search(message, err)
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.slow
 def test_verify_names_every_invalid_scene(wnv_data, capture: Path, tmp_path: Path) -> None:
     for name in "abc":
@@ -161,6 +131,9 @@ def test_verify_names_every_invalid_scene(wnv_data, capture: Path, tmp_path: Pat
 def test_help_shows_an_example_of_each_stage(wnv_data) -> None:
     code, out, _ = wnv_data("--help")
     assert code == 0
+    listed = re.findall(r"^  (\w+) ", out, re.MULTILINE)
+    assert listed == [*data.STAGES]
+    assert listed[:8] == ["manifest", "run", "fetch", "clip", "pose", "pack", "status", "report"]
     for name, stage in data.STAGES.items():
         assert f"\n            wnv-data {name} " in out
         assert stage.example.startswith(f"wnv-data {name} ")

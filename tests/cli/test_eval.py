@@ -2,7 +2,6 @@ import json
 from functools import partial
 
 import av
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -13,16 +12,14 @@ from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
 from wnv.scenes.index import build_index
-from wnv.scenes.scene_writer import write_scene
-from wnv.scenes.schema import Frame, SceneInfo
 
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none", "device=cpu"]
 SMALL = ["data.image_size=[16,24]", "data.num_val_scenes=3", "data.num_target=2", "num_sheet_scenes=2"]
 
 
 @pytest.fixture
-def weights(tmp_path):
-    return KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32).save_pretrained(tmp_path / "weights")
+def weights(tmp_path, save_weights):
+    return save_weights(tmp_path / "weights")
 
 
 @pytest.fixture
@@ -45,14 +42,8 @@ def test_synthetic_scenes_are_scored_recorded_and_shown(tmp_path, call, weights)
     code, stdout, stderr = call(f"weights={weights}", "out=results", *SMALL)
     assert code == 0, stderr
     out = tmp_path / "results"
-    assert sorted(path.name for path in out.iterdir()) == [
-        "evaluation.json",
-        "pictures",
-        "records.jsonl",
-        "sheet.png",
-        "summary.json",
-        "table.txt",
-    ]
+    names = {"evaluation.json", "pictures", "records.jsonl", "sheet.png", "summary.json", "table.txt"}
+    assert {path.name for path in out.iterdir()} == names
     assert len((out / "records.jsonl").read_text().splitlines()) == 3
     summary = read_summary(out)
     assert (summary.main.num_scenes, summary.main.num_views) == (3, 6)
@@ -93,40 +84,21 @@ def test_results_are_resumed_or_replaced_only_when_asked(tmp_path, call, weights
 
 
 @pytest.fixture
-def scenes(tmp_path):
+def scenes(tmp_path, save_scene):
     """Two scenes of eight frames."""
     for name in ("a", "b"):
-        frames = tuple(
-            Frame(time_s=i, K=np.array([[30.0, 0, 20], [0, 30, 12], [0, 0, 1]]), camtoworld=_moved(0.3 * i))
-            for i in range(8)
-        )
-        info = SceneInfo(id=name, kind="static", width=40, height=24, frames=frames)
-        write_scene(tmp_path / "scenes", info, [np.full((24, 40, 3), 20 * i, dtype=np.uint8) for i in range(8)])
+        save_scene(tmp_path / "scenes", name)
     build_index(tmp_path / "scenes")
     return tmp_path / "scenes"
 
 
 def test_scene_files_are_scored(tmp_path, call, weights, scenes, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    code, stdout, stderr = call(
-        f"weights={weights}",
-        "data=scenes",
-        'data.root="~/scenes"',
-        "data.image_size=[16,24]",
-        "data.val_sampler.min_gap=5",
-        "data.val_sampler.max_gap=7",
-        "data.val_sampler.num_target=2",
-        "data.num_workers=0",
-        "out=results",
-    )
+    sampler = [f"data.val_sampler.{setting}" for setting in ("min_gap=5", "max_gap=7", "num_target=2")]
+    data = ["data=scenes", 'data.root="~/scenes"', "data.image_size=[16,24]", "data.num_workers=0", *sampler]
+    code, stdout, stderr = call(f"weights={weights}", *data, "out=results")
     assert code == 0, stderr
     assert "2 scenes, 4 target views" in stdout
-
-
-def _moved(x: float) -> np.ndarray:
-    pose = np.eye(4)
-    pose[0, 3] = x
-    return pose
 
 
 SCENES = ["data=scenes", "data.root=scenes", "data.image_size=[16,24]", "data.num_workers=0", "num_sheet_scenes=1"]
@@ -144,10 +116,8 @@ def test_an_index_is_made_and_scored_and_neither_is_replaced_unasked(tmp_path, c
     assert {len(choice["context"]) + len(choice["target"]) for choice in index.values()} == {4}
     assert {path.name for path in tmp_path.iterdir()} == {"scenes", "views", "weights"}, "no folder of results"
     code, _, stderr = call(*make)
-    assert (code, stderr) == (
-        2,
-        "wnv-eval: error: views/index.json exists; choose another make_index= or pass overwrite=true\n",
-    )
+    assert code == 2
+    assert "views/index.json" in stderr
     assert call(*make, "overwrite=true", "data.val_seed=4")[0] == 0
     assert json.loads((tmp_path / "views" / "index.json").read_text()) != index
 
@@ -177,29 +147,28 @@ def test_an_index_is_made_and_scored_and_neither_is_replaced_unasked(tmp_path, c
 @pytest.mark.slow
 def test_variants_are_tabulated_and_shown_and_films_made(tmp_path, call, weights):
     small = [*SMALL, "num_sheet_scenes=1", f"weights={weights}"]
+    film = ["protocol=video", "protocol.min_gap=5", "protocol.max_gap=5", "out=film", *small]
     code, stdout, stderr = call("protocol=zoom", "protocol.zooms=[1,2.5]", "out=zoom", *small)
     assert code == 0, stderr
     assert "KoNet, change from zoom=1" in stdout
     assert f"{weights} on data=synthetic, protocol=zoom" in stdout
     shown = sorted(path.name for path in (tmp_path / "zoom" / "pictures").iterdir())
     assert shown == [f"{shown[0][:6]}-zoom={zoom}.png" for zoom in ("1", "2.5")], "the same scene in both"
-    code, stdout, stderr = call("protocol=video", "protocol.min_gap=5", "protocol.max_gap=5", "out=film", *small)
+    code, stdout, stderr = call(*film)
     assert code == 0, stderr
     assert "3 scenes, 12 target views" in stdout
-    (film,) = (tmp_path / "film" / "pictures").glob("*-all.mp4")
-    with av.open(str(film)) as container:
+    (video,) = (tmp_path / "film" / "pictures").glob("*-all.mp4")
+    with av.open(str(video)) as container:
         frames = [frame for frame in container.decode(video=0)]
     assert (len(frames), frames[0].height, frames[0].width) == (4, 256, 2 * 384)
     (tmp_path / "film" / "pictures" / "mine.png").touch()
-    code, _, stderr = call(
-        "protocol=video", "protocol.min_gap=5", "protocol.max_gap=5", "out=film", "overwrite=true", *small
-    )
+    code, _, stderr = call(*film, "overwrite=true")
     assert code == 2
     assert "also holds mine.png" in stderr
 
 
 @pytest.mark.slow
-def test_lpips_that_cannot_be_had_is_told_once_and_left_out(tmp_path, call, weights, monkeypatch):
+def test_unavailable_lpips_is_reported_and_left_out(tmp_path, call, weights, monkeypatch):
     def fail(backbone):
         raise ImportError(f"LPIPS ({backbone}) needs torchvision: pip install 'wnv[perceptual]', or leave LPIPS out")
 
@@ -211,39 +180,6 @@ def test_lpips_that_cannot_be_had_is_told_once_and_left_out(tmp_path, call, weig
     code, stdout, _ = call(f"weights={weights}", "out=without", "lpips=null", *SMALL)
     assert code == 0
     assert "LPIPS" not in stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["protocol=re10k"], "protocol.index"),
-        (["protocol=re10k", "protocol.index=nowhere.json"], "nowhere.json"),
-        (["protocol=nested"], "26 frames"),
-        (["protocol=dynamic", "protocol.masks=nowhere"], "nowhere"),
-        (["protocol=zoom", "protocol.zooms=[0.5]"], "zooms"),
-        (["protocol=re10k", "make_index=x.json", "protocol.index=index.json"], "protocol=re10k"),
-        (["make_index=x.txt"], "x.txt"),
-        (["lpips=resnet"], "lpips"),
-        (["weights=konet_huge"], "konet_huge"),
-        (["data.root=null"], "data.root"),
-        (["data.root=nowhere"], "nowhere"),
-        (["overwrite=no"], "overwrite"),
-        (["num_sheet_scenes=-1"], "num_sheet_scenes"),
-        (["num_sheet_scenes=few"], "num_sheet_scenes"),
-        (["data=synthetic", "data.image_size=[15,24]"], "patch_size=8"),
-        (["data=synthetic", "data.num_val_scenes=0"], "num_val_scenes"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, call, weights, scenes, arguments, message):
-    (tmp_path / "index.json").write_text(json.dumps({"a": {"context": [0, 7], "target": [2, 3, 4]}}))
-    data = [] if "data=synthetic" in arguments else SCENES
-    code, _, stderr = call(f"weights={weights}", *data, "out=results", *arguments)
-    assert code == 2
-    last = stderr.strip().splitlines()[-1]
-    assert last.startswith("wnv-eval: error: ")
-    assert message in last
-    assert "Traceback" not in stderr
-    assert not (tmp_path / "results" / "summary.json").exists()
 
 
 def test_a_different_pose_normalization_is_warned_about(caplog):

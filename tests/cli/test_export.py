@@ -2,22 +2,16 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from wnv.scenes.scene_writer import write_scene
-from wnv.scenes.schema import Frame, SceneInfo
 
 
 @pytest.fixture
-def scenes(tmp_path: Path) -> Path:
-    K = np.array([[20.0, 0, 12], [0, 20.0, 8], [0, 0, 1]])
-    frames = tuple(Frame(time_s=i, K=K, camtoworld=np.eye(4)) for i in range(2))
+def scenes(tmp_path: Path, save_scene: Callable) -> Path:
     for name in ("a", "b"):
-        info = SceneInfo(id=name, kind="static", width=24, height=16, frames=frames)
-        write_scene(tmp_path / "scenes", info, [np.zeros((16, 24, 3), np.uint8)] * 2)
+        save_scene(tmp_path / "scenes", name, num_frames=2)
     return tmp_path / "scenes"
 
 
@@ -45,19 +39,3 @@ def test_a_url(wnv_export, scenes: Path, tmp_path: Path) -> None:
     code, _, _ = wnv_export("format=lvsm", f"scene=file://{scenes}/b.zip", "out=out")
     assert code == 0
     assert (tmp_path / "out" / "metadata" / "b.json").is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("format=obj", "scene=scenes/a.zip", "out=out"), "format.*obj"),
-        (("format=colmap", "scene=scenes/no.zip", "out=out"), r"scenes/no\.zip"),
-        (("format=colmap", "scene=scenes/a.zip"), "out="),
-        (("format=colmap", "scene=scenes/a.zip", "out=s3://bucket/out"), "out.*s3://bucket/out"),
-        (("format=colmap", "scene=scenes/a.zip", "out=out", "overwrite=no"), "overwrite.*'no'"),
-    ],
-)
-def test_mistakes_are_one_line_and_code_2(wnv_export, scenes: Path, arguments: tuple, message: str) -> None:
-    code, out, err = wnv_export(*arguments)
-    assert (code, out) == (2, "")
-    assert re.fullmatch(f"wnv-export: error: .*{message}.*\n", err)

@@ -218,41 +218,6 @@ def test_lvsm_weights_are_converted_and_evaluated(
     assert "**evaluation on SyntheticDataModule**" in (tmp_path / "again" / "README.md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("out=out",), "scene=.*weights=.*from="),
-        (("weights=a", "scene=b", "out=out"), "scene=b and weights=a"),
-        (("weights=konet_tiny", "out=out", "format=colmap"), "format.*scene="),
-        (("scene=b", "out=out", "dtype=bf16"), "dtype.*weights= and from="),
-        (("weights=konet_tiny", "out=out", "ray_code=plucker"), "ray_code.*from="),
-        (("weights=konet_tiny",), "out="),
-        (("weights=konet_tiny", "out=out", "dtype=int8"), "dtype.*bf16.*int8"),
-        (("weights=konet_tiny", "out=out", "hub=konet"), "owner/name.*konet"),
-        (("weights=konet_tiny", "out=out", "private=no"), "private"),
-        (("weights=konet_tiny", "out=out", "license=2"), "license"),
-        (("weights=konet_tiny", "out=out", "datasets=me/rooms"), "datasets.*me/rooms"),
-        (("weights=konet_tiny", "out=out", "evaluations=[scenes]"), "scenes.*summary.json"),
-        (("weights=nowhere", "out=out"), "no weights at 'nowhere'"),
-        (("weights=konet_tiny", "hub=me/konet"), "out=.*konet_tiny"),
-        (("from=gs", "checkpoint=x", "out=out"), "from.*lvsm, prope.*gs"),
-        (("from=lvsm", "out=out"), "checkpoint="),
-        (("from=lvsm", "checkpoint=x.pt", "out=out"), "x.pt"),
-        (("from=lvsm", "checkpoint=x", "out=out", "ray_code=none"), "ray_code.*num_heads"),
-        (("from=prope", "checkpoint=scene_decoder_only_256.pt", "out=out"), "from=lvsm"),
-        (("from=lvsm", "checkpoint=x", "out=out", "num_heads=many"), "num_heads"),
-    ],
-)
-def test_mistakes_are_one_line_and_code_2(
-    wnv_export: Run, lvsm_file: Path, tmp_path: Path, arguments: tuple, message: str
-) -> None:
-    code, out, err = wnv_export(*arguments)
-    assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("wnv-export: error: ")
-    assert re.search(message, err)
-    assert os.listdir(tmp_path) == [lvsm_file.name]
-
-
 def test_unusable_evaluations_and_runs(wnv_export: Run, run_folder: Path, tmp_path: Path) -> None:
     write_evaluation(tmp_path / "other", KoNet(**TINY))
     _, _, err = wnv_export("weights=runs/mine", "out=out", "evaluations=[other]")

@@ -31,7 +31,7 @@ SMALL += ["callbacks.images=null", "callbacks.progress=null"]
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Makes a shell script serve as Python; gives the file in which it finds `$NOTE`."""
+    """Replace Python by a shell script; return the file that it knows as `$NOTE`."""
 
     def make(script: str) -> Path:
         note, program = tmp_path / "note", tmp_path / "python"
@@ -43,7 +43,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return make
 
 
-def test_a_job_gets_no_settings_of_the_sweep(
+def test_a_job_does_not_inherit_sweep_settings(
     tmp_path: Path, stand_in: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -101,7 +101,7 @@ def test_signals_are_forwarded_to_a_job(tmp_path: Path, stand_in: Callable, name
 
 
 def test_a_job_ends_with_its_parent(tmp_path: Path) -> None:
-    """Also where that is killed: the job is then sent SIGTERM, by which it stops as ever."""
+    """If its parent is killed, the job receives SIGTERM and stops as usual."""
     # It installs its handler before it reports its start, because the kill may follow immediately.
     job = "import os, signal, time; from wnv.cli.jobs import follow_parent; "
     job += "signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b'stopped\\n'), exit())); "
@@ -118,7 +118,7 @@ def test_a_job_ends_with_its_parent(tmp_path: Path) -> None:
 def test_a_stopped_job_of_submitit_fails_in_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Submitit passes on exceptions only."""
+    """Submitit forwards exceptions only."""
 
     def stop(*_arguments: object, **_options: object) -> None:
         raise Stopped("by SIGUSR1 at step 6; continue with ...")
@@ -141,6 +141,7 @@ def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     metrics = api.train([*SMALL, "name=it's a name"], run_dir=Path("run [1]"))
     run_dir = tmp_path / "run [1]"
     assert {"config.yaml", "metrics.csv", "last.ckpt"} <= {file.name for file in run_dir.iterdir()}
+    assert not (run_dir / "images").exists()  # callbacks.images=null
     assert last_metrics(run_dir / "metrics.csv").items() >= {"val/psnr": pytest.approx(metrics["val/psnr"])}.items()
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     assert (config["name"], config["run_dir"]) == ("it's a name", str(run_dir))

@@ -18,17 +18,12 @@ SMOKE = ("experiment=smoke", "device=cpu")
 
 
 @pytest.fixture
-def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+def answer(run_in_process: Callable, tmp_path: Path) -> Callable[..., str]:
     """Run a command that must fail with code 2 and one line, and leave no file; return the line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
     def run(main: Callable[[], None], *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["wnv", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        err = capsys.readouterr().err
-        assert stop.value.code == 2, err
+        code, _, err = run_in_process(main, *arguments)
+        assert code == 2, err
         assert len(err.splitlines()) == 1, err
         assert os.listdir(tmp_path) == []
         assert "Config search path" not in err
@@ -49,7 +44,6 @@ def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
         (["loss=null"], "loss .*null"),
         (["data.root=x"], r"data\.root .*data=scenes"),
         (["callbacks.ema.decay=0.9"], r"callbacks\.ema\.decay .*callbacks=\[default,ema\]"),
-        (["trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val .*optim\.clip_norm"),
         (["+trainer.gradient_clip_val=1"], r"trainer\.gradient_clip_val .*optim\.clip_norm"),
         (["+seed=3"], "seed .*without [+]"),
         (["+trainer.max_stepz=3"], r"trainer\.max_stepz.*trainer\.max_steps\?"),
@@ -59,14 +53,6 @@ def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
             ["data=scenes", "data.root=x", "data.val_root=x"],
             r"data\.num_context.*experiment=smoke.*data\.sampler\.num_context",
         ),
-        (["trainer.max_steps=abc"], r"trainer\.max_steps .*integer.*'abc'"),
-        (["trainer.max_steps=1.5"], r"trainer\.max_steps .*integer.*1\.5"),
-        (["optim.lr=abc"], r"optim\.lr .*number.*'abc'"),
-        (["data.zoom_range=3"], r"data\.zoom_range .*list.*3"),
-        (["seed=abc"], "seed .*integer.*'abc'"),
-        (["module.compile=maybe"], r"module\.compile .*true or false.*'maybe'"),
-        (["optimized_metric=val/psn"], r"optimized_metric .*val/psn'.*val/psnr\?"),
-        (["callbacks.checkpoints.monitor=val/psn"], r"callbacks\.checkpoints\.monitor .*val/psnr\?"),
     ],
 )
 def test_wnv_train(answer: Callable[..., str], arguments: list[str], message: str) -> None:

@@ -1,9 +1,8 @@
 """`wnv-report` as people type it."""
 
 import json
-import re
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,8 @@ from wnv.training.run_folder import FINISHED, note_end, note_start
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
-    """Runs the command in an empty folder; its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wnv-report", "hydra/job_logging=none", *arguments])
-        code = 0
-        try:
-            report.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return run
+def command(run_in_process: Callable) -> Callable:
+    return partial(run_in_process, report.main, "hydra/job_logging=none")
 
 
 def write_run(folder: str) -> None:
@@ -71,32 +58,3 @@ def test_without_out_each_page_gets_a_name_of_its_own_and_nothing_else_is_left(c
     assert page.parent == Path("outputs/report")
     assert "<h1>" in page.read_text()
     assert sorted(path.name for path in Path().iterdir()) == ["outputs", "runs"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "runs"),
-        (["mine", "runs=[broken]"], "runs="),
-        (["runs=[]"], "runs"),
-        (["nowhere"], "nowhere"),
-        (["empty"], "empty"),
-        (["mine", "out=there.html"], "there.html"),
-        (["mine", "overwrite=yes please"], "overwrite.*'yes please'"),
-        (["mine", "title=[1]"], "title"),
-        (["mine", "tilte=a"], "tilte"),
-        (["broken"], "broken/metrics.csv, line 2"),
-    ],
-)
-def test_mistakes_are_answered_in_one_line(command: Callable, arguments: list[str], message: str) -> None:
-    write_run("mine")
-    write_run("broken")
-    Path("broken/metrics.csv").write_text("step,a\nx,y\n")
-    Path("empty").mkdir()
-    Path("there.html").write_text("mine")
-    code, out, err = command(*arguments)
-    assert (code, out) == (2, "")
-    assert re.match(f"wnv-report: error: .*{message}", err)
-    assert err.count("\n") == 1
-    assert Path("there.html").read_text() == "mine"
-    assert sorted(path.name for path in Path().iterdir()) == ["broken", "empty", "mine", "there.html"]

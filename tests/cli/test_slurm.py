@@ -38,7 +38,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(commands))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "training"))  # where faults are
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "training"))  # for faults.py
     for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -46,7 +46,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def codes_of(job: str, slurm: Path, *, timeout_s: float = 200) -> list[int]:
-    """The exit codes of a job's starts, when it has ended."""
+    """Wait until a job has ended and return the exit code of each start."""
     ended, deadline = slurm / f"{job}.ended", time.monotonic() + timeout_s
     while not ended.exists():
         assert time.monotonic() < deadline, f"job {job} has not ended"
@@ -61,7 +61,7 @@ def losses(run_dir: Path) -> dict[int, float]:
 
 @pytest.mark.slow
 def test_a_requeued_job_gives_the_same_losses(tmp_path: Path, slurm: Path) -> None:
-    """On two machines of one process each: all are sent SIGUSR1 in the fourth step."""
+    """Two machines with one process each; every process receives SIGUSR1 in the fourth step."""
     script = (CONF / "slurm" / "konet_fsdp.sbatch").read_text()
     smaller = script.replace("--ntasks-per-node=8", "--ntasks-per-node=1").replace("%x-%j.out", f"{tmp_path}/job.out")
     assert smaller.count("\n") == script.count("\n")
@@ -87,7 +87,7 @@ def test_a_requeued_job_gives_the_same_losses(tmp_path: Path, slurm: Path) -> No
 
 
 @pytest.mark.slow
-def test_jobs_of_a_sweep_are_slurm_jobs(tmp_path: Path, slurm: Path) -> None:
+def test_a_sweep_submits_slurm_jobs(tmp_path: Path, slurm: Path) -> None:
     """Two jobs with two processes each, one of which fails; the sweep receives their results."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     words = ["hydra/launcher=slurm", "experiment=smoke", *SMALL, "trainer.max_steps=2", "trainer.devices=2"]
@@ -116,7 +116,7 @@ def test_batch_files_compose(tmp_path: Path, slurm: Path, name: str) -> None:
     noted.chmod(0o755)
     submitted = subprocess.run(["sbatch", CONF / "slurm" / f"{name}.sbatch", "seed=3"], capture_output=True, text=True)
     job = submitted.stdout.split()[-1]
-    assert codes_of(job, slurm) == [75] * 5, "it is put back each time, until the stand-in has had enough"
+    assert codes_of(job, slurm) == [75] * 5, "the job is requeued until the simulated Slurm stops after five starts"
     calls = (tmp_path / "called").read_text().splitlines()
     assert len(calls) == 5 * 16
     (words,) = {call.partition(": ")[2] for call in calls}

@@ -1,4 +1,4 @@
-"""Runs whose processes torchrun starts."""
+"""Runs started by torchrun."""
 
 import csv
 import json
@@ -12,16 +12,17 @@ from together import free_ports
 
 SETTINGS = ["experiment=smoke", "device=cpu", "trainer.max_steps=2", "optim.warmup_steps=1"]
 SETTINGS += ["trainer.val_check_interval=2", "callbacks.images=null"]
-TOLD = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+LAUNCHER_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
 
 @pytest.mark.slow
-def test_two_machines_train_into_one_folder_that_nobody_named(tmp_path: Path) -> None:
-    """Two agents of torchrun, both on this machine."""
+def test_two_machines_share_the_default_run_folder(tmp_path: Path) -> None:
+    """Two torchrun agents on this machine."""
     (port,) = free_ports(1)
     torchrun = [Path(sys.executable).with_name("torchrun"), "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--master-addr=127.0.0.1", f"--master-port={port}"]
-    environment = {name: value for name, value in os.environ.items() if name not in TOLD} | {"OMP_NUM_THREADS": "1"}
+    kept = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
+    environment = kept | {"OMP_NUM_THREADS": "1"}
     agents = []
     for rank in range(2):
         command = [*torchrun, f"--node-rank={rank}", "-m", "wnv.cli.train", *SETTINGS, "trainer.num_nodes=2"]

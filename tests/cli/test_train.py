@@ -83,8 +83,8 @@ def test_a_seed_determines_a_run(tmp_path: Path, fit: Callable) -> None:
     assert losses(tmp_path / "a") != losses(tmp_path / "c")
 
 
-@pytest.mark.slow  # without a kill: the stopped run below, and the longer one
-def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path, fit: Callable) -> None:
+@pytest.mark.slow  # the tests of stopped and of longer runs below need no kill
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, fit: Callable) -> None:
     """A real SIGKILL, at an arbitrary moment."""
     settings = [
         "trainer.max_steps=120",
@@ -108,7 +108,7 @@ def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path,
 
     expected = losses(tmp_path / "straight")
     assert len(expected) == 120
-    if killed_at - 1 not in losses(run_dir):  # between the checkpoint and the row of its step, a few milliseconds
+    if killed_at - 1 not in losses(run_dir):  # the kill came between checkpoint and row
         del expected[killed_at - 1]
     assert losses(run_dir) == pytest.approx(expected, abs=1e-6)
     for name in ("val/psnr", "val/ssim"):
@@ -135,21 +135,12 @@ def _kill_once_saved(command: list[str], run_dir: Path) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_a_longer_run_goes_on_where_the_shorter_ended(tmp_path: Path, fit: Callable) -> None:
+def test_a_longer_run_continues_a_shorter_one(tmp_path: Path, fit: Callable) -> None:
     quiet = ["trainer.limit_val_batches=0", "optim.warmup_steps=0"]
     fit(tmp_path / "short", *quiet, "trainer.max_steps=3")
     fit(tmp_path / "long", *quiet, "trainer.max_steps=5", f"resume={tmp_path / 'short'}")
     assert sorted(losses(tmp_path / "short")) == [0, 1, 2]
     assert sorted(losses(tmp_path / "long")) == [3, 4]
-
-
-@pytest.mark.slow
-def test_a_start_that_failed_does_not_make_its_folder_a_run(tmp_path: Path, fit: Callable) -> None:
-    for _ in range(2):  # the second time it would be an existing run
-        with pytest.raises(ValueError, match="warmup_steps must be at least 0, got -1"):
-            fit(tmp_path / "run", "trainer.max_steps=2", "optim.warmup_steps=-1")
-        with pytest.raises(ValueError, match="image width must be a multiple of patch_size=8, got 23"):
-            fit(tmp_path / "run", "trainer.max_steps=2", "data.image_size=[16,23]")
 
 
 def test_changed_settings_are_logged_on_resume(tmp_path: Path, fit: Callable, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,29 +150,6 @@ def test_changed_settings_are_logged_on_resume(tmp_path: Path, fit: Callable, ca
     assert "changed settings" in caplog.text
     assert "trainer.max_steps: 2 -> 3" in caplog.text
     assert "run_dir" not in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("overrides", "error", "message"),
-    [
-        (["precision=fp16"], ValueError, "precision=fp16"),
-        (["trainer.precision=16-true"], ValueError, "16-true"),
-        (["trainer.accelerator=abacus"], ValueError, "abacus"),
-        (["resume=nowhere.ckpt"], FileNotFoundError, r"nowhere\.ckpt"),
-        (["resume=last"], FileNotFoundError, "run"),
-        (["init_from=no_such_weights"], FileNotFoundError, "no_such_weights"),
-        (["data.batch_size=0"], ValueError, "batch_size.*0"),
-        (["trainer.max_steps=-1"], ValueError, r"trainer\.max_steps.*-1"),
-    ],
-)
-def test_invalid_settings(
-    tmp_path: Path, fit: Callable, overrides: list[str], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 Hydra wraps what a constructor raises
-        fit(tmp_path / "run", *overrides)
-    cause = caught.value.__cause__ or caught.value
-    assert isinstance(cause, error)
-    assert caught.match(message)
 
 
 def test_resume_last_needs_run_dir(tmp_path: Path, fit: Callable) -> None:
@@ -208,6 +176,7 @@ def test_a_run_without_a_newer_model_argument_is_resumed(tmp_path: Path, fit: Ca
     assert read_checkpoint(last)["global_step"] == 3
 
 
+@pytest.mark.slow
 def test_init_from(tmp_path: Path, fit: Callable) -> None:
     fit(tmp_path / "first", *TWO_STEPS)
     KoNet.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "weights")
@@ -223,37 +192,12 @@ def test_an_unread_setting_is_logged(tmp_path: Path, fit: Callable, caplog: pyte
     assert "not read by wnv-train: learning_rate" in caplog.text
 
 
-@pytest.mark.slow
-def test_a_callback_can_be_left_out(tmp_path: Path, fit: Callable) -> None:
-    fit(tmp_path / "run", *TWO_STEPS, "callbacks.images=null", "callbacks.progress=null")
-    assert not (tmp_path / "run" / "images").exists()
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        pytest.param(
-            "device=npu",
-            "device=npu: torch_npu",
-            marks=pytest.mark.skipif(importlib.util.find_spec("torch_npu") is not None, reason="torch_npu is there"),
-        ),
-        (
-            "precision=fp16",
-            "precision=fp16",
-        ),
-    ],
-)
-def test_an_unusable_device_is_one_line(
-    tmp_path: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["experiment=smoke", "device=cpu", override, f"run_dir={tmp_path / 'run'}", "hydra/job_logging=none"]
-    monkeypatch.setattr(sys, "argv", ["wnv-train", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    shown = capsys.readouterr().err
-    assert shown.startswith(f"wnv-train: error: {message}")
-    assert shown.count("\n") == 1
+@pytest.mark.skipif(importlib.util.find_spec("torch_npu") is not None, reason="torch_npu is installed")
+def test_an_unusable_device_is_one_line(run_in_process: Callable) -> None:
+    code, _, err = run_in_process(main, "experiment=smoke", "device=npu", "run_dir=run", "hydra/job_logging=none")
+    assert code == 2
+    assert err.startswith("wnv-train: error: device=npu: torch_npu")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -290,7 +234,7 @@ def test_a_failure_is_recorded(tmp_path: Path, fit: Callable, monkeypatch: pytes
     assert (end["how"], end["step"], end["message"]) == ("failed", 3, "RuntimeError: out of memory")
 
 
-def test_an_end_that_cannot_be_recorded_is_a_warning(
+def test_failing_to_record_the_end_is_a_warning(
     tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
@@ -363,7 +307,7 @@ def test_muon_with_fsdp_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_jobs_of_a_sweep_have_folders_and_failures_are_named(tmp_path: Path) -> None:
+def test_sweep_jobs_have_folders_and_failures_are_reported(tmp_path: Path) -> None:
     done = command(*TWO_STEPS, "optim.lr=1e-3,2e-3", "model.dim=32,33", "run_dir=sweep", "-m", cwd=tmp_path)
     assert done.returncode == 2
     answers = [line for line in done.stderr.splitlines() if line.startswith("wnv-train: ")]
@@ -395,15 +339,8 @@ def test_a_sweep_in_one_process_has_one_device(tmp_path: Path, fit: Callable) ->
         fit(tmp_path / "run", "trainer.devices=2", is_sweep=True)
 
 
-def test_invalid_trainer_settings(tmp_path: Path, fit: Callable) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.devices must be .*, got 'none'"):
-        fit(tmp_path / "run", "trainer.devices=none")
-    with pytest.raises(ValueError, match=r"trainer: .*-3 for overfit_batches"):
-        fit(tmp_path / "run", "trainer.overfit_batches=-3")
-
-
 @pytest.mark.slow
-def test_a_checkpoint_that_lightning_leaves_for_slurm_is_not_resumed_unasked(
+def test_lightnings_slurm_checkpoint_is_not_resumed_by_default(
     tmp_path: Path, fit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "1")

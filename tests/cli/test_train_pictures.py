@@ -1,4 +1,4 @@
-"""The pictures of a training's validations: in its folder, and where metrics are logged."""
+"""Images of validation: in the run folder, and in TensorBoard or Weights & Biases."""
 
 import io
 import json
@@ -21,19 +21,12 @@ VALIDATED_TWICE = ["trainer.max_steps=3", "optim.warmup_steps=1", "trainer.val_c
 
 def command(*overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE")}
-    return subprocess.run(
-        [sys.executable, "-m", "wnv.cli.train", *overrides],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    words = [sys.executable, "-m", "wnv.cli.train", *overrides]
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def pictures(run_dir: Path) -> dict[int, np.ndarray]:
-    """The pictures in a run's folder by their steps; each is checked to show two scenes and the error of each."""
+    """Return the images of a run folder by step, after checking that each shows two scenes and their errors."""
     found = {
         int(path.stem.removeprefix("step_")): np.asarray(Image.open(path)) for path in run_dir.glob("images/*.png")
     }
@@ -46,7 +39,7 @@ def pictures(run_dir: Path) -> dict[int, np.ndarray]:
 
 
 def logged_pictures(run_dir: Path) -> list[tuple[int, np.ndarray]]:
-    """Steps and pixels of all images in TensorBoard's files, which also hold the metrics."""
+    """Return step and pixels of every image in TensorBoard's files, which must also hold the metrics."""
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     accumulator = events.EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert {"val/psnr", "val/psnr_copy"} <= {*accumulator.Tags()["scalars"]}
@@ -56,7 +49,7 @@ def logged_pictures(run_dir: Path) -> list[tuple[int, np.ndarray]]:
 
 
 @pytest.mark.slow
-def test_tensorboard_gets_every_validations_pictures(tmp_path: Path) -> None:
+def test_tensorboard_receives_the_images_of_every_validation(tmp_path: Path) -> None:
     train([*SMOKE, *VALIDATED_TWICE, "logger=tensorboard"], run_dir=tmp_path / "run")
     logged, written = logged_pictures(tmp_path / "run"), pictures(tmp_path / "run")
     assert [step for step, _ in logged] == sorted(written) == [2, 3]
@@ -65,7 +58,7 @@ def test_tensorboard_gets_every_validations_pictures(tmp_path: Path) -> None:
 
 
 def wandb_history(path: Path) -> list[dict[str, object]]:
-    """History of an offline run, from its file of protobuf records in blocks of 32 KiB, as in LevelDB's logs."""
+    """Return the history of an offline run from its protobuf records, in blocks of 32 KiB as in LevelDB's logs."""
     from wandb.proto import wandb_internal_pb2
 
     data, at, parts, rows = path.read_bytes(), 7, [], []  # after a header of 7 bytes
@@ -86,7 +79,7 @@ def wandb_history(path: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-def test_wandb_gets_every_validations_pictures_offline(tmp_path: Path) -> None:
+def test_wandb_receives_the_images_of_every_validation_offline(tmp_path: Path) -> None:
     done = command(*SMOKE, *VALIDATED_TWICE, "logger=wandb", "logger.wandb.offline=true", "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "run").glob("wandb/offline-run-*/*.wandb")
@@ -105,22 +98,10 @@ def test_wandb_gets_every_validations_pictures_offline(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_konet_fsdp_trains_on_two_processes(tmp_path: Path) -> None:
-    shrunken = [
-        "experiment=konet_fsdp",
-        "precision=fp32",
-        "trainer.devices=2",
-        "trainer.max_steps=3",
-        "optim.warmup_steps=1",
-        "data.image_size=[16,24]",
-        "data.num_val_scenes=4",
-        "data.num_workers=0",
-        "model.dim=32",
-        "model.num_layers=2",
-        "model.num_heads=2",
-        "model.mlp_dim=64",
-    ]
-    logged = ["logger=tensorboard", "trainer.val_check_interval=2"]
-    done = command("device=cpu", *shrunken, *logged, "run_dir=run", cwd=tmp_path)
+    settings = ["experiment=konet_fsdp", "device=cpu", "precision=fp32", "trainer.devices=2", *VALIDATED_TWICE]
+    settings += ["data.image_size=[16,24]", "data.num_val_scenes=4", "data.num_workers=0", "logger=tensorboard"]
+    settings += ["model.dim=32", "model.num_layers=2", "model.num_heads=2", "model.mlp_dim=64"]
+    done = command(*settings, "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert KoNet.from_pretrained(tmp_path / "run").config["num_layers"] == 2
-    assert [step for step, _ in logged_pictures(tmp_path / "run")] == [2, 3], "one process hands on what it drew"
+    assert [step for step, _ in logged_pictures(tmp_path / "run")] == [2, 3], "only one process logs images"

@@ -4,52 +4,19 @@ import subprocess
 import sys
 import urllib.request
 
-import numpy as np
 import pytest
 from raw_client import RawClient
 
 from wnv.cli import view
 from wnv.cli.composition import composed
-from wnv.models.konet import KoNet
-from wnv.scenes.scene_writer import write_scene
-from wnv.scenes.schema import Frame, SceneInfo
 
 
-@pytest.fixture(scope="module")
-def room(tmp_path_factory):
+@pytest.fixture
+def room(tmp_path, save_scene, save_weights):
     """A folder with weights and a scene file."""
-    folder = tmp_path_factory.mktemp("room")
-    KoNet(dim=32, num_layers=1, num_heads=2, mlp_dim=32).save_pretrained(folder / "weights")
-    frames = []
-    for i in range(4):
-        pose = np.eye(4)
-        pose[0, 3] = 0.3 * i
-        frames.append(Frame(time_s=i, K=np.array([[30.0, 0, 12], [0, 30, 20], [0, 0, 1]]), camtoworld=pose))
-    info = SceneInfo(id="upright", kind="static", width=24, height=40, frames=tuple(frames))
-    write_scene(folder, info, [np.full((40, 24, 3), 30 * i, dtype=np.uint8) for i in range(4)])
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ("weights=nobodys", "nobodys"),
-        ("scene=nowhere.zip", "nowhere.zip"),
-        ("scene=synthetic:first", "scene=synthetic:INDEX"),
-        ("scene=synthetic:0 context=[0,1]", "context"),
-        ("context=[0,9]", r"0 to 3.*9"),
-        ("image_size=[20,24]", "height"),
-        ("port=high", "high"),
-        ("host=nowhere.invalid", "host=nowhere.invalid"),
-        ("fps=0", "fps"),
-        ("moving_side=0", "moving_side"),
-    ],
-)
-def test_faults_are_named(room, monkeypatch, overrides, message):
-    monkeypatch.chdir(room)
-    settings = ["device=cpu", "weights=weights", "scene=upright.zip", "port=0", *overrides.split()]
-    with composed("view", settings) as cfg, pytest.raises((ValueError, FileNotFoundError), match=message):
-        view.run(cfg)
+    save_weights(tmp_path / "weights")
+    save_scene(tmp_path, "upright", width=24, height=40, num_frames=4)
+    return tmp_path
 
 
 def test_without_viser_it_says_what_to_install(monkeypatch):

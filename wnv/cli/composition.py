@@ -35,18 +35,24 @@ def composed(
     if config_dir is not None:
         words.append(f"hydra.searchpath=[{readable(f'x=file://{Path(config_dir).absolute()}').removeprefix('x=')}]")
     with initialize_config_module(config_path.removeprefix("pkg://"), version_base="1.3"):
-        cfg = compose(config_name, words, return_hydra_config=True)
-        previous = HydraConfig.instance().cfg
-        with read_write(cfg.hydra), open_dict(cfg.hydra):
-            cfg.hydra.job.num = 0
-            if is_run:
-                cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
-        HydraConfig.instance().set_config(cfg)
-        cfg = copy.deepcopy(cfg)  # interpolations of the hydra node refer to the original
-        with open_dict(cfg):
-            del cfg["hydra"]
-        OmegaConf.set_struct(cfg, True)
-        try:
+        with described(compose(config_name, words, return_hydra_config=True), is_run=is_run) as cfg:
             yield cfg
-        finally:
-            HydraConfig.instance().cfg = previous
+
+
+@contextmanager
+def described(cfg: DictConfig, *, is_run: bool = True) -> Iterator[DictConfig]:
+    """Describe the run in `HydraConfig`, and return the configuration without its node `hydra`."""
+    previous = HydraConfig.instance().cfg
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        cfg.hydra.job.num = 0
+        if is_run:
+            cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
+    HydraConfig.instance().set_config(cfg)
+    cfg = copy.deepcopy(cfg)  # interpolations of the hydra node refer to the original
+    with open_dict(cfg):
+        del cfg["hydra"]
+    OmegaConf.set_struct(cfg, True)
+    try:
+        yield cfg
+    finally:
+        HydraConfig.instance().cfg = previous
