@@ -48,12 +48,9 @@ def test_a_size_that_does_not_divide_is_named(height, width, message):
         unpatchify(torch.zeros(6, 192), height=height, width=width, patch_size=8)
 
 
-def test_patch_size_must_be_positive():
-    with pytest.raises(ValueError, match="patch_size must be at least 1 pixel, got 0"):
+def test_tokens_of_another_image_and_no_patch_size_are_rejected():
+    with pytest.raises(ValueError, match=r"patch_size.* 0"):
         patchify(torch.zeros(3, 8, 8), patch_size=0)
-
-
-@pytest.mark.parametrize("shape", [(5, 192), (6, 190)])
-def test_tokens_of_another_image_are_rejected(shape):
-    with pytest.raises(ValueError, match=r"16 x 24 \(height x width\) image in patches of 8 must have shape"):
-        unpatchify(torch.zeros(shape), height=16, width=24, patch_size=8)
+    for shape in ((5, 192), (6, 190)):
+        with pytest.raises(ValueError, match=r"16 x 24 .*patches of 8"):
+            unpatchify(torch.zeros(shape), height=16, width=24, patch_size=8)

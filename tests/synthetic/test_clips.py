@@ -91,8 +91,3 @@ def test_covisibility_agrees_with_single_rays() -> None:
     agreed = counts[0].flatten()[chosen] == expected
     assert agreed.float().mean() > 0.95, "a pixel beside an edge may be taken for its neighbour"
     assert 0.1 < (counts[0] >= 1).float().mean() < 1, "some is hidden and some is not"
-
-
-def test_too_few_scenes_or_frames_are_errors() -> None:
-    with pytest.raises(ValueError, match="num_scenes=0 and num_frames=9"):
-        SyntheticClips(num_scenes=0, num_frames=9)

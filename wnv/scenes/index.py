@@ -2,17 +2,18 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import fsspec
 
 from wnv.runtime.atomic import atomic_file
 from wnv.scenes.archive import is_url
+from wnv.scenes.json_fields import JsonObject
 from wnv.scenes.scene_file import SceneFile
-from wnv.scenes.schema import INDEX_FILE, SceneError, SceneKind, check_member_name
+from wnv.scenes.schema import INDEX_FILE, SceneError, SceneKind, check_kind, check_member_name
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ class SceneRecord:
     num_frames: int
     width: int
     height: int
+
+
+_FIELDS = {"id": str, "file": str, "kind": str, "num_frames": int, "width": int, "height": int}
 
 
 def find_scenes(folder: str | Path) -> list[Path]:
@@ -126,11 +130,9 @@ def read_index(folder: str | Path) -> list[SceneRecord]:
     ]
     if not records:
         raise ValueError(f"{folder}/{INDEX_FILE} names no scene; {_rebuild(folder)}")
-    seen: set[str] = set()
-    for record in records:
-        if record.id in seen:
-            raise ValueError(f"{folder}/{INDEX_FILE} names scene '{record.id}' twice; {_rebuild(folder)}")
-        seen.add(record.id)
+    for name, count in Counter(record.id for record in records).items():
+        if count > 1:
+            raise ValueError(f"{folder}/{INDEX_FILE} names scene '{name}' {count} times; {_rebuild(folder)}")
     if not is_url(str(folder)):
         _compare_with_folder(Path(folder), records)
     return records
@@ -145,13 +147,8 @@ def _compare_with_folder(root: Path, records: list[SceneRecord]) -> None:
             )
     extra = sorted(file for file in present - {record.file for record in records} if not _is_hidden(Path(file)))
     if extra:
-        logger.warning(
-            "%s: %d scene files are not in the index and not used (first: %s); %s",
-            root,
-            len(extra),
-            extra[0],
-            _rebuild(root),
-        )
+        message = "%s: %d scene files are not in the index and not used (first: %s); %s"
+        logger.warning(message, root, len(extra), extra[0], _rebuild(root))
 
 
 def _read_text(folder: str | Path) -> str:
@@ -168,18 +165,14 @@ def _read_text(folder: str | Path) -> str:
 
 def _parse(line: str, where: str) -> SceneRecord:
     try:
-        data = json.loads(line)
+        fields = JsonObject(json.loads(line), where=where)
+        values = {name: fields.read(name, kind) for name, kind in _FIELDS.items()}
+        check_kind(values["kind"], where)
+        check_member_name(values["file"], f"{where}: file")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not a line of JSON ({error}); rebuild it with `wnv-data index`") from error
-    hints = get_type_hints(SceneRecord)
-    if not isinstance(data, dict) or not set(hints) <= set(data):
-        raise ValueError(f"{where}: a record has the fields {', '.join(hints)}; rebuild it with `wnv-data index`")
-    for name, hint in hints.items():
-        allowed = get_args(hint)
-        if data[name] not in allowed if allowed else type(data[name]) is not hint:
-            raise ValueError(f"{where}: field {name!r} must not be {data[name]!r}; rebuild it with `wnv-data index`")
-    check_member_name(data["file"], f"{where}: file")
-    return SceneRecord(**{name: data[name] for name in hints})
+        reason = str(error) if isinstance(error, SceneError) else f"{where}: not a line of JSON ({error})"
+        raise ValueError(f"{reason}; rebuild it with `wnv-data index`") from error
+    return SceneRecord(**values)
 
 
 def _is_hidden(path: Path) -> bool:

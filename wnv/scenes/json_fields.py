@@ -60,7 +60,7 @@ class JsonObject:
     def read(self, key: str, *kinds: type) -> Any:
         """Read a field of one of the given types; a bool is not an int."""
         if key not in self.data:
-            self.fail(f"lacks the field {key!r}; write the scene again")
+            self.fail(f"lacks the field {key!r}")
         value = self.data[key]
         if not isinstance(value, kinds) or isinstance(value, bool):
             names = " or ".join(kind.__name__ for kind in kinds)
