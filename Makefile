@@ -7,6 +7,9 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# Keep compiled modules: without them every process of a test compiles wnv again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 STAMP := $(VENV)/.complete
 

@@ -1,5 +1,6 @@
 """Conditions of every test: seeded, offline, repeatable; slow tests get more time; device tests need their device."""
 
+import gc
 import importlib.util
 import os
 
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, skip in missing.items():
             if item.get_closest_marker(name):
                 item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    # Modules and tests live to the end: not searching them for garbage saves a tenth of the suite's time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
