@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +44,13 @@ def outcomes(executor: LocalExecutor, number: int) -> dict[str, Outcome]:
     return found
 
 
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def is_alive(pid: int) -> bool:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -55,18 +62,14 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until_dead(*pids: int) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < until, [pid for pid in pids if is_alive(pid)]
-        time.sleep(0.02)
+    wait_for(lambda: not any(map(is_alive, pids)))
 
 
-def wait_for(path: Path) -> str:
-    until = time.monotonic() + PATIENCE_S
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < until, path
-        time.sleep(0.02)
-    return path.read_text()
+def pids_of_hanging(root: Path) -> list[int]:
+    """Wait until a task hangs; return its process and its child's."""
+    path = root / "child.pid"
+    wait_for(lambda: path.exists() and path.read_text())
+    return list(map(int, path.read_text().split()))
 
 
 def test_dying_workers_fail_their_tasks_only(executor: LocalExecutor, tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_a_hanging_task_is_killed_with_its_children(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("wnv.ingest.executors.local.time", clock)
     with LocalExecutor(num_workers=1, task_timeout_s=600.0) as executor:
         executor.submit(FakeStage(name="pose", failures={"a": ["hang"]}), task_of(tmp_path))
-        pids = list(map(int, wait_for(tmp_path / "child.pid").split()))
+        pids = pids_of_hanging(tmp_path)
         jumped_s = 300.0
         assert executor.wait(0.0) == []
         jumped_s = 600.0
@@ -121,10 +124,7 @@ def test_cancelling_removes_half_written_files(
 ) -> None:
     monkeypatch.setattr("wnv.ingest.executors.local._GRACE_S", PATIENCE_S)
     executor.submit(FakeStage(name="pose", seconds=60.0), task_of(tmp_path))
-    until = time.monotonic() + PATIENCE_S
-    while not list((tmp_path).rglob("*.tmp")):
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_for(lambda: list(tmp_path.rglob("*.tmp")))
     executor.cancel()
     assert list(tmp_path.rglob("*.tmp")) == []
     assert written(tmp_path) == set()
@@ -222,7 +222,7 @@ def start_driver(root: Path, *, num_videos: int, waits: bool = False, **settings
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_and_their_children_end_with_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     driver = start_driver(tmp_path, num_videos=1, failures={"url:000": ["hang"]})
-    pids = list(map(int, wait_for(tmp_path / "child.pid").split()))
+    pids = pids_of_hanging(tmp_path)
     driver.send_signal(number)
     _, output = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == (-signal.SIGKILL if number == signal.SIGKILL else -signal.SIGINT)
@@ -243,24 +243,25 @@ def test_a_second_run_on_a_root_fails_and_the_first_continues(tmp_path: Path) ->
         assert ledger.counts()["pack"] == {"done": 2}
 
 
-def test_default_number_of_workers() -> None:
-    assert default_num_workers(1e9) == 1
-    assert default_num_workers(1e-9) == len(os.sched_getaffinity(0))
-
-
 @pytest.mark.parametrize(
-    ("cores", "memory", "number"),
-    [("350000 100000", "max", 3), ("50000 100000", "max", 1), ("max 100000", "5000000000", 2), ("max", "max", 8)],
+    ("cores", "memory", "per_worker_gb", "number"),
+    [
+        ("350000 100000", "max", 1e-3, 3),
+        ("50000 100000", "max", 1e-3, 1),
+        ("max 100000", "5000000000", 2.0, 2),
+        ("max", "max", 1e-3, 8),
+        ("max", "max", 1e9, 1),
+    ],
 )
 def test_limits_of_a_container(
-    cores: str, memory: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cores: str, memory: str, per_worker_gb: float, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(cores + "\n")
     (tmp_path / "memory.max").write_text(memory + "\n")
     monkeypatch.setattr("wnv.ingest.executors.local._CONTAINER", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
     monkeypatch.setattr("os.sysconf", lambda name: 10**5)
-    assert default_num_workers(2.0 if memory != "max" else 1e-3) == number
+    assert default_num_workers(per_worker_gb) == number
 
 
 def test_invalid_settings_are_errors() -> None:

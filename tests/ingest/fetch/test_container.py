@@ -1,6 +1,5 @@
 """Cutting keeps every frame of a span, at its time, regardless of the container's time base."""
 
-import errno
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -80,13 +79,6 @@ def test_rotation_and_size_are_kept(tmp_path: Path) -> None:
     assert rotations[0] == rotations[1]
 
 
-def test_nothing_after_the_end(pattern_video: Path, tmp_path: Path) -> None:
-    with open_video(pattern_video) as opened:
-        part = cut(opened, 19.5, 30.0, tmp_path / "00.mp4")
-        assert part is not None
-        assert part.end_s == pytest.approx(20.0)
-
-
 def test_containers_without_an_index_are_not_cut(tmp_path: Path) -> None:
     for suffix in (".ts", ".flv"):
         source = make_video(tmp_path / f"source{suffix}", num_frames=60, width=128, height=72)
@@ -124,27 +116,3 @@ def test_playlists_that_name_other_files_are_not_opened(pattern_video: Path, tmp
     for path in (playlist, concat):
         with pytest.raises(MediaError, match="no video container"):
             check_ends(path)
-
-
-def test_a_full_disk_is_the_disks_error(pattern_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        def __init__(self, path: Path, mode: str) -> None:
-            self._file = open(path, mode)
-
-        def __enter__(self) -> "Full":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self._file.close()
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._file, name)
-
-        def write(self, data: bytes) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(container, "open", Full, raising=False)
-    with open_video(pattern_video) as opened, pytest.raises(OSError, match="No space") as caught:
-        cut(opened, 5.0, 7.0, tmp_path / "00.mp4")
-    assert caught.value.errno == errno.ENOSPC
-    assert type(caught.value) is OSError

@@ -28,21 +28,11 @@ def test_private_addresses() -> None:
     anywhere.check_host("http", "example.com")
     for public in ("93.184.216.34", "[2606:4700::1111]", "[64:ff9b::808:808]"):
         anywhere.check_host("http", public)
-    private = ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0"]
-    private += [
-        "[::1]",
-        "[fd00::1]",
-        "[::ffff:127.0.0.1]",
-        "[2002:7f00:1::]",
-        "[64:ff9b::7f00:1]",
-        "[64:ff9b:1::a00:1]",
-        "[::7f00:1]",
-        "[fec0::1]",
-        "[::ffff:0:a00:1]",
-        "224.0.0.1",
-        "localhost",
-    ]
-    for host in private:
+    private = """
+        127.0.0.1 10.1.2.3 172.16.0.1 192.168.1.1 100.64.0.1 0.0.0.0 224.0.0.1 localhost [::1] [fd00::1] [fec0::1]
+        [::ffff:127.0.0.1] [::ffff:0:a00:1] [2002:7f00:1::] [64:ff9b::7f00:1] [64:ff9b:1::a00:1] [::7f00:1]
+    """
+    for host in private.split():
         with pytest.raises(ForbiddenAddressError, match="not public"):
             anywhere.check_host("http", host)
         AddressGuard(hosts=["*"], allow_private=True).check_host("http", host)

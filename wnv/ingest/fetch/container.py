@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -31,23 +31,6 @@ CLOCK_STARTS_ANYWHERE = ("mpegts", "mpeg", "flv")
 
 _SECOND = 1.0
 _MAX_BACK_S = 60.0
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """The file interface that PyAV needs."""
-
-    def read(self, num_bytes: int = -1, /) -> bytes:
-        """Read at most `num_bytes`."""
-        ...
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move to an offset and return it, in bytes."""
-        ...
-
-    def tell(self) -> int:
-        """Return the current offset, in bytes."""
-        ...
 
 
 VideoSource = tuple[InputContainer, VideoStream]
@@ -109,8 +92,11 @@ class Cut:
 
 
 @contextmanager
-def open_video(source: Path | Readable) -> Iterator[VideoSource]:
+def open_video(source: Path | Any) -> Iterator[VideoSource]:
     """Open a container and its first video stream, ignoring cover art.
+
+    Args:
+        source: A path, or an object with `read`, `seek` and `tell`.
 
     Raises:
         MediaError: If the file is empty, not a container, or has no video stream.

@@ -6,7 +6,7 @@ from errno import EDQUOT, ENOSPC, EROFS
 from typing import Literal
 
 from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
-from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnavailableVideoError, UnsupportedError
+from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnavailableVideoError
 
 from wnv.ingest.fetch.guard import ForbiddenAddressError
 
@@ -66,39 +66,31 @@ def classify(error: BaseException, *, has_proxy: bool, warnings: Sequence[str] =
             expired; a retry gets a new one.
     """
     message = one_line(str(error) or type(error).__name__)
-    for cause in causes(error):
-        if isinstance(cause, ForbiddenAddressError):
-            return "refused", "forbidden_address", one_line(str(cause))
-    for cause in causes(error):
+    found = list(causes(error))
+    if forbidden := next((cause for cause in found if isinstance(cause, ForbiddenAddressError)), None):
+        return "refused", "forbidden_address", one_line(str(forbidden))
+    for cause in found:
         if isinstance(cause, GeoRestrictedError):
             return _verdict("geo", message, has_proxy=has_proxy)
         if isinstance(cause, HTTPError):
             if media and cause.status in (401, 403, 404, 410):
                 return "failed", "transient", f"{message} (of the media file)"
-            status = cause.status
-            reason = "transient" if status >= 500 else _STATUS.get(status, "unsupported")
+            reason = "transient" if cause.status >= 500 else _STATUS.get(cause.status, "unsupported")
             return _verdict(reason, message, has_proxy=has_proxy)
-    said = " ".join([message, str(error)])
+    said = f"{message} {error}"
     for text in (said, *warnings):  # the error decides; warnings only if it matches nothing
-        reason = _sign(text)
+        reason = next((reason for sign, reason in _SIGNS if re.search(sign, text, re.IGNORECASE)), None)
         if reason is not None:
-            if text is not said:
-                message = f"{message} ({one_line(text)})"
-            return _verdict(reason, message, has_proxy=has_proxy)
-    for cause in causes(error):
+            note = "" if text is said else f" ({one_line(text)})"
+            return _verdict(reason, message + note, has_proxy=has_proxy)
+    for cause in found:
         if isinstance(cause, TransportError | TimeoutError | ConnectionError):
             return "failed", "transient", message
-        if isinstance(cause, UnsupportedError | UnavailableVideoError):
-            return "refused", "unsupported", message
-        if isinstance(cause, RequestError):
+        if isinstance(cause, UnavailableVideoError | RequestError):
             return "refused", "unsupported", message
     # An unexpected extractor error: the site has changed; a newer yt-dlp may help.
-    expected = any(isinstance(cause, ExtractorError) and cause.expected for cause in causes(error))
+    expected = any(isinstance(cause, ExtractorError) and cause.expected for cause in found)
     return "refused" if expected else "failed", "unsupported", message
-
-
-def _sign(text: str) -> str | None:
-    return next((reason for sign, reason in _SIGNS if re.search(sign, text, re.IGNORECASE)), None)
 
 
 def _verdict(reason: str, message: str, *, has_proxy: bool) -> Verdict:
@@ -132,17 +124,21 @@ def disk_error(error: BaseException) -> OSError | None:
     return None
 
 
+_REDACTIONS = (
+    (r"\x1b\[[0-9;]*m", ""),
+    (r"^\s*(ERROR|WARNING):\s*", ""),
+    (r"(?s); please report this issue on.*", ""),
+    (r"(?s) \(caused by <?\w+Error.*", ""),
+    (r"(?s)Use --cookies.*", ""),
+    (r"(https?://)[^\s/@'\"]*@", r"\1"),
+    (r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1"),
+    (r"(?i)\b(SESSDATA|bili_jct|DedeUserID\w*|buvid\w*|vd_source|access_key|token|sid)=[^\s;&'\"]+", r"\1=..."),
+)
+
+
 def one_line(text: str) -> str:
     """Reduce a message to one line, without yt-dlp's decoration, credentials, query strings and cookies."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    text = re.sub(r"^(ERROR|WARNING):\s*", "", text.strip())
-    text = re.sub(r"; please report this issue on.*", "", text, flags=re.DOTALL)
-    text = re.sub(r" \(caused by <?\w+Error.*", "", text, flags=re.DOTALL)
-    text = re.sub(r"Use --cookies.*", "", text, flags=re.DOTALL)
-    text = re.sub(r"(https?://)[^\s/@'\"]*@", r"\1", text)
-    text = re.sub(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1", text)
-    text = re.sub(
-        r"(?i)\b(SESSDATA|bili_jct|DedeUserID\w*|buvid\w*|vd_source|access_key|token|sid)=[^\s;&'\"]+", r"\1=...", text
-    )
+    for pattern, replacement in _REDACTIONS:
+        text = re.sub(pattern, replacement, text)
     text = " ".join(text.split())
     return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 3]}..."

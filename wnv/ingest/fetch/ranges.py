@@ -4,8 +4,7 @@ import functools
 import http.client
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from yt_dlp.networking import Request, Response
@@ -26,36 +25,6 @@ class NoRangesError(Exception):
     """The server does not support range requests for this file."""
 
 
-class TooSlowError(TransportError):
-    """The server is slower than `min_rate`."""
-
-
-class Throttle:
-    """Limit the read rate of a task.
-
-    Args:
-        bytes_per_s: Maximum rate; None for no limit.
-    """
-
-    def __init__(self, bytes_per_s: float | None) -> None:
-        self._rate = bytes_per_s
-        self._start = time.monotonic()
-        self._taken = 0
-        self.num_bytes = 0
-
-    def take(self, num_bytes: int) -> None:
-        """Count bytes and sleep until the rate allows them."""
-        self.num_bytes += num_bytes
-        if self._rate is None:
-            return
-        now = time.monotonic()
-        # Idle time does not accumulate allowance.
-        if self._start + self._taken / self._rate < now - 1.0:
-            self._start, self._taken = now, 0
-        self._taken += num_bytes
-        time.sleep(max(0.0, self._start + self._taken / self._rate - now))
-
-
 class RangeFile:
     """A remote file with the interface that PyAV needs: `read`, `seek`, `tell`.
 
@@ -66,11 +35,9 @@ class RangeFile:
         urlopen: Sends a request; `YoutubeDL.urlopen` applies cookies, proxy and address checks.
         url: Address of the file.
         headers: HTTP headers to send.
-        throttle: Limits the rate.
+        ratelimit: Maximum bytes per second; None for no limit.
         num_retries: Retries without receiving a byte.
         retry_pause_s: Seconds before the first retry; doubled for each further one.
-        min_rate: Minimum bytes per second; a slower server counts as stalled.
-        patience_s: Seconds over which the rate is measured.
         check_size: Called with the number of bytes received; may raise to abort.
 
     Raises:
@@ -84,22 +51,18 @@ class RangeFile:
         urlopen: Callable[[Request], Response],
         url: str,
         headers: Mapping[str, str],
-        throttle: Throttle,
+        ratelimit: float | int | None = None,
         num_retries: int = 3,
         retry_pause_s: float = 1.0,
-        min_rate: float = 0.0,
-        patience_s: float = 30.0,
         check_size: Callable[[int], None] = lambda num_bytes: None,
     ) -> None:
         self._urlopen = urlopen
         self._url = url
         self._headers = {**headers, "Accept-Encoding": "identity"}
-        self._throttle = throttle
+        self._ratelimit = ratelimit
         self._num_retries = num_retries
         self._retry_pause_s = retry_pause_s
-        self._min_rate = min_rate
-        self._patience_s = patience_s
-        self._waited_s, self._received = 0.0, 0  # since the rate was last measured
+        self._num_received = 0
         self._check_size = check_size
         self._response: Response | None = None
         self._reached = 0  # offset of the response
@@ -146,23 +109,11 @@ class RangeFile:
                 self.close()
                 if isinstance(error, HTTPError):
                     error.response.close()
-                final = isinstance(error, TooSlowError) or (isinstance(error, HTTPError) and error.status < 500)
+                final = isinstance(error, HTTPError) and error.status < 500
                 if final or attempt == self._num_retries:
                     raise
-                with self._waiting():
-                    time.sleep(self._retry_pause_s * 2**attempt)
+                time.sleep(self._retry_pause_s * 2**attempt)
         return None
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Accumulate time spent waiting for the server; many short waits count like one long wait."""
-        start = time.monotonic()
-        yield
-        self._waited_s += time.monotonic() - start
-        if self._waited_s > self._patience_s:
-            if self._received < self._min_rate * self._waited_s:
-                raise TooSlowError(f"the server sends less than {self._min_rate:g} bytes per second")
-            self._waited_s, self._received = 0.0, 0
 
     def _block(self, wanted: int) -> bytes:
         ahead = self._position - self._reached
@@ -181,31 +132,25 @@ class RangeFile:
         assert self._response is not None
         try:
             # `read1` returns what has arrived: waiting for a full block from a dripping server could take hours.
-            with self._waiting():
-                data = self._response.fp.read1(min(num_bytes, self._until - self._reached))  # pyright: ignore[reportAttributeAccessIssue]
+            data = self._response.fp.read1(min(num_bytes, self._until - self._reached))  # pyright: ignore[reportAttributeAccessIssue]
         except (OSError, http.client.HTTPException) as error:
             raise TransportError(cause=error) from error
         if not data:
             raise TransportError(f"the connection ended at byte {self._reached} of {self.size}")
-        self._received += len(data)
+        self._num_received += len(data)
         self._reached += len(data)
         if self._reached == self._until:
             self.close()
-        self._throttle.take(len(data))
-        self._check_size(self._throttle.num_bytes)
+        if self._ratelimit is not None:
+            time.sleep(len(data) / self._ratelimit)
+        self._check_size(self._num_received)
         return data
 
     def _connect(self) -> None:
         last = self._position + self._window - 1
         request = Request(self._url, headers={**self._headers, "Range": f"bytes={self._position}-{last}"})
-        response: Response | None = None
         try:
-            with self._waiting():
-                response = self._urlopen(request)
-        except TooSlowError:
-            if response is not None:  # it arrived too late
-                response.close()
-            raise
+            response = self._urlopen(request)
         except HTTPError as error:
             if error.status == 416:
                 error.response.close()

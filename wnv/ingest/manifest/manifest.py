@@ -34,7 +34,7 @@ class ManifestResult:
 def make_manifest(
     sources: Sequence[Path],
     *,
-    kind: SceneKind | Sequence[SceneKind | None] | None = None,
+    kind: SceneKind | list[SceneKind | None] | None = None,
     times: Literal["auto"] | TimeFormat = "auto",
     out: Path | None = None,
     json_out: Path | None = None,
@@ -62,7 +62,7 @@ def make_manifest(
     """
     if not sources:
         raise ValueError("source must name a CSV, a canonical list or a folder of videos, got none")
-    kinds: Sequence[SceneKind | None] = [kind] * len(sources) if kind is None or isinstance(kind, str) else kind
+    kinds: list[SceneKind | None] = kind if isinstance(kind, list) else [kind for _ in sources]
     if len(kinds) != len(sources):
         raise ValueError(f"kind must be one value or one per source, got {len(kinds)} for {len(sources)} sources")
     if opener is not None and lock_file is None:
