@@ -77,7 +77,7 @@ def _restore_launcher() -> None:
             os.environ[name] = value
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_posed_clip() -> Callable[..., Path]:
     """Writes `<name>.mp4` and `<name>.json`: frame i is grey of value 5 * i unless images are given."""
 

@@ -19,22 +19,23 @@ from wnv.ingest.tasks import Task, run_task
 SMALL = ["data.image_size=[16,24]", "data.batch_size=2", "data.num_workers=0"]
 
 
-@pytest.fixture
-def root(tmp_path: Path, write_posed_clip: Callable) -> Path:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, write_posed_clip: Callable) -> Path:
     """An output root as wnv-data leaves it: two clips and scenes on each split, of both kinds."""
+    folder = tmp_path_factory.mktemp("root")
     for kind in ("static", "dynamic"):
         for split in ("train", "val"):
             for name in ("a", "b"):
                 name = f"{kind}_{split}_{name}"
                 file = clip_file(name, kind=kind, split=split)
-                write_posed_clip((tmp_path / file).parent, name, num_frames=28, kind=kind)
+                write_posed_clip((folder / file).parent, name, num_frames=28, kind=kind)
                 payload = {"id": name, "file": file, "key": name, "kind": kind, "split": split, "start_s": 0.0}
                 payload |= {"end_s": 1.0, "title": "", "url": None}
                 payload["pose"] = {"sidecar": file.replace(".mp4", ".json")}
-                task = Task(stage="pack", item=name, root=tmp_path, payload=payload)
+                task = Task(stage="pack", item=name, root=folder, payload=payload)
                 assert run_task(PackStage(), task).state == "done"
-    index_scenes(tmp_path)
-    return tmp_path
+    index_scenes(folder)
+    return folder
 
 
 def make(*overrides: str) -> ExampleDataModule:
@@ -78,7 +79,8 @@ def test_a_root_may_be_a_url(root: Path) -> None:
     assert validated == ["static_val_a", "static_val_b"]
 
 
-def test_missing_validation_scenes_are_an_error_with_a_way_out(root: Path) -> None:
+def test_missing_validation_scenes_are_an_error_with_a_way_out(root: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(root, tmp_path / "root")
     shutil.rmtree(root / "scenes/static/val")
     data = make("data=kokoni_static", f"data.root={root}")
     with pytest.raises(FileNotFoundError, match=r"static/val.*limit_val_batches=0"):
@@ -87,7 +89,8 @@ def test_missing_validation_scenes_are_an_error_with_a_way_out(root: Path) -> No
     assert scenes(other)[1] == ["dynamic_val_a", "dynamic_val_b"]
 
 
-def test_short_scenes_are_left_out_and_logged(root: Path, write_posed_clip: Callable, caplog) -> None:
+def test_short_scenes_are_left_out_and_logged(root: Path, tmp_path: Path, write_posed_clip: Callable, caplog) -> None:
+    root = shutil.copytree(root, tmp_path / "root")
     write_posed_clip(root / "clips/static/train", "short", num_frames=8)
     assert "short" not in scenes(make("data=video", f"data.root={root}"))[0]
     assert "1 of 3 scenes" in caplog.text

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from wnv.cli.composition import composed
 
 _COLUMN = 44
+_WIDTH = min(max(shutil.get_terminal_size((110, 40)).columns, 80), 130)
 _FLAGS = """Flags:
   -m, --multirun     one run per combination of values: KEY=A,B
   --config-dir DIR   folder of your own configuration files; its groups are listed here too
@@ -39,7 +40,6 @@ def help_text(arguments: Sequence[str], *, prog: str, config_path: str, config_n
         config_name, typed.overrides, config_path=config_path, config_dir=typed.config_dir, is_run=False
     ) as cfg:
         settings = OmegaConf.to_container(cfg, resolve=False)
-        template = HydraConfig.get().help.template
         header = HydraConfig.get().help.header
         choices = {key: value for key, value in HydraConfig.get().runtime.choices.items() if "hydra/" not in key}
         words = [word for word in typed.overrides if not word.startswith("hydra.")]
@@ -55,11 +55,9 @@ def help_text(arguments: Sequence[str], *, prog: str, config_path: str, config_n
     trainer = settings.get("trainer")
     if isinstance(trainer, dict) and "_target_" not in trainer:  # what device= sets
         del settings["trainer"]
-    intro = header if "== Config" in template else template.partition("$CONFIG")[0].rpartition("Settings")[0]
-    parts = [intro.strip(), f"Usage: {prog} [GROUP=NAME ...] [KEY=VALUE ...] [FLAGS]"]
-    parts.append(
-        "\n".join(["Settings (KEY=VALUE, nested ones as A.B=VALUE; ??? must be set):", *_lines(settings, comments)])
-    )
+    parts = [header.strip(), f"Usage: {prog} [GROUP=NAME ...] [KEY=VALUE ...] [FLAGS]"]
+    heading = "Settings (KEY=VALUE, nested ones as A.B=VALUE; ??? must be set):"
+    parts.append("\n".join([heading, *_lines(settings, comments)]))
     if groups:
         parts.append("\n".join(["Groups (GROUP=NAME):", *groups]))
     return "\n\n".join([*parts, _FLAGS])
@@ -119,7 +117,7 @@ def _group_lines(choices: dict[str, Any], loader: Any, comments: dict[str, str])
         if not options:
             continue
         yield from _line(f"  {key}={'null' if chosen is None else chosen}", comments.get(key, ""))
-        yield from textwrap.wrap(", ".join(options), _width(), initial_indent=6 * " ", subsequent_indent=6 * " ")
+        yield from textwrap.wrap(", ".join(options), _WIDTH, initial_indent=6 * " ", subsequent_indent=6 * " ")
 
 
 def _lines(settings: dict[Any, Any], comments: dict[str, str], path: str = "") -> Iterator[str]:
@@ -146,14 +144,10 @@ def _line(text: str, comment: str) -> Iterator[str]:
     if not comment:
         yield text
         return
-    pieces = textwrap.wrap(comment, max(_width() - _COLUMN - 2, 30))
+    pieces = textwrap.wrap(comment, max(_WIDTH - _COLUMN - 2, 30))
     if len(text) >= _COLUMN:
         yield text
         text = ""
     yield f"{text:{_COLUMN}}# {pieces[0]}"
     for piece in pieces[1:]:
         yield f"{'':{_COLUMN}}# {piece}"
-
-
-def _width() -> int:
-    return min(max(shutil.get_terminal_size((110, 40)).columns, 80), 130)
