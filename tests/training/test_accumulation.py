@@ -10,6 +10,7 @@ import torch
 from wnv.checkpoints.layout import LAST
 from wnv.checkpoints.read import read_checkpoint
 from wnv.data.synthetic_datamodule import SyntheticDataModule
+from wnv.training.ema import WeightAverage
 from wnv.training.module import ViewSynthesisModule
 from wnv.training.run_checkpoints import RunCheckpoints
 
@@ -59,6 +60,34 @@ def test_a_run_that_is_to_stop_within_a_step_ends_after_it_and_goes_on_exactly(
     resumed = fit(tmp_path / "resumed", ckpt_path=tmp_path / "stopped" / LAST)
     for found, expected in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+class Broken(L.Callback):
+    """Raises at a moment of the second batch of the third step, as damaged data or a full disk do."""
+
+    def __init__(self, moment: str) -> None:
+        setattr(self, moment, self.fail)
+
+    def fail(self, trainer: L.Trainer, *args: object) -> None:
+        if trainer.fit_loop.epoch_loop.batch_idx == 2 * NUM_BATCHES + 1:
+            raise FileNotFoundError("scenes/a.zip")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["on_train_batch_start", "on_after_backward", "on_train_batch_end"])
+def test_a_run_that_an_error_ends_is_saved_at_its_last_step_and_resumes_exactly(
+    fit: Callable, tmp_path: Path, moment: str
+) -> None:
+    straight = fit(tmp_path / "straight", WeightAverage())
+    with pytest.raises(FileNotFoundError):
+        fit(tmp_path / "broken", WeightAverage(), Broken(moment))
+    assert read_checkpoint(tmp_path / "broken")["global_step"] == 2
+    resumed = fit(tmp_path / "broken", WeightAverage(), ckpt_path=tmp_path / "broken" / LAST)
+    torch.testing.assert_close(resumed.state_dict(), straight.state_dict(), rtol=0, atol=0)
+    one, other = read_checkpoint(tmp_path / "broken"), read_checkpoint(tmp_path / "straight")
+    assert one["loops"]["fit_loop"] == other["loops"]["fit_loop"]
+    assert one["SyntheticDataModule"] == other["SyntheticDataModule"]
+    torch.testing.assert_close(one["ema_state_dict"], other["ema_state_dict"], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ def test_best_is_kept_by_its_metric(tmp_path: Path, fake: Callable, mode: str, e
             save_checkpoint=lambda self, path, weights_only, step=step: saved.append((step, path)),
         )
         callback.on_validation_end(trainer, fake(L.LightningModule))
+        other = RunCheckpoints(folder=tmp_path, monitor="val/loss", mode=mode)
+        other.load_state_dict(callback.state_dict())
+        assert other.best is None, "values of another metric cannot be compared"
         resumed = RunCheckpoints(folder=tmp_path, monitor="val/psnr", mode=mode)
         resumed.load_state_dict(callback.state_dict())
         callback = resumed

@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from wnv import __version__
 from wnv.cli.overrides import did_you_mean, nearest, readable
+from wnv.runtime.errors import RunFailed
 
 CONFIG_PATH = "pkg://wnv.conf"
 DEBUG_VARIABLE = "WNV_DEBUG"
@@ -59,28 +60,17 @@ class Stopped(BaseException):
         self.is_silent = is_silent
 
 
-class JobFailed(Exception):
-    """A process that a command started failed and has reported why.
-
-    Args:
-        message: Which one.
-        code: Exit code.
-    """
-
-    def __init__(self, message: str, *, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(type(self), code=self.code), self.args
+class JobFailed(RunFailed):
+    """A process that a command started failed and has reported why."""
 
 
 def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = CONFIG_PATH) -> Callable[[], None]:
     """Make a console command that calls a function with the composed configuration.
 
     The function's module is imported after the configuration is composed, so `--help` and mistyped settings do not
-    wait for it. A user's mistake prints `PROG: error: ...` and exits with code 2, with a traceback if `WNV_DEBUG=1`;
-    Ctrl-C exits with 130, `Stopped` with 75; other exceptions keep their traceback and exit with 1. In a sweep, a
+    wait for it. A user's mistake prints `PROG: error: ...` and exits with code 2, and `RunFailed` likewise with its own
+    code, with a traceback if `WNV_DEBUG=1`; Ctrl-C exits with 130, `Stopped` with 75; other exceptions keep their
+    traceback and exit with 1. In a sweep, a
     failed job is reported and the remaining ones run.
 
     Args:
@@ -182,7 +172,7 @@ def report_errors(call: Callable[[], Any], *, prog: str) -> Any:
         raise SystemExit(0 if stop.is_silent else EXIT_STOPPED) from None
     except Exception as error:
         cause, message = describe_error(error)
-        if not isinstance(cause, (JobFailed, *USER_ERRORS)):
+        if not isinstance(cause, (RunFailed, *USER_ERRORS)):
             raise
         if os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exception(error)
@@ -258,7 +248,7 @@ def _report_failure(call: Callable[[], Any], failed: dict[int, int], *, prog: st
         cause, message = describe_error(error)
         number = HydraConfig.get().job.num
         failed[number] = _exit_code(cause)
-        if failed[number] == 1 or os.environ.get(DEBUG_VARIABLE) == "1":
+        if not isinstance(cause, (RunFailed, *USER_ERRORS)) or os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exception(error)
         sys.stderr.write(f"{prog}: job {number} failed: {message}\n")
         raise
@@ -278,7 +268,7 @@ def _name_failures(run: Callable[[], None], failed: dict[int, int]) -> None:
 
 
 def _exit_code(cause: Exception) -> int:
-    return cause.code if isinstance(cause, JobFailed) else 2 if isinstance(cause, USER_ERRORS) else 1
+    return cause.code if isinstance(cause, RunFailed) else 2 if isinstance(cause, USER_ERRORS) else 1
 
 
 def _rank() -> str:

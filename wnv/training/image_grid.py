@@ -79,7 +79,7 @@ def make_grid(
     error = ((rendered - target).abs() * error_gain).clamp(0, 1)
     cells = torch.cat([context, target, rendered, error], dim=1)  # [b, cell, 3, h, w]
     cells = torch.nn.functional.pad(cells, (1, 1, 1, 1), value=1.0)
-    return torch.cat([torch.cat(row.unbind(0), dim=-1) for row in cells.unbind(0)], dim=-2)
+    return torch.cat([torch.cat(row.unbind(0), dim=-1) for row in cells.nan_to_num(0.0).unbind(0)], dim=-2)
 
 
 def _log_image(logger: Any, pixels: np.ndarray, *, step: int, caption: str) -> None:

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from wnv.checkpoints.read import CONFIG_KEY, MODEL_PREFIX, read_checkpoint
@@ -20,6 +22,8 @@ from wnv.losses.image_loss import ImageLoss
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LEAST_MSE, LPIPS, psnr, ssim
 from wnv.models.konet import KoNet
+from wnv.runtime.errors import RunFailed
+from wnv.training.lightning_callbacks import check_callbacks
 from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
 from wnv.training.parts import build_part, check_model, describe_part, loss_terms
 from wnv.training.strategies import FullyShardedStrategy, reshard_model
@@ -33,8 +37,8 @@ _HYPERPARAMETERS = (
 )
 
 
-class TrainingDiverged(RuntimeError):
-    """A training has diverged: gradients or rendered images are not finite, or too many steps were skipped."""
+class TrainingDiverged(RunFailed):
+    """A training has diverged: too many steps were skipped, or rendered images are not finite in two validations."""
 
 
 class ViewSynthesisModule(L.LightningModule):
@@ -120,9 +124,12 @@ class ViewSynthesisModule(L.LightningModule):
         self._lpips = None if lpips_backbone is None else LPIPS(backbone=lpips_backbone)
         self._skipped_in_a_row = 0
         self._batches: list[tuple[tuple[str, ...], Tensor]] = []  # scenes and loss since the last step
-        self._grad_norm = 0.0
+        self._grad_norm = torch.zeros(())
         self._lr = 0.0
         self._is_configured = False
+        self._group_settings: list[dict[str, Any]] = []
+        self._diverged_scenes: list[str] = []  # of this validation, on this rank
+        self._num_diverged_validations = 0  # consecutive
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]  its decorator hides the signature
@@ -158,13 +165,18 @@ class ViewSynthesisModule(L.LightningModule):
         return module.to(map_location)
 
     @override
-    def setup(self, stage: str) -> None:
-        callbacks = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] set by a connector
-        if any(isinstance(callback, LearningRateFinder) for callback in callbacks):
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Check settings of the trainer that would have no effect; no earlier hook knows the trainer.
+
+        Raises:
+            ValueError: If the trainer clips gradients itself, or has a callback that changes optimizer or weights.
+        """
+        check_callbacks(self.trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue] set by a connector
+        if self.trainer.gradient_clip_val is not None:
             raise ValueError(
-                "LearningRateFinder does not work with the warm-up and cosine schedule, which sets every step's rate; "
-                "compare rates with a sweep: wnv-train -m optim.lr=1e-4,3e-4,1e-3"
+                f"trainer.gradient_clip_val must not be set, got {self.trainer.gradient_clip_val}; set optim.clip_norm"
             )
+        return []
 
     @override
     def on_fit_start(self) -> None:
@@ -213,7 +225,25 @@ class ViewSynthesisModule(L.LightningModule):
             self.optimizer, self.model, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay
         )
         scheduler = warmup_cosine(optimizer, warmup_steps=self.warmup_steps, max_steps=max_steps)
+        self._group_settings = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @override
+    def on_train_start(self) -> None:
+        """Apply this run's optimizer settings and schedule: restoring a checkpoint has set its own."""
+        if self.trainer.global_step == 0:
+            return
+        (optimizer,), (config,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
+        schedule = cast(LambdaLR, config.scheduler)
+        schedule.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
+        for group, settings, base, factor in zip(
+            optimizer.param_groups, self._group_settings, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group.update(settings)
+            group["lr"] = base * factor(schedule.last_epoch)
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
 
     def render(self, batch: Any) -> Tensor:
         """Render the target views of a batch, in float32 unless the weights are float64.
@@ -232,7 +262,7 @@ class ViewSynthesisModule(L.LightningModule):
         for name, value in terms.items():
             value = value.detach() if isinstance(value, Tensor) else value
             self.log(f"train/{name}", value, batch_size=len(batch), prog_bar=name == "loss")
-        self.log("train/psnr", _batch_psnr(rendered.detach(), truth), batch_size=len(batch), prog_bar=True)
+        self.log("train/psnr", _mean_psnr(rendered.detach(), truth), batch_size=len(batch), prog_bar=True)
         # Counted here and not after the step, because callbacks may save before this module's later hooks.
         advance = getattr(getattr(self.trainer, "datamodule", None), "advance", None)
         if advance is not None:
@@ -252,61 +282,64 @@ class ViewSynthesisModule(L.LightningModule):
         """Clip the gradient to `clip_norm`, or skip the step.
 
         Raises:
-            ValueError: If the trainer clips gradients itself.
             TrainingDiverged: If too many consecutive steps were skipped.
         """
-        if gradient_clip_val is not None:
-            raise ValueError(
-                f"trainer.gradient_clip_val must not be set, got {gradient_clip_val}; set optim.clip_norm instead"
-            )
         self._lr = optimizer.param_groups[0]["lr"]  # before the schedule advances
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        self._grad_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        self._grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        value = float(self._grad_norm)  # waits for the device: whether to skip is decided here
         is_warm = self.trainer.global_step >= self.warmup_steps
         limit = math.inf if self.skip_norm_factor is None or not is_warm else self.skip_norm_factor * self.clip_norm
-        if not math.isfinite(self._grad_norm) or self._grad_norm > limit:
-            self._skip(parameters, limit=limit)
+        if not math.isfinite(value) or value > limit:
+            self._skip(parameters, norm=value, limit=limit)
             return
         self._batches.clear()
         self._skipped_in_a_row = 0
-        if self._grad_norm > self.clip_norm:
+        if value > self.clip_norm:
             for gradient in gradients:
-                gradient.mul_(self.clip_norm / self._grad_norm)
+                gradient.mul_(self.clip_norm / value)
 
-    def _skip(self, parameters: list[nn.Parameter], *, limit: float) -> None:
+    def _skip(self, parameters: list[nn.Parameter], *, norm: float, limit: float) -> None:
         # All ranks see the same reduced gradient and so decide alike.
         for parameter in parameters:
-            parameter.grad = None  # the optimiser skips it: no decay, no moments
-        self.skipped_steps += 1
-        self._skipped_in_a_row += 1
+            parameter.grad = None  # the optimizer skips it: no decay, no moments
         scenes = "; ".join(f"loss {float(loss):g} of {', '.join(names)}" for names, loss in self._batches)
         self._batches.clear()
+        scale = _loss_scale(self.trainer.precision_plugin)
+        if not math.isfinite(norm) and scale > 1:  # the scaler halves it, until gradients fit into float16
+            log.debug("step %d: gradient overflow at loss scale %g", self.trainer.global_step, scale)
+            return
+        self.skipped_steps += 1
+        self._skipped_in_a_row += 1
         log.warning(
             "step %d skipped: gradient norm %g (limit %g), %d skipped so far; rank %d had %s",
             self.trainer.global_step,
-            self._grad_norm,
+            norm,
             limit,
             self.skipped_steps,
             self.trainer.global_rank,
             scenes,
         )
         if self._skipped_in_a_row >= self.max_skipped_in_a_row:
-            raise TrainingDiverged(
-                f"training has diverged: {self._skipped_in_a_row} consecutive steps had a gradient norm above "
-                f"{limit:g} or not finite, the last {self._grad_norm:g}, with {scenes}; lower optim.lr, increase "
-                "optim.warmup_steps, inspect these scenes, or resume from an earlier checkpoint"
+            raise self._diverged(
+                f"{self._skipped_in_a_row} consecutive steps had a gradient norm above {limit:g} or not finite, the "
+                f"last {norm:g}, with {scenes}",
             )
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        step = self.trainer.global_step
+        return TrainingDiverged(
+            f"training has diverged at step {step}: {what}; lower optim.lr or increase optim.warmup_steps"
+        )
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        values = {
-            "train/lr": self._lr,
-            "train/grad_norm": self._grad_norm,
-            "train/skipped_steps": float(self.skipped_steps),
-        }
-        self.log_dict(values, batch_size=len(batch))
+        # Tensors filled on the device: Lightning would copy numbers there, and wait.
+        values = {"train/lr": self._lr, "train/skipped_steps": float(self.skipped_steps)}
+        filled = {name: torch.full((), value, device=self.device) for name, value in values.items()}
+        self.log_dict(filled | {"train/grad_norm": self._grad_norm}, batch_size=len(batch))
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
             self.trainer.should_stop = False  # finish the step; trainer.max_time stops the run after it
 
@@ -323,23 +356,17 @@ class ViewSynthesisModule(L.LightningModule):
         return self.render(batch)
 
     def _measure(self, batch: Batch, stage: str) -> Tensor:
-        """Render a batch and log its metrics.
-
-        Raises:
-            TrainingDiverged: If rendered images are not finite.
-        """
+        """Render a batch and log its metrics: NaN if images are not finite, which does not end the run at once."""
         rendered, truth = self.render(batch), batch.target.images.float()
-        if not rendered.isfinite().all():
-            raise TrainingDiverged(
-                f"training has diverged: at step {self.trainer.global_step} the images rendered of "
-                f"{', '.join(batch.scenes)} are not finite; lower optim.lr, increase optim.warmup_steps, or resume "
-                "from an earlier checkpoint"
-            )
-        metrics = {"loss": loss_terms(self.loss, rendered, truth)["loss"], "psnr": psnr(rendered, truth).mean()}
-        metrics["ssim"] = ssim(rendered, truth).mean()
-        if self._lpips is not None:
-            metrics["lpips"] = self._lpips(rendered, truth).mean()
-        metrics["psnr_copy"] = psnr(copy_nearest(batch).float(), truth).mean()
+        names = ["loss", "psnr", "ssim", *([] if self._lpips is None else ["lpips"]), "psnr_copy"]
+        if self._is_finite(batch, rendered):
+            metrics = {"loss": loss_terms(self.loss, rendered, truth)["loss"], "psnr": psnr(rendered, truth).mean()}
+            metrics["ssim"] = ssim(rendered, truth).mean()
+            if self._lpips is not None:
+                metrics["lpips"] = self._lpips(rendered, truth).mean()
+            metrics["psnr_copy"] = psnr(copy_nearest(batch).float(), truth).mean()
+        else:
+            metrics = {name: torch.full((), math.nan, device=self.device) for name in names}
         for name, value in metrics.items():
             # Weighting batches by their scenes gives the mean over scenes. The weight is a float, because Lightning
             # averages the sums of weights over processes and rounds integers down.
@@ -347,10 +374,38 @@ class ViewSynthesisModule(L.LightningModule):
             self.log(f"{stage}/{name}", value, batch_size=weight, on_epoch=True, sync_dist=True)
         return rendered
 
+    def _is_finite(self, batch: Batch, rendered: Tensor) -> bool:
+        given = torch.stack([views.images.isfinite().all() for views in (batch.context, batch.target)])
+        if bool(given.all() & rendered.isfinite().all()):
+            return True
+        if bool(given.all()):
+            self._diverged_scenes += batch.scenes
+        what = "rendered images" if bool(given.all()) else "images of the data"
+        log.warning(
+            "step %d: %s are not finite, metrics are NaN: %s", self.trainer.global_step, what, ", ".join(batch.scenes)
+        )
+        return False
+
     @override
     def on_validation_epoch_end(self) -> None:
+        """Note the validation.
+
+        Raises:
+            TrainingDiverged: If rendered images were not finite in two consecutive validations of a training.
+        """
         self.validated_at_step = self.trainer.global_step
         reshard_model(self.model)
+        is_bad = torch.tensor(float(bool(self._diverged_scenes)), device=self.device)
+        is_bad = bool(self.trainer.strategy.reduce(is_bad, reduce_op="max"))  # all ranks end together
+        scenes, self._diverged_scenes = ", ".join(self._diverged_scenes) or "those of other ranks", []
+        if self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+            return
+        self._num_diverged_validations = self._num_diverged_validations + 1 if is_bad else 0
+        if self._num_diverged_validations > 1:
+            raise self._diverged(
+                f"rendered images are not finite in {self._num_diverged_validations} consecutive validations, "
+                f"{self.skipped_steps} steps were skipped; scenes {scenes}",
+            )
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -358,23 +413,48 @@ class ViewSynthesisModule(L.LightningModule):
         checkpoint[CONFIG_KEY] = dict(cast(KoNet, self.model).config)
         checkpoint["skipped_steps"] = self.skipped_steps
         saved = {name: getattr(self, "compile_model" if name == "compile" else name) for name in _HYPERPARAMETERS}
-        if not isinstance(self.optimizer, str):
-            kind = getattr(self.optimizer, "func", self.optimizer)
-            names = {kind: name for name, kind in OPTIMIZERS.items()}
-            saved["optimizer"] = names.get(kind, f"{kind.__module__}.{kind.__qualname__}")
+        saved["optimizer"] = self._optimizer_name
         checkpoint["hyper_parameters"] = {
             **saved,
             "model": describe_part(self.model),
             "loss": describe_part(self.loss),
         }
 
+    @property
+    def _optimizer_name(self) -> str:
+        if isinstance(self.optimizer, str):
+            return self.optimizer
+        kind = getattr(self.optimizer, "func", self.optimizer)
+        names = {kind: name for name, kind in OPTIMIZERS.items()}
+        return names.get(kind, f"{kind.__module__}.{kind.__qualname__}")
+
+    def check_optimizer(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a checkpoint to resume from holds the state of this optimizer.
+
+        Raises:
+            ValueError: If it is that of another one.
+        """
+        saved = checkpoint.get("hyper_parameters", {}).get("optimizer", self._optimizer_name)
+        if saved != self._optimizer_name:
+            raise ValueError(
+                f"optim.optimizer must stay the same in a resumed run, got {self._optimizer_name} instead of {saved}; "
+                "set optim=... back, or start a new run from the weights with init_from="
+            )
+
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self.check_optimizer(checkpoint)
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
 
 
-def _batch_psnr(rendered: Tensor, truth: Tensor) -> Tensor:
-    """PSNR of a batch's mean squared error; the mean of its images' PSNRs is higher."""
+def _mean_psnr(rendered: Tensor, truth: Tensor) -> Tensor:
+    """Mean of the images' PSNRs, as in validation, but without waiting for the device."""
     dtype = torch.promote_types(rendered.dtype, torch.float32)
-    mse = (rendered.to(dtype) - truth.to(dtype)).square().mean()
-    return -10.0 * mse.clamp_min(LEAST_MSE).log10()
+    mse = (rendered.to(dtype) - truth.to(dtype)).square().flatten(-3).mean(-1)
+    return (-10.0 * mse.clamp_min(LEAST_MSE).log10()).mean()
+
+
+def _loss_scale(precision: Precision) -> float:
+    scaler = getattr(precision, "scaler", None)
+    return 1.0 if scaler is None else scaler.get_scale()

@@ -1,17 +1,20 @@
 """Checkpoints of a run while it trains."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
-from wnv.checkpoints.layout import BEST, LAST
+from wnv.checkpoints.layout import BEST, LAST, sharded_folders
 from wnv.checkpoints.read import read_checkpoint
+from wnv.training.module import TrainingDiverged
 from wnv.training.strategies import FullyShardedStrategy
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,9 @@ class RunCheckpoints(Checkpoint):
         self.sharded = sharded
         self.best: float | None = None
         self._saved_at_step = -1
+        self._position: dict[str, Any] = {}  # of loops and data after the last whole step
+        self._step = -1  # the last whole step; -1 while the optimizer changes the weights
+        self._is_rescue = False
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -70,6 +76,12 @@ class RunCheckpoints(Checkpoint):
             self.best = trainer.strategy.broadcast(self._find_best(trainer.global_step))
 
     @override
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self._step = -1
+
+    @override
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -80,6 +92,36 @@ class RunCheckpoints(Checkpoint):
         is_last = trainer.global_step == trainer.max_steps or trainer.should_stop
         if trainer.global_step % self.every_n_steps == 0 or is_last:
             self._save_last(trainer)
+        self._step, self._position = trainer.global_step, _position(trainer)
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save the last whole step if an error of data or disk ended the run and the weights are sound.
+
+        Not after an error within the optimizer's step, nor with weights sharded over processes, which would have to
+        save together.
+        """
+        is_sound = self._step == trainer.global_step != self._saved_at_step
+        if not is_sound or isinstance(exception, TrainingDiverged) or not isinstance(exception, Exception):
+            return
+        if isinstance(trainer.strategy, FullyShardedStrategy):
+            return
+        self._is_rescue = True
+        try:
+            # Without the barrier of `Trainer.save_checkpoint`: other ranks may be blocked, or fail too.
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.folder / LAST)
+            self._saved_at_step = trainer.global_step
+        except Exception as error:  # the disk may be full; what ended the run is reported
+            log.warning("step %d is not saved: %s", trainer.global_step, error)
+        finally:
+            self._is_rescue = False
+
+    @override
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._is_rescue:  # the position is now inside the next step
+            checkpoint["loops"]["fit_loop"] = self._position["fit_loop"]
+            checkpoint |= self._position["data"]
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -93,17 +135,23 @@ class RunCheckpoints(Checkpoint):
             known = ", ".join(sorted(trainer.callback_metrics)) or "none"
             raise ValueError(f"monitor must be a validation metric (one of {known}), got {self.monitor!r}")
         value = float(trainer.callback_metrics[self.monitor])
+        if math.isnan(value):
+            return
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best = value
             trainer.save_checkpoint(self.folder / BEST, weights_only=False)  # with the optimiser state
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "monitor": self.monitor, "mode": self.mode}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        self.best = state_dict["best"] if self._has_same_metric(state_dict) else None
+
+    def _has_same_metric(self, state_dict: dict[str, Any]) -> bool:
+        now = {"monitor": self.monitor, "mode": self.mode}
+        return now | state_dict == state_dict | now  # older checkpoints lack both
 
     def _find_best(self, step: int) -> float | None:
         """Find the best value up to a resumed step.
@@ -111,16 +159,27 @@ class RunCheckpoints(Checkpoint):
         `last.ckpt` may not hold it, because it is written before the validation after the same step.
         """
         if not (self.folder / BEST).exists():
-            return self.best
+            is_linkless = any(folder.name.startswith("best-") for folder in sharded_folders(self.folder))
+            return self.best if is_linkless else None  # the best of the run that this one continues
         try:
             checkpoint = read_checkpoint(self.folder / BEST, trees=())
         except ValueError as error:
             log.warning("the next validation counts as the best: %s", error)
             return None
+        state = checkpoint["callbacks"].get(self.state_key, {"best": None})
+        if not self._has_same_metric(state):
+            return None
         is_later = checkpoint["global_step"] > step  # of a discarded continuation
-        return self.best if is_later else checkpoint["callbacks"][self.state_key]["best"]
+        return self.best if is_later else state["best"]
 
     def _save_last(self, trainer: L.Trainer) -> None:
         if trainer.global_step != self._saved_at_step:  # else gradients are being accumulated
             self._saved_at_step = trainer.global_step
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+
+
+def _position(trainer: L.Trainer) -> dict[str, Any]:
+    """The position of loops, and of data that count their samples, as a checkpoint holds it."""
+    data = getattr(trainer, "datamodule", None)
+    state = {type(data).__qualname__: data.state_dict()} if data is not None and hasattr(data, "advance") else {}
+    return {"fit_loop": trainer.fit_loop.state_dict(), "data": state}
