@@ -49,7 +49,7 @@ def test_each_epoch_walks_through_the_same_place_differently() -> None:
     first, second = data.sample([(0, 1)]), data.sample([(1, 1)])
     assert torch.equal(first.world.centre, second.world.centre)
     assert torch.equal(first.world.textures.colours, second.world.textures.colours)
-    assert not torch.equal(first.cameras.context.camtoworld, second.cameras.context.camtoworld)
+    assert not torch.equal(first.cameras.camtoworld, second.cameras.camtoworld)
     assert data[(0, 1)].scene == data[(1, 1)].scene
 
 
@@ -94,7 +94,7 @@ def test_focal_lengths_follow_the_zoom() -> None:
     torch.testing.assert_close(plain, expected.expand(2, 3, 3))
 
     sampled = SyntheticDataset(**settings, zoom_range=(1.0, 3.0)).sample(list(range(64)))
-    zoom = torch.cat([sampled.cameras.context.K[..., 0, 0], sampled.cameras.target.K[..., 0, 0]], dim=1) / focal
+    zoom = sampled.cameras.K[..., 0, 0] / focal
     assert torch.equal(zoom[:, :1].expand_as(zoom), zoom), "one focal length a scene"
     assert 0.999 <= zoom.min() < 1.2
     assert 2.5 < zoom.max() <= 3.001
@@ -114,7 +114,7 @@ def test_cameras_are_normalised_by_the_context_and_the_world_frame_undoes_it() -
     centers = example.context.cameras.camtoworld[:, :3, 3]
     assert centers.abs().max().item() == pytest.approx(1 / 1.35, rel=1e-4)
     raw = sample.frame.undo(example.target.cameras.camtoworld[None])
-    torch.testing.assert_close(raw, sample.cameras.target.camtoworld, atol=1e-4, rtol=0)
+    torch.testing.assert_close(raw, sample.cameras.camtoworld[:, 3:], atol=1e-4, rtol=0)
     first = SyntheticDataset(num_scenes=None, image_size=(16, 24), pose_normalization="first")[7]
     torch.testing.assert_close(first.context.cameras.camtoworld[0], torch.eye(4), atol=1e-5, rtol=0)
 
@@ -130,16 +130,16 @@ def test_a_place_is_rendered_from_any_camera() -> None:
 
 def test_free_time_separates_time_from_position() -> None:
     settings = {"num_scenes": None, "image_size": (16, 24), "kind": "dynamic"}
-    bound, free = (SyntheticDataset(**settings, free_time=free).sample([2]).cameras for free in (False, True))
-    assert torch.equal(bound.context_times, free.context_times)
-    assert not torch.equal(bound.target_times, free.target_times)
-    assert 0 <= free.target_times.min() <= free.target_times.max() <= 1
+    bound, free = (SyntheticDataset(**settings, free_time=free).sample([2]).times for free in (False, True))
+    assert torch.equal(bound[:, :2], free[:, :2])
+    assert not torch.equal(bound[:, 2:], free[:, 2:])
+    assert 0 <= free.min() <= free.max() <= 1
 
 
 def test_no_camera_is_inside_anything() -> None:
     indices = list(range(150))
     world = sample_worlds(seed=2, indices=indices, kind="mixed")
-    sampled = sample_cameras(
+    cameras, times = sample_cameras(
         world,
         seed=2,
         indices=indices,
@@ -149,10 +149,9 @@ def test_no_camera_is_inside_anything() -> None:
         num_target=6,
         extrapolate=0.3,
     )
-    for cameras, times in ((sampled.context, sampled.context_times), (sampled.target, sampled.target_times)):
-        free = clearance(world, cameras.camtoworld[..., None, :3, 3], times)
-        assert free.min() > 0.1
-        assert free.median() > 0.3
+    free = clearance(world, cameras.camtoworld[..., None, :3, 3], times)
+    assert free.min() > 0.1
+    assert free.median() > 0.3
 
 
 @pytest.mark.parametrize(

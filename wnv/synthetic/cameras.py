@@ -1,7 +1,6 @@
 """Cameras of the synthetic world: short hand-held walks through a room or around a table."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -19,23 +18,6 @@ _NUM_WALKS = 12
 _WANTED_CLEARANCE = 0.45
 
 
-@dataclass(frozen=True)
-class SampledCameras:
-    """Cameras and times of the context and target views of each scene.
-
-    Attributes:
-        context: Cameras of the context views, in the world's own frame.
-        target: Cameras of the target views.
-        context_times: Times of the context views, 0..1; 0 in static scenes.
-        target_times: The same for the targets.
-    """
-
-    context: Cameras
-    target: Cameras
-    context_times: Float[Tensor, "scene context"]
-    target_times: Float[Tensor, "scene target"]
-
-
 def sample_cameras(
     world: World,
     *,
@@ -50,10 +32,11 @@ def sample_cameras(
     extrapolate: float | int = 0.1,
     fov_deg: float | int = 60.0,
     free_time: bool = False,
-) -> SampledCameras:
-    """Sample cameras of each scene: contexts spread over a short walk, targets anywhere on it, ordered along the walk.
+) -> tuple[Cameras, Float[Tensor, "scene view"]]:
+    """Sample cameras and times of each scene: contexts spread over a short walk, then targets anywhere on it.
 
-    No camera is inside an object. In dynamic scenes, time runs along the walk.
+    Both are ordered along the walk. Cameras are in the world's own frame, and none is inside an object. Times are 0..1
+    and run along the walk; in static scenes they are 0.
 
     Args:
         world: The places, on the CPU.
@@ -99,13 +82,7 @@ def sample_cameras(
     # The field of view is that of the square with the image's area, so that it is not extreme in long images.
     fov_y = 2 * math.degrees(math.atan(math.tan(math.radians(fov_deg) / 2) * math.sqrt(height / width)))
     K = zoom_K(K_from_fov(fov_y_deg=fov_y, width=width, height=height), zoom=zoom, width=width, height=height)
-    cameras = Cameras(K=K, camtoworld=look_at(eye, target, up), width=width, height=height)
-    return SampledCameras(
-        context=cameras[:, :num_context],
-        target=cameras[:, num_context:],
-        context_times=times[:, :num_context],
-        target_times=times[:, num_context:],
-    )
+    return Cameras(K=K, camtoworld=look_at(eye, target, up), width=width, height=height), times
 
 
 def _spread(random: UniformStream, num_views: int) -> Float[Tensor, "scene view"]:

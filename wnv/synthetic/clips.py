@@ -53,12 +53,8 @@ class SyntheticClip(Scene):
         """The pixels of frames, RGB; only those of the box are rendered. See `Scene.images_u8`."""
         left, top, right, bottom = (0, 0, self.info.width, self.info.height) if box is None else box
         cameras = self.cameras(indices)
-        boxed = Cameras(
-            K=crop_K(cameras.K, left=left, top=top),
-            camtoworld=cameras.camtoworld,
-            width=right - left,
-            height=bottom - top,
-        )
+        K = crop_K(cameras.K, left=left, top=top)
+        boxed = Cameras(K, cameras.camtoworld, width=right - left, height=bottom - top)
         images = render_images(
             self.world.to(self.device),
             boxed[None].to(self.device),
@@ -124,7 +120,7 @@ class SyntheticClips:
         index, (height, width) = int(path), self.image_size
         world = sample_worlds(seed=self.seed, indices=[index], kind=self.kind)
         # Context cameras are spread evenly over a walk: here they are the frames.
-        walk = sample_cameras(
+        cameras, world_times = sample_cameras(
             world,
             seed=self.seed,
             indices=[index],
@@ -138,8 +134,9 @@ class SyntheticClips:
             fov_deg=self.fov_deg,
         )
         is_dynamic = bool(world.is_dynamic[0])
-        times = walk.context_times[0] if is_dynamic else torch.linspace(0, 1, self.num_frames)
-        K, camtoworld = (matrix[0].double().numpy() for matrix in (walk.context.K, walk.context.camtoworld))
+        world_times = world_times[0, : self.num_frames]
+        times = world_times if is_dynamic else torch.linspace(0, 1, self.num_frames)
+        K, camtoworld = (matrix[0].double().numpy() for matrix in (cameras.K, cameras.camtoworld))
         frames = tuple(
             Frame(time_s=float(times[i]), K=K[i], camtoworld=camtoworld[i], file=f"frames/{i:06d}.png")
             for i in range(self.num_frames)
@@ -156,7 +153,7 @@ class SyntheticClips:
             f"synthetic:{self.seed}:{index}",
             info,
             world=world,
-            world_times=walk.context_times[0],
+            world_times=world_times,
             supersample=self.supersample,
             device=self.device,
         )

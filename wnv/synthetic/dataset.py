@@ -1,7 +1,7 @@
 """The synthetic world as a data set: endless rooms and tables, rendered on access."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from wnv.geometry.image_size import checked_image_size
 from wnv.geometry.poses import WorldFrame, fit_world_frame
-from wnv.synthetic.cameras import SampledCameras, sample_cameras
+from wnv.synthetic.cameras import sample_cameras
 from wnv.synthetic.places import check_kind, sample_worlds
 from wnv.synthetic.render import render_images
 from wnv.synthetic.world import World
@@ -20,16 +20,14 @@ from wnv.types import Cameras, Example, Views
 
 @dataclass(frozen=True)
 class SyntheticSample:
-    """Places and cameras of a batch of examples, in the world's own frame (metres, +z up).
+    """Places, cameras and times of a batch of examples, and the frame into which their cameras are normalized.
 
-    Attributes:
-        world: The places.
-        cameras: Cameras and times, not normalised.
-        frame: The frame into which the examples' cameras are normalised.
+    Cameras are in the world's own frame (meters, +z up), those of the contexts first.
     """
 
     world: World
-    cameras: SampledCameras
+    cameras: Cameras
+    times: Float[Tensor, "scene view"]
     frame: WorldFrame
 
 
@@ -94,6 +92,7 @@ class SyntheticDataset(Dataset[Example]):
         if extrapolate < 0:
             raise ValueError(f"extrapolate must be at least 0, got {extrapolate}")
         self.num_scenes = num_scenes
+        self.num_context = num_context
         self.seed = seed
         self.kind = kind
         self.supersample = supersample
@@ -125,26 +124,14 @@ class SyntheticDataset(Dataset[Example]):
             IndexError: If an index is negative or not below `num_scenes`.
         """
         sample = self.sample(keys)
-        sampled, num_context = sample.cameras, sample.cameras.context_times.shape[1]
-        cameras = Cameras(
-            K=torch.cat([sampled.context.K, sampled.target.K], dim=1),
-            camtoworld=torch.cat([sampled.context.camtoworld, sampled.target.camtoworld], dim=1),
-            width=sampled.context.width,
-            height=sampled.context.height,
-        )
-        times = torch.cat([sampled.context_times, sampled.target_times], dim=1)
-        images = render_images(
-            sample.world.to(self.device), cameras.to(self.device), times.to(self.device), supersample=self.supersample
-        )
-        normalized = Cameras(
-            K=cameras.K, camtoworld=sample.frame.apply(cameras.camtoworld), width=cameras.width, height=cameras.height
-        )
-        views = Views(images=images.cpu(), cameras=normalized, times=times)
+        images = self._render(sample.world, sample.cameras, sample.times)
+        normalized = replace(sample.cameras, camtoworld=sample.frame.apply(sample.cameras.camtoworld))
+        views = Views(images=images, cameras=normalized, times=sample.times)
         return [
             Example(
                 scene=f"synthetic-{self.seed}-{self._split(key)[1]}",
-                context=views[i, :num_context],
-                target=views[i, num_context:],
+                context=views[i, : self.num_context],
+                target=views[i, self.num_context :],
             )
             for i, key in enumerate(keys)
         ]
@@ -157,11 +144,11 @@ class SyntheticDataset(Dataset[Example]):
         """
         epochs, indices = zip(*(self._split(key) for key in keys), strict=True)
         world = sample_worlds(seed=self.seed, indices=list(indices), kind=self.kind)
-        sampled = sample_cameras(
+        cameras, times = sample_cameras(
             world, seed=self.seed, indices=list(indices), epochs=list(epochs), **self._camera_settings
         )
-        frame = fit_world_frame(sampled.context.camtoworld, method=self.pose_normalization)
-        return SyntheticSample(world=world, cameras=sampled, frame=frame)
+        frame = fit_world_frame(cameras.camtoworld[:, : self.num_context], method=self.pose_normalization)
+        return SyntheticSample(world=world, cameras=cameras, times=times, frame=frame)
 
     def render(
         self, key: tuple[int, int] | int, cameras: Cameras, times: Float[Tensor, " view"] | None = None
@@ -174,20 +161,13 @@ class SyntheticDataset(Dataset[Example]):
             times: Time of each view, 0..1; None means 0.
         """
         sample = self.sample([key])
-        raw = Cameras(
-            K=cameras.K[None],
-            camtoworld=sample.frame.undo(cameras.camtoworld[None]),
-            width=cameras.width,
-            height=cameras.height,
-        )
+        raw = replace(cameras[None], camtoworld=sample.frame.undo(cameras.camtoworld[None]))
         times = torch.zeros(cameras.batch_shape) if times is None else times
-        images = render_images(
-            sample.world.to(self.device),
-            raw.to(self.device),
-            times[None].to(self.device),
-            supersample=self.supersample,
-        )
-        return images[0].cpu()
+        return self._render(sample.world, raw, times[None])[0]
+
+    def _render(self, world: World, cameras: Cameras, times: Tensor) -> Tensor:
+        world, cameras, times = world.to(self.device), cameras.to(self.device), times.to(self.device)
+        return render_images(world, cameras, times, supersample=self.supersample).cpu()
 
     def _split(self, key: tuple[int, int] | int) -> tuple[int, int]:
         epoch, index = (0, key) if isinstance(key, int) else key
