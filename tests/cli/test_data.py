@@ -134,9 +134,8 @@ def test_help_shows_an_example_of_each_stage(wnv_data) -> None:
     listed = re.findall(r"^  (\w+) ", out, re.MULTILINE)
     assert listed == [*data.STAGES]
     assert listed[:8] == ["manifest", "run", "fetch", "clip", "pose", "pack", "status", "report"]
-    for name, stage in data.STAGES.items():
+    for name in data.STAGES:
         assert f"\n            wnv-data {name} " in out
-        assert stage.example.startswith(f"wnv-data {name} ")
 
 
 @pytest.mark.parametrize(

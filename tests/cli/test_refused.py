@@ -287,7 +287,7 @@ def start(line: str) -> None:
     if command == "wnv-data":
         stage = data.STAGES[words.pop(0)]
         command, task, package = f"{command} {stage}", stage.task, stage.config_path.removeprefix("pkg://")
-        name = stage.config_name or line.split()[1]
+        name = stage.config_name
         words = given(f"wnv-data {line.split()[1]}", words)
     else:
         name, package = command.removeprefix("wnv-"), "wnv.conf"

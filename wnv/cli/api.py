@@ -126,7 +126,7 @@ def ingest(stage: str, overrides: Sequence[str] = ()) -> None:
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
     chosen = STAGES[stage]
-    with _configured(chosen.config_name or stage, overrides, config_path=chosen.config_path) as cfg:
+    with _configured(chosen.config_name, overrides, config_path=chosen.config_path) as cfg:
         with suppress(JobFailed):  # no item succeeded; the ledger has the reasons
             import_function(chosen.task)(cfg)
 

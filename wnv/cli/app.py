@@ -127,7 +127,7 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
     return main
 
 
-def choose(options: dict[str, Any], *, prog: str, word: str, usage: str) -> str | None:
+def choose(options: dict[str, Any], *, prog: str, word: str, usage: Callable[[], str]) -> str | None:
     """Return the subcommand that the first argument names; None after `--help` or `--version`.
 
     Raises:
@@ -135,7 +135,7 @@ def choose(options: dict[str, Any], *, prog: str, word: str, usage: str) -> str 
     """
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first in ("-h", "--help", "--version"):
-        print(f"{prog} {__version__}" if first == "--version" else usage)
+        print(f"{prog} {__version__}" if first == "--version" else usage())
         return None
     if first not in options:
         near = did_you_mean(nearest(first, options))

@@ -17,16 +17,18 @@ BENCHMARKS = {
 
 def main() -> None:
     """Run the benchmark that the first argument names."""
-    lines = [f"  {name:11}{summary}" for name, summary in BENCHMARKS.items()]
-    usage = "\n".join(
-        ["Usage: wnv-bench NAME [KEY=VALUE ...]", "", *lines, "", "wnv-bench NAME --help lists its settings."]
-    )
     choice = report_errors(
-        lambda: choose(BENCHMARKS, prog="wnv-bench", word="benchmark", usage=usage), prog="wnv-bench"
+        lambda: choose(BENCHMARKS, prog="wnv-bench", word="benchmark", usage=_usage), prog="wnv-bench"
     )
     if choice is not None:
         sys.argv[1] = f"bench={choice}"
         commands.bench()
+
+
+def _usage() -> str:
+    lines = [f"  {name:11}{summary}" for name, summary in BENCHMARKS.items()]
+    usage = ["Usage: wnv-bench NAME [KEY=VALUE ...]", "", *lines, "", "wnv-bench NAME --help lists its settings."]
+    return "\n".join(usage)
 
 
 if __name__ == "__main__":
