@@ -73,53 +73,33 @@ def test_the_best_stream_that_is_not_too_large(
     assert (outcome.state, outcome.reason) == ("refused", "unsupported")
 
 
-def refusals(bilibili: BilibiliPages, media: str) -> dict[str, tuple[str, str, str]]:
-    """By name: the page, the state, the reason."""
-    video = bilibili.video
-    wait = {"code": -352, "message": "风控校验失败"}
-    login = {"code": -401, "message": "账号未登录"}
-    return {
-        "deleted": (bilibili.deleted("BV1xx411c7m1"), "refused", "gone"),
-        "login": (bilibili.login("BV1xx411c7m2"), "refused", "login"),
-        "captcha": (bilibili.captcha("BV1xx411c7m3"), "failed", "risk_control"),
-        "captcha_single_quotes": (bilibili.captcha("BV1xx411c7m4", quote="'"), "failed", "risk_control"),
-        "352": (video("BV1xx411c7m5", media, duration_s=20, playurl=wait), "failed", "risk_control"),
-        "401": (video("BV1xx411c7m6", media, duration_s=20, playurl=login), "failed", "risk_control"),
-        "too_short": (video("BV1xx411c7m7", media, duration_s=300), "refused", "preview"),
-        "too_long": (video("BV1xx411c7m8", media, duration_s=9), "failed", "wrong_length"),
-        "too_small": (
-            video("BV1xx411c7mC", media, duration_s=20, streams=[{"height": 720, "width": 1280}]),
-            "refused",
-            "preview",
-        ),
-        "supporters_preview": (
-            video("BV1xx411c7m9", media, duration_s=20, is_upower=True, descriptions=["试看"]),
-            "refused",
-            "preview",
-        ),
-        "supporters": (
-            video("BV1xx411c7mA", media, duration_s=20, is_upower=True, playurl={"code": 87008}),
-            "refused",
-            "premium",
-        ),
-        "no_streams": (
-            video("BV1xx411c7mB", media, duration_s=20, playurl={"code": 0, "data": {"durl": []}}),
-            "failed",
-            "unsupported",
-        ),
-        "never_was": ("https://www.bilibili.com/video/BV1xx411c7zz", "refused", "gone"),
-    }
-
-
 @pytest.mark.slow
-def test_refusals_are_told_apart(
+def test_refusals_are_distinguished(
     fetch: Fetch, bilibili: BilibiliPages, media: str, leftovers: Callable[[], list[str]]
 ) -> None:
-    for name, (page, state, reason) in refusals(bilibili, media).items():
+    def video(number: str, *, duration_s: float = 20, **page: Any) -> str:
+        return bilibili.video(f"BV1xx411c7m{number}", media, duration_s=duration_s, **page)
+
+    is_upower = {"is_upower": True}
+    table = {
+        bilibili.deleted("BV1xx411c7m1"): ("refused", "gone"),
+        bilibili.login("BV1xx411c7m2"): ("refused", "login"),
+        bilibili.captcha("BV1xx411c7m3"): ("failed", "risk_control"),
+        bilibili.captcha("BV1xx411c7m4", quote="'"): ("failed", "risk_control"),
+        video("5", playurl={"code": -352, "message": "风控校验失败"}): ("failed", "risk_control"),
+        video("6", playurl={"code": -401, "message": "账号未登录"}): ("failed", "risk_control"),
+        video("7", duration_s=300): ("refused", "preview"),
+        video("8", duration_s=9): ("failed", "wrong_length"),
+        video("9", descriptions=["试看"], **is_upower): ("refused", "preview"),
+        video("A", playurl={"code": 87008}, **is_upower): ("refused", "premium"),
+        video("B", playurl={"code": 0, "data": {"durl": []}}): ("failed", "unsupported"),
+        video("C", streams=[{"height": 720, "width": 1280}]): ("refused", "preview"),
+        "https://www.bilibili.com/video/BV1xx411c7zz": ("refused", "gone"),
+    }
+    for page, (state, reason) in table.items():
         outcome = fetch(page, segments=[[5, 7]])
-        assert (outcome.state, outcome.reason) == (state, reason), (name, outcome)
-        blamed = "www.bilibili.com" if reason in ("risk_control", "unsupported") else None
-        assert outcome.host == blamed, name
+        assert (outcome.state, outcome.reason) == (state, reason), (page, outcome)
+        assert outcome.host == ("www.bilibili.com" if reason in ("risk_control", "unsupported") else None), page
     assert leftovers() == []
 
 

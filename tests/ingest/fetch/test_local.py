@@ -44,23 +44,11 @@ def test_a_video_is_used_where_it_lies(folder: Path, tmp_path: Path) -> None:
     assert use("inner.mp4", folder, root).state == "done"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../outside.mp4",
-        "夏 🏝/../../outside.mp4",
-        "/etc/passwd",
-        "link.mp4",
-        "up/outside.mp4",
-        "",
-        "a\0b.mp4",
-        "~/x.mp4",
-    ],
-)
-def test_nothing_outside_the_folder(name: str, folder: Path, tmp_path: Path) -> None:
-    outcome = use(name, folder, tmp_path)
-    expected = "gone" if name == "~/x.mp4" else "unsupported" if not name else "forbidden_address"
-    assert (outcome.state, outcome.reason) == ("refused", expected)
+def test_nothing_outside_the_folder(folder: Path, tmp_path: Path) -> None:
+    outside = ("../outside.mp4", "夏 🏝/../../outside.mp4", "/etc/passwd", "link.mp4", "up/outside.mp4", "a\0b.mp4")
+    for name, reason in (*((name, "forbidden_address") for name in outside), ("", "unsupported"), ("~/x.mp4", "gone")):
+        outcome = use(name, folder, tmp_path)
+        assert (outcome.state, outcome.reason) == ("refused", reason), name
 
 
 def test_no_folder_no_file(folder: Path, tmp_path: Path) -> None:

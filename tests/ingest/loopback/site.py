@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,12 +22,10 @@ class Route:
         status: Status of a successful response.
         location: Redirect to here instead.
         failures: Statuses of the first requests, one per request.
-        failing_until: Until this value of `time.monotonic`, requests get `failing_status`.
-        failing_status: See `failing_until`.
+        always: Status of every request.
         truncate_at: Send this many bytes of a response, then close the connection; `num_truncations` times.
         num_truncations: See `truncate_at`; None for always.
-        stall_after: Send this many bytes of a response, then nothing for `stall_s`; `num_stalls` times.
-        stall_s: See `stall_after`, seconds.
+        stall_after: Send this many bytes of a response, then nothing for 30 s; `num_stalls` times.
         num_stalls: See `stall_after`; None for always.
         drip: Bytes per second; None for no limit.
         has_ranges: Whether range requests are supported.
@@ -41,12 +38,10 @@ class Route:
     status: int = 200
     location: str | None = None
     failures: list[int] = field(default_factory=list)
-    failing_until: float = 0.0
-    failing_status: int = 412
+    always: int | None = None
     truncate_at: int | None = None
     num_truncations: int | None = None
     stall_after: int | None = None
-    stall_s: float = 30.0
     num_stalls: int | None = None
     drip: float | None = None
     has_ranges: bool = True
@@ -56,7 +51,7 @@ class Route:
 
 @dataclass(kw_only=True)
 class Seen:
-    """A request: method, path without query, query, headers by lower-case name, time of arrival, response.
+    """A request: method, path without query, query, headers by lower-case name, response.
 
     It is recorded before the response is sent; the bytes are counted as they are sent.
     """
@@ -65,7 +60,6 @@ class Seen:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
-    time: float
     status: int = 0
     num_bytes: int = 0
 
@@ -104,17 +98,12 @@ class LoopbackSite:
             self._routes[path] = Route(body=body, **trouble)
         return self.url + path
 
-    def fail_for(self, path: str, seconds: float, status: int = 412) -> None:
-        """Let an existing path fail for a while."""
-        route = self._routes[path]
-        route.failing_until, route.failing_status = time.monotonic() + seconds, status
-
-    def redirects(self, path: str, target: str, *, num_hops: int = 1, status: int = 302) -> str:
+    def redirects(self, path: str, target: str, *, num_hops: int = 1) -> str:
         """Add a chain of redirects to a target; return the address of its start."""
         for hop in range(num_hops):
             here = path if hop == 0 else f"{path}-{hop}"
             there = target if hop == num_hops - 1 else f"{self.url}{path}-{hop + 1}"
-            self.add(here, status=status, location=there)
+            self.add(here, location=there)
         return self.url + path
 
     def num_bytes(self, path: str) -> int:
@@ -165,7 +154,6 @@ class _Handler(BaseHTTPRequestHandler):
                 path=parts.path,
                 query=query,
                 headers={name.lower(): value for name, value in self.headers.items()},
-                time=time.monotonic(),
             )
             site.seen.append(self._seen)
         if status is not None:
@@ -179,8 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 404
         if route.failures:
             return route.failures.pop(0)
-        if time.monotonic() < route.failing_until:
-            return route.failing_status
+        if route.always is not None:
+            return route.always
         cookies = [cookie.strip() for cookie in self.headers.get("Cookie", "").split(";")]
         return 403 if route.cookie is not None and route.cookie not in cookies else None
 
@@ -237,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
             block = content[begin : begin + step]
             if stall and begin + len(block) > (route.stall_after or 0):
                 self.wfile.write(block[: (route.stall_after or 0) - begin])
-                self.server.site.wait(route.stall_s)
+                self.server.site.wait(30.0)
                 cut = True
                 break
             self.wfile.write(block)
