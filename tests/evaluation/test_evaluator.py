@@ -1,14 +1,17 @@
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import TrajectorySampler
 from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.evaluator import evaluate
+from wnv.evaluation.images import to_u8
 from wnv.evaluation.protocols.cases import Case, Variant
 from wnv.evaluation.ranks import Ranks
 from wnv.evaluation.records import read_records
@@ -17,7 +20,7 @@ from wnv.evaluation.table import summary_table
 from wnv.metrics.image import LPIPS
 from wnv.models.konet import KoNet
 from wnv.scenes.scene_writer import write_scene
-from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.schema import Frame, SceneInfo, safe_id
 from wnv.synthetic.dataset import SyntheticDataset
 
 CPU = torch.device("cpu")
@@ -79,6 +82,40 @@ def test_changed_data_are_detected_on_resume(dataset, copy_model, tmp_path):
     evaluate(copy_model, examples, device=CPU, out=tmp_path)
     with pytest.raises(ValueError, match=r"example 0 .*scene-0 .*scene-2"):
         evaluate(copy_model, examples[::-1], device=CPU, out=tmp_path, resume=True)
+
+
+def test_every_target_and_its_truth_are_saved_and_completed_by_a_resume(dataset, grey_model, tmp_path):
+    options = {"device": CPU, "out": tmp_path, "batch_size": 3}
+    evaluate(grey_model, [Thinned(dataset, 2)], **options)
+    assert not (tmp_path / "images").exists()
+    evaluate(grey_model, [Thinned(dataset, 2)], **options, save_images=True, resume=True)
+    kinds = [tmp_path / "images" / kind for kind in ("rendered", "truth")]
+    for folder in kinds:
+        written = sorted(str(path.relative_to(folder)) for path in folder.glob("**/*.png"))
+        assert written == [f"scene-{i}/color/{frame:06d}.png" for i in range(7) for frame in (8, 9)]
+    target = dataset[4].target
+    rendered, truth = (Image.open(folder / "scene-4/color/000009.png") for folder in kinds)
+    np.testing.assert_array_equal(np.asarray(truth), to_u8(target.images[1]))
+    np.testing.assert_array_equal(np.asarray(rendered), to_u8(grey_model.render(None, target.cameras)[1]))
+    shutil.rmtree(tmp_path / "images/truth/scene-4")
+    dataset.loaded.clear()
+    evaluate(grey_model, [Thinned(dataset, 2)], **options, save_images=True, resume=True)
+    assert dataset.loaded == [3, 4, 5]
+    assert (tmp_path / "images/truth/scene-4/color/000008.png").is_file()
+    (tmp_path / "images/notes.txt").write_text("mine")
+    evaluate(grey_model, [Thinned(dataset, n) for n in (1, 2)], **options, save_images=True, overwrite=True)
+    assert {path.name for path in (tmp_path / "images/rendered").iterdir()} == {"views=1", "views=2"}
+    evaluate(grey_model, dataset, **options, overwrite=True)
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["notes.txt"]
+    with pytest.raises(ValueError, match="save_images"):
+        evaluate(grey_model, dataset, device=CPU, save_images=True)
+
+
+def test_examples_of_one_scene_are_saved_in_folders_of_their_own(dataset, grey_model, tmp_path):
+    examples = [replace(dataset[i], scene="a b") for i in range(2)]
+    evaluate(grey_model, examples, device=CPU, out=tmp_path, save_images=True)
+    names = sorted(path.name for path in (tmp_path / "images/rendered").iterdir())
+    assert names == [f"{safe_id('a b')}-00000{i}" for i in range(2)]
 
 
 def test_without_a_folder_nothing_is_written(dataset, copy_model, tmp_path, monkeypatch):

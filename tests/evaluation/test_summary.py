@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ from scipy import stats
 from wnv.evaluation.confidence import student_t_95
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.summary import Listing, read_summary, summarize
+from wnv.evaluation.table import summary_table
 
 
 def record(index: int, model_db: list[float], copy_db: list[float], variant: str = "") -> SceneRecord:
@@ -25,24 +27,31 @@ def record(index: int, model_db: list[float], copy_db: list[float], variant: str
     )
 
 
-RECORDS = [record(0, [20.0, 30.0], [10.0, 12.0]), record(1, [12.0], [15.0]), record(2, [28.0], [10.0])]
+RECORDS = [
+    record(0, [20.0, 30.0], [10.0, 12.0]),
+    record(1, [12.0], [15.0]),
+    record(2, [28.0], [10.0]),
+    record(3, [14.0], [11.0]),
+    record(4, [21.0], [20.0]),
+]
 ZOOMED = [record(1, [11.0], [9.0], "zoom=3"), record(2, [24.0], [9.0], "zoom=3"), record(7, [9.0], [9.0], "zoom=3")]
 
 
 def test_each_scene_counts_the_same_and_the_interval_is_over_scenes():
     summary = summarize(RECORDS).main
-    scenes = np.array([25.0, 12.0, 28.0])
-    copies = np.array([11.0, 15.0, 10.0])
+    scenes = np.array([25.0, 12.0, 28.0, 14.0, 21.0])
+    copies = np.array([11.0, 15.0, 10.0, 11.0, 20.0])
     assert summary.model["psnr"].mean == pytest.approx(scenes.mean())
-    assert summary.model["psnr"].half_width == pytest.approx(stats.t.ppf(0.975, 2) * scenes.std(ddof=1) / math.sqrt(3))
+    half_width = stats.t.ppf(0.975, 4) * scenes.std(ddof=1) / math.sqrt(5)
+    assert summary.model["psnr"].half_width == pytest.approx(half_width, rel=1.5e-3)
     assert summary.difference["psnr"].mean == pytest.approx((scenes - copies).mean())
     assert summary.difference["psnr"].half_width == pytest.approx(
-        stats.t.ppf(0.975, 2) * (scenes - copies).std(ddof=1) / math.sqrt(3)
+        stats.t.ppf(0.975, 4) * (scenes - copies).std(ddof=1) / math.sqrt(5), rel=1.5e-3
     )
-    assert (summary.num_scenes, summary.num_views, summary.num_ahead) == (3, 4, 2)
-    assert summary.encode_ms == 10.0
-    assert summary.views_per_s == pytest.approx(1000 * 4 / (2 * 2.0 + 3.0 + 4.0))
-    assert (summary.num_listed, summary.num_null, summary.missing, summary.is_partial) == (3, 0, [], False)
+    assert (summary.num_scenes, summary.num_views, summary.num_ahead) == (5, 6, 4)
+    assert summary.encode_ms == 20.0
+    assert summary.views_per_s == pytest.approx(1000 * 6 / (2 * 2.0 + 3.0 + 4.0 + 5.0 + 6.0))
+    assert (summary.num_listed, summary.num_null, summary.missing, summary.is_partial) == (5, 0, [], False)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 31, 6473])
@@ -58,14 +67,12 @@ def test_variants_are_compared_with_the_reference_on_the_examples_that_both_have
     assert summary.main is one
     assert one.change is None
     assert three.change["psnr"].mean == pytest.approx((-1 - 4) / 2)
-    assert three.change["psnr"].half_width == pytest.approx(
-        stats.t.ppf(0.975, 1) * np.std([-1, -4], ddof=1) / math.sqrt(2)
-    )
+    assert (three.change["psnr"].half_width, three.change["psnr"].count) == (None, 2)
     assert three.num_examples == 3
 
 
 def test_a_metric_counts_where_it_was_measured_and_is_nowhere_else():
-    records = [*RECORDS, record(3, [1.0], [1.0])]
+    records = [*RECORDS[:3], record(3, [1.0], [1.0])]
     records[3].model["psnr_masked"], records[3].copy["psnr_masked"] = [7.0], [6.0]
     records[2].model["psnr_masked"], records[2].copy["psnr_masked"] = [None], [None]
     summary = summarize(records).main
@@ -103,12 +110,21 @@ def test_a_folder_without_a_summary_or_with_another_file_is_named(tmp_path):
 
 
 def test_old_summaries_are_read(tmp_path):
-    path = summarize(RECORDS, environment={"device": "cpu"}).write(tmp_path)
-    path.write_text(path.read_text().replace('"environment"', '"provenance"'))
-    assert read_summary(tmp_path).environment == {"device": "cpu"}
+    path = summarize(RECORDS[:2], environment={"device": "cpu"}).write(tmp_path)
+    old = json.loads(path.read_text().replace('"environment"', '"provenance"'))
+    del old["too_short"], old["variants"][0]["too_short"], old["variants"][0]["model"]["psnr"]["count"]
+    old["variants"][0]["model"]["psnr"]["half_width"] = 60.0
+    path.write_text(json.dumps(old))
+    read = read_summary(tmp_path)
+    assert read.environment == {"device": "cpu"}
+    assert (read.main.model["psnr"].half_width, read.main.model["psnr"].count) == (None, 2)
 
 
-def test_one_scene_has_no_interval_and_no_scene_is_an_error():
-    assert summarize(RECORDS[:1]).main.model["psnr"].half_width is None
+def test_few_scenes_have_no_interval_and_no_scene_is_an_error():
+    few = summarize(RECORDS[:4])
+    assert few.main.model["psnr"].text(2) == "19.75 (n=4)"
+    assert "±" not in summary_table(few)
+    assert "n=4: too few examples for an interval" in summary_table(few)
+    assert "n=" not in summary_table(summarize(RECORDS))
     with pytest.raises(ValueError, match="data set is empty"):
         summarize([])

@@ -17,6 +17,7 @@ from wnv.cli.app import remove_log
 from wnv.cli.commands import evaluate as main
 from wnv.cli.eval_settings import (
     data_settings,
+    index_digests,
     protocol_settings,
     warn_of_pose_normalization,
     weights_origin,
@@ -29,7 +30,7 @@ from wnv.data.datamodule import ExampleDataModule
 from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.examples import write_example_images
-from wnv.evaluation.layout import TABLE_FILE
+from wnv.evaluation.layout import IMAGES_FOLDER, TABLE_FILE
 from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.protocols.protocol import Protocol, choose_frames
 from wnv.evaluation.ranks import Ranks, joined_ranks, own_device
@@ -53,6 +54,7 @@ class _Job:
     protocol: Protocol
     variants: Sequence[Variant]
     settings: dict[str, Any]
+    origin: dict[str, Any]
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -95,8 +97,9 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> Summary:
         views_per_call=cfg.views_per_call,
         resume=switch(cfg, "resume"),
         overwrite=switch(cfg, "overwrite"),
-        origin=weights_origin(path_setting(cfg, "weights")),
+        origin=weights_origin(path_setting(cfg, "weights")) | job.origin,
         show_progress=True,
+        save_images=switch(cfg, "save_images"),
     )
     if ranks.rank == 0:
         _write_results(cfg, summary, job, out=out, device=device)
@@ -109,7 +112,7 @@ def _check_settings(cfg: DictConfig, ranks: Ranks) -> None:
     if cfg.num_sheet_scenes < 0:
         raise ValueError(f"num_sheet_scenes must be at least 0, got {cfg.num_sheet_scenes}")
     check_setting("lpips", cfg.lpips, str | None)
-    for name in ("resume", "overwrite"):
+    for name in ("resume", "overwrite", "save_images"):
         switch(cfg, name)
     if ranks.world_size == 1:
         return
@@ -133,7 +136,9 @@ def _open_job(cfg: DictConfig, ranks: Ranks) -> _Job:
         "protocol": {"name": protocol.name, **protocol_settings(protocol_config)},
         "data": data_settings(data_config),
     }
-    return _Job(model, data, protocol, protocol.variants(data), settings)
+    digests = index_digests(protocol_config)
+    origin = {"index_sha256": digests} if digests else {}
+    return _Job(model, data, protocol, protocol.variants(data), settings, origin)
 
 
 def _write_results(cfg: DictConfig, summary: Summary, job: _Job, *, out: Path, device: torch.device) -> None:
@@ -157,6 +162,8 @@ def _write_results(cfg: DictConfig, summary: Summary, job: _Job, *, out: Path, d
             views_per_call=cfg.views_per_call,
         )
         files += [path.name for path in images]
+    if cfg.save_images:
+        files.append(IMAGES_FOLDER)
     say(f"In {out}: {', '.join(files)}")
 
 

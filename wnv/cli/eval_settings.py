@@ -51,9 +51,14 @@ def with_paths(protocol: DictConfig) -> DictConfig:
 def protocol_settings(protocol: DictConfig) -> dict[str, Any]:
     """The settings of a protocol, and the hash of its indices: the content of a file may change."""
     settings = {str(name): plain(protocol, str(name)) for name in protocol if name != "_target_"}
-    paths = [settings.get("index"), *(settings.get("indices") or {}).values()]
-    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in paths if path is not None]
+    digests = [digest[:16] for digest in index_digests(protocol).values()]
     return settings | ({"index_sha256": digests} if digests else {})
+
+
+def index_digests(protocol: DictConfig) -> dict[str, str]:
+    """The index files of a protocol, and the SHA-256 of each."""
+    paths = [protocol.get("index"), *(protocol.get("indices") or {}).values()]
+    return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths if path is not None}
 
 
 def data_settings(data: DictConfig) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.ranks import Ranks
 from wnv.evaluation.records import RecordFile, RecordKey, SceneRecord, can_resume
 from wnv.evaluation.rendering import SceneModel, render_views
+from wnv.evaluation.saved_images import SavedImages
 from wnv.evaluation.scores import score_views
 from wnv.evaluation.summary import Summary, read_summary, summarize
 from wnv.metrics.baseline import copy_nearest
@@ -45,6 +46,7 @@ def evaluate(
     overwrite: bool = False,
     origin: Mapping[str, Any] | None = None,
     show_progress: bool = False,
+    save_images: bool = False,
 ) -> Summary:
     """Render the target views of every example from its encoded context and score them.
 
@@ -71,6 +73,7 @@ def evaluate(
         overwrite: Replace the evaluation in `out`.
         origin: Further facts for the summary's environment, such as `weights_path`; scores do not depend on them.
         show_progress: Whether rank 0 shows a progress bar on stderr.
+        save_images: Whether to write every rendered target and its ground truth, see `SavedImages`.
 
     Raises:
         FileExistsError: If `out` holds an evaluation and neither `resume` nor `overwrite` is set.
@@ -81,6 +84,11 @@ def evaluate(
     if ranks.world_size > 1 and out is None:
         raise ValueError(f"{ranks.world_size} processes share an evaluation through its folder; set out")
     variants = _as_variants(examples)
+    images = None
+    if save_images:
+        if out is None:
+            raise ValueError("save_images=true needs a folder; set out")
+        images = SavedImages(out, variants)
     plan = plan_batches(variants, batch_size=batch_size)
     render = _TimedRenderer(model, device=device, views_per_call=views_per_call)
 
@@ -92,13 +100,20 @@ def evaluate(
     records = {} if journal is None else dict(journal.records)
     _check_scenes(variants, records)
 
-    pending = [keys for keys in plan if not records.keys() >= {*keys}]
+    def is_done(key: RecordKey) -> bool:
+        return key in records and (images is None or images.has(key, records[key].scene))
+
+    pending = [keys for keys in plan if not all(map(is_done, keys))]
     share = pending[ranks.rank :: ranks.world_size]
     with _progress_bar(sum(map(len, plan)), done=len(records), shown=show_progress and ranks.rank == 0) as bar:
         for batch in load_batches(variants, share, num_workers=num_workers, pin_memory=device.type == "cuda"):
             batch = batch.to(device)
             render.warm_up(batch)
-            new = [record for record in _score(batch, *render(batch), lpips=lpips) if record.key not in records]
+            rendered, encode_ms, render_ms = render(batch)
+            scored = _score(batch, rendered, encode_ms, render_ms, lpips=lpips)
+            new = [record for record in scored if record.key not in records]
+            if images is not None:  # before the record: a scored example has its images
+                images.write(batch, rendered)
             if journal is not None:
                 journal.append(new)
             records |= {record.key: record for record in new}

@@ -15,6 +15,9 @@ SHEET_FILE = "sheet.png"
 PICTURES_FOLDER = "pictures"
 """One image per shown example, and its video if the protocol makes one."""
 
+IMAGES_FOLDER = "images"
+"""Every rendered target and its ground truth, see `SavedImages`."""
+
 _PICTURE_NAME = re.compile(r"\d{6}-.+\.(png|mp4)")
 
 
@@ -30,10 +33,16 @@ def picture_names(folder: Path) -> list[str]:
 
 
 def remove_results(folder: Path) -> None:
-    """Delete summary, table and images of an evaluation before its records are replaced."""
+    """Delete summary, table and images of an evaluation before its records are replaced; other files stay."""
     for name in (SUMMARY_FILE, TABLE_FILE, SHEET_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in picture_names(folder):
         (folder / PICTURES_FOLDER / name).unlink()
     with suppress(OSError):  # the folder does not exist or holds other files
         (folder / PICTURES_FOLDER).rmdir()
+    images = folder / IMAGES_FOLDER
+    for file in images.glob("*/**/color/[0-9]*.png"):
+        file.unlink()
+    for path in sorted(images.glob("**/"), reverse=True):  # subfolders first
+        with suppress(OSError):
+            path.rmdir()

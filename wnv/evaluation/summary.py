@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from wnv.evaluation.confidence import INTERVAL_METHOD, Mean, mean_of
+from wnv.evaluation.confidence import INTERVAL_METHOD, MIN_EXAMPLES, Mean, mean_of
 from wnv.evaluation.records import SceneRecord
 from wnv.runtime.atomic import atomic_file
 
@@ -237,8 +237,14 @@ def _minus(one: float | None, other: float | None) -> float | None:
 
 
 def _read_variant(values: Mapping[str, Any]) -> VariantSummary:
+    count = values["num_examples"]  # of means in summaries of older versions, which also give intervals of few examples
+
+    def read(mean: Mapping[str, Any]) -> Mean:
+        mean = {"count": count, **mean}
+        return Mean(**(mean if mean["count"] >= MIN_EXAMPLES else {**mean, "half_width": None}))
+
     means: dict[str, Any] = {
-        name: None if values[name] is None else {metric: Mean(**mean) for metric, mean in values[name].items()}
+        name: None if values[name] is None else {metric: read(mean) for metric, mean in values[name].items()}
         for name in ("model", "copy", "difference", "change")
     }
     known = {field.name: values[field.name] for field in fields(VariantSummary) if field.name in values}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from wnv.evaluation.confidence import Mean
+from wnv.evaluation.confidence import Mean, interval_note
 from wnv.evaluation.summary import Summary, VariantSummary
 
 _HEADINGS = {"psnr": ("PSNR dB", 2), "ssim": ("SSIM", 4), "lpips": ("LPIPS", 4)}  # heading and decimals
@@ -98,8 +98,8 @@ def _notes(summary: Summary, name: str) -> list[str]:
         lines = [f"{'Each: ' if len(counts) > 1 else ''}{next(iter(counts.values()))}"]
     else:
         lines = [f"{variant}: {text}" for variant, text in counts.items()]
-    if any(variant.num_examples > 1 for variant in summary.variants):
-        lines.append("± is half the 95 % confidence interval of the mean.")
+    lines.append(interval_note([mean.count for variant in summary.variants for mean in variant.model.values()]))
+    lines += [f"Index {path}: SHA-256 {digest}" for path, digest in summary.environment.get("index_sha256", {}).items()]
     lines += caveats(summary)
     main = summary.main
     lines.append(

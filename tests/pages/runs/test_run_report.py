@@ -34,15 +34,16 @@ def test_a_sweep_is_compared(folders, sweep) -> None:
     assert "3 runs, 3 evaluations" in " ".join(page.texts["header"])
 
     runs = page.section("runs")
-    for words in ("camera_encoding", "none", "gta", "geope", "sweep/2", "22.00", "21.67 ± 3.79"):
+    for words in ("camera_encoding", "none", "gta", "geope", "sweep/2", "22.00", "21.67 (n=3)"):
         assert words in runs, words
     assert "optim" not in runs
     scores = page.section("scores")
     assert "validation views synthetic scenes, 24 × 16 px" in scores
-    for words in ("18.33 ± 6.25", "20.00 ± 4.30", "21.67 ± 3.79", "17.00 ± 0.00", "+4.67 ± 3.79", "3 of 3", "2.5"):
+    for words in ("18.33 (n=3)", "20.00 (n=3)", "21.67 (n=3)", "17.00 (n=3)", "+4.67 (n=3)", "3 of 3", "2.5"):
         assert words in scores, words
-    assert "2 · camera_encoding=geope has the highest mean, not significantly ahead of 1 ·" in scores
-    assert "+1.67 ± 2.87 dB, paired over 3 examples" in scores
+    assert "2 · camera_encoding=geope has the highest mean, ahead of 1 ·" in scores
+    assert "n=3: too few examples for an interval" in scores
+    assert "+1.67 (n=3) dB, paired over 3 examples" in scores
     assert "Validation PSNR, dB" in page.section("curves")
     charts = [svg["aria-label"] for svg in page.all("svg")]
     assert charts[:2] == ["Validation PSNR, dB, by step", "Training loss, by step"]
@@ -51,7 +52,7 @@ def test_a_sweep_is_compared(folders, sweep) -> None:
     assert len(page.all("img")) == 3 * 3  # every case is shown for every run, and each image is embedded once
     assert scenes.count("Its image is shown above.") == 9
     pairs = page.section("pairs")
-    assert "+1.67 ± 2.87 dB , higher in 3 of 3" in pairs
+    assert "+1.67 (n=3) dB , higher in 3 of 3" in pairs
     assert "largest gains +6.00 dB c 16.00 and 22.00 +2.00 dB" in pairs
     assert "largest losses" not in pairs
     assert page.section("failures").count("no better than the nearest context view") == 1
@@ -90,7 +91,7 @@ def test_tasks_and_variants_are_distinguished(folders) -> None:
     assert "validation views · image_size=[16, 24] scenes, 24 × 16 px" in scores
     assert "validation views · image_size=[32, 48] scenes, 48 × 32 px" in scores
     assert "change from zoom=1, dB" in scores
-    assert "-5.50 ± 6.35" in scores
+    assert "-5.50 (n=2)" in scores
     heads = [head for head in page.texts["th"] if head == "LPIPS"]
     assert len(heads) == 2  # requested but not measured: an empty column with a note
     assert "zoom, PSNR dB" in page.section("runs")

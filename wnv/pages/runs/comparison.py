@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from wnv.evaluation.confidence import interval_note
 from wnv.evaluation.summary import Summary
 from wnv.evaluation.table import heading
 from wnv.pages.runs.differences import config_differences, labels, short_names
@@ -37,6 +38,12 @@ class Task:
     def main_variant(self) -> str:
         """The variant to report if only one can be."""
         return next(iter(self.summaries.values())).main.variant
+
+    @property
+    def interval_note(self) -> str:
+        """Describe the intervals of its scores."""
+        variants = [variant for summary in self.summaries.values() for variant in summary.variants]
+        return interval_note([mean.count for variant in variants for mean in variant.model.values()])
 
     @property
     def columns(self) -> dict[str, str]:

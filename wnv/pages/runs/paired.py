@@ -7,7 +7,7 @@ from operator import attrgetter
 from wnv.evaluation.confidence import Mean, mean_of
 from wnv.evaluation.records import SceneRecord
 
-_MIN_PAIRS = 10
+MIN_PAIRS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class PairedComparison:
     def is_significant(self) -> bool:
         """Whether the second model is better at 95 % confidence; never for few pairs, which need not be normal."""
         half = self.difference.half_width
-        return len(self.pairs) >= _MIN_PAIRS and half is not None and self.difference.mean > half
+        return len(self.pairs) >= MIN_PAIRS and half is not None and self.difference.mean > half
 
 
 def compare(first: Sequence[SceneRecord], second: Sequence[SceneRecord]) -> PairedComparison | None:

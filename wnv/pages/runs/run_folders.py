@@ -94,7 +94,11 @@ class Evaluation:
     def task(self) -> str:
         """Key of data and protocol; evaluations of the same task are comparable."""
         own = ("weights", "fingerprint", "lpips")  # LPIPS may be installed on one machine only
-        return json.dumps({name: value for name, value in self.settings.items() if name not in own}, sort_keys=True)
+        task = {name: value for name, value in self.settings.items() if name not in own}
+        protocol = task.get("protocol")
+        if isinstance(protocol, Mapping) and "index_sha256" in protocol:  # an index is its content, not its path
+            task["protocol"] = {k: v for k, v in protocol.items() if k not in ("index", "indices")}
+        return json.dumps(task, sort_keys=True)
 
     @property
     def fingerprint(self) -> str:

@@ -8,7 +8,7 @@ from wnv.evaluation.summary import Summary, VariantSummary
 from wnv.evaluation.table import decimals, heading
 from wnv.pages.runs.comparison import Comparison, Task
 from wnv.pages.runs.differences import short_names
-from wnv.pages.runs.paired import compare
+from wnv.pages.runs.paired import MIN_PAIRS, compare
 
 _MAX_SETTINGS = 6  # in the table of runs; the others get a table of their own
 _VALIDATION = {"val/psnr": ("val PSNR dB", 2), "val/ssim": ("val SSIM", 4), "val/lpips": ("val LPIPS", 4)}
@@ -114,8 +114,11 @@ def verdict(comparison: Comparison, task: Task) -> str:
     best_name, next_name = (comparison.labels[run] for run in order)
     of_variant = f" of {task.main_variant}" if task.main_variant else ""
     gap = f"{found.difference.text(2, sign=True)} dB, paired over {len(found.pairs)} examples{of_variant}"
-    significance = "significantly" if found.is_significant else "not significantly"
-    return f"{best_name} has the highest mean, {significance} ahead of {next_name}: {gap}."
+    if len(found.pairs) < MIN_PAIRS:
+        significance = f"ahead of {next_name} (too few examples to say whether significantly)"
+    else:
+        significance = f"{'significantly' if found.is_significant else 'not significantly'} ahead of {next_name}"
+    return f"{best_name} has the highest mean, {significance}: {gap}."
 
 
 def _ahead(variant: VariantSummary) -> str:
