@@ -128,6 +128,7 @@ RENDERING = [
     ("wnv-render num_views=many", "num_views"),
     ("wnv-render context=3", "context"),
     ("wnv-render context=[0,9]", "context.*9.*'a'"),
+    ("wnv-render num_context=99", "num_context.*99"),
     ("wnv-render image_size=[64]", "image_size"),
     ("wnv-render image_size=[20,24]", "patch_size=8"),
     ("wnv-render time=[0,end]", "time"),

@@ -87,6 +87,14 @@ def test_time_without_a_time_code_is_reported(call, caplog, tmp_path, scene_file
     assert "time_code=false" in caplog.text
 
 
+def test_frames_that_look_elsewhere_are_counted(call, caplog, weights):
+    settings = [f"weights={weights}", "scene=synthetic:2", "image_size=[16,24]"]
+    call(*settings, "trajectory=orbit", "out=arc")
+    assert not caplog.messages
+    call(*settings, "trajectory=around", "trajectory_options={degrees:360}", "out=turn")
+    assert "2 of 3 frames look where no context view looked" in caplog.text
+
+
 def test_a_scene_file_by_url_and_from_the_home_folder(call, weights, scene_file, monkeypatch):
     monkeypatch.setenv("HOME", str(scene_file.parent))
     gifs = [

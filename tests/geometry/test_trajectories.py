@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from wnv.geometry.cameras import K_from_fov, project
+from wnv.geometry.focus import focus_point
 from wnv.geometry.poses import (
     WorldFrame,
     invert_se3,
@@ -20,7 +21,6 @@ from wnv.geometry.trajectories import (
     TRAJECTORIES,
     around,
     dolly,
-    focus_point,
     interpolate,
     make_trajectory,
     orbit,
@@ -121,6 +121,31 @@ def test_focus_point_of_skew_axes_is_the_least_squares_point(cameras, generator)
     torch.testing.assert_close(from_axes.sum(dim=0), torch.zeros(3, dtype=torch.float64), **EXACT)  # zero gradient
 
 
+def test_the_focus_of_near_context_cameras_is_what_all_frames_look_at(ring):
+    """Two context cameras side by side, aimed a little past each other: their own axes meet far from the center."""
+    turned = ring[:2].camtoworld.clone()
+    turned[1, :3, 3] = turned[0, :3, 3] + 0.02 * turned[0, :3, 0]
+    turned[1, :3, :3] = turned[0, :3, :3] @ torch.linalg.matrix_exp(
+        torch.tensor([[0, 0, -0.02], [0, 0, 0], [0.02, 0, 0]], dtype=torch.float64)
+    )
+    pair = replace(ring[:2], camtoworld=turned)
+    assert (focus_point(pair) - CENTER).norm() > 1
+    assert (focus_point(pair, scene_poses=ring.camtoworld) - CENTER).norm() < 1e-10
+    path = orbit(pair, num_views=3, scene_poses=ring.camtoworld)
+    pixels, _ = project(CENTER[None], path.K, invert_se3(path.camtoworld))
+    torch.testing.assert_close(pixels[:, 0], path.K[:, :2, 2], **EXACT)
+    # A context that looks elsewhere keeps its own focus.
+    away = replace(ring[:2], camtoworld=ring.camtoworld[:2] @ torch.diag(torch.tensor([-1.0, 1, -1, 1]).double()))
+    torch.testing.assert_close(focus_point(away, scene_poses=ring.camtoworld), focus_point(away), **EXACT)
+
+
+def test_an_orbit_spans_the_arc_of_its_context_by_default(ring):
+    """Their mean up direction is not quite that of the ring."""
+    path, context = centers(orbit(ring[2:5], num_views=7)), centers(ring[2:5])
+    assert torch.cdist(path[[0, -1]], context[[0, 2]]).amin(dim=0).max() < 0.4
+    assert (path[3] - context[1]).norm() < 0.4
+
+
 @pytest.mark.parametrize("forward", [1.0, -1.0])
 def test_focus_point_falls_back_to_a_point_ahead(forward):
     """Parallel axes, and axes that meet behind the cameras."""
@@ -171,7 +196,7 @@ def test_an_orbit_arc_is_centred_on_the_contexts_and_has_both_ends(arc):
 
 
 def test_orbit_of_a_single_camera_starts_at_it(arc):
-    path = orbit(arc[:1], num_views=8, depth=2)
+    path = orbit(arc[:1], num_views=8, depth=2, degrees=360)
     torch.testing.assert_close(path.camtoworld[0], arc.camtoworld[0], **EXACT)
     torch.testing.assert_close((centers(path)[0] - centers(path)[4]).norm().item(), 4.0)
 

@@ -55,7 +55,7 @@ def open_session(model: KoNet) -> Iterator[Callable[..., SceneSession]]:
     sessions = []
 
     def open_files(root: Path, **settings) -> SceneSession:
-        scenes = file_scenes(root, image_size=(HEIGHT, WIDTH), **settings.pop("scenes", {}))
+        scenes = file_scenes(root, image_size=(HEIGHT, WIDTH), num_context=2)
         settings = {"model": model, "device": torch.device("cpu"), "patch_size": 8, **settings}
         sessions.append(SceneSession(scenes=scenes, **settings))
         return sessions[-1]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wnv.evaluation.context import open_context
-from wnv.viewer.scenes import ExampleScene, FileScene, file_scenes, spread
+from wnv.viewer.scenes import ExampleScene, FileScene, file_scenes
 
 SIZE = (40, 24)
 
@@ -71,7 +71,7 @@ def test_scenes_of_a_folder(write_file_scene, tmp_path):
         write_file_scene(name)
     scenes = file_scenes(tmp_path / "scenes", num_context=3, image_size=SIZE)
     assert [scenes.open(i).name for i in range(len(scenes))] == ["a", "b"]
-    assert scenes.open(0).default_context == (0, 3, 6)
+    assert scenes.open(0).default_context == (0, 4, 6)
 
 
 def test_invalid_scenes(tmp_path, write_posed_clip):
@@ -83,9 +83,3 @@ def test_invalid_scenes(tmp_path, write_posed_clip):
         file_scenes(tmp_path / "clips")
     with pytest.raises(ValueError, match=r"num_context.*0"):
         FileScene("scene.zip", num_context=0)
-
-
-def test_spread():
-    assert spread(7, 3) == (0, 3, 6)
-    assert spread(3, 8) == (0, 1, 2)
-    assert spread(5, 1) == (0,)

@@ -4,7 +4,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from jaxtyping import Float
 from omegaconf import DictConfig
+from torch import Tensor
 
 from wnv.cli.commands import render as main
 from wnv.cli.eval_settings import warn_of_pose_normalization
@@ -12,8 +15,11 @@ from wnv.cli.output import output_folder, say
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.cli.synthetic_scene import SYNTHETIC, open_synthetic
 from wnv.evaluation.camera_path import CAMERA_PATHS, RECORDED, CameraPath, plan_path
-from wnv.evaluation.context import open_context
+from wnv.evaluation.context import NUM_CONTEXT, default_context, open_cameras, open_context
 from wnv.evaluation.path_video import write_path_video
+from wnv.geometry.focus import focus_point
+from wnv.geometry.overlap import looks_elsewhere
+from wnv.geometry.poses import fit_world_frame
 from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
 from wnv.types import Views
@@ -22,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _TYPES = {
     "context": list[int] | None,
-    "num_context": int,
+    "num_context": int | None,
     "image_size": list[int] | None,
     "trajectory": str,
     "trajectory_options": dict | None,
@@ -77,17 +83,27 @@ def run(cfg: DictConfig) -> list[Path]:
 
 def _open_scene_path(cfg: DictConfig, scene: str, *, model: KoNet) -> tuple[str, Views, CameraPath]:
     """The id, context and path of a scene file."""
+    info, cameras = open_cameras(scene)
+    num_frames, frames, num_context = len(info.frames), plain(cfg, "context"), cfg.num_context
+    if frames is None:
+        if num_context is not None and not 1 <= num_context <= num_frames:
+            raise ValueError(
+                f"num_context must be in 1..{num_frames}, the number of frames of {info.id!r}, got {num_context}"
+            )
+        frames = default_context(info, cameras, count=num_context or NUM_CONTEXT)
+    pose_normalization = cfg.pose_normalization or model.pose_normalization
     example = open_context(
         scene,
-        frames=plain(cfg, "context"),
-        num_context=cfg.num_context,
+        frames=frames,
         num_target=cfg.num_views if cfg.trajectory == RECORDED else None,
         image_size=plain(cfg, "image_size"),
         size_multiple=model.patch_size,
-        pose_normalization=cfg.pose_normalization or model.pose_normalization,
+        pose_normalization=pose_normalization,
     )
     if cfg.trajectory != RECORDED:
-        return example.scene, example.context, _plan(cfg, example.context)
+        poses = cameras.camtoworld
+        world = fit_world_frame(poses[list(frames)], method=pose_normalization)
+        return example.scene, example.context, _plan(cfg, example.context, world.apply(poses).float())
     for name in ("trajectory_options", "time", "output_size"):
         if cfg[name] is not None:
             raise ValueError(
@@ -107,19 +123,31 @@ def _open_synthetic_path(cfg: DictConfig, scene: str) -> tuple[str, Views, Camer
             "have a ground truth in the synthetic world (side_by_side=true)"
         )
     example = dataset[index]
-    path = _plan(cfg, example.context)
+    poses = torch.cat([example.context.cameras.camtoworld, example.target.cameras.camtoworld])
+    path = _plan(cfg, example.context, poses)
     return example.scene, example.context, replace(path, truth=dataset.render(index, path.cameras, path.times))
 
 
-def _plan(cfg: DictConfig, context: Views) -> CameraPath:
-    return plan_path(
+def _plan(cfg: DictConfig, context: Views, scene_poses: Float[Tensor, "frame 4 4"]) -> CameraPath:
+    path = plan_path(
         context,
         cfg.trajectory,
         num_views=cfg.num_views,
         options=plain(cfg, "trajectory_options"),
         time=plain(cfg, "time"),
         output_size=plain(cfg, "output_size"),
+        scene_poses=scene_poses,
     )
+    focus = focus_point(context.cameras, scene_poses=scene_poses)
+    num_elsewhere = int(looks_elsewhere(path.cameras, context.cameras, focus=focus).sum())
+    if num_elsewhere:
+        log.warning(
+            "%d of %d frames look where no context view looked; choose a shorter path (trajectory_options) or further "
+            "context frames (context=[...])",
+            num_elsewhere,
+            len(path.times),
+        )
+    return path
 
 
 if __name__ == "__main__":

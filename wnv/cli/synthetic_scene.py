@@ -30,7 +30,8 @@ def open_synthetic(cfg: DictConfig, scene: str) -> tuple[SyntheticDataset, int]:
         raise ValueError(f"scene=synthetic:INDEX needs an index of 0 or more, got {scene!r}")
     data = cfg.data.copy()
     data.num_val_scenes = max(data.num_val_scenes, int(number) + 1)
-    data.num_context = cfg.num_context
+    if cfg.num_context is not None:
+        data.num_context = cfg.num_context
     if cfg.image_size is not None:
         data.image_size = cfg.image_size
     return instantiate(data, _convert_="all").val_dataset, int(number)

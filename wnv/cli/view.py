@@ -18,7 +18,7 @@ from wnv.viewer.session import SceneSession
 
 _KINDS = {
     "context": list[int] | None,
-    "num_context": int,
+    "num_context": int | None,
     "image_size": list[int] | None,
     "host": str,
     "port": int,

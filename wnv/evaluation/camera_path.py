@@ -42,6 +42,7 @@ def plan_path(
     options: Mapping[str, Any] | None = None,
     time: float | int | Sequence[float | int] | None = None,
     output_size: Sequence[int] | None = None,
+    scene_poses: Float[Tensor, "frame 4 4"] | None = None,
 ) -> CameraPath:
     """Plan a path from a scene's context.
 
@@ -58,6 +59,8 @@ def plan_path(
             context's times differ.
         output_size: Height and width of a frame in pixels; None is the context's. Other proportions crop the
             context's field of view about its center.
+        scene_poses: Poses of all frames of the scene, in the world of the context. What they look at is the center of
+            paths that turn around the scene.
     """
     if trajectory not in CAMERA_PATHS or trajectory == RECORDED:
         raise ValueError(f"trajectory must be one of {', '.join(CAMERA_PATHS)}, got {trajectory!r}")
@@ -72,7 +75,7 @@ def plan_path(
         path = _bullet_time(context.cameras, num_views=num_views, first=first, last=last, options=options)
     else:
         name = "still" if trajectory == THROUGH_TIME else trajectory
-        cameras = make_trajectory(name, context.cameras, num_views=num_views, **options)
+        cameras = make_trajectory(name, context.cameras, num_views=num_views, scene_poses=scene_poses, **options)
         path = CameraPath(cameras, torch.linspace(first, last, num_views))
     if output_size is None:
         return path

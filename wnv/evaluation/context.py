@@ -9,9 +9,13 @@ import torch
 
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
+from wnv.geometry.overlap import choose_neighbors
 from wnv.scenes.archive import is_url
 from wnv.scenes.listing import open_scene
-from wnv.types import Example
+from wnv.scenes.schema import SceneInfo
+from wnv.types import Cameras, Example
+
+NUM_CONTEXT = 4  # by default: as `fit_scene` trains; konet_tiny (trained on 2) renders better from 3 or 4 neighbors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,46 +48,63 @@ class FixedFrames(ViewSampler):
         return ViewChoice(context=self.frames, target=self.frames if self.target is None else self.target)
 
 
+def open_cameras(path: str | Path) -> tuple[SceneInfo, Cameras]:
+    """Read the description of a scene file, and the cameras of all its frames in float64.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+    """
+    if not is_url(str(path)) and not Path(path).is_file():
+        hint = "a folder; choose a scene file (.zip) in it" if Path(path).is_dir() else "no file; check the path"
+        raise FileNotFoundError(f"scene must be a scene file or synthetic:INDEX, but {path} is {hint}")
+    with open_scene(path) as scene:
+        return scene.info, scene.cameras(range(len(scene.info.frames)), dtype=torch.float64)
+
+
+def default_context(info: SceneInfo, cameras: Cameras, *, count: int = NUM_CONTEXT) -> tuple[int, ...]:
+    """Choose context frames of a scene file; all frames of a shorter one.
+
+    A static scene is shown around its first frame, from neighboring cameras: weights render what lies between views
+    that overlap, and fog between the ends of a long capture. A dynamic scene is shown in its whole time.
+    """
+    if info.kind == "dynamic":
+        return spread(len(info.frames), count)
+    return choose_neighbors(cameras.camtoworld, start=0, count=count)
+
+
+def spread(num_frames: int, count: int) -> tuple[int, ...]:
+    """Spread `count` frames evenly over a scene, including its first and last; all frames of a shorter scene."""
+    return tuple(torch.linspace(0, num_frames - 1, min(count, num_frames)).round().long().unique().tolist())
+
+
 def open_context(
     path: str | Path,
     *,
-    frames: Sequence[int] | None = None,
-    num_context: int = 2,
+    frames: Sequence[int],
     num_target: int | None = None,
     image_size: Sequence[int] | None = None,
     short_side: int = 64,
     size_multiple: int = 8,
     pose_normalization: Literal["mean", "first"] = "mean",
 ) -> Example:
-    """Open the context of one scene file.
+    """Open context frames of one scene file.
 
     Args:
         path: A scene file (`.zip`), or a URL that fsspec supports.
-        frames: Frame numbers of the context views; None spreads `num_context` of them evenly over the scene.
-        num_context: Number of context views if `frames` is None.
+        frames: Frame numbers of the context views.
         num_target: Number of target frames, spread evenly from the first to the last context frame; None makes the
             context frames the targets.
         image_size: Height and width in pixels; None approximately keeps the scene's proportions.
         short_side: Pixels of the shorter side if `image_size` is None.
         size_multiple: Height and width are multiples of this if `image_size` is None: the model's patch size.
-        pose_normalization: Normalisation of the world, as in training.
+        pose_normalization: Normalization of the world, as in training.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the scene lacks a frame, or `num_target` is given with a single context frame.
     """
-    if not is_url(str(path)) and not Path(path).is_file():
-        hint = "a folder; choose a scene file (.zip) in it" if Path(path).is_dir() else "no file; check the path"
-        raise FileNotFoundError(f"scene must be a scene file or synthetic:INDEX, but {path} is {hint}")
-    with open_scene(path) as scene:
-        info = scene.info
-    if frames is None:
-        if not 1 <= num_context <= len(info.frames):
-            raise ValueError(
-                f"num_context must be in 1..{len(info.frames)}, the number of frames of {info.id!r}, got {num_context}"
-            )
-        frames = torch.linspace(0, len(info.frames) - 1, num_context).round().long().tolist()
     if image_size is None:
+        info, _ = open_cameras(path)
         image_size = fit_size(info.height, info.width, short_side=short_side, multiple=size_multiple)
     dataset = SceneDataset(
         root=path,
@@ -106,8 +127,6 @@ def _between(frames: Sequence[int], *, count: int | None) -> tuple[int, ...] | N
         return None
     first, last = min(frames), max(frames)
     if first == last:
-        raise ValueError(
-            f"frames between context views need two context views, got context={list(frames)}; set num_context"
-        )
+        raise ValueError(f"frames between context views need two context views, got context={list(frames)}; name two")
     places = torch.linspace(first, last, min(count, last - first + 1))
     return tuple(places.round().long().tolist())

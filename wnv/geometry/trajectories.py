@@ -2,7 +2,8 @@
 
 Every path takes the context cameras (batch axis `view`) and returns `num_views` cameras of the same image size, in
 order. K is that of the first context camera, or of `anchor`. `depth` is the distance in scene units of the point ahead
-of the mean camera; its default comes from the optical axes (see `focus_point`).
+of the mean camera; its default comes from the optical axes of all frames (`scene_poses`) or of the context (see
+`focus_point`).
 
 The unit of lengths is the *spread*, the mean distance of the context cameras from their centroid (half the baseline of
 two), so defaults fit scenes of any scale. If the contexts share one place, the unit is a tenth of `depth`, or of one
@@ -19,80 +20,62 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wnv.geometry.focus import check_context, focus_point
 from wnv.geometry.poses import look_at, make_se3, mean_pose, pose_spread
 from wnv.geometry.products import transform
 from wnv.geometry.quaternions import matrix_from_quaternion, quaternion_from_matrix
 from wnv.geometry.splines import catmull_rom, squad
 from wnv.types import Cameras
 
-_COMMON_PARAMETERS = ("cameras", "num_views")
-# Optical axes parallel to within about half a degree have no reliable intersection.
-_MIN_AXES_DETERMINANT = 1e-4
-
-
-def focus_point(cameras: Cameras, *, depth: float | int | None = None) -> Float[Tensor, "3"]:
-    """Estimate the world point that the cameras look at.
-
-    Args:
-        cameras: Context cameras, batch axes `view`.
-        depth: Distance of the point ahead of the mean camera, in scene units. By default the least-squares intersection
-            of the optical axes; if these are parallel or meet behind the cameras, the point four spreads ahead of the
-            mean camera (one scene unit without a spread).
-
-    Raises:
-        ValueError: If `depth` is not positive.
-    """
-    _check_context(cameras, depth)
-    centers, forward = cameras.camtoworld[:, :3, 3], cameras.camtoworld[:, :3, 2]
-    spread = float(pose_spread(cameras.camtoworld))
-    if depth is None and spread > 0:
-        # Minimise sum |(I - d d^T)(p - o)|^2 about the centroid, which keeps float32 precise far from the world origin.
-        centroid = centers.mean(dim=0)
-        away = torch.eye(3, dtype=forward.dtype, device=forward.device) - forward[:, :, None] * forward[:, None, :]
-        right_side = (away * (centers - centroid)[:, None, :]).sum(dim=-1).mean(dim=0)
-        a, b, c = away.mean(dim=0).unbind(dim=0)
-        adjugate = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-1)
-        determinant = (a * adjugate[:, 0]).sum()
-        if determinant > _MIN_AXES_DETERMINANT:
-            point = centroid + (adjugate * right_side).sum(dim=-1) / determinant
-            if ((point - centers) * forward).sum(dim=-1).mean() > 0.1 * spread:
-                return point
-    mean = mean_pose(cameras.camtoworld)
-    return mean[:3, 3] + mean[:3, 2] * (depth or 4 * spread or 1.0)
+_COMMON_PARAMETERS = ("cameras", "num_views", "scene_poses")
+_ONE_PLACE_DEG = 10.0  # default arc about context cameras in one place
 
 
 def orbit(
     cameras: Cameras,
     *,
     num_views: int,
-    degrees: float | int = 360.0,
+    scene_poses: Float[Tensor, "frame 4 4"] | None = None,
+    degrees: float | int | None = None,
     radius: float | int = 1.0,
     lift: float | int = 0.0,
     depth: float | int | None = None,
 ) -> Cameras:
-    """Circle around the point that the context cameras look at, perpendicular to their mean up direction.
+    """Circle around the point that the cameras look at, perpendicular to the context's mean up direction.
 
-    It starts in the direction of the mean context camera and runs counterclockwise seen from above.
+    It runs counterclockwise seen from above.
 
     Options:
-        degrees: Angle of the path. Whole turns close without repeating a camera; other angles are arcs centred on the
-            direction of the mean context camera. Negative angles run clockwise.
+        degrees: Angle of the path. By default the arc from one outermost context camera to the other, a whole turn if
+            they stand all around, and 10 degrees if they share one place. Whole turns start in the direction of the
+            mean context camera and close without repeating a camera; other angles are arcs centred on it. Negative
+            angles run clockwise.
         radius: In units of the mean horizontal distance of the context cameras from the point.
         lift: Height above the mean context camera, in the same unit.
     """
     _check_path(cameras, num_views, depth)
-    focus = focus_point(cameras, depth=depth)
+    focus = focus_point(cameras, depth=depth, scene_poses=scene_poses)
     up = _up(cameras)
     offsets = cameras.camtoworld[:, :3, 3] - focus
     heights = (offsets * up).sum(dim=-1)
     level = offsets - heights[:, None] * up
     distance = torch.linalg.vector_norm(level, dim=-1).mean()
     start = level.mean(dim=0)
-    if torch.linalg.vector_norm(start) < 0.1 * distance:  # cameras on all sides have no mean direction
-        start = level[0]
-    start = _unit(start)
-    angles = _arc(cameras, num_views, degrees)
-    circle = angles.cos()[:, None] * start + angles.sin()[:, None] * torch.linalg.cross(up, start)
+    is_all_around = bool(torch.linalg.vector_norm(start) < 0.1 * distance)  # without a mean direction
+    start = _unit(level[0] if is_all_around else start)
+    side = torch.linalg.cross(up, start)
+    azimuth = torch.atan2(level @ side, level @ start)
+    extent = float(azimuth.max() - azimuth.min())
+    if degrees is not None:
+        angles = _arc(cameras, num_views, degrees)
+    elif float(pose_spread(cameras.camtoworld)) == 0:
+        angles = _arc(cameras, num_views, _ONE_PLACE_DEG)
+    elif is_all_around or extent > 1.5 * math.pi:
+        angles = _arc(cameras, num_views, 360)
+    else:
+        middle = (azimuth.max() + azimuth.min()) / 2
+        angles = middle + torch.linspace(-extent / 2, extent / 2, num_views, dtype=focus.dtype, device=focus.device)
+    circle = angles.cos()[:, None] * start + angles.sin()[:, None] * side
     eyes = focus + distance * radius * circle + (heights.mean() + distance * lift) * up
     return _with_poses(cameras, look_at(eyes, focus, up))
 
@@ -101,6 +84,7 @@ def spiral(
     cameras: Cameras,
     *,
     num_views: int,
+    scene_poses: Float[Tensor, "frame 4 4"] | None = None,
     turns: float | int = 2.0,
     radius: float | int = 1.0,
     depth: float | int | None = None,
@@ -116,7 +100,7 @@ def spiral(
         radius: Factor on the half axes.
     """
     _check_path(cameras, num_views, depth)
-    focus = focus_point(cameras, depth=depth)
+    focus = focus_point(cameras, depth=depth, scene_poses=scene_poses)
     mean = mean_pose(cameras.camtoworld)
     offsets = transform(mean[:3, :3].mT, cameras.camtoworld[:, :3, 3] - mean[:3, 3])
     half_axes = radius * offsets.abs().amax(dim=0).clamp_min(0.5 * _unit_length(cameras, depth))
@@ -157,6 +141,7 @@ def dolly(
     cameras: Cameras,
     *,
     num_views: int,
+    scene_poses: Float[Tensor, "frame 4 4"] | None = None,
     distance: float | int = 1.0,
     dolly_zoom: bool = False,
     anchor: int | None = None,
@@ -180,7 +165,7 @@ def dolly(
     camtoworld = make_se3(base[:3, :3], base[:3, 3] + forward[:, None] * base[:3, 2])
     path_K = K.repeat(num_views, 1, 1)
     if dolly_zoom:
-        ahead = depth or float(((focus_point(cameras) - base[:3, 3]) * base[:3, 2]).sum())
+        ahead = depth or float(((focus_point(cameras, scene_poses=scene_poses) - base[:3, 3]) * base[:3, 2]).sum())
         if ahead <= abs(reach):
             raise ValueError(
                 f"with dolly_zoom, distance must end before the focus point at {ahead:.4g} scene units, got "
@@ -257,8 +242,22 @@ TRAJECTORIES: dict[str, Callable[..., Cameras]] = {
 }
 
 
-def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: Any) -> Cameras:
+def make_trajectory(
+    name: str,
+    cameras: Cameras,
+    *,
+    num_views: int,
+    scene_poses: Float[Tensor, "frame 4 4"] | None = None,
+    **options: Any,
+) -> Cameras:
     """Make the path `name` of `TRAJECTORIES` with its options.
+
+    Args:
+        name: The path.
+        cameras: Context cameras, batch axes `view`.
+        num_views: Number of cameras on the path.
+        scene_poses: Poses of all frames, which together show what the scene is about.
+        options: Options of the path.
 
     Raises:
         ValueError: If the path is unknown or an argument is invalid.
@@ -267,7 +266,8 @@ def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: A
     if name not in TRAJECTORIES:
         raise ValueError(f"trajectory must be one of {', '.join(TRAJECTORIES)}, got {name!r}")
     trajectory = TRAJECTORIES[name]
-    known = [parameter for parameter in inspect.signature(trajectory).parameters if parameter not in _COMMON_PARAMETERS]
+    parameters = inspect.signature(trajectory).parameters
+    known = [parameter for parameter in parameters if parameter not in _COMMON_PARAMETERS]
     unknown = [option for option in options if option not in known]
     if unknown:
         raise TypeError(
@@ -276,19 +276,13 @@ def make_trajectory(name: str, cameras: Cameras, *, num_views: int, **options: A
     for option, value in options.items():
         if not isinstance(value, (bool, int, float, type(None))):
             raise TypeError(f"option {option} of trajectory {name} must be a number, true or false, got {value!r}")
+    if "scene_poses" in parameters:
+        options["scene_poses"] = scene_poses
     return trajectory(cameras, num_views=num_views, **options)
 
 
-def _check_context(cameras: Cameras, depth: float | int | None) -> None:
-    shape = tuple(cameras.batch_shape)
-    if len(shape) != 1 or shape[0] == 0:
-        raise ValueError(f"cameras must be the context cameras of one scene (batch axis view), got batch axes {shape}")
-    if depth is not None and not depth > 0:
-        raise ValueError(f"depth must be positive (scene units), got {depth}")
-
-
 def _check_path(cameras: Cameras, num_views: int, depth: float | int | None) -> None:
-    _check_context(cameras, depth)
+    check_context(cameras, depth)
     if num_views < 1:
         raise ValueError(f"num_views must be at least 1, got {num_views}")
 

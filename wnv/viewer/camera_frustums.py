@@ -11,12 +11,13 @@ import viser
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from wnv.evaluation.context import spread
 from wnv.evaluation.images import to_u8
 from wnv.geometry.poses import pose_spread
 from wnv.geometry.quaternions import quaternion_from_matrix
 from wnv.types import Views
 from wnv.viewer.camera import WindowCamera, vertical_fov
-from wnv.viewer.scenes import ViewerScene, spread
+from wnv.viewer.scenes import ViewerScene
 
 CONTEXT_COLOUR, OTHER_COLOUR, VIEW_COLOUR = (255, 145, 30), (150, 160, 175), (70, 150, 255)
 MAX_OTHERS = 24  # cameras of frames outside the context

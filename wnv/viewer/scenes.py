@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wnv.evaluation.context import fit_size, open_context
+from wnv.evaluation.context import NUM_CONTEXT, default_context, fit_size, open_cameras, open_context
 from wnv.geometry.poses import WorldFrame, fit_world_frame
-from wnv.scenes.listing import list_scenes, open_scene
+from wnv.scenes.listing import list_scenes
 from wnv.types import Example, Views
 
 _MAX_IMAGES = 64  # to keep per scene
@@ -110,7 +110,7 @@ class FileScene(ViewerScene):
 
     Args:
         path: Its path.
-        frames: Frames that are the context at first; default: `num_context` frames, evenly spread.
+        frames: Frames that are the context at first; default: `default_context`.
         num_context: Number of context frames if `frames` is None; all frames of a shorter scene.
         image_size: Height and width in pixels; default: close to the scene's aspect.
         short_side: Pixels of the shorter side if `image_size` is None.
@@ -127,18 +127,18 @@ class FileScene(ViewerScene):
         path: str,
         *,
         frames: Sequence[int] | None = None,
-        num_context: int = 2,
+        num_context: int | None = None,
         image_size: Sequence[int] | None = None,
         short_side: int = 64,
         size_multiple: int = 8,
         pose_normalization: Literal["mean", "first"] = "mean",
     ) -> None:
         self._path = path
-        if num_context < 1:
+        if num_context is not None and num_context < 1:
             raise ValueError(f"num_context must be at least 1, got {num_context}")
-        with open_scene(path) as scene:
-            info = scene.info
-            cameras = scene.cameras(range(len(info.frames)), dtype=torch.float64)
+        info, cameras = open_cameras(path)
+        if frames is None:
+            frames = default_context(info, cameras, count=num_context or NUM_CONTEXT)
         if image_size is None:
             image_size = fit_size(info.height, info.width, short_side=short_side, multiple=size_multiple)
         super().__init__(
@@ -146,7 +146,7 @@ class FileScene(ViewerScene):
             camtoworld=cameras.camtoworld,
             times=torch.tensor([frame.time_s for frame in info.frames], dtype=torch.float64),
             is_dynamic=info.kind == "dynamic",
-            default_context=spread(len(info.frames), num_context) if frames is None else tuple(frames),
+            default_context=tuple(frames),
             image_size=(image_size[0], image_size[1]),
             pose_normalization=pose_normalization,
         )
@@ -248,8 +248,3 @@ def example_scenes(dataset: Dataset[Example], *, name: str, first: int = 0, **op
     """
     num_scenes = len(dataset)  # pyright: ignore[reportArgumentType] # torch's Dataset declares no length
     return SceneList(lambda index: ExampleScene(dataset[index], name=f"{name}{index}", **options), num_scenes, first)
-
-
-def spread(num_frames: int, count: int) -> tuple[int, ...]:
-    """Spread `count` frames evenly over a scene, including its first and last; all frames of a shorter scene."""
-    return tuple(torch.linspace(0, num_frames - 1, min(count, num_frames)).round().long().unique().tolist())

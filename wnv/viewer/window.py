@@ -17,15 +17,16 @@ import viser
 from jaxtyping import Float
 from torch import Tensor
 
+from wnv.evaluation.context import spread
 from wnv.evaluation.images import enlarge, to_u8
+from wnv.geometry.focus import focus_point
 from wnv.geometry.poses import pose_distance
-from wnv.geometry.trajectories import focus_point
 from wnv.viewer.camera import WindowCamera, window_camera
 from wnv.viewer.camera_frustums import CameraFrustums
 from wnv.viewer.loop import RenderLoop
 from wnv.viewer.panel import Panel
 from wnv.viewer.recording import Recording, write_recording
-from wnv.viewer.scenes import ViewerScene, spread
+from wnv.viewer.scenes import ViewerScene
 from wnv.viewer.session import RenderedView, SceneSession, ViewRequest
 
 log = logging.getLogger(__name__)
