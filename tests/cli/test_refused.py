@@ -71,7 +71,7 @@ DATA = [
     ("wnv-data status root=s3://bucket/root", "root.*s3://bucket/root"),
     ("wnv-data run source=我的视频", "我的视频"),
     ("wnv-data run source=nothing", "nothing.* 0 files"),
-    ("wnv-data run source=film.mp4", "film.mp4 is a video"),
+    ("wnv-data run source=https://b23.tv", "https://b23.tv: .*single video"),
     ("wnv-data run source=list.csv", "list.csv.*kind="),
     ("wnv-data run source=walk.csv kind=moving", "kind.*moving"),
     ("wnv-data run source=walk.csv val_fraction=much", "val_fraction.*much"),

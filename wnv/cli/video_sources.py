@@ -5,25 +5,24 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from wnv.cli.settings import check_setting, path_setting, plain, switch
 from wnv.ingest.manifest.line import ManifestLine
-from wnv.ingest.manifest.manifest import make_manifest
+from wnv.ingest.manifest.manifest import Times, make_manifest
 from wnv.ingest.manifest.published import PublishedFile, download_published
 from wnv.ingest.manifest.short_links import LocationOpener
-from wnv.ingest.manifest.times import TimeFormat
 from wnv.ingest.manifest.videos import SUFFIXES
 from wnv.scenes.schema import SceneKind
 
 
-def resolve_sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]]:
-    """Return the lists and folders of `source`, published ones downloaded, and their kinds where known."""
+def resolve_sources(cfg: DictConfig) -> tuple[list[Path | str], list[SceneKind | None]]:
+    """Return the lists, videos and addresses of `source`, published lists downloaded, and their kinds where known."""
     check_setting("kind", plain(cfg, "kind"), SceneKind | None)
-    paths: list[Path] = []
+    paths: list[Path | str] = []
     kinds: list[SceneKind | None] = []
     for name in _named(cfg):
         published = files("wnv.conf.ingest") / "sources" / f"{name}.yaml"
@@ -34,17 +33,16 @@ def resolve_sources(cfg: DictConfig) -> tuple[list[Path], list[SceneKind | None]
             kinds += [file.kind for file in lists]
         else:
             path = Path(os.path.expanduser(name))
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                raise ValueError(f"source={path} is a video; name its folder, or a list of videos")
-            paths.append(path)
-            # Local videos usually show a static place; a list states its kind by its name.
-            kinds.append(cfg.kind or ("static" if path.is_dir() else None))
+            is_url = re.match("https?://", name) is not None
+            paths.append(name if is_url else path)
+            # Single videos usually show a static place; a list states its kind by its name.
+            kinds.append(cfg.kind or ("static" if is_url or path.is_dir() or _is_video(path) else None))
     return paths, kinds
 
 
-def time_format(cfg: DictConfig) -> Literal["auto"] | TimeFormat:
+def time_format(cfg: DictConfig) -> Times:
     """Return the setting `times`, checked."""
-    check_setting("times", cfg.times, Literal["auto", "mmss", "seconds"])
+    check_setting("times", cfg.times, Times)
     return cfg.times
 
 
@@ -68,10 +66,16 @@ def videos_folder(cfg: DictConfig) -> str | None:
     """Return the folder of local videos that `fetch.videos` or `source` names, if any."""
     named = [*_named(cfg), *([] if cfg.fetch.videos is None else [str(cfg.fetch.videos)])]
     paths = [Path(os.path.expanduser(name)).absolute() for name in named]
-    folders = sorted({str(path) for path in paths if path.is_dir()})
+    folders = {str(path) for path in paths if path.is_dir()} | {str(path.parent) for path in paths if _is_video(path)}
     if len(folders) > 1:
-        raise ValueError(f"a root takes local videos from one folder, got {', '.join(folders)}; use a root for each")
-    return folders[0] if folders else cfg.fetch.videos
+        raise ValueError(
+            f"a root takes local videos from one folder, got {', '.join(sorted(folders))}; use a root for each"
+        )
+    return next(iter(folders), cfg.fetch.videos)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _named(cfg: DictConfig) -> list[str]:

@@ -129,6 +129,19 @@ def test_videos_are_found_in_all_subfolders(tmp_path: Path) -> None:
     assert (result.report["key_forms"], result.report["files"][0]["num_other_files"]) == ({"file": 3}, 1)
 
 
+def test_a_single_video_and_a_single_address(tmp_path: Path) -> None:
+    (tmp_path / "a b.MOV").touch()
+    (tmp_path / "other.mp4").touch()
+    result = make_manifest([tmp_path / "a b.MOV", "https://youtu.be/X?utm_source=a"], kind="static")
+    assert [(line.key, line.url) for line in result.lines] == [
+        ("file:a b.MOV", "a b.MOV"),
+        ("url:https://youtu.be/X", "https://youtu.be/X"),
+    ]
+    assert result.report["codes"] == {"query_removed": 1}
+    with pytest.raises(ValueError, match=r"source=https://b23.tv: .*single video"):
+        make_manifest(["https://b23.tv"], kind="static")
+
+
 def test_a_name_that_is_not_utf8_is_a_line_without_a_key(tmp_path: Path) -> None:
     try:
         (tmp_path / os.fsdecode(b"\xff.mp4")).touch()
@@ -142,8 +155,6 @@ def test_folders_without_videos(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(ValueError, match=r"no videos .* 1 files"):
         read_videos(tmp_path, kind="static")
-    with pytest.raises(NotADirectoryError):
-        read_videos(tmp_path / "a.txt", kind="static")
 
 
 @pytest.mark.slow

@@ -54,14 +54,24 @@ def test_newlines_and_quotes_in_cells_and_empty_rows(table) -> None:
     [
         (STATIC, (1, 2, ((3, 4), (5, 6)), ())),
         (STATIC.replace("URL", "UR"), (1, 2, ((3, 4), (5, 6)), ("header_repaired",))),
-        ("Index, url ,Title,Start Time 1,End Time 1,Start Time 2,End Time 2", (1, 2, ((3, 4), (5, 6)), ())),
+        (
+            "Index, url ,Title,Start Time 1,End Time 1,Start Time 2,End Time 2",
+            (1, 2, ((3, 4), (5, 6)), (), (None, None)),
+        ),
         ("no,Video URL,name,static_start_time_1,static_end_time_1", (1, 2, ((3, 4),), ())),
         ("编号,链接,标题,开始时间1,结束时间1", (1, 2, ((3, 4),), ())),
-        ("end,note,start,end 2,start 2,end3,start3,link", (7, None, ((2, 0), (4, 3), (6, 5)), ("unknown_column",))),
+        (
+            "url,start_s,end (s),start_2_sec,end2,",
+            (0, None, ((1, 2), (3, 4)), ("unknown_column",), ("seconds", "seconds")),
+        ),
+        (
+            "end,note,start,end 2,start 2,end3,start3,link",
+            (7, None, ((2, 0), (4, 3), (6, 5)), ("unknown_column",), (None,) * 3),
+        ),
     ],
 )
 def test_headers(header: str, columns: tuple) -> None:
-    assert read_header(header.split(","), where="list.csv") == columns
+    assert read_header(header.split(","), where="list.csv")[: len(columns)] == columns
 
 
 @pytest.mark.parametrize(
@@ -80,7 +90,7 @@ def test_headers(header: str, columns: tuple) -> None:
         (f"{WALK}\n1,{VIDEO},{'a' * 200_000}\n", "line 2: field larger"),
         *[
             (f"url,start,end\n{VIDEO},{cells}\n", "times.*seconds.*mmss")
-            for cells in ("147,210", "147.5,210.5", "1500,2100", "0147,210")
+            for cells in ("147,210", "1500,2100", "0147,210", "0147,210.5", "1:47,210.0")
         ],
     ],
 )
@@ -112,12 +122,21 @@ def test_kinds_by_name() -> None:
         ("start,end", "147,210", "mmss", (107.0, 130.0)),
         ("start,end", "0147,0210", "auto", (107.0, 130.0)),
         ("start,end", "1:47,2:10", "auto", (107.0, 130.0)),
+        ("start,end", "00:01:47.250,0:02:10", "auto", (107.25, 130.0)),
+        ("start,end", "147,210.5", "auto", (147.0, 210.5)),
+        ("start_s,end_s", "147,210", "auto", (147.0, 210.0)),
         ("静态开始时间1,静态结束时间1", "147,210", "auto", (107.0, 130.0)),
     ],
 )
 def test_meaning_of_times(table, header: str, rows: str, times: str, segments: tuple[float, float]) -> None:
     (line,), _ = read_table(table(f"url,{header}\n{VIDEO},{rows}\n"), kind="static", times=times)
     assert line.segments == (segments,)
+
+
+def test_each_pair_of_columns_has_its_own_meaning(table) -> None:
+    text = f"url,start1,end1,start2,end2\n{VIDEO},0147,0210,300,310.5\n"
+    (line,), _ = read_table(table(text), kind="static")
+    assert line.segments == ((107.0, 130.0), (300.0, 310.5))
 
 
 def row(url: str, title: str = "", *times: str):

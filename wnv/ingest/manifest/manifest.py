@@ -14,8 +14,10 @@ from wnv.ingest.manifest.metadata import published_metadata
 from wnv.ingest.manifest.short_links import Opener, resolve_short_links
 from wnv.ingest.manifest.table import guess_kind, read_table
 from wnv.ingest.manifest.times import TimeFormat
-from wnv.ingest.manifest.videos import read_videos
+from wnv.ingest.manifest.videos import SUFFIXES, read_url, read_videos
 from wnv.scenes.schema import SceneKind
+
+Times = Literal["auto"] | TimeFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +34,10 @@ class ManifestResult:
 
 
 def make_manifest(
-    sources: Sequence[Path],
+    sources: Sequence[Path | str],
     *,
     kind: SceneKind | list[SceneKind | None] | None = None,
-    times: Literal["auto"] | TimeFormat = "auto",
+    times: Times = "auto",
     out: Path | None = None,
     json_out: Path | None = None,
     overwrite: bool = False,
@@ -45,9 +47,9 @@ def make_manifest(
     """Merge lists and folders into one canonical list, and write it.
 
     Args:
-        sources: CSV files, canonical lists (`.jsonl`), folders of videos, merged in this order.
-        kind: Kind of the videos, for all sources or one per source. None takes it from the names of CSV files; folders
-            need it; canonical lists contain it.
+        sources: CSV files, canonical lists (`.jsonl`), videos, folders of videos, addresses (`str`), merged in order.
+        kind: Kind of the videos, for all sources or one per source. None takes it from the names of CSV files; videos
+            and addresses need it; canonical lists contain it.
         times: Meaning of times without colons in CSV files: `mmss`, `seconds`, or `auto` (see `read_table`).
         out: File of the canonical list, with `<out>.report.json` beside it; None writes neither.
         json_out: File of the rows in the format of the published script's `--save_json`; None writes none.
@@ -61,19 +63,20 @@ def make_manifest(
         ValueError: If a source is invalid; names the line.
     """
     if not sources:
-        raise ValueError("source must name a CSV, a canonical list or a folder of videos, got none")
+        raise ValueError("source must name a CSV, a canonical list, a video, a folder or an address, got none")
     kinds: list[SceneKind | None] = kind if isinstance(kind, list) else [kind for _ in sources]
     if len(kinds) != len(sources):
         raise ValueError(f"kind must be one value or one per source, got {len(kinds)} for {len(sources)} sources")
     if opener is not None and lock_file is None:
         raise ValueError("lock_file must be set to resolve short links")
     report_out = None if out is None else out.with_name(f"{out.name}.report.json")
-    _check_outputs([path for path in (out, report_out, json_out) if path is not None], sources, overwrite)
+    files_read = [source for source in sources if isinstance(source, Path)]
+    _check_outputs([path for path in (out, report_out, json_out) if path is not None], files_read, overwrite)
     rows: list[ManifestLine] = []
     files: list[dict[str, Any]] = []
-    num_of_name = Counter(source.name for source in sources)
+    num_of_name = Counter(path.name for path in files_read)
     for source, source_kind in zip(sources, kinds, strict=True):
-        name = source.name if num_of_name[source.name] == 1 else str(source)
+        name = source.name if isinstance(source, Path) and num_of_name[source.name] == 1 else str(source)
         lines, about = _read(source, name, source_kind, times)
         rows += lines
         counts = Counter(about.pop("codes", ()))
@@ -93,15 +96,15 @@ def make_manifest(
 
 
 def _read(
-    source: Path, name: str, kind: SceneKind | None, times: Literal["auto"] | TimeFormat
+    source: Path | str, name: str, kind: SceneKind | None, times: Times
 ) -> tuple[list[ManifestLine], dict[str, Any]]:
     """Lines of a source, and facts about it; `codes` are its file codes."""
-    if source.is_dir():
-        if kind is None:
-            raise ValueError(f"kind must be set for a folder of videos ({source}): kind=static or kind=dynamic")
-        return read_videos(source, kind=kind)
-    if not source.exists():
+    if isinstance(source, Path) and not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
+    if isinstance(source, str) or source.is_dir() or source.suffix.lower() in SUFFIXES:
+        if kind is None:
+            raise ValueError(f"kind must be set for {source}: kind=static or kind=dynamic")
+        return read_url(source, kind=kind) if isinstance(source, str) else read_videos(source, kind=kind)
     if source.suffix.lower() == ".jsonl":
         return read_lines(source), {"file": str(source)}
     return read_table(source, kind=kind or guess_kind(source), name=name, times=times)

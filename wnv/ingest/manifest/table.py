@@ -4,12 +4,12 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from wnv.ingest.manifest.line import ManifestLine
-from wnv.ingest.manifest.times import TimeFormat, is_zero_filled, read_segments
+from wnv.ingest.manifest.times import TimeFormat, guess_format, read_segments
 from wnv.ingest.manifest.titles import clean_title
 from wnv.ingest.manifest.urls import read_address, split_title
 from wnv.scenes.schema import SceneKind
@@ -20,7 +20,7 @@ _NAMES = {
     "damaged_url": {"ur", "rl", "ulr"},
     "title": {"视频标题", "标题", "名称", "title", "videotitle", "name"},
 }
-_TIME = re.compile(r"(?:静态|static)?(开始|结束|start|end)(?:时间|time)?([0-9]{0,2})")
+_TIME = re.compile(r"(?:静态|static)?(开始|结束|start|end)(?:时间|time)?([0-9]{0,2})(s|secs?|seconds|秒)?")
 
 # Failures for which an address in the title is used instead.
 _HELPED_BY_TITLE = {"no_url", "url_unreadable", "bv_malformed", "short_link_damaged"}
@@ -34,12 +34,14 @@ class Columns(NamedTuple):
         title: Position of the title, or None.
         pairs: Positions of start and end, in the order of their numbers.
         codes: File codes of the header.
+        times: Meaning of the numbers of each pair, None if the header does not say it.
     """
 
     url: int
     title: int | None
     pairs: tuple[tuple[int, int], ...]
     codes: tuple[str, ...] = ()
+    times: tuple[TimeFormat | None, ...] = ()
 
 
 def guess_kind(path: Path) -> SceneKind:
@@ -64,8 +66,9 @@ def read_table(
         path: The file: UTF-8 with or without a byte order mark, or GB18030.
         kind: Kind of the listed videos.
         name: Name of the file in the rows; by default its file name.
-        times: Meaning of times without colons. `auto` is `mmss` for the columns of the published lists and for numbers
-            that are zero-filled to 4 to 6 digits.
+        times: Meaning of times without colons. `auto` decides per pair of columns: `seconds` if a name has the unit
+            (`start_s`) or a number has a fraction, `mmss` for the columns of the published lists and for numbers that
+            are zero-filled to 4 to 6 digits.
 
     Returns:
         One line per row, not merged, and facts about the file for the report.
@@ -88,10 +91,11 @@ def read_table(
                 "cells that contain commas, or correct the line"
             )
         rows.append(cells)
-    if times == "auto":
-        times = _time_format(rows, header, columns, path)
+    meanings: list[TimeFormat] = [
+        _meaning(rows, header, columns, pair, path) if times == "auto" else times for pair in range(len(columns.pairs))
+    ]
     lines = [
-        read_row(cells, columns, kind=kind, file=name or path.name, row=row, times=times)
+        read_row(cells, columns, kind=kind, file=name or path.name, row=row, times=meanings)
         for row, cells in enumerate(rows, 1)
     ]
     codes = ["gb18030"] * (encoding == "gb18030") + list(columns.codes)
@@ -106,11 +110,14 @@ def read_header(header: list[str], *, where: str) -> Columns:
     """
     codes: list[str] = []
     found: dict[str, int] = {}
+    in_seconds: set[int] = set()  # numbers of segments
     for position, cell in enumerate(header):
-        word = re.sub(r"[\s_\-]+", "", unicodedata.normalize("NFKC", cell[:100])).casefold()
+        word = re.sub(r"[\s_()\[\]-]+", "", unicodedata.normalize("NFKC", cell[:100])).casefold()
         role = next((role for role, names in _NAMES.items() if word in names), "")
         if match := _TIME.fullmatch(word):
-            role = f"{'start' if match[1] in ('开始', 'start') else 'end'} {int(match[2] or 1)}"
+            number = int(match[2] or 1)
+            role = f"{'start' if match[1] in ('开始', 'start') else 'end'} {number}"
+            in_seconds |= {number} if match[3] else set()
         if role == "damaged_url":
             role = "url"
             codes.append("header_repaired")
@@ -130,11 +137,18 @@ def read_header(header: list[str], *, where: str) -> Columns:
             if f"{bound} {number}" not in found:
                 raise ValueError(f"{where}: segment {number} has no {bound} column; add one, it may be empty")
     pairs = tuple((found[f"start {number}"], found[f"end {number}"]) for number in numbers)
-    return Columns(found["url"], found.get("title"), pairs, tuple(dict.fromkeys(codes)))
+    times: tuple[TimeFormat | None, ...] = tuple("seconds" if number in in_seconds else None for number in numbers)
+    return Columns(found["url"], found.get("title"), pairs, tuple(dict.fromkeys(codes)), times)
 
 
 def read_row(
-    cells: list[str], columns: Columns, *, kind: SceneKind, file: str, row: int, times: TimeFormat = "mmss"
+    cells: list[str],
+    columns: Columns,
+    *,
+    kind: SceneKind,
+    file: str,
+    row: int,
+    times: Sequence[TimeFormat] | None = None,
 ) -> ManifestLine:
     """Convert one row to a canonical line; never fails."""
     address = read_address(cells[columns.url])
@@ -165,15 +179,18 @@ def read_row(
     )
 
 
-def _time_format(rows: list[list[str]], header: list[str], columns: Columns, path: Path) -> TimeFormat:
-    is_published = any(header[start].strip().startswith("静态") for start, _ in columns.pairs)
-    cells = [row[position] for row in rows for pair in columns.pairs for position in pair]
-    if is_published or is_zero_filled(cells) is not False:
-        return "mmss"
-    raise ValueError(
-        f"{path}: times must be set, because numbers such as {next(cell for cell in cells if cell.strip())!r} may be "
-        "seconds or MMSS; set times=seconds or times=mmss"
-    )
+def _meaning(rows: list[list[str]], header: list[str], columns: Columns, pair: int, path: Path) -> TimeFormat:
+    """Meaning of the numbers in a pair of columns."""
+    names = [header[position] for position in columns.pairs[pair]]
+    cells = [row[position] for row in rows for position in columns.pairs[pair]]
+    found = columns.times[pair] or ("mmss" if names[0].strip().startswith("静态") else guess_format(cells))
+    if found is None:
+        example = next(cell for cell in cells if cell.strip() and ":" not in cell)
+        raise ValueError(
+            f"{path}: times must be set, because {example!r} in the columns {names[0]!r} and {names[1]!r} may be "
+            "seconds or MMSS; set times=seconds or times=mmss, or name the columns start_s and end_s"
+        )
+    return found
 
 
 def _decode(path: Path) -> tuple[str, Literal["utf-8", "utf-8-sig", "gb18030"]]:

@@ -84,16 +84,20 @@ def _from_clock(match: re.Match[str], codes: list[str]) -> Readings:
     return (total, float(hours * 60 + minutes)) if hours and not seconds and not match[4] else (total,)
 
 
-def is_zero_filled(cells: Iterable[str]) -> bool | None:
-    """Whether numbers without colons are zero-filled to 4 to 6 digits, as MMSS; None if there are no such numbers."""
+def guess_format(cells: Iterable[str]) -> TimeFormat | None:
+    """Guess the meaning of a column's numbers without colons; None if it is doubtful.
+
+    Zero-filled numbers of 4 to 6 digits (`0147`) are MMSS, fractions (`147.5`) are seconds.
+    """
     numbers = [number for cell in cells if _SECONDS.fullmatch(number := cell[:_MAX_CELL].strip().translate(_NARROW))]
-    if not numbers:
-        return None
-    return all(len(number) >= 4 and number.isdecimal() for number in numbers) and any(n[0] == "0" for n in numbers)
+    is_zero_filled = any(len(number) >= 4 and number.isdecimal() and number[0] == "0" for number in numbers)
+    if any(number.partition(".")[2].strip("0") for number in numbers):
+        return None if is_zero_filled else "seconds"
+    return "mmss" if not numbers or (is_zero_filled and all(len(number) >= 4 for number in numbers)) else None
 
 
-def read_segments(pairs: Sequence[tuple[str, str]], times: TimeFormat = "mmss") -> Marked:
-    """Read the segments of a row's pairs of start and end, merged and sorted."""
+def read_segments(pairs: Sequence[tuple[str, str]], times: Sequence[TimeFormat] | None = None) -> Marked:
+    """Read the segments of a row's pairs of start and end, merged and sorted; `times` is `mmss` by default."""
     codes: list[str] = []
     read: list[tuple[Readings, Readings]] = []
     num_given = 0
@@ -102,7 +106,8 @@ def read_segments(pairs: Sequence[tuple[str, str]], times: TimeFormat = "mmss") 
             # URL and title are repeated here, and the times follow in the next pair.
             codes.append("columns_shifted")
             continue
-        (start, start_codes), (end, end_codes) = (read_time(cell, times) for cell in pair)
+        meaning = "mmss" if times is None else times[position]
+        (start, start_codes), (end, end_codes) = (read_time(cell, meaning) for cell in pair)
         codes += start_codes + end_codes
         has_start, has_end = bool(start or start_codes), bool(end or end_codes)
         if not has_start and not has_end:
