@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -133,9 +134,10 @@ def test_a_manifest_of_a_list(wnv_data: Callable, tmp_path: Path) -> None:
     assert wnv_data("manifest", "source=walk.csv", "out=walk.jsonl", "overwrite=true")[0] == 0
 
 
-def _composed(command: str, *overrides: str) -> DictConfig:
+@cache
+def _composed(*overrides: str) -> DictConfig:
     with initialize_config_module("wnv.conf.ingest", version_base="1.3"):
-        return compose(command, list(overrides))
+        return compose("run", ["root=root", *overrides])
 
 
 def _targets(config: DictConfig, name: str) -> Iterator[tuple[str, DictConfig]]:
@@ -147,26 +149,22 @@ def _targets(config: DictConfig, name: str) -> Iterator[tuple[str, DictConfig]]:
             yield from _targets(config[key], f"{name}.{key}")
 
 
-OPTIONS = [
-    (file.parent.name, file.stem)
-    for file in sorted(CONF.glob("*/*.yaml"))
-    if "_target_" in file.read_text() and file.parent.name != "sources"
-]
-
-
-def _overrides(group: str, option: str) -> list[str]:
-    custom = ["pose.estimator._target_=wnv.ingest.pose.colmap.ColmapEstimator"] if option == "custom" else []
-    return [f"{group}={option}", "root=root", *custom]
+CUSTOM = ("pose=custom", "pose.estimator._target_=wnv.ingest.pose.colmap.ColmapEstimator")
+OPTIONS = {
+    **{group: () for group in (*STAGES, "gate", "retries", "executor")},  # the defaults
+    "pose custom": CUSTOM,
+    "executor ray": ("executor=ray",),
+}
 
 
 @pytest.mark.parametrize(
-    ("group", "option"),
-    [pytest.param(*found, marks=pytest.mark.slow) if found[1] == "ray" else found for found in OPTIONS],
+    "option", [pytest.param(name, marks=pytest.mark.slow) if "ray" in name else name for name in OPTIONS]
 )
-def test_every_object_is_built_and_knows_its_settings(group: str, option: str) -> None:
-    if option == "ray":
+def test_every_object_is_built_and_knows_its_settings(option: str) -> None:
+    if "ray" in option:
         pytest.importorskip("ray")
-    config = _composed("run", *_overrides(group, option))[group]
+    group = option.split()[0]
+    config = _composed(*OPTIONS[option])[group]
     for name, part in _targets(config, group):
         module, _, found = part._target_.rpartition(".")
         parameters = inspect.signature(getattr(importlib.import_module(module), found)).parameters
@@ -179,9 +177,16 @@ def test_every_object_is_built_and_knows_its_settings(group: str, option: str) -
         assert isinstance(made, Executor)
 
 
+def test_every_option_is_built() -> None:
+    files = {(file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if "_target_" in file.read_text()}
+    others = {("pose", "custom"), ("executor", "ray")}
+    defaults = {(group, "default") for group in (*STAGES, "gate", "retries")} - {("pose", "default")}
+    assert files - {("sources", "kokoni")} == {*others, *defaults, ("pose", "colmap"), ("executor", "local")}
+
+
 @pytest.mark.parametrize("group", [*STAGES, "gate", "retries"])
 def test_the_configuration_shows_every_setting_with_its_default(group: str) -> None:
-    config = _composed("run", "root=root")[group]
+    config = _composed()[group]
     module, _, found = config._target_.rpartition(".")
     parameters = inspect.signature(getattr(importlib.import_module(module), found)).parameters.values()
     numbers = {found.name: found.default for found in parameters if isinstance(found.default, int | float)}

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from torch._utils import ExceptionWrapper
 
 from wnv.cli.run_record import RunRecord, _warn_of_changes
+from wnv.training.run_folder import FINISHED
 
 
 def test_the_end_by_an_error_of_a_loader_process_has_no_traceback(tmp_path: Path) -> None:
@@ -32,3 +33,10 @@ def test_only_settings_that_change_the_run_are_warned_about(caplog: pytest.LogCa
     assert not caplog.text
     _warn_of_changes(before, OmegaConf.create({"data": {"num_workers": 4, "cache_frames": 0, "batch_size": 3}}))
     assert "settings: data.batch_size: 2 -> 3\n" in caplog.text
+
+
+def test_failing_to_record_the_end_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = RunRecord(OmegaConf.create(), run_dir=tmp_path / "nowhere", checkpoint=None, overrides=[])
+    record.start = "abc"
+    record.note_end(FINISHED, step=2)
+    assert "cannot record the end" in caplog.text
