@@ -44,29 +44,6 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("run", "source=walk.csv", "val_fraction=0.5"), "val_fraction=0.25.*got 0.5"),
-        (("run", "keys=[url:http://b.example]"), "keys: url:http://b.example"),
-        (("run", "executor.num_workers=0"), "num_workers.*0"),
-        (("clip", "redo=[pose]"), "redo=pose.*clip"),
-        (("report", "out=walk.csv"), "walk.csv exists"),
-        (("report", "num_scenes=many"), "num_scenes.*many"),
-    ],
-)
-def test_invalid_settings_leave_a_root_unchanged(
-    wnv_data: Callable, root: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    with Ledger.read(root) as ledger:
-        before = list(ledger.rows())
-    code, _, err = wnv_data(arguments[0], "root=root", *arguments[1:])
-    assert code == 2
-    assert re.search(message, err.splitlines()[-1]), err
-    with Ledger.read(root) as ledger:
-        assert list(ledger.rows())[: len(before)] == before
-
-
 def test_stages_run_from_python(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """tests/cli/test_api.py has the mistakes."""
     ingest("status", [f"root={root}"])

@@ -83,6 +83,12 @@ DATA = [
     ("wnv-data run source=walk.csv clip.short_side=35", r"short_side.*\(config key clip\)"),
     ("wnv-data run source=walk.csv fetch.videos=lost", "videos.*lost"),
     ("wnv-data run source=[nothing,.]", "one folder, got"),
+    ("wnv-data run root=root source=walk.csv val_fraction=0.5", r"val_fraction=0\.25.*got 0\.5"),
+    ("wnv-data run root=root keys=[url:http://b.example]", "keys: url:http://b.example"),
+    ("wnv-data run root=root executor.num_workers=0", "num_workers.*0"),
+    ("wnv-data clip root=root redo=[pose]", "redo=pose.*clip"),
+    ("wnv-data report root=root out=walk.csv", "walk.csv exists"),
+    ("wnv-data report root=root num_scenes=many", "num_scenes.*many"),
 ]
 EVALUATION = [
     ("wnv-eval protocol=re10k", r"protocol\.index"),
@@ -267,7 +273,9 @@ def _spoil_sizes(path: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+    """Read everything below a folder but the files that an open ledger has beside it."""
+    paths = [path for path in folder.rglob("*") if not path.name.endswith((".lock", "-shm", "-wal"))]
+    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in paths}
 
 
 def given(command: str, words: list[str]) -> list[str]:
