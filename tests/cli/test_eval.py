@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from wnv.cli.api import open_data
 from wnv.cli.eval import main
-from wnv.cli.eval_settings import warn_of_pose_normalization
+from wnv.cli.eval_settings import warn_of_image_size, warn_of_pose_normalization
 from wnv.evaluation.records import read_records
 from wnv.evaluation.summary import read_summary
 from wnv.models.konet import KoNet
@@ -180,6 +180,25 @@ def test_unavailable_lpips_is_reported_and_left_out(tmp_path, call, weights, mon
     code, stdout, _ = call(f"weights={weights}", "out=without", "lpips=null", *SMALL)
     assert code == 0
     assert "LPIPS" not in stdout
+
+
+def test_images_far_from_the_size_of_the_training_are_warned_about(tmp_path, caplog):
+    def warned(weights, *size: int) -> bool:
+        caplog.clear()
+        warn_of_image_size(str(weights), OmegaConf.create({"image_size": list(size)} if size else {}))
+        return "data.image_size=[64,64]" in caplog.text
+
+    assert warned("konet_tiny", 256, 256)
+    assert warned("konet_tiny", 32, 48)
+    assert not any([warned("konet_tiny", 72, 128), warned("konet_tiny"), warned("nowhere", 256, 256)])
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("data: {image_size: [64, 64]}")
+    (run / "last.ckpt").touch()
+    assert warned(run, 256, 256)
+    assert warned(run / "last.ckpt", 256, 256)
+    (run / "config.yaml").write_text("data: {sources: {}}")
+    assert not warned(run, 256, 256)
 
 
 def test_a_different_pose_normalization_is_warned_about(caplog):

@@ -50,7 +50,7 @@ def test_each_variant_has_its_rows_and_its_change():
 
 
 def test_caveats_are_listed():
-    partial = replace(VARIANT, num_listed=12, num_null=2, missing=tuple("abcdefg"), num_capped=1)
+    partial = replace(VARIANT, num_listed=12, num_null=2, missing=tuple("abcdefg"), num_capped=1, num_seen=3)
     table = summary_table(
         replace(
             SUMMARY,
@@ -61,7 +61,14 @@ def test_caveats_are_listed():
             peak_memory={"bytes": 3 << 20, "of": "resident"},
         )
     )
-    for part in ("2 scenes of 12 listed", "PARTIAL: 3 of 10", "7 scenes (a, b, c, d, e, ...;", "1 view ", "3 MiB"):
+    for part in (
+        "2 scenes of 12 listed",
+        "PARTIAL: 3 of 10",
+        "7 scenes (a, b, c, d, e, ...;",
+        "1 view ",
+        "3 MiB",
+        "3 target views of 4 are context",
+    ):
         assert part in table
 
 

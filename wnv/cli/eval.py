@@ -19,6 +19,7 @@ from wnv.cli.eval_settings import (
     data_settings,
     index_digests,
     protocol_settings,
+    warn_of_image_size,
     warn_of_pose_normalization,
     weights_origin,
     with_paths,
@@ -128,6 +129,7 @@ def _open_job(cfg: DictConfig, ranks: Ranks) -> _Job:
     model = KoNet.from_pretrained(path_setting(cfg, "weights"))
     if ranks.rank == 0:
         warn_of_pose_normalization(model, cfg.data)
+        warn_of_image_size(path_setting(cfg, "weights"), cfg.data)
     data: ExampleDataModule = instantiate(data_config, _convert_="all")
     protocol: Protocol = instantiate(protocol_config, _convert_="all")
     settings = {

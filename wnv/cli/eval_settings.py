@@ -5,11 +5,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from wnv.cli.settings import path_setting, plain
+from wnv.models.hub import CARD_FILE
 from wnv.models.konet import KoNet
+from wnv.models.pretrained import local_folder
+from wnv.training.run_folder import CONFIG_FILE as RUN_CONFIG
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,7 @@ _VALIDATION = {
     "zoom_range": "val_zoom_range",
     "num_scenes": "num_val_scenes",
 }
+_SIMILAR = 1.3  # largest ratio of two image sizes that weights hardly notice
 _PROTOCOL_PATHS = ("index", "masks")
 
 
@@ -85,6 +90,36 @@ def warn_of_pose_normalization(model: KoNet, data: DictConfig) -> None:
             used,
             model.pose_normalization,
         )
+
+
+def warn_of_image_size(weights: str, data: DictConfig) -> None:
+    """Warn if the shorter side of the images is far from that of the training of the weights, where it is known."""
+    trained, used = trained_image_size(weights), data.get("image_size")
+    if trained is None or used is None or max(min(used), min(trained)) <= _SIMILAR * min(min(used), min(trained)):
+        return
+    size = "[" + ",".join(map(str, trained)) + "]"
+    log.warning(
+        "the weights were trained on images of %d x %d px (height x width) but the data have %d x %d; they score best "
+        "near their own size: set data.image_size=%s, or other proportions with that shorter side",
+        *trained,
+        *used,
+        size,
+    )
+
+
+def trained_image_size(weights: str) -> list[int] | None:
+    """Height and width that weights were trained at, from their run or their model card; None if unknown."""
+    folder = local_folder(weights) or Path(weights)
+    folder = folder.parent if folder.is_file() else folder
+    try:
+        if (folder / RUN_CONFIG).is_file():
+            size = yaml.safe_load((folder / RUN_CONFIG).read_text(encoding="utf-8"))["data"]["image_size"]
+        else:
+            header = (folder / CARD_FILE).read_text(encoding="utf-8").split("---\n")[1]
+            size = yaml.safe_load(header)["image_size"]
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return None
+    return size if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size) else None
 
 
 def _optional_path(data: DictConfig, name: str) -> str | None:

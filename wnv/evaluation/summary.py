@@ -54,6 +54,7 @@ class VariantSummary:
         encode_ms: Median encoding time in milliseconds per scene.
         render_ms: Median rendering time in milliseconds per view.
         views_per_s: Views that one process renders per second.
+        num_seen: Target views that are context views too, where frames have numbers.
     """
 
     variant: str
@@ -73,6 +74,7 @@ class VariantSummary:
     render_ms: float
     views_per_s: float
     too_short: Sequence[str] = ()
+    num_seen: int = 0
 
     @property
     def is_partial(self) -> bool:
@@ -229,6 +231,7 @@ def _summarize_variant(
         encode_ms=statistics.median(record.encode_ms for record in records),
         render_ms=statistics.median(record.render_ms for record in records),
         views_per_s=1000 * num_views / rendering_ms if rendering_ms else 0.0,
+        num_seen=sum(frame in (r.context_frames or ()) for r in records for frame in r.target_frames or ()),
     )
 
 

@@ -60,6 +60,11 @@ def caveats(summary: Summary) -> list[str]:
         if scenes:
             names = ", ".join(scenes[:_MAX_NAMES]) + (", ..." if len(scenes) > _MAX_NAMES else "")
             lines.append(f"{what}: {_count(len(scenes), 'scene')} ({names}; all in summary.json).")
+    num_seen = sum(variant.num_seen for variant in summary.variants)
+    if num_seen:
+        lines.append(
+            f"{_count(num_seen, 'target view')} of {sum(v.num_views for v in summary.variants)} are context views too."
+        )
     num_capped = sum(variant.num_capped for variant in summary.variants)
     if num_capped:
         lines.append(f"{_count(num_capped, 'view')} (nearly) equal to the ground truth, counted as 100 dB.")

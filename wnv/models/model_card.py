@@ -71,6 +71,7 @@ def make_card(
         pipeline_tag="image-to-image",
         tags=["novel-view-synthesis", "multi-view", "konet"],
         datasets=list(datasets) or None,
+        image_size=(data or {}).get("image_size"),
     )
     cameras = ("camera_encoding", "patch_encoding", "ray_code", "attention", "pose_normalization")
     facts = {
