@@ -82,6 +82,21 @@ class Views(_TensorGroup):
 
 
 @dataclass(frozen=True)
+class SkippedExample:
+    """An example that could not be read, and in whose place another one stands.
+
+    Attributes:
+        scene: Scene id, or the example's number if the data set has no scene ids.
+        index: Index of the example in its data set.
+        reason: Why it could not be read, on one line.
+    """
+
+    scene: str
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One sample of a dataset, with batch axis `view`.
 
@@ -89,11 +104,13 @@ class Example:
         scene: Scene id.
         context: Input views.
         target: Views to render; their images are the ground truth.
+        skipped: Examples in whose place this one stands.
     """
 
     scene: str
     context: Views
     target: Views
+    skipped: tuple[SkippedExample, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,6 +120,7 @@ class Batch(_TensorGroup):
     scenes: tuple[str, ...]
     context: Views
     target: Views
+    skipped: tuple[SkippedExample, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -151,4 +169,5 @@ def collate(examples: Sequence[Example]) -> Batch:
         scenes=tuple(example.scene for example in examples),
         context=stack_views([example.context for example in examples]),
         target=stack_views([example.target for example in examples]),
+        skipped=tuple(skipped for example in examples for skipped in example.skipped),
     )

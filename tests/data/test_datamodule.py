@@ -201,6 +201,8 @@ def on_process(datamodule, rank, world_size, device="cpu"):
     datamodule.trainer = SimpleNamespace(
         distributed_sampler_kwargs={"rank": rank, "num_replicas": world_size},
         strategy=SimpleNamespace(root_device=torch.device(device)),
+        num_devices=1,
+        training=True,
         **{"max_steps": 10, "limit_train_batches": 1.0, "val_check_interval": 5, "overfit_batches": 0.0},
     )
     return datamodule

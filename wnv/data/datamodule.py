@@ -9,15 +9,19 @@ Your own data module can be any `LightningDataModule` whose loaders yield `wnv.t
 
 import itertools
 import logging
+import warnings
 from abc import abstractmethod
 from collections.abc import Sized
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader, Dataset, Sampler
 from typing_extensions import override
 
+from wnv.data.faults import DataError, GuardedDataset, OnError
+from wnv.data.loader import ExampleLoader, num_cores
 from wnv.data.loader_processes import loader_context
 from wnv.data.sample_order import EvaluationOrder, SampleOrder, StreamOrder
 from wnv.types import Batch, Example, collate
@@ -44,6 +48,9 @@ class ExampleDataModule(L.LightningDataModule):
         seed: Seed of the order of training scenes and of everything sampled from them.
         allow_changed_order: Resume from a checkpoint with another seed or number of scenes, hence another order,
             instead of raising.
+        on_error: What happens when an example cannot be read: `raise` ends the run, `skip` lets another example of the
+            same data take its place, logs the scene, and counts it in `skipped_share`.
+        max_skipped_share: With `skip`, end the run when more than this share of the examples cannot be read.
 
     Raises:
         ValueError: If a number is out of range.
@@ -57,6 +64,8 @@ class ExampleDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         allow_changed_order: bool = False,
+        on_error: OnError = "raise",
+        max_skipped_share: float | int = 0.05,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -64,10 +73,17 @@ class ExampleDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.allow_changed_order = allow_changed_order
+        self.on_error: OnError = on_error
+        self.max_skipped_share = max_skipped_share
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error must be one of {', '.join(get_args(OnError))}, got {on_error!r}")
+        if not 0 <= max_skipped_share <= 1:
+            raise ValueError(f"max_skipped_share must lie between 0 and 1, got {max_skipped_share}")
         for name, least in (("batch_size", 1), ("val_batch_size", 1), ("num_workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         self._samples_consumed = 0
+        self._skipped: dict[str, set[tuple[str, int]]] = {"training": set(), "validation": set()}
         self._order: StreamOrder | None = None
 
     @property
@@ -99,6 +115,13 @@ class ExampleDataModule(L.LightningDataModule):
     def samples_consumed(self) -> int:
         """Training samples consumed by all devices since the run began."""
         return self._samples_consumed
+
+    @property
+    def skipped_share(self) -> float | None:
+        """Share of the training examples that this process could not read; None with `on_error=raise`."""
+        if self.on_error == "raise":
+            return None
+        return len(self._skipped["training"]) / (self.num_train_scenes or max(1, self._samples_consumed))
 
     @property
     def global_batch_size(self) -> int:
@@ -142,6 +165,8 @@ class ExampleDataModule(L.LightningDataModule):
     @override
     def setup(self, stage: str) -> None:
         """Open the data set of the stage: training for `fit`, else validation."""
+        if self.num_workers > 0:
+            loader_context()  # its server imports torch meanwhile
         _ = self.train_dataset if stage == "fit" else self.val_dataset
 
     @override
@@ -153,8 +178,10 @@ class ExampleDataModule(L.LightningDataModule):
         """
         rank, world_size = self._shard()
         order = self._make_order(rank=rank, world_size=world_size)
-        loader = self._loader(self.train_dataset, order, batch_size=self.batch_size)
+        dataset = self._guard(self.train_dataset, self.num_train_scenes)
+        loader = self._loader(dataset, order, batch_size=self.batch_size, is_persistent=True)
         self._check_limits()
+        self._check_workers()
         if num_batches := self._num_overfit_batches():
             batches = list(itertools.islice(loader, num_batches))
             return DataLoader(cast(Dataset, batches), batch_size=None)
@@ -191,12 +218,40 @@ class ExampleDataModule(L.LightningDataModule):
                 f"{self.num_val_scenes}: with val_batch_size={self.val_batch_size} some devices get "
                 f"{min(num_batches)} batches, others {max(num_batches)}"
             )
-        return self._loader(self.val_dataset, orders[rank], batch_size=self.val_batch_size)
+        dataset = self._guard(self.val_dataset, self.num_val_scenes)
+        # Its processes end with each validation, so that they take memory from no training step.
+        return self._loader(dataset, orders[rank], batch_size=self.val_batch_size, is_persistent=False)
 
     @override
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Copy a batch without waiting for the device; Lightning copies custom types with blocking copies."""
+        """Copy a batch without waiting for the device; Lightning copies custom types with blocking copies.
+
+        Raises:
+            DataError: If too many examples cannot be read.
+        """
+        self._note_skipped(batch)
         return batch.to(device, non_blocking=device.type != "cpu")
+
+    def _note_skipped(self, batch: Batch) -> None:
+        is_training = self.trainer is not None and self.trainer.training
+        stage = "training" if is_training else "validation"
+        seen = self._skipped[stage]
+        for skipped in batch.skipped:
+            if (skipped.scene, skipped.index) in seen:
+                continue
+            seen.add((skipped.scene, skipped.index))
+            total = self.num_train_scenes if is_training else self.num_val_scenes
+            total = total or self._samples_consumed + len(batch)
+            found = f"{len(seen)} of {total} {stage} examples cannot be read"
+            if len(seen) > self.max_skipped_share * total:
+                raise DataError(
+                    f"{found}, a share above data.max_skipped_share={self.max_skipped_share:g}, the last of scene "
+                    f"{skipped.scene}: {skipped.reason}; mend or remove them, or raise the limit"
+                )
+            log.warning("scene %s skipped: %s; %s", skipped.scene, skipped.reason, found)
+
+    def _guard(self, dataset: Dataset[Example], num_examples: int | None) -> Dataset[Example]:
+        return GuardedDataset(dataset, num_examples=num_examples, on_error=self.on_error)
 
     def _move_to(self, position: int) -> None:
         self._samples_consumed = position
@@ -210,16 +265,18 @@ class ExampleDataModule(L.LightningDataModule):
     def _make_order(self, *, rank: int, world_size: int) -> StreamOrder:
         return SampleOrder(self.num_train_scenes, seed=self.seed, rank=rank, world_size=world_size)
 
-    def _loader(self, dataset: Dataset[Example], order: Sampler, *, batch_size: int) -> DataLoader:
-        return DataLoader(
+    def _loader(self, dataset: Dataset[Example], order: Sampler, *, batch_size: int, is_persistent: bool) -> DataLoader:
+        # _check_workers says it for all loaders and devices.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        return ExampleLoader(
             dataset,
             batch_size=batch_size,
             sampler=order,
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=self._feeds_cuda(),
-            persistent_workers=self.num_workers > 0,
-            multiprocessing_context=loader_context() if self.num_workers > 0 else None,
+            persistent_workers=is_persistent and self.num_workers > 0,
+            multiprocessing_context=loader_context(dataset) if self.num_workers > 0 else None,
             # The loader samples a seed for its workers; this leaves the global generator alone.
             generator=torch.Generator().manual_seed(0),
         )
@@ -245,6 +302,20 @@ class ExampleDataModule(L.LightningDataModule):
                 f"{setting}"
             )
         return int(setting)
+
+    def _check_workers(self) -> None:
+        num_devices = 1 if self.trainer is None else self.trainer.num_devices
+        num_processes, cores = self.num_workers * num_devices, num_cores()
+        if num_processes > cores and rank_zero_only.rank == 0:
+            log.warning(
+                "data.num_workers=%d on %d device%s are %d loader processes for %d cores; %d is enough",
+                self.num_workers,
+                num_devices,
+                "s" if num_devices > 1 else "",
+                num_processes,
+                cores,
+                max(1, cores // num_devices),
+            )
 
     def _check_limits(self) -> None:
         trainer = self.trainer

@@ -11,6 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from typing_extensions import override
 
 from wnv.data.datamodule import ExampleDataModule
+from wnv.data.faults import GuardedDataset
 from wnv.data.sample_order import SampleKey, SampleOrder, StreamOrder, seeded_generator
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.types import Example
@@ -95,7 +96,8 @@ class MixedDataModule(ExampleDataModule):
         image_size: Height and width of the images in pixels, checked against all sources; None skips the check.
         block_size: Samples within which the shares are exact, up to rounding to whole samples.
         **loading: `batch_size`, `val_batch_size`, `num_workers`, `seed` (of the order of the sources; each source
-            orders its scenes by its own), `allow_changed_order`: see `ExampleDataModule`.
+            orders its scenes by its own), `allow_changed_order`, `on_error`, `max_skipped_share`: see
+            `ExampleDataModule`.
 
     Raises:
         ValueError: If a number is out of range, the sources do not fit together, or a weight is missing, negative or
@@ -140,13 +142,22 @@ class MixedDataModule(ExampleDataModule):
     @cached_property
     def train_dataset(self) -> MixedDataset:
         """The training data set, created on first access."""
-        return MixedDataset([source.train_dataset for source in self._trained().values()])
+        return MixedDataset(
+            [
+                GuardedDataset(source.train_dataset, num_examples=source.num_train_scenes, on_error=self.on_error)
+                for source in self._trained().values()
+            ]
+        )
 
     @cached_property
     def val_dataset(self) -> ConcatDataset:
         """The validation data set, created on first access."""
         return ConcatDataset(
-            Subset(source.val_dataset, range(source.num_val_scenes)) for source in self.sources.values()
+            Subset(
+                GuardedDataset(source.val_dataset, num_examples=source.num_val_scenes, on_error=self.on_error),
+                range(source.num_val_scenes),
+            )
+            for source in self.sources.values()
         )
 
     @override
@@ -158,6 +169,10 @@ class MixedDataModule(ExampleDataModule):
 
     def _trained(self) -> dict[str, ExampleDataModule]:
         return {name: source for name, source in self.sources.items() if self.counts[name] > 0}
+
+    @override
+    def _guard(self, dataset: Dataset[Example], num_examples: int | None) -> Dataset[Example]:
+        return dataset  # its sources are guarded, so that a replacement comes from the same one
 
     @override
     def _order_settings(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class SceneDataModule(ExampleDataModule):
         num_val_examples: Use only the first validation examples; None uses all.
         pose_normalization, skip_short, decoder, cache_frames: See `SceneDataset`.
         val_seed: Seed of the choice of validation frames.
-        **loading: `batch_size`, `val_batch_size`, `num_workers`, `seed`, `allow_changed_order`: see
-            `ExampleDataModule`.
+        **loading: `batch_size`, `val_batch_size`, `num_workers`, `seed`, `allow_changed_order`, `on_error`,
+            `max_skipped_share`: see `ExampleDataModule`.
 
     Raises:
         ValueError: If a number is out of range, or the two samplers hold out different frames.

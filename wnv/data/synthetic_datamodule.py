@@ -21,8 +21,8 @@ class SyntheticDataModule(ExampleDataModule):
         num_scenes: Training scenes, the same in each epoch. None makes every sample a new scene.
         num_val_scenes: Validation scenes, at least 1.
         val_seed: Seed of the validation scenes; must differ from `seed`.
-        **loading: `batch_size`, `val_batch_size`, `num_workers`, `seed`, `allow_changed_order`: see
-            `ExampleDataModule`.
+        **loading: `batch_size`, `val_batch_size`, `num_workers`, `seed`, `allow_changed_order`, `on_error`,
+            `max_skipped_share`: see `ExampleDataModule`.
 
     Raises:
         ValueError: If a number is out of range or the two seeds are equal.

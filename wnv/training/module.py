@@ -263,8 +263,11 @@ class ViewSynthesisModule(L.LightningModule):
             value = value.detach() if isinstance(value, Tensor) else value
             self.log(f"train/{name}", value, batch_size=len(batch), prog_bar=name == "loss")
         self.log("train/psnr", _mean_psnr(rendered.detach(), truth), batch_size=len(batch), prog_bar=True)
+        data = getattr(self.trainer, "datamodule", None)
+        if (share := getattr(data, "skipped_share", None)) is not None:
+            self.log("data/skipped_share", share, batch_size=len(batch))
         # Counted here and not after the step, because callbacks may save before this module's later hooks.
-        advance = getattr(getattr(self.trainer, "datamodule", None), "advance", None)
+        advance = getattr(data, "advance", None)
         if advance is not None:
             advance(len(batch) * self.trainer.world_size)
         loss = terms["loss"]

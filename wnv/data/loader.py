@@ -1,0 +1,103 @@
+"""The data loader: its processes, and what it reports while the first batch is late or when one of them dies."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from wnv.data.faults import DataError
+
+log = logging.getLogger(__name__)
+
+LATE_AFTER_S = 30.0
+
+
+class ExampleLoader(DataLoader):
+    """A `DataLoader` that reports a late first batch, and raises a `DataError` when one of its processes has died."""
+
+    @override
+    def __iter__(self) -> Any:
+        return _Batches(self)
+
+
+class _Batches(Iterator):
+    def __init__(self, loader: DataLoader) -> None:
+        with _kept_handler():
+            self._batches = DataLoader.__iter__(loader)
+        self._is_first = True
+
+    @override
+    def __next__(self) -> Any:
+        try:
+            if not self._is_first:
+                return next(self._batches)
+            self._is_first = False
+            with self._reported_when_late():
+                return next(self._batches)
+        except (RuntimeError, OSError, EOFError) as error:
+            codes = [worker.exitcode for worker in self._workers() if worker.exitcode]
+            if not codes:
+                raise
+            raise DataError(_describe_end(codes[0])) from error
+
+    @contextmanager
+    def _reported_when_late(self) -> Iterator[None]:
+        timer = threading.Timer(LATE_AFTER_S, self._report_late)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _report_late(self) -> None:
+        num_workers, cores = len(self._workers()), num_cores()
+        if num_workers == 0:
+            reason = "the training process reads or renders it itself; data.num_workers=1 or more does so in parallel"
+        elif num_workers > cores:
+            reason = f"{num_workers} loader processes start on {cores} cores; lower data.num_workers"
+        else:
+            reason = f"{num_workers} loader processes start, or read their first scenes from slow storage"
+        load = f"{os.getloadavg()[0]:.0f} processes want {cores} cores" if hasattr(os, "getloadavg") else ""
+        log.warning("no batch after %.0f s: %s (%s)", LATE_AFTER_S, reason, load or f"{cores} cores")
+
+    def _workers(self) -> list[Any]:
+        return getattr(self._batches, "_workers", [])
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _describe_end(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            "a loader process was killed (SIGKILL), as the system does when memory is short; lower data.num_workers or "
+            "data.batch_size, or ask for more memory"
+        )
+    if code == -signal.SIGBUS:
+        return "a loader process ran out of shared memory (SIGBUS); enlarge /dev/shm, or lower data.num_workers"
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return f"a loader process ended {how}; its message is above, or set data.num_workers=0 to see it"
+
+
+@contextmanager
+def _kept_handler() -> Iterator[None]:
+    """Keep the handler of SIGCHLD: torch's raises wherever the training is, even in the middle of a step.
+
+    Without it a dead process is noticed when the next batch is due.
+    """
+    is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    handler = signal.getsignal(signal.SIGCHLD) if is_main else None
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
