@@ -55,6 +55,18 @@ def test_import_verify_index(wnv_data, capture: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "scenes")) == ["index.jsonl", "room.zip"]
 
 
+def test_doubtful_cameras_are_reported_by_import_and_verify(wnv_data, capture: Path) -> None:
+    content = json.loads((capture / "transforms.json").read_text())
+    content["frames"][2]["file_path"] = "images/1.jpg"
+    (capture / "transforms.json").write_text(json.dumps(content | {"fl_x": 2000.0, "fl_y": 2000.0}))
+    code, _, err = wnv_data("import", "format=nerfstudio", f"source={capture}", "out=scenes")
+    assert code == 0
+    assert re.search(r"'room': .*5 to 150 degrees, got 0\.68", err)
+    assert re.search(r"'room': frames 1 and 2 hold the same image", err)
+    code, out, _ = wnv_data("verify", "path=scenes")
+    assert (code, out.count("doubtful  scenes/room.zip: scene 'room': ")) == (0, 2)
+
+
 def test_settings_reach_the_importer(wnv_data, capture: Path, tmp_path: Path) -> None:
     arguments = ["scene_id=den", "kind=dynamic", "max_side=12", "fps=10"]
     code, _, _ = wnv_data("import", "format=nerfstudio", f"source={capture}", "out=scenes", *arguments)

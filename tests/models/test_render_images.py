@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wnv.geometry.poses import WorldFrame, fit_world_frame, random_se3
+from wnv.geometry.poses import WorldFrame, fit_world_frame, look_at, random_se3
 from wnv.types import Cameras, Views
 
 K = np.array([[22.0, 0, 13], [0, 24, 7], [0, 0, 1]])
@@ -53,6 +53,23 @@ def test_any_world_any_split_any_form_of_the_same_input(make_model, images, pose
     assert np.abs(many.astype(int) - rendered[0]).max() <= 1
     other = model.render_images(images, K, poses[:3], poses[4], target_K=K * [[2.0], [2.0], [1.0]])
     assert np.abs(other.astype(int) - one).max() > 5
+
+
+def test_doubtful_cameras_are_logged_once(make_model, images, poses, caplog):
+    model, flip = make_model(), np.diag([1.0, -1, -1, 1])
+    angle = torch.linspace(0, 1, 4)
+    eyes = 4 * torch.stack([angle.cos(), angle.sin(), torch.zeros(4)], dim=-1)
+    around = look_at(eyes, torch.zeros(3), torch.tensor([0.0, 0, 1])).double().numpy()
+    for given, K_given, word in (
+        (around, K, None),
+        (around, K * [[30.0], [30], [1]], "5 to 150 degrees, got 2.08"),
+        (around @ flip, K, "OpenGL"),
+        (around[[0, 0, 0, 3]], K, "all 3 cameras have one pose"),
+    ):
+        caplog.clear()
+        for _ in range(2):
+            model.render_images(images, K_given, given[:3], given[3])
+        assert [word in record.getMessage() for record in caplog.records] == [True] * (word is not None)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64, np.longdouble])

@@ -13,7 +13,7 @@ from wnv.cli.settings import check_setting, local_path_setting, path_setting, pl
 from wnv.scenes.importers.capture import ImportOptions
 from wnv.scenes.importers.import_scenes import COMMON_OPTIONS, IMPORTERS, ImportResult, import_scenes
 from wnv.scenes.index import build_index, find_scenes, read_index, rejection_message
-from wnv.scenes.scene_file import validate_scene
+from wnv.scenes.scene_file import SceneFile, validate_scene
 from wnv.scenes.schema import INDEX_FILE, SceneError
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ def verify_scenes(cfg: DictConfig) -> None:
 def _print_verified(path: str | Path) -> None:
     info = validate_scene(path)
     print(f"ok  {path}: {info.kind}, {len(info.frames)} frames of {info.width} x {info.height}")
+    for doubt in SceneFile(path).doubts():
+        print(f"doubtful  {path}: {doubt}")
 
 
 def index_scenes(cfg: DictConfig) -> None:

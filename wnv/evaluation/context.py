@@ -1,5 +1,6 @@
 """Open the context of a scene file, prepared exactly as for training and evaluation."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,14 @@ import torch
 
 from wnv.data.scene_dataset import SceneDataset
 from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
+from wnv.geometry.camera_checks import doubtful_context
 from wnv.geometry.overlap import choose_neighbors
 from wnv.scenes.archive import is_url
 from wnv.scenes.listing import open_scene
 from wnv.scenes.schema import SceneInfo
 from wnv.types import Cameras, Example
+
+log = logging.getLogger(__name__)
 
 NUM_CONTEXT = 4  # by default: as `fit_scene` trains; konet_tiny (trained on 2) renders better from 3 or 4 neighbors
 
@@ -103,8 +107,11 @@ def open_context(
         FileNotFoundError: If the file does not exist.
         ValueError: If the scene lacks a frame, or `num_target` is given with a single context frame.
     """
+    info, cameras = open_cameras(path)
+    chosen = [frame for frame in frames if 0 <= frame < len(info.frames)]
+    for doubt in doubtful_context(cameras[chosen], cameras, is_static=info.kind == "static"):
+        log.warning("scene %r, context %s: %s", info.id, list(frames), doubt)
     if image_size is None:
-        info, _ = open_cameras(path)
         image_size = fit_size(info.height, info.width, short_side=short_side, multiple=size_multiple)
     dataset = SceneDataset(
         root=path,

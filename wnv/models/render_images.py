@@ -1,14 +1,20 @@
 """Render from NumPy arrays to NumPy arrays, with cameras in any world frame."""
 
+import functools
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wnv.geometry.camera_checks import doubtful_cameras, doubtful_context
 from wnv.geometry.poses import fit_world_frame, is_rigid
 from wnv.types import Cameras, Views
+
+log = logging.getLogger(__name__)
 
 VIEWS_AT_ONCE = 8  # bounds the memory
 
@@ -63,18 +69,21 @@ class RenderImagesMixin(nn.Module):
             targets_K = _check_K("target_K", target_K, num=len(target_poses))
         context_times, target_times = _normalise_times(times_s, target_times_s, num_views, len(target_poses))
 
-        frame = fit_world_frame(context_poses, method=self.pose_normalization)
         size = {"height": height, "width": width}
+        given = Cameras(K=context_K, camtoworld=context_poses, **size)
+        wanted = Cameras(K=targets_K, camtoworld=target_poses, **size)
+        _warn_of_doubts(given, wanted, is_static=times_s is None)
+        frame = fit_world_frame(context_poses, method=self.pose_normalization)
         weight = next(self.parameters())
         # Cameras stay in float32 with half-precision weights. They are cast before the move to a device that may lack
         # float64.
         dtype = torch.promote_types(weight.dtype, torch.float32)
         context = Views(
             images=stacked.movedim(-1, -3),
-            cameras=Cameras(K=context_K, camtoworld=frame.apply(context_poses), **size),
+            cameras=replace(given, camtoworld=frame.apply(context_poses)),
             times=context_times,
         )
-        targets = Cameras(K=targets_K, camtoworld=frame.apply(target_poses), **size)
+        targets = replace(wanted, camtoworld=frame.apply(target_poses))
         context, targets, times = (part.to(dtype).to(weight.device) for part in (context, targets, target_times))
         rendered = []
         with torch.inference_mode():
@@ -87,6 +96,19 @@ class RenderImagesMixin(nn.Module):
             raise ValueError("the model rendered non-finite values: its training has diverged")
         pixels = rendered.movedim(-3, -1).mul(255).round().to(torch.uint8).cpu().numpy()
         return pixels[0] if is_single else pixels
+
+
+def _warn_of_doubts(context: Cameras, targets: Cameras, *, is_static: bool) -> None:
+    pairs = ((context.K, targets.K), (context.camtoworld, targets.camtoworld))
+    K, camtoworld = (torch.cat(pair) for pair in pairs)
+    doubts = doubtful_cameras(replace(context, K=K, camtoworld=camtoworld), is_static=False)
+    for doubt in doubts + doubtful_context(context, targets, is_static=is_static):
+        _warn_once(doubt)
+
+
+@functools.cache  # a film may take one call per frame
+def _warn_once(doubt: str) -> None:
+    log.warning("cameras given to render_images: %s", doubt)
 
 
 def _stack_images(images: np.ndarray | Sequence[np.ndarray]) -> Tensor:

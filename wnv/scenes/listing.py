@@ -1,8 +1,12 @@
 """Scenes at a path: scene files, or clips with poses beside them."""
 
+import logging
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch.utils.data import get_worker_info
 
 from wnv.scenes.archive import is_url
 from wnv.scenes.clip_poses import POSES_SUFFIX, VIDEO_SUFFIX, read_poses
@@ -12,6 +16,8 @@ from wnv.scenes.scene import Scene
 from wnv.scenes.scene_file import SceneFile
 from wnv.scenes.schema import INDEX_FILE
 from wnv.scenes.video import Decoder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class ListedScene:
 def open_scene(path: str | Path, *, decoder: Decoder = "auto") -> Scene:
     """Open a scene file, or a clip with poses beside it, for reading.
 
-    Everything but the pixels is checked here; images are read and checked on request.
+    Everything but the pixels is checked here; images are read and checked on request. Doubtful cameras are logged as a
+    warning, once per scene and process.
 
     Args:
         path: A scene file (`.zip`), local or any URL that fsspec understands; or a local clip (`.mp4`, or its `.json`).
@@ -41,9 +48,24 @@ def open_scene(path: str | Path, *, decoder: Decoder = "auto") -> Scene:
         ('fox', 'static', 50)
         >>> views = scene.views([0, 4])  # images, cameras and times as tensors
     """
-    if _is_clip(str(path)):
-        return PosedClip(path, decoder=decoder)
-    return SceneFile(path)
+    scene = PosedClip(path, decoder=decoder) if _is_clip(str(path)) else SceneFile(path)
+    _warn_of_doubts(scene)
+    return scene
+
+
+_checked: set[str] = set()
+
+
+def _warn_of_doubts(scene: Scene) -> None:
+    worker = get_worker_info()
+    # All loader processes open all scenes in the end; one of them warns.
+    is_other_workers = worker is not None and zlib.crc32(scene.path.encode()) % worker.num_workers != worker.id
+    if scene.path in _checked or is_other_workers:
+        return
+    _checked.add(scene.path)
+    # Data sets of hand-held videos hold many cameras that pan in place.
+    for doubt in scene.doubts(check_axes=worker is None):
+        logger.warning("%s", doubt)
 
 
 def list_scenes(root: str | Path) -> dict[str, ListedScene]:

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64, UInt8
 from torch import Tensor
 
+from wnv.geometry.camera_checks import doubtful_cameras
 from wnv.scenes.schema import SceneInfo, SceneKind
 from wnv.types import Cameras, Views
 
@@ -111,6 +113,32 @@ class Scene(ABC):
             cameras=self.cameras(chosen),
             times=self._times[torch.tensor(chosen, dtype=torch.long)].float(),
         )
+
+    def doubts(self, *, check_axes: bool = True) -> list[str]:
+        """Describe what is doubtful about the cameras although they are valid, without reading pixels.
+
+        Args:
+            check_axes: See `doubtful_cameras`.
+        """
+        cameras = self.cameras(dtype=torch.float64)
+        found = doubtful_cameras(cameras, is_static=self.kind == "static", check_axes=check_axes)
+        first_with_image: dict[Any, int] = {}
+        repeated = []
+        for index, key in enumerate(self._image_keys()):
+            first = first_with_image.setdefault(key, index)
+            poses = (self.info.frames[i].camtoworld for i in (first, index))
+            if first != index and not np.allclose(*poses, atol=1e-6):
+                repeated.append(f"{first} and {index}")
+        if repeated:
+            found.append(
+                f"frames {', '.join(repeated[:3])}{', ...' if len(repeated) > 3 else ''} hold the same image with "
+                "different poses; name each image file once"
+            )
+        return [f"scene '{self.id}': {doubt}" for doubt in found]
+
+    def _image_keys(self) -> Sequence[Any]:
+        """A value per frame that is equal for equal image files; empty if unknown without reading them."""
+        return ()
 
     def _check_indices(self, indices: Sequence[int] | None) -> list[int]:
         chosen = list(range(len(self)) if indices is None else indices)

@@ -62,6 +62,10 @@ class SceneFile(Scene):
             box=box,
         )
 
+    def _image_keys(self) -> list[tuple[int, int]]:
+        members = [self._archive.members[frame.file] for frame in self.info.frames]
+        return [(member.crc, member.size) for member in members]
+
     def _check_frames_present(self) -> None:
         names = {name for name in self._archive.members if name.startswith(f"{FRAMES_FOLDER}/")}
         for index, frame in enumerate(self.info.frames):

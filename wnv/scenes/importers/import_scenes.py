@@ -1,5 +1,6 @@
 """Imports captures of other formats as scene files."""
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from wnv.scenes.importers.lvsm import lvsm_captures
 from wnv.scenes.importers.nerfstudio import nerfstudio_captures
 from wnv.scenes.importers.pixelsplat import pixelsplat_captures
 from wnv.scenes.importers.re10k import re10k_captures
+from wnv.scenes.scene_file import SceneFile
+
+logger = logging.getLogger(__name__)
 
 COMMON_OPTIONS = ("max_side", "exists", "image_format", "quality", "num_workers")
 
@@ -142,6 +146,9 @@ def _import_one(capture: Capture | Rejection, out: Path, options: ImportOptions)
                 return path, False
             raise FileExistsError(f"{path} exists; set exists=skip to keep it, or exists=replace")
         images, source = capture.read()
-        return assemble_scene(out, list(images), scene_id=capture.id, source=source, options=options), True
+        assemble_scene(out, list(images), scene_id=capture.id, source=source, options=options)
+        for doubt in SceneFile(path).doubts():
+            logger.warning("%s", doubt)
+        return path, True
     except _CAPTURE_ERRORS as error:
         return Rejection(capture.where, error)
