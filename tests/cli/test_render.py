@@ -4,10 +4,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from wnv.cli import render
 from wnv.cli.composition import composed
+from wnv.evaluation.path_file import PathCamera, PathFile, format_path
 from wnv.models.konet import KoNet
 
 SMALL = ["device=cpu", "num_views=3", "min_side=1", "there_and_back=false", "out=path"]
@@ -85,6 +87,16 @@ def test_time_without_a_time_code_is_reported(call, caplog, tmp_path, scene_file
     assert not caplog.messages
     call(*shared, "trajectory=through_time", "overwrite=true")
     assert "time_code=false" in caplog.text
+
+
+def test_a_path_file_is_rendered_in_its_own_length(call, weights, scene_file, tmp_path):
+    pose = torch.eye(4, dtype=torch.float64)
+    cameras = [PathCamera(pose, fov_y=0.9, time=0.5 * i) for i in range(3)]
+    (tmp_path / "path.json").write_text(format_path(PathFile(cameras, keyframes=[], aspect=2, fps=10)))
+    settings = [f"weights={weights}", f"scene={scene_file}", "trajectory=path.json"]
+    assert video_shape(call(*settings, "num_views=null")[0]) == (3, 64, 128)
+    with pytest.raises(ValueError, match=r"num_views=3 .*path\.json.*3 frames"):
+        call(*settings)
 
 
 def test_frames_that_look_elsewhere_are_counted(call, caplog, weights):

@@ -1,11 +1,13 @@
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from wnv.evaluation.camera_path import plan_path, resize_cameras
+from wnv.evaluation.camera_path import follow_file, plan_path, resize_cameras
+from wnv.evaluation.path_file import PathCamera, PathFile
 from wnv.geometry.cameras import project
-from wnv.geometry.poses import invert_se3
+from wnv.geometry.poses import fit_world_frame, invert_se3, random_se3
 from wnv.types import Views
 
 
@@ -50,6 +52,22 @@ def test_bullet_time_stands_still_while_the_camera_moves(dynamic):
     assert runs == [not moving for moving in moves]
     torch.testing.assert_close(poses[0], dynamic.cameras.camtoworld[0])
     torch.testing.assert_close(poses[-1], dynamic.cameras.camtoworld[-1])
+
+
+def test_a_file_is_followed_in_the_world_of_the_context(context):
+    """Written in the world of a scene file, with a camera at each context view."""
+    world = fit_world_frame(random_se3((3,), generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    poses = world.undo(context.cameras.camtoworld.double())
+    fov_y = 2 * math.atan(context.cameras.height / 2 / float(context.cameras.K[0, 1, 1]))
+    cameras = [PathCamera(pose, fov_y=fov_y, time=0.5 + 0.1 * i) for i, pose in enumerate(poses)]
+    file = PathFile(cameras, keyframes=[], aspect=context.cameras.width / context.cameras.height, fps=10)
+    moving = replace(context, times=torch.tensor([0.0, 0.5, 1.0]))
+    path = follow_file(file, moving, world=world, window=(0.5, 0.7))
+    assert (path.cameras.height, path.cameras.width) == (context.cameras.height, context.cameras.width)
+    torch.testing.assert_close(path.cameras.camtoworld, context.cameras.camtoworld, rtol=0, atol=1e-5)
+    torch.testing.assert_close(path.cameras.K[0], context.cameras.K[0], rtol=0, atol=1e-3)
+    assert path.times.tolist() == pytest.approx([0, 0.5, 1])
+    assert follow_file(file, context, output_size=[8, 24]).cameras.width == 24
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (8, 24), (40, 24), (16, 24)])

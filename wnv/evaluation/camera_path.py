@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wnv.evaluation.path_file import PathFile
 from wnv.geometry.cameras import crop_K, scale_K
+from wnv.geometry.poses import WorldFrame
 from wnv.geometry.trajectories import TRAJECTORIES, make_trajectory
 from wnv.types import Cameras, Views
 
@@ -77,6 +79,51 @@ def plan_path(
         name = "still" if trajectory == THROUGH_TIME else trajectory
         cameras = make_trajectory(name, context.cameras, num_views=num_views, scene_poses=scene_poses, **options)
         path = CameraPath(cameras, torch.linspace(first, last, num_views))
+    return _resized(path, output_size)
+
+
+def follow_file(
+    file: PathFile,
+    context: Views,
+    *,
+    world: WorldFrame | None = None,
+    window: tuple[float, float] = (0.0, 1.0),
+    time: float | int | Sequence[float | int] | None = None,
+    output_size: Sequence[int] | None = None,
+) -> CameraPath:
+    """Follow the cameras of a path file, with the context's short side and the file's proportions.
+
+    Args:
+        file: The path.
+        context: The scene's context views, batch axes `view`, in the normalized world.
+        world: Change from the world of the file to that of the context; None if they are the same.
+        window: First and last time of the context on the file's scale, from 0 to 1 over the whole scene.
+        time: As in `plan_path`, if the file has no times.
+        output_size: Height and width of a frame in pixels.
+
+    Raises:
+        ValueError: If a size is out of range.
+    """
+    poses = torch.stack([camera.camtoworld for camera in file.frames])
+    poses = poses if world is None else world.apply(poses)
+    side = min(context.cameras.height, context.cameras.width)
+    height, width = round(side / min(1, file.aspect)), round(side * max(1, file.aspect))
+    focal = height / 2 / torch.tensor([camera.fov_y for camera in file.frames], dtype=poses.dtype).div(2).tan()
+    K = torch.eye(3, dtype=poses.dtype).repeat(len(poses), 1, 1)
+    K[:, 0, 0] = K[:, 1, 1] = focal
+    K[:, 0, 2], K[:, 1, 2] = width / 2, height / 2
+    cameras = Cameras(K=K.float(), camtoworld=poses.float(), width=width, height=height)
+    is_dynamic = bool((context.times != context.times[0]).any())
+    given = [camera.time for camera in file.frames if camera.time is not None]
+    if is_dynamic and len(given) == len(poses):
+        first, last = window
+        times = (torch.tensor(given) - first) / (last - first)
+    else:
+        times = torch.linspace(*_interval(context, time=time, is_dynamic=is_dynamic), len(poses))
+    return _resized(CameraPath(cameras, times), output_size)
+
+
+def _resized(path: CameraPath, output_size: Sequence[int] | None) -> CameraPath:
     if output_size is None:
         return path
     if len(output_size) != 2:
