@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from torch._utils import ExceptionWrapper
 
-from wnv.cli.run_record import RunRecord, _warn_of_changes
+from wnv.cli.run_record import RunRecord
 from wnv.training.run_folder import FINISHED
 
 
@@ -25,14 +25,6 @@ def test_the_end_by_an_error_of_a_loader_process_has_no_traceback(tmp_path: Path
     record.on_exception(trainer, L.LightningModule(), caught.value)
     (end,) = map(json.loads, (tmp_path / "ends.jsonl").read_text().splitlines())
     assert end["message"] == "FileNotFoundError: scenes/a.zip: no such scene file"
-
-
-def test_only_settings_that_change_the_run_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    before = OmegaConf.create({"data": {"num_workers": 0, "cache_frames": 0, "batch_size": 2}})
-    _warn_of_changes(before, OmegaConf.create({"data": {"num_workers": 4, "cache_frames": 9, "batch_size": 2}}))
-    assert not caplog.text
-    _warn_of_changes(before, OmegaConf.create({"data": {"num_workers": 4, "cache_frames": 0, "batch_size": 3}}))
-    assert "settings: data.batch_size: 2 -> 3\n" in caplog.text
 
 
 def test_failing_to_record_the_end_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -152,7 +152,7 @@ def write_error(error: BaseException, path: Path, *, rank: int | None = None) ->
     return type(cause)(
         cause.errno or errno.EIO,
         f"cannot write the checkpoint ({where}{cause.strerror or cause}); earlier ones are kept: free disk space or "
-        "make the folder writable, and continue with resume=last",
+        "make the folder writable",
         str(path),
     )
 

@@ -16,6 +16,7 @@ from wnv.cli.app import CONFIG_PATH, JobFailed, describe_error, import_function
 from wnv.cli.composition import composed
 from wnv.cli.explain import explain
 from wnv.cli.overrides import readable
+from wnv.cli.resume import with_own_overrides
 from wnv.cli.schema import check_config
 
 if TYPE_CHECKING:  # each function imports only what its command needs
@@ -52,6 +53,7 @@ def train(
     words = [overrides] if isinstance(overrides, str) else [*overrides]
     if run_dir is not None:
         words.append(readable(f"run_dir={run_dir}"))
+    words = with_own_overrides([readable(word) for word in words])
     with _configured("train", words, config_dir=config_dir) as cfg:
         folder = Path(HydraConfig.get().runtime.output_dir)
         cfg.run_dir = str(folder)

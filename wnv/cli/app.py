@@ -64,7 +64,9 @@ class JobFailed(RunFailed):
     """A process that a command started failed and has reported why."""
 
 
-def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = CONFIG_PATH) -> Callable[[], None]:
+def hydra_command(
+    task: str, *, config_name: str, prog: str, config_path: str = CONFIG_PATH, complete: str | None = None
+) -> Callable[[], None]:
     """Make a console command that calls a function with the composed configuration.
 
     The function's module is imported after the configuration is composed, so `--help` and mistyped settings do not
@@ -78,6 +80,7 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
         config_name: Primary configuration.
         prog: Name of the command.
         config_path: Package of the primary configuration.
+        complete: A function, `module:name`, that completes the command line before the configuration is composed.
     """
     failed: dict[int, int] = {}  # exit codes of failed jobs of a sweep
     started_ns = 0
@@ -106,6 +109,8 @@ def hydra_command(task: str, *, config_name: str, prog: str, config_path: str = 
 
             print(help_text(arguments, prog=prog, config_path=config_path, config_name=config_name))
         else:
+            if complete is not None:
+                arguments = sys.argv[1:] = import_function(complete)(arguments)
             try:
                 _name_failures(run, failed)
             except (HydraException, ValueError) as error:
@@ -143,7 +148,7 @@ def choose(options: dict[str, Any], *, prog: str, word: str, usage: Callable[[],
     return first
 
 
-def import_function(path: str) -> Callable[[DictConfig], Any]:
+def import_function(path: str) -> Callable[[Any], Any]:
     """Import the function `module:name`."""
     module, name = path.split(":")
     return getattr(importlib.import_module(module), name)

@@ -22,5 +22,7 @@ evaluate = hydra_command("wnv.cli.eval:run", config_name="eval", prog="wnv-eval"
 export = hydra_command("wnv.cli.export:export", config_name="export", prog="wnv-export")
 render = hydra_command("wnv.cli.render:run", config_name="render", prog="wnv-render")
 report = hydra_command("wnv.cli.report_run:run", config_name="report", prog="wnv-report")
-train = hydra_command("wnv.cli.train:run", config_name="train", prog="wnv-train")
+train = hydra_command(
+    "wnv.cli.train:run", config_name="train", prog="wnv-train", complete="wnv.cli.resume:with_own_overrides"
+)
 view = hydra_command("wnv.cli.view:run", config_name="view", prog="wnv-view")

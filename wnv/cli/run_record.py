@@ -5,13 +5,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
 from wnv.cli.app import describe_error
+from wnv.cli.failures import true_cause
+from wnv.cli.loggers import log_facts
+from wnv.cli.resume import is_known
 from wnv.evaluation.environment import describe_environment
 from wnv.training.run_folder import CONFIG_FILE, FAILED, STOPPED, flatten_config, note_end, note_start
 
@@ -19,7 +23,8 @@ log = logging.getLogger(__name__)
 
 # Settings that may change without changing what a resumed run computes.
 _FREE_SETTINGS = (
-    *("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths."),
+    *("resume", "init_from", "run_dir", "trainer.max_time", "trainer.default_root_dir", "paths.", "logger."),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "optimized_metric", "name"),
     *("data.num_workers", "data.cache_frames"),  # speed of loading
 )
 
@@ -42,23 +47,30 @@ class RunRecord(L.Callback):
         self.run_dir = run_dir
         self.checkpoint = checkpoint
         self.start: str | None = None
+        self.facts: dict[str, Any] = {}
 
     @override
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         file = self.run_dir / CONFIG_FILE
-        if self.checkpoint is not None and file.exists():
-            _warn_of_changes(OmegaConf.load(file), self.cfg)
+        if self.checkpoint is not None:
+            log_changes(self.checkpoint, self.cfg, step=trainer.global_step)
         temporary = file.with_name(f".{file.name}.tmp")
         temporary.write_text(OmegaConf.to_yaml(self.cfg, resolve=True))
         os.replace(temporary, file)
-        start = describe_environment(trainer.strategy.root_device) | {
-            "devices": trainer.world_size,
-            "command": sys.argv,
-            "overrides": self.overrides,
-            "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
-        }
+        environment = describe_environment(trainer.strategy.root_device)
+        log_facts(trainer.loggers, self.cfg, self.facts | environment)
+        start = (
+            self.facts
+            | environment
+            | {
+                "devices": trainer.world_size,
+                "command": sys.argv,
+                "overrides": self.overrides,
+                "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
+            }
+        )
         self.start = note_start(self.run_dir, start)
 
     def note_end(self, how: str, *, step: int, message: str | None = None) -> None:
@@ -76,13 +88,19 @@ class RunRecord(L.Callback):
         if isinstance(exception, KeyboardInterrupt):
             self.note_end(STOPPED, step=trainer.global_step, message="SIGINT")
         else:
-            is_error = isinstance(exception, Exception)
-            text = describe_error(exception)[1] if is_error else " ".join(str(exception).split())
+            text = " ".join(str(exception).split())
+            if isinstance(exception, Exception):
+                text = describe_error(true_cause(exception))[1]
             self.note_end(FAILED, step=trainer.global_step, message=f"{type(exception).__name__}: {text}")
 
 
-def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
-    then, now = (flatten_config(OmegaConf.to_container(config, resolve=True)) for config in (before, cfg))
+def log_changes(checkpoint: Path, cfg: DictConfig, *, step: int) -> None:
+    """Log the settings that differ from those of the run that a checkpoint is from."""
+    file = checkpoint.parent / CONFIG_FILE
+    if not file.is_file():
+        log.warning("%s has no %s beside it: its settings cannot be compared", checkpoint, CONFIG_FILE)
+        return
+    then, now = (flatten_config(OmegaConf.to_container(config, resolve=True)) for config in (OmegaConf.load(file), cfg))
     moved = str(then.get("run_dir")), str(now.get("run_dir"))
     changes = [
         f"{name}: {then.get(name)} -> {now.get(name)}"
@@ -90,6 +108,8 @@ def _warn_of_changes(before: DictConfig | ListConfig, cfg: DictConfig) -> None:
         if str(then.get(name)).replace(*moved) != str(now.get(name))
         and not name.startswith(_FREE_SETTINGS)
         and not (name.startswith("trainer.") and name not in then)  # a default that older runs did not record
+        and not (name.endswith("_target_") and name in then and not is_known(then[name]))  # renamed since
     ]
     if changes:
-        log.warning("resumed with changed settings: %s", ", ".join(changes))
+        other = "" if moved[0] == moved[1] else f" (compared with {file})"
+        log.warning("settings changed from step %d on%s: %s", step, other, ", ".join(changes))

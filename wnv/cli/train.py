@@ -20,11 +20,15 @@ from wnv.checkpoints.layout import holds_checkpoint
 from wnv.checkpoints.read import read_checkpoint, resolve_checkpoint
 from wnv.cli.app import EXIT_STOPPED, JobFailed, Stopped
 from wnv.cli.commands import train as main
+from wnv.cli.failures import explain_failure
 from wnv.cli.jobs import follow_parent, run_job
+from wnv.cli.loggers import closed_at_end, identify_wandb_run, name_wandb_run
 from wnv.cli.overrides import did_you_mean, nearest
+from wnv.cli.resume import OWN_RUN, own_configuration
 from wnv.cli.run_record import RunRecord
 from wnv.cli.schema import check_part
 from wnv.cli.settings import check_setting, plain
+from wnv.cli.start_facts import describe_start, start_facts
 from wnv.cli.train_parts import build_callbacks, build_data, build_module, build_trainer, choose_device, is_child
 from wnv.runtime.device import resolve_device
 from wnv.runtime.lifetime import die_with_parent
@@ -50,9 +54,11 @@ def run(cfg: DictConfig) -> float | None:
     OmegaConf.update(cfg, "run_dir", str(run_dir))
     follow_parent()
     overrides = [*hydra_config.overrides.task, *hydra_config.overrides.hydra]
+    cfg = own_configuration(cfg, run_dir=run_dir, overrides=hydra_config.overrides.task)
     is_sweep = hydra_config.mode == RunMode.MULTIRUN
+    names = name_wandb_run(cfg, hydra_config.overrides.task) if is_sweep else []
     if is_sweep and _starts_processes(cfg):
-        metrics = run_job(overrides, run_dir=run_dir, flags=_command_line_flags(hydra_config))
+        metrics = run_job([*overrides, *names], run_dir=run_dir, flags=_command_line_flags(hydra_config))
     else:
         is_run_dir_given = any(item.startswith(("run_dir=", "hydra.run.dir=")) for item in overrides)
         try:
@@ -79,6 +85,7 @@ def train_or_start_job(
     cfg: DictConfig, *, run_dir: Path, overrides: Sequence[str], config_dir: str | Path | None = None
 ) -> dict[str, float]:
     """Train in this process, or in new ones where the run needs several: Lightning would start the script again."""
+    cfg = own_configuration(cfg, run_dir=run_dir, overrides=overrides)
     if _starts_processes(cfg):
         return run_job(
             overrides, run_dir=run_dir, flags=() if config_dir is None else ("--config-dir", str(config_dir))
@@ -125,6 +132,7 @@ def train(
         is_sweep=is_sweep,
     )
     checkpoint = _find_checkpoint(cfg, run_dir=run_dir, is_run_dir_given=is_run_dir_given)
+    identify_wandb_run(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg)
     module = build_module(cfg, image_size=data.image_size, checkpoint=checkpoint)
@@ -136,11 +144,13 @@ def train(
         raise ValueError(f"run_dir must be set: {environment} starts {trainer.world_size} processes, which share it")
     if is_child(trainer):
         die_with_parent(signal.SIGKILL)  # it may wait for its parent where no other signal arrives
+    first_step = 0 if checkpoint is None else _check_position(checkpoint, data)
     if rank_zero_only.rank == 0:
-        num_parameters = sum(parameter.numel() for parameter in module.model.parameters())
-        log.info("training %.2f M parameters on %s in %s", num_parameters / 1e6, trainer.strategy.root_device, run_dir)
-    _fit(trainer, module, data, checkpoint=checkpoint, record=record, run_dir=run_dir)
-    return _finish(trainer, module, data, record=record, run_dir=run_dir)
+        record.facts = start_facts(trainer, module, data)
+        log.info("%s; %s", describe_start(record.facts, first_step=first_step), run_dir)
+    with closed_at_end(trainer.loggers):
+        _fit(trainer, module, data, checkpoint=checkpoint, first_step=first_step, record=record, run_dir=run_dir)
+        return _finish(trainer, module, data, record=record, run_dir=run_dir)
 
 
 def _check_settings(cfg: DictConfig) -> None:
@@ -175,11 +185,32 @@ def _find_checkpoint(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) 
                 f"{run_dir} holds a run already; continue it with resume=last, or set another run_dir"
             )
         return None
-    if cfg.resume not in ("last", "auto"):
-        return resolve_checkpoint(cfg.resume)
-    if not is_run_dir_given:
+    if cfg.resume in OWN_RUN and not is_run_dir_given:
         raise ValueError(f"resume={cfg.resume} needs run_dir=..., the folder of the run to continue")
-    return None if cfg.resume == "auto" and not holds_checkpoint(run_dir) else resolve_checkpoint(run_dir)
+    if cfg.resume == "auto" and not holds_checkpoint(run_dir):
+        return None
+    checkpoint = resolve_checkpoint(run_dir if cfg.resume in OWN_RUN else cfg.resume)
+    file = checkpoint.parent / CONFIG_FILE
+    before = OmegaConf.select(OmegaConf.load(file), "init_from") if file.is_file() else cfg.init_from
+    if cfg.init_from not in (None, before):
+        raise ValueError(
+            f"init_from={cfg.init_from} has no effect on a run that continues from {checkpoint}; leave one of "
+            "init_from and resume out"
+        )
+    return checkpoint
+
+
+def _check_position(checkpoint: Path, data: L.LightningDataModule) -> int:
+    """Return the step of a checkpoint; log whether it lacks the position in the training data."""
+    header = read_checkpoint(checkpoint, trees=())
+    if type(data).__qualname__ not in header and rank_zero_only.rank == 0:
+        log.warning(
+            "%s has no position in %s: training continues at step %d with its first samples",
+            checkpoint,
+            type(data).__qualname__,
+            header["global_step"],
+        )
+    return header["global_step"]
 
 
 def _fit(
@@ -188,12 +219,12 @@ def _fit(
     data: L.LightningDataModule,
     *,
     checkpoint: Path | None,
+    first_step: int,
     record: RunRecord,
     run_dir: Path,
 ) -> None:
-    """Fit, and raise an exception that says how to resume if the training was stopped."""
+    """Fit, and raise an exception that says how to resume if the training was stopped or failed."""
     callbacks: list[L.Callback] = getattr(trainer, "callbacks")  # noqa: B009 Lightning declares it nowhere
-    first_step = 0 if checkpoint is None else read_checkpoint(checkpoint, trees=())["global_step"]
     stop = next((callback for callback in callbacks if isinstance(callback, StopOnSignal)), None)
     try:
         with nullcontext() if stop is None else stop.listening(trainer):
@@ -203,6 +234,8 @@ def _fit(
             raise
         # Lightning exits silently after Ctrl-C.
         raise KeyboardInterrupt(f"at step {trainer.global_step}{_how_to_resume(run_dir)}") from None
+    except Exception as error:
+        raise explain_failure(error, step=trainer.global_step, first_step=first_step, run_dir=run_dir) from error
     if stop is not None and stop.stopped_by is not None:
         record.note_end(STOPPED, step=trainer.global_step, message=stop.stopped_by)
         message = f"by {stop.stopped_by} at step {trainer.global_step}{_how_to_resume(run_dir)}"
@@ -258,6 +291,7 @@ def _quiet_lightning() -> None:
         ".*does not have many workers.*",  # data.num_workers is the user's choice
         "You requested to overfit but enabled .* dataloader shuffling.*",  # shown each time
         ".*LeafSpec.*is deprecated.*",  # Lightning 2.6 on torch 2.13
+        "Detected call of `lr_scheduler.step.*before `optimizer.step",  # fp16: the first steps find the loss scale
         "FSDP2-wrapped module .* returned a view tensor.*",  # keys and values of a block: nothing writes into them
         "The `srun` command is available on your system but is not used.*",  # check_launch compares the processes
     ):

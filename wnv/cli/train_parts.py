@@ -24,6 +24,7 @@ from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
 from wnv.training.checkpoint import AtomicCheckpointIO
 from wnv.training.image_grid import ImageGrid
+from wnv.training.lightning_callbacks import check_callbacks
 from wnv.training.precision import make_precision
 from wnv.training.processes import Launch, cluster_environment
 from wnv.training.stopping import LeaveOnError
@@ -76,7 +77,10 @@ def build_module(cfg: DictConfig, *, image_size: Sequence[int], checkpoint: Path
         model.check_image_size(height=image_size[0], width=image_size[1])
     module = instantiate(cfg.module, model=model, loss=loss, **cfg.optim, _convert_="all")
     if checkpoint is not None:
-        _check_same_model(model, read_checkpoint(checkpoint, trees=())["model_config"], source=checkpoint)
+        header = read_checkpoint(checkpoint, trees=())
+        _check_same_model(model, header["model_config"], source=checkpoint)
+        if hasattr(module, "check_optimizer"):
+            module.check_optimizer(header)
     elif cfg.init_from is not None:
         initial = KoNet.from_pretrained(cfg.init_from)
         _check_same_model(model, initial.config, source=cfg.init_from)
@@ -87,6 +91,7 @@ def build_module(cfg: DictConfig, *, image_size: Sequence[int], checkpoint: Path
 def build_callbacks(cfg: DictConfig, record: RunRecord) -> list[L.Callback]:
     """Build the callbacks; `trainer.fast_dev_run` writes neither record nor checkpoints nor images."""
     callbacks = build_each(cfg, "callbacks", L.Callback)
+    check_callbacks(callbacks)
     if not cfg.trainer.get("enable_progress_bar", True):
         callbacks = [part for part in callbacks if not isinstance(part, ProgressBar)]
     if cfg.trainer.get("fast_dev_run"):
