@@ -139,7 +139,9 @@ def _open_job(cfg: DictConfig, ranks: Ranks) -> _Job:
         "data": data_settings(data_config),
     }
     digests = index_digests(protocol_config)
-    origin = {"index_sha256": digests} if digests else {}
+    origin: dict[str, Any] = {"num_parameters": sum(parameter.numel() for parameter in model.parameters())}
+    if digests:
+        origin["index_sha256"] = digests
     return _Job(model, data, protocol, protocol.variants(data), settings, origin)
 
 

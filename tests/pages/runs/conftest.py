@@ -19,7 +19,7 @@ CONFIG = {
     "name": "wnv",
     "seed": 0,
     "run_dir": None,
-    "model": {"_target_": "wnv.models.konet.KoNet", "dim": 192, "camera_encoding": "geope"},
+    "model": {"_target_": "wnv.models.konet.KoNet", "dim": 192, "num_heads": 6, "camera_encoding": "geope"},
     "optim": {"lr": 1e-3},
     "trainer": {"max_steps": 40},
 }

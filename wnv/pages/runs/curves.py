@@ -16,7 +16,7 @@ _CHARTS = {
     "val/loss": ("Validation loss", True),
     "train/lr": ("Learning rate", False),
     "train/grad_norm": ("Gradient norm", True),
-    "speed/views_per_s": ("Views per second", False),
+    "speed/views_per_s": ("Context and target views per second", False),
 }
 _BASELINES = {"val/psnr": "val/psnr_copy"}
 

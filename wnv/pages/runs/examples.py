@@ -7,12 +7,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from wnv.evaluation.contact_sheet import GAP_PX, LINE_PX
+from wnv.evaluation.examples import MAX_CONTEXT
 from wnv.evaluation.layout import PICTURES_FOLDER, picture_stem
 from wnv.evaluation.records import SceneRecord
 from wnv.pages.html import data_url
 from wnv.pages.runs.run_folders import Evaluation
 
-_MAX_WIDTH = 1440  # pixels of an image: five of 256 in a row, at two dots per pixel on a phone
+_MAX_WIDTH = 1440  # pixels of an image with several parts
+_MAX_PART_WIDTH = 360  # pixels of a part: half a phone's width at two dots per pixel
 _QUALITY = 85
 _MAX_VIDEO_BYTES = 2_000_000
 
@@ -28,9 +31,22 @@ class ShownExample:
     """`worst`, `median` or `best`; `lowest shown`, `between`, `highest shown` where those have no image."""
     image_file: Path
 
-    def image(self) -> str | None:
-        """Read the image as a `data:` URL; None if it cannot be read."""
-        return embed_image(self.image_file)
+    def images(self) -> list[tuple[str, str]]:
+        """Read the parts of the image, each with its role, as `data:` URLs; empty if it cannot be read.
+
+        The roles are `context`, `target`, `rendered`, `nearest` and `error`; a single `all` if the image has other
+        parts than `target_sheet` makes.
+        """
+        image = _open_image(self.image_file)
+        if image is None:
+            return []
+        roles = ["context"] * min(self.record.num_context, MAX_CONTEXT) + ["target", "rendered", "nearest", "error"]
+        width, rest = divmod(image.width - GAP_PX, len(roles))
+        top = GAP_PX + LINE_PX  # below the scene's name, which the page shows itself
+        if rest or image.height <= top + LINE_PX:
+            return [("all", _embed(image, _MAX_WIDTH))]
+        boxes = [(GAP_PX + i * width, top, (i + 1) * width, image.height - GAP_PX) for i in range(len(roles))]
+        return [(role, _embed(image.crop(box), _MAX_PART_WIDTH)) for role, box in zip(roles, boxes, strict=True)]
 
     @property
     def video_file(self) -> Path | None:
@@ -70,13 +86,21 @@ def shared_examples(evaluations: Sequence[Evaluation], variant: str, *, count: i
 
 def embed_image(file: Path) -> str | None:
     """Read an image as the `data:` URL of a JPEG, scaled down if it is wide; None if it cannot be read."""
+    image = _open_image(file)
+    return None if image is None else _embed(image, _MAX_WIDTH)
+
+
+def _open_image(file: Path) -> Image.Image | None:
     try:
         with Image.open(file) as opened:
-            image = opened.convert("RGB")
+            return opened.convert("RGB")
     except (OSError, ValueError, SyntaxError):  # Pillow's errors for damaged files
         return None
-    if image.width > _MAX_WIDTH:
-        image = image.resize((_MAX_WIDTH, round(image.height * _MAX_WIDTH / image.width)), Image.Resampling.LANCZOS)
+
+
+def _embed(image: Image.Image, max_width: int) -> str:
+    if image.width > max_width:
+        image = image.resize((max_width, round(image.height * max_width / image.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY, optimize=True, progressive=True)
     return data_url(buffer.getvalue(), "image/jpeg")

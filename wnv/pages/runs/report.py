@@ -1,9 +1,12 @@
 """The report on runs: one self-contained HTML page that compares runs and their evaluations."""
 
+import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import wnv
 from wnv.pages.charts import Dot, colour_class, scatter_chart
@@ -14,6 +17,7 @@ from wnv.pages.runs.examples import ShownExample, embed_image, extremes, shared_
 from wnv.pages.runs.failures import empty_job, failures
 from wnv.pages.runs.paired import compare
 from wnv.pages.runs.run_folders import Run, find_runs
+from wnv.pages.runs.table_files import SUFFIXES, file_name, write_tables
 from wnv.pages.runs.tables import more_settings, runs_table, scores_table, verdict
 from wnv.runtime.atomic import atomic_file
 from wnv.training.run_folder import flatten_config
@@ -29,7 +33,7 @@ _MAX_LISTED = 200  # examples of a pair of runs
 def write_run_report(
     runs: Sequence[str | Path], out: str | Path, *, title: str | None = None, overwrite: bool = False
 ) -> Path:
-    """Write a page that compares runs, and return its path.
+    """Write a page that compares runs, and return its path; its tables are also files in `PAGE_tables/`.
 
     The page needs no other file and no network. It shows the images that `wnv-eval` and `wnv-train` saved; nothing is
     rendered. A run with one evaluation takes about 0.3 MB plus its videos.
@@ -56,7 +60,16 @@ def write_run_report(
     ]
     problems += [(str(job), [empty_job(job)]) for job in found.empty_jobs]
     problems += [(str(folder), [error]) for folder, error in found.unreadable.items()]
-    galleries = [gallery for task in comparison.tasks if (gallery := _gallery(task))]
+    anchors = Anchors()
+    galleries = [gallery for task in comparison.tasks if (gallery := _gallery(task, anchors))]
+    tables = {"runs": runs_table(comparison)}
+    scores = []
+    for task in comparison.tasks:
+        name = f"scores-{file_name(task.title)}"
+        name += f"-{len(tables)}" if name in tables else ""
+        tables[name] = scores_table(task)
+        scores.append((task, name, verdict(comparison, task)))
+    files = out.with_name(f"{out.stem}_tables")
     pairs = [(task, run) for task in comparison.tasks for run in [*task.summaries][1:]]
     page = render(
         "runs",
@@ -66,9 +79,11 @@ def write_run_report(
         colours=[colour_class(index) for index in range(len(found.runs))],
         num_evaluations=sum(len(run.evaluations) for run in found.runs),
         max_runs=MAX_RUNS,
-        runs_table=runs_table(comparison),
+        tables=tables,
+        files=quote(files.name),
+        suffixes=SUFFIXES,
         more_settings=more_settings(comparison),
-        scores=[(task, scores_table(task), verdict(comparison, task)) for task in comparison.tasks],
+        scores=scores,
         curves=curves(comparison),
         galleries=galleries,
         sheets=None if galleries else _validation_sheets(comparison),
@@ -79,7 +94,21 @@ def write_run_report(
     )
     with atomic_file(out, overwrite=overwrite) as file:
         file.write(page.encode())
+    write_tables(files, tables, comparison.labels)
     return out
+
+
+class Anchors:
+    """Ids of the page's elements, each once: `scene-NAME`, then `scene-NAME-2`."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def __call__(self, scene: str) -> str:
+        """Make the next id of a scene."""
+        name = f"scene-{re.sub(r'[^A-Za-z0-9._-]+', '-', scene)}"
+        self._counts[name] += 1
+        return name if self._counts[name] == 1 else f"{name}-{self._counts[name]}"
 
 
 def _default_title(runs: Sequence[str | Path]) -> str:
@@ -87,7 +116,7 @@ def _default_title(runs: Sequence[str | Path]) -> str:
     return " and ".join(names) if len(names) <= 3 else f"{len(names)} folders"
 
 
-def _gallery(task: Task) -> dict[str, Any] | None:
+def _gallery(task: Task, anchors: Anchors) -> dict[str, Any] | None:
     """Examples of a task: the same ones by every run, and the worst, median and best of each run."""
     variant = task.main_variant
     found = {run: extremes(evaluation, variant) for run, evaluation in task.evaluations.items()}
@@ -101,9 +130,9 @@ def _gallery(task: Task) -> dict[str, Any] | None:
     return {
         "task": task,
         "num_runs": len(found),
-        "shared": [list(zip(runs, examples, strict=True)) for examples in shared],
+        "shared": [(anchors(examples[0].record.scene), list(zip(runs, examples, strict=True))) for examples in shared],
         "shared_keys": {examples[0].record.key for examples in shared},
-        "extremes": [(run, found[run]) for run in runs],
+        "extremes": [(run, [(anchors(e.record.scene), e) for e in found[run]]) for run in runs],
     }
 
 

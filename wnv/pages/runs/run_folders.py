@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from wnv.evaluation.records import RECORDS_FILE, SETTINGS_FILE, SceneRecord, read_records
@@ -53,6 +55,14 @@ class Training:
         """The end of the last start; None if it has none, or was started by a version that logged no ends."""
         started = self.starts[-1].get("id") if self.starts else None
         return next((end for end in self.ends if started is not None and end.get("start") == started), None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of the starts whose end is known; None if there is none."""
+        ends = {end.get("start"): end for end in self.ends}
+        times = [(start.get("date"), ends[start["id"]].get("date")) for start in self.starts if start.get("id") in ends]
+        spans = [(_time(end) - _time(start)).total_seconds() for start, end in times if start and end]
+        return sum(spans) if spans else None
 
     @property
     def logs_ends(self) -> bool:
@@ -120,6 +130,21 @@ class Run:
     """The resolved configuration; only the model's for weights without a run folder, empty if unknown."""
     training: Training | None = None
     evaluations: Sequence[Evaluation] = ()
+
+    @cached_property
+    def num_parameters(self) -> int | None:
+        """Number of the model's parameters, as evaluations report it or from a KoNet's settings; None if unknown."""
+        for evaluation in self.evaluations:
+            if evaluation.summary is not None and "num_parameters" in evaluation.summary.environment:
+                return evaluation.summary.environment["num_parameters"]
+        settings = {**(self.config.get("model") or {})}
+        if not settings or str(settings.pop("_target_", "KoNet")).rpartition(".")[2] != "KoNet":
+            return None
+        try:
+            with torch.device("meta"):
+                return sum(parameter.numel() for parameter in KoNet(**settings).parameters())
+        except (TypeError, ValueError):  # settings of another version
+            return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +319,11 @@ def _same_weights(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
         else:
             groups.append([evaluation])
     return groups
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _model_config(weights: str) -> dict[str, Any]:

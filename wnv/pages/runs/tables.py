@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from wnv.evaluation.confidence import Mean
 from wnv.evaluation.summary import Summary, VariantSummary
 from wnv.evaluation.table import decimals, heading
+from wnv.pages.html import duration
 from wnv.pages.runs.comparison import Comparison, Task
 from wnv.pages.runs.differences import short_names
 from wnv.pages.runs.paired import MIN_PAIRS, compare
 
+COPIED = "nearest context view, copied"
 _MAX_SETTINGS = 6  # in the table of runs; the others get a table of their own
 _VALIDATION = {"val/psnr": ("val PSNR dB", 2), "val/ssim": ("val SSIM", 4), "val/lpips": ("val LPIPS", 4)}
 
@@ -21,6 +23,13 @@ class Column:
     name: str
     cells: Sequence[str]
     style: str = "number"
+    values: Sequence[Mean | float | int | None] = ()
+    """The numbers behind the text, if it is made of numbers; None for an empty cell."""
+
+    def sort_key(self, row: int) -> float | int | None:
+        """The number to sort a row by; None to sort by its text."""
+        value = self.values[row] if self.values else None
+        return value.mean if isinstance(value, Mean) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,25 +55,26 @@ class _ScoreRow:
 
 
 def runs_table(comparison: Comparison) -> Table:
-    """One row per run: the settings in which runs differ, the steps, the scores."""
+    """One row per run: the settings in which runs differ, the size, the training, the scores."""
     short = short_names([*comparison.differences])
     settings = [*comparison.differences.items()][:_MAX_SETTINGS]
     columns = [Column(name=short[name], cells=values, style="") for name, values in settings]
     trainings = [run.training for run in comparison.runs]
-    if any(trainings):
-        columns.append(Column(name="steps", cells=[f"{t.num_steps:,}" if t else "" for t in trainings]))
+    facts = [
+        _numbers("parameters", [run.num_parameters for run in comparison.runs], "{:,.0f}".format),
+        _numbers("steps", [t.num_steps if t else None for t in trainings], "{:,.0f}".format),
+        _numbers("training time", [t.seconds if t else None for t in trainings], duration),
+    ]
     for metric, (title, digits) in _VALIDATION.items():
-        values = [training.last(metric) if training else None for training in trainings]
-        if any(value is not None for value in values):
-            cells = ["" if value is None else f"{value:.{digits}f}" for value in values]
-            columns.append(Column(name=title, cells=cells))
+        facts.append(_numbers(title, [t.last(metric) if t else None for t in trainings], f"{{:.{digits}f}}".format))
+    columns += [column for column in facts if any(column.cells)]
     is_only = len(comparison.tasks) == 1
     for task in comparison.tasks:
         for name, metric in task.columns.items():
             if is_only or metric == "psnr":  # the other metrics are in the tables of scores
                 summaries = [task.summaries.get(index) for index in range(len(comparison.runs))]
-                cells = ["" if s is None else _mean(s.main.model, metric, name, s) for s in summaries]
-                columns.append(Column(name=name if is_only else f"{task.title}, {name}", cells=cells))
+                means = [_mean(s.main.model, metric, name, s) if s else None for s in summaries]
+                columns.append(_means(name if is_only else f"{task.title}, {name}", means, decimals(metric)))
     return Table(runs=range(len(comparison.runs)), columns=columns)
 
 
@@ -84,21 +94,25 @@ def scores_table(task: Task) -> Table:
             if variant.variant == name
         ]
         rows += [*found, _ScoreRow(run=None, variant=found[0].variant, summary=found[0].summary)]
+    own = [None if row.run is None else row.variant for row in rows]  # the copy has scores alone
 
-    def per_run(name: str, cell: Callable[[_ScoreRow], str]) -> Column:
-        return Column(name=name, cells=["" if row.run is None else cell(row) for row in rows])
+    def gains(name: str, means: Callable[[VariantSummary], Mapping[str, Mean]]) -> Column:
+        return _means(name, [None if variant is None else means(variant).get("psnr") for variant in own], 2, sign=True)
 
     columns = []
     if len(task.variants) > 1:
         columns.append(Column(name="variant", cells=[row.variant.variant for row in rows], style=""))
     for name, metric in task.columns.items():
-        columns.append(Column(name=name, cells=[_mean(row.means, metric, name, row.summary) for row in rows]))
+        means = [_mean(row.means, metric, name, row.summary) for row in rows]
+        columns.append(_means(name, means, decimals(metric)))
     if any(row.variant.change for row in rows):
         reference = next(row.summary.reference for row in rows if row.variant.change)
-        columns.append(per_run(f"change from {reference}, dB", lambda row: _signed(row.variant.change or {})))
-    columns.append(per_run("ahead of the copy, dB", lambda row: _signed(row.variant.difference)))
-    columns.append(per_run("ahead in", lambda row: _ahead(row.variant)))
-    columns.append(per_run("ms per view", lambda row: f"{row.variant.render_ms:.1f}"))
+        columns.append(gains(f"change from {reference}, dB", lambda variant: variant.change or {}))
+    columns.append(gains("ahead of the copy, dB", lambda variant: variant.difference))
+    ahead = [None if variant is None else variant.num_ahead / variant.num_examples for variant in own]
+    columns.append(Column(name="ahead in", cells=[_ahead(variant) for variant in own], values=ahead))
+    columns.append(_numbers("ms per view", [v and v.render_ms for v in own], "{:.1f}".format))
+    columns.append(_numbers("views/s", [v and v.views_per_s for v in own], "{:.1f}".format))
     return Table(runs=[row.run for row in rows], columns=columns)
 
 
@@ -121,14 +135,20 @@ def verdict(comparison: Comparison, task: Task) -> str:
     return f"{best_name} has the highest mean, {significance}: {gap}."
 
 
-def _ahead(variant: VariantSummary) -> str:
-    return f"{variant.num_ahead} of {variant.num_examples}" + (" (partial)" if variant.is_partial else "")
+def _numbers(name: str, values: Sequence[float | int | None], text: Callable[[float], str]) -> Column:
+    return Column(name=name, cells=["" if value is None else text(value) for value in values], values=values)
 
 
-def _signed(means: Mapping[str, Mean]) -> str:
-    return means["psnr"].text(2, sign=True) if "psnr" in means else ""
+def _means(name: str, means: Sequence[Mean | None], digits: int, *, sign: bool = False) -> Column:
+    return Column(name=name, cells=["" if m is None else m.text(digits, sign=sign) for m in means], values=means)
 
 
-def _mean(means: Mapping[str, Mean], metric: str, name: str, summary: Summary) -> str:
+def _mean(means: Mapping[str, Mean], metric: str, name: str, summary: Summary) -> Mean | None:
     """The mean of a metric, if the column is that of the summary's LPIPS network."""
-    return means[metric].text(decimals(metric)) if metric in means and heading(metric, summary) == name else ""
+    return means.get(metric) if heading(metric, summary) == name else None
+
+
+def _ahead(variant: VariantSummary | None) -> str:
+    if variant is None:
+        return ""
+    return f"{variant.num_ahead} of {variant.num_examples}" + (" (partial)" if variant.is_partial else "")
