@@ -22,22 +22,21 @@ _JPEG_SEGMENTS = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 _FORMATS: dict[str | None, ImageFormat] = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
 
 
-def open_image(content: Path | bytes, *, where: str) -> Image.Image:
+def open_image(content: Path | bytes, *, where: str, formats: tuple[str, ...] = ("JPEG", "PNG")) -> Image.Image:
     """Open an image without decoding it.
 
     Raises:
-        SceneError: If it is not a JPEG or PNG, or has more pixels than a scene may.
+        SceneError: If it is not of one of Pillow's `formats`, or has more pixels than a scene may.
     """
     source = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
-        image = Image.open(source, formats=("JPEG", "PNG"))
+        image = Image.open(source, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SceneError(f"{where}: the image has more than {MAX_IMAGE_PIXELS} pixels ({error})") from error
     except Exception as error:  # a parser of untrusted bytes may raise anything
-        start = f", starts with {content[:8].hex(' ') or 'nothing'}" if isinstance(content, bytes) else ""
-        raise SceneError(
-            f"{where}: not a readable JPEG or PNG ({error}{start}); replace it or remove the frame"
-        ) from error
+        names = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        found = _describe(content)
+        raise SceneError(f"{where}: not a readable {names} ({found}); convert it or remove the frame") from error
     width, height = image.size
     if width * height > MAX_IMAGE_PIXELS:
         image.close()
@@ -45,6 +44,18 @@ def open_image(content: Path | bytes, *, where: str) -> Image.Image:
             f"{where}: the image has {width} x {height} pixels, more than {MAX_IMAGE_PIXELS}; scale the images down"
         )
     return image
+
+
+def _describe(content: Path | bytes) -> str:
+    """The content of an unsupported file: its format if it is known, else its first bytes."""
+    if isinstance(content, bytes):
+        start = content[:16]
+    else:
+        with content.open("rb") as file:
+            start = file.read(16)
+    if start[4:8] == b"ftyp":  # the container of HEIC and AVIF photographs, and of MP4
+        return f"the file is {start[8:12].decode('latin-1').strip().upper()}"
+    return f"starts with {start[:8].hex(' ') or 'nothing'}"
 
 
 def image_header(data: bytes, *, where: str) -> tuple[ImageFormat, int, int]:

@@ -41,8 +41,22 @@ def _rewrite(project: Path, file: str, change: Callable[[str], str]) -> None:
     path.write_text(change(path.read_text()))
 
 
-@pytest.mark.parametrize("where", [".", "sparse", "sparse/0"])
-def test_cameras_and_bytes_are_kept(run_import: Callable, project: Path, out: Path, capture: Any, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "layout"),
+    [
+        (".", "sparse/0"),
+        ("sparse", "sparse/0"),
+        ("sparse/0", "sparse/0"),
+        (".", "colmap/sparse/0"),
+        (".", "dense/0/sparse"),
+        ("dense/0", "dense/0/sparse"),
+    ],
+)
+def test_cameras_and_bytes_are_kept(
+    run_import: Callable, project: Path, out: Path, capture: Any, where: str, layout: str
+) -> None:
+    (project / layout).parent.mkdir(parents=True, exist_ok=True)
+    (project / "sparse" / "0").rename(project / layout)
     (path,) = run_import("colmap", project / where, out)
     scene = open_scene(path)
     assert scene.info.id == "project"
@@ -58,6 +72,18 @@ def test_images_elsewhere_and_a_byte_order_mark(run_import: Callable, project: P
     _rewrite(project, "images.txt", lambda text: text.replace("walk/", ""))
     (path,) = run_import("colmap", project, out, images=project / "photos")
     assert len(open_scene(path)) == 4
+
+
+def test_scaled_copies_are_found_and_sizes_may_be_floats(
+    run_import: Callable, project: Path, out: Path, capture: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    K = capture.K * [[4], [4], [1]]
+    camera = f"7 PINHOLE 192.0 128.0 {K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]}\n"
+    _rewrite(project, "cameras.txt", lambda text: camera)
+    (project / "images").rename(project / "images_4")
+    info = open_scene(run_import("colmap", project, out)[0]).info
+    np.testing.assert_allclose(info.K[0], capture.K)
+    assert "48 x 32 pixels and the cameras are for 192 x 128; K is scaled" in caplog.text
 
 
 def test_a_binary_model_is_the_same_scene(run_import: Callable, project: Path, out: Path, capture: Any) -> None:
@@ -165,7 +191,7 @@ def test_ignored_models_are_reported(
         ("cameras.txt", lambda t: t.replace("7 PINHOLE 48", "7 PINHOLE 4.8"), r"cameras\.txt:2.*whole number.*'4\.8'"),
         ("cameras.txt", lambda t: "7 PINHOLE\n", r"cameras\.txt:1: a camera is"),
         ("cameras.txt", lambda t: t.replace("7 PINHOLE", "8 PINHOLE"), r"its camera 7 is not in the model"),
-        ("cameras.txt", lambda t: t.replace("48 32", "96 64"), r"walk/0\.jpg.*the image is 48 x 32"),
+        ("cameras.txt", lambda t: t.replace("48 32", "96 32"), r"walk/0\.jpg.*the image is 48 x 32"),
         ("images.txt", lambda t: t.replace("walk/0", "../0"), r"'\.\./0\.jpg'.*leaves the folder"),
         ("images.txt", lambda t: t.replace("\n\n", "\n"), r"images\.txt:3: .*observations"),
         ("images.txt", lambda t: "1 1 0 0 0 0 0\n", r"images\.txt:1: an image is"),

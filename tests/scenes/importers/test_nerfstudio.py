@@ -96,6 +96,70 @@ def test_pngs_are_encoded_or_kept_in_8_bit_without_transparency(
     assert as_png.image_u8(2)[0, 0].tolist() == [0x12, 0x34, 0x56]
 
 
+@pytest.mark.parametrize("image_format", ["WEBP", "BMP", "TIFF"])
+def test_other_formats_are_converted(
+    run_import: Callable, folder: Path, out: Path, encode: Callable[..., bytes], image_format: str
+) -> None:
+    pixels = np.zeros((32, 48, 3), dtype=np.uint8)
+    pixels[:, :24] = 200
+    (folder / "images" / "0.jpg").write_bytes(encode(pixels, image_format))
+    scene = open_scene(run_import("nerfstudio", folder, out, image_format="png")[0])
+    assert np.abs(scene.image_u8(0)[:, [4, 40]].astype(int) - pixels[:, [4, 40]]).max() < 4
+
+
+def test_cameras_are_scaled_to_images_and_images_turned_by_exif(
+    run_import: Callable, folder: Path, out: Path, capture: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As DL3DV comes: cameras of full-size images beside a folder of scaled copies."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: the first row is the right side
+    Image.open(io.BytesIO(capture.jpegs[0])).transpose(Image.Transpose.ROTATE_90).save(
+        folder / "images" / "0.jpg", quality=95, exif=exif
+    )
+    (path,) = run_import("nerfstudio", folder, out, scene_id="turned")
+    decoded = np.asarray(Image.open(io.BytesIO(capture.jpegs[0])))
+    assert np.abs(open_scene(path).image_u8(0).astype(int) - decoded).mean() < 3
+    (folder / "images" / "0.jpg").write_bytes(capture.jpegs[0])
+    (folder / "images").rename(folder / "images_4")
+    _change(folder, lambda c: c.update({key: 4 * c[key] for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}))
+    scene = open_scene(run_import("nerfstudio", folder, out)[0])
+    np.testing.assert_allclose(scene.info.K[0], capture.K)
+    assert scene.image_bytes(0) == capture.jpegs[0]
+    assert "48 x 32 pixels and the cameras are for 192 x 128; K is scaled" in caplog.text
+
+
+def test_axes_follow_the_camera_convention(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
+    """As MapAnything writes them, in a `scene_meta.json`."""
+
+    def to_opencv(content: dict[str, Any]) -> None:
+        content["camera_convention"] = "opencv"
+        content["frames"][0]["camera_convention"] = "opengl"
+        for frame in content["frames"][1:]:
+            frame["transform_matrix"] = (np.array(frame["transform_matrix"]) @ _FLIP).tolist()
+
+    _change(folder, to_opencv)
+    (folder / "transforms.json").rename(folder / "scene_meta.json")
+    info = open_scene(run_import("nerfstudio", folder, out)[0]).info
+    np.testing.assert_allclose(info.camtoworld, capture.camtoworld, atol=1e-12)
+
+
+def test_assumptions_are_reported(
+    run_import: Callable, folder: Path, out: Path, capture: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for key in ("cx", "cy", "w", "h"):
+            del content[key]
+        scaled = np.array(content["frames"][0]["transform_matrix"])
+        scaled[:3, :3] *= 2
+        content["frames"][0]["transform_matrix"] = scaled.tolist()
+
+    _change(folder, change)
+    info = open_scene(run_import("nerfstudio", folder, out)[0]).info
+    np.testing.assert_allclose(info.camtoworld, capture.camtoworld, atol=1e-12)
+    assert "fl_x=40.5 is taken as pixels of the images as they are (48 x 32)" in caplog.text
+    assert "1 of 4 poses are scaled by 2" in caplog.text
+
+
 def test_max_side_scales_images_and_cameras(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
     (path,) = run_import("nerfstudio", folder, out, max_side=24)
     scene = open_scene(path)
@@ -114,12 +178,13 @@ def test_times_of_the_file_or_of_the_video(run_import: Callable, folder: Path, o
     assert open_scene(path).info.kind == "dynamic"
 
     def add_times(content: dict[str, Any]) -> None:
-        for index, frame in enumerate(content["frames"]):
-            frame["time"] = 10.0 - index
+        for frame, time in zip(content["frames"], (9.0, 7.0, 10.0, 8.0), strict=True):  # of 3.jpg to 0.jpg
+            frame["time"] = time
 
     _change(folder, add_times)
     (path,) = run_import("nerfstudio", folder, out, exists="replace")
-    assert open_scene(path).info.times_s.tolist() == [7.0, 8.0, 9.0, 10.0]
+    frames = open_scene(path).info.frames
+    assert [(frame.time_s, frame.source_index) for frame in frames] == [(7.0, 2), (8.0, 0), (9.0, 3), (10.0, 1)]
 
 
 def _first(content: dict[str, Any]) -> dict[str, Any]:
@@ -135,11 +200,12 @@ def _first(content: dict[str, Any]) -> dict[str, Any]:
         (lambda c: c.pop("fl_x"), r"'fl_x'"),
         (lambda c: c.update(w=49), r"48 x 32.*49 x 32"),
         (lambda c: c.update(w=48.5), r"48\.5 x 32"),
-        (lambda c: c["frames"][0].update(w=24), r"one size"),
+        (lambda c: c["frames"][0].update(w=24), r"48 x 32.*24 x 32"),
         (lambda c: _first(c).update(file_path="../secret.jpg"), r"leaves the folder"),
         (lambda c: _first(c).update(file_path=3), r"entry 3 .*'file_path'"),
         (lambda c: c.update(camera_model="OPENCV_FISHEYE"), r"'OPENCV_FISHEYE'"),
         (lambda c: c.update(is_fisheye=True), r"is_fisheye"),
+        (lambda c: c["frames"][0].update(camera_convention="blender"), r"images/3.*camera_convention.*'blender'"),
         (lambda c: c.update(k4=0.1), r"'k4'"),
         (lambda c: c.update(k1=-30.0), r"k1=-30"),
         (lambda c: c.update(frames=[]), r"no frames"),
@@ -156,23 +222,14 @@ def test_invalid_content_is_rejected_and_leaves_no_file(
     assert not out.exists() or not list(out.iterdir())
 
 
-def _rotated() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 48)).save(buffer, "JPEG", exif=exif)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>not found</html>", "JPEG or PNG"),
+        (b"<html>not found</html>", "JPEG, PNG"),
         (cv2.imencode(".png", np.full((32, 48), 40_000, dtype=np.uint16))[1].tobytes(), "8 bits"),
-        (_rotated(), "EXIF"),
         (lambda jpeg: jpeg[:-60], "truncated"),
     ],
-    ids=["text", "16 bit", "rotated", "truncated"],
+    ids=["text", "16 bit", "truncated"],
 )
 @pytest.mark.parametrize("distorted", [False, True])
 def test_an_invalid_image_is_rejected(
@@ -185,10 +242,14 @@ def test_an_invalid_image_is_rejected(
         run_import("nerfstudio", folder, out)
 
 
-def test_missing_files_are_named(run_import: Callable, folder: Path, out: Path) -> None:
+def test_missing_files_are_named_or_skipped(
+    run_import: Callable, folder: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (folder / "images" / "2.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"images/2\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"images/2\.jpg .*missing=skip"):
         run_import("nerfstudio", folder, out)
+    assert len(open_scene(run_import("nerfstudio", folder, out, missing="skip")[0])) == 3
+    assert "1 of 4 images are missing and skipped" in caplog.text
     (folder / "transforms.json").rename(folder / "transforms_train.json")
     with pytest.raises(FileNotFoundError, match=r"transforms_train\.json"):
         run_import("nerfstudio", folder, out)

@@ -58,7 +58,7 @@ def test_a_folder_of_chunks(run_import: Callable, tmp_path: Path, out: Path, con
         (lambda c: c.update(cameras=None), r"cameras must be a tensor \[4, 18\].*got NoneType"),
         (lambda c: c["cameras"][2, 9].fill_(torch.nan), r"frame 2: camtoworld .*NaN"),
         (lambda c: c["cameras"][2, 6:10].neg_(), r"frame 2: the camera<-world matrix mirrors"),
-        (lambda c: c["images"].__setitem__(2, c["images"][2][:40]), r"frame 2: not a readable JPEG or PNG"),
+        (lambda c: c["images"].__setitem__(2, c["images"][2][:40]), r"frame 2: not a readable JPEG, PNG"),
         (lambda c: c["images"].__setitem__(2, c["images"][2].float()), r"frame 2: .*uint8"),
         (lambda c: c.update(timestamps=c["timestamps"][:2]), r"timestamps must be a tensor of 4 whole numbers"),
     ],

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import UInt8
 
 from wnv import __version__
 from wnv.scenes.importers.capture import ImportOptions, PosedImage
-from wnv.scenes.importers.image_content import decode_rgb, image_size, is_copyable, size_hint
+from wnv.scenes.importers.image_content import decode_rgb, image_size, is_copyable, is_turned
 from wnv.scenes.resize import fit_size, shrink_image
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
@@ -39,7 +40,13 @@ def assemble_scene(
     """
     if not images:
         raise ValueError(f"scene '{scene_id}': the source has no frames; a scene needs at least one posed image")
+    given, images = images, [_fit_to_pixels(image) for image in images]
     source_size = _common_size(images)
+    if source_size != (given[0].width, given[0].height):
+        logger.warning(
+            "scene '%s': the images have %d x %d pixels and the cameras are for %d x %d; K is scaled",
+            scene_id, *source_size, given[0].width, given[0].height,
+        )  # fmt: skip
     width, height = fit_size(*source_size, max_side=options.max_side)
     keeps_size = source_size == (width, height)
     scale = np.array([width / source_size[0], height / source_size[1], 1.0])
@@ -71,11 +78,11 @@ def assemble_scene(
         last_lens, maps = None, None  # only the last maps: those of all frames would fill the memory
         for image, pinhole in zip(images, pinholes, strict=True):
             data = image.content if isinstance(image.content, bytes) else image.content.read_bytes()
-            is_kept = keeps_size and not image.distortion
+            is_kept = keeps_size and not image.distortion and not image.is_turned
             if is_kept and is_copyable(data, image_format=options.image_format, where=image.where):
                 yield data
                 continue
-            decoded = decode_rgb(data, where=image.where)
+            decoded = decode_rgb(data, where=image.where, upright=image.is_turned)
             if image.distortion:
                 lens = (image.K.tobytes(), image.distortion)
                 if maps is None or lens != last_lens:
@@ -89,20 +96,36 @@ def assemble_scene(
     return path
 
 
+def _fit_to_pixels(image: PosedImage) -> PosedImage:
+    """Fit the camera to the size of the image file: scaled copies have the cameras of the originals.
+
+    Raises:
+        ValueError: If the image is not a scaled copy.
+    """
+    expected = (image.width, image.height)
+    found = image_size(image.content, where=image.where)
+    if found == expected:
+        return image
+    if found == expected[::-1] and is_turned(image.content, where=image.where):
+        return replace(image, is_turned=True)
+    factors = np.divide(found, expected)
+    is_crop = bool(((factors > 0.9) & (factors < 1.1)).any())  # or has lost its border in undistortion
+    if is_crop or (abs(factors[0] * expected[1] - found[1]) > 1 and abs(factors[1] * expected[0] - found[0]) > 1):
+        raise ValueError(
+            f"{image.where}: the image is {found[0]} x {found[1]} pixels (width x height), its camera is for "
+            f"{expected[0]} x {expected[1]}, and one is no scaled copy of the other; use the images of the cameras"
+        )
+    K = np.array([*factors, 1.0])[:, None] * image.K
+    return replace(image, width=found[0], height=found[1], K=K)
+
+
 def _common_size(images: Sequence[PosedImage]) -> tuple[int, int]:
     first = images[0]
-    expected = (first.width, first.height)
     for image in images:
-        if (image.width, image.height) != expected:
+        if (image.width, image.height) != (first.width, first.height):
             raise ValueError(
-                f"{image.where}: the camera is for {image.width} x {image.height} pixels (width x height), that of "
-                f"{first.where} for {expected[0]} x {expected[1]}; all images of a scene must have one size, so resize "
+                f"{image.where}: the image is {image.width} x {image.height} pixels (width x height), that of "
+                f"{first.where} {first.width} x {first.height}; all images of a scene must have one size, so resize "
                 "them with their intrinsics or import each size separately"
             )
-        found = image_size(image.content, where=image.where)
-        if found != expected:
-            raise ValueError(
-                f"{image.where}: the image is {found[0]} x {found[1]} pixels (width x height), its camera is for "
-                f"{expected[0]} x {expected[1]}; {size_hint(image.content, expected=expected, where=image.where)}"
-            )
-    return expected
+    return first.width, first.height

@@ -1,5 +1,6 @@
 """Results of an importer: captures, whose cameras and images are read on request, and rejected captures."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from jaxtyping import Float64
 from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.schema import SceneKind
 from wnv.scenes.undistort import Distortion
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,8 @@ class ImportOptions:
         frames: Folder of the frames (re10k); None looks for `<scene>/` beside each text file.
         root: Folder that paths are relative to (lvsm); None derives it from the source.
         max_side: Maximum side of the stored images in pixels; larger images are scaled down. None keeps the size.
+        missing: Treatment of frames without an image file: `skip` them with a warning, or reject the scene as an
+            `error` (nerfstudio, colmap, lvsm, re10k).
         exists: Treatment of a scene whose file exists: `skip` it, `replace` the file, or reject it as an `error`.
         image_format: Format of images that must be re-encoded: `jpeg` or `png`.
         quality: JPEG quality of re-encoded images, 1 to 100.
@@ -42,6 +47,7 @@ class ImportOptions:
     frames: Path | None = None
     root: Path | None = None
     max_side: int | None = None
+    missing: Literal["error", "skip"] = "error"
     exists: Literal["skip", "replace", "error"] = "skip"
     image_format: ImageFormat = "jpeg"
     quality: int = 95
@@ -76,6 +82,7 @@ class PosedImage:
         distortion: Lens distortion.
         time_s: Time in seconds.
         source_index: Index in the source video or list.
+        is_turned: Whether the EXIF orientation must be applied.
     """
 
     where: str
@@ -87,6 +94,11 @@ class PosedImage:
     distortion: Distortion = field(default_factory=Distortion)
     time_s: float
     source_index: int | None = None
+    is_turned: bool = False
+
+
+class MissingImageError(FileNotFoundError):
+    """An image that a source names does not exist."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -118,6 +130,28 @@ class Rejection:
 
 
 Captures: TypeAlias = Iterator[Capture | Rejection]
+
+
+def posed_images(makers: Iterable[Callable[[], PosedImage]], *, where: str, options: ImportOptions) -> list[PosedImage]:
+    """Make the images of a capture; missing ones are treated by `options.missing`.
+
+    Raises:
+        MissingImageError: If an image file is missing and not skipped, or all are.
+    """
+    images, missing = [], []
+    for make in makers:
+        try:
+            images.append(make())
+        except MissingImageError as error:
+            if options.missing == "error":
+                raise
+            missing.append(error)
+    if missing and not images:
+        raise missing[0]
+    if missing:
+        total = len(images) + len(missing)
+        logger.warning("%s: %d of %d images are missing and skipped; first: %s", where, len(missing), total, missing[0])
+    return images
 
 
 def source_files(source: Path, pattern: str) -> list[Path]:

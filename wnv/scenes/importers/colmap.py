@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, posed_images
 from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model
-from wnv.scenes.importers.parsing import find_image, natural_order, pinhole, rigid
+from wnv.scenes.importers.parsing import SCALED_FOLDERS, find_image, natural_order, pinhole, rigid
 from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.schema import safe_id
 from wnv.scenes.undistort import Distortion
 
 logger = logging.getLogger(__name__)
+
+MODEL_FOLDERS = ("", "sparse/0", "sparse", "0", "colmap/sparse/0", "dense/0/sparse", "dense/sparse")
+"""Folders of a capture that may hold its model: COLMAP's, nerfstudio's, and those of 3D Gaussian Splatting."""
 
 # Names of the parameters, in COLMAP's order.
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -30,10 +33,10 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 def colmap_captures(source: Path, options: ImportOptions) -> Captures:
     """Yield the capture of a COLMAP model, text or binary.
 
-    The model is looked for in `source`, `source/sparse/0`, `source/sparse` and `source/0`. Image names are relative to
-    `options.images`, by default the folder `images` in `source` or beside `sparse`. Registered images are sorted by
-    name (`2.jpg` before `10.jpg`). Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL and OPENCV are
-    supported.
+    The model is looked for in `source` and in the folders of `MODEL_FOLDERS`. Image names are relative to
+    `options.images`, by default a folder `images` in `source` or beside `sparse`, or one of scaled copies (`images_2`,
+    `images_4`, `images_8`). Cameras are scaled to the size of the images. Registered images are sorted by name (`2.jpg`
+    before `10.jpg`). Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL and OPENCV are supported.
 
     `options.fps` is only right if every frame of the video is registered.
     """
@@ -51,7 +54,10 @@ def _read(source: Path, folder: Path, options: ImportOptions) -> tuple[list[Pose
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of images; set images= to the folder of the photographs")
     by_name = sorted(model.images, key=lambda image: natural_order(image.name))
-    images = [_posed_image(image, model, root, index=index, options=options) for index, image in enumerate(by_name)]
+    makers = [
+        partial(_posed_image, image, model, root, index=index, options=options) for index, image in enumerate(by_name)
+    ]
+    images = posed_images(makers, where=str(folder), options=options)
     return images, {"format": "colmap"}
 
 
@@ -75,33 +81,37 @@ def rotation_of(quaternion: Float64[np.ndarray, "4"], *, where: str) -> Float64[
 
 
 def _model_folder(source: Path) -> Path:
-    candidates = [source, source / "sparse" / "0", source / "sparse", source / "0"]
+    candidates = [source / folder for folder in MODEL_FOLDERS]
     for candidate in candidates:
         if is_model(candidate):
             others = sorted(p.name for p in candidate.parent.iterdir() if p != candidate and is_model(p))
             if candidate.name == "0" and others:
                 logger.warning("%s is imported; models beside it are ignored: %s", candidate, ", ".join(others))
             return candidate
-    tried = ", ".join(str(candidate) for candidate in candidates)
     raise FileNotFoundError(
-        f"{source}: no COLMAP model (cameras.bin and images.bin, or cameras.txt and images.txt) in any of {tried}"
+        f"{source}: no COLMAP model (cameras.bin and images.bin, or cameras.txt and images.txt) here or in any of "
+        f"{', '.join(MODEL_FOLDERS[1:])}"
     )
 
 
 def _project(folder: Path) -> Path:
-    """The folder that holds `sparse/0` or `sparse`, else the folder of the model itself."""
+    """The capture's folder: the one above `sparse/0`, `sparse`, `colmap/sparse/0` or `dense/0/sparse`."""
     folder = folder.resolve()
-    if folder.name.isdigit():
+    while folder.name.isdigit() or folder.name in ("sparse", "colmap", "dense"):
         folder = folder.parent
-    return folder.parent if folder.name == "sparse" else folder
+    return folder
 
 
 def _image_folder(source: Path, folder: Path) -> Path:
-    for candidate in (source / "images", _project(folder) / "images"):
-        if candidate.is_dir():
-            return candidate
+    """The folder of images: the nearest one to the model, or in `source`."""
+    project, folder = _project(folder), folder.resolve()
+    parents = [folder, *(parent for parent in folder.parents if project in (parent, *parent.parents))]
+    for parent in (source, *parents):
+        for name in ("images", *(f"images{scale}" for scale in SCALED_FOLDERS)):
+            if (parent / name).is_dir():
+                return parent / name
     raise FileNotFoundError(
-        f"{source}: no folder 'images' here or in {_project(folder)}; set images= to the folder of the photographs"
+        f"{source}: no folder 'images' here or in {project}; set images= to the folder of the photographs"
     )
 
 

@@ -221,9 +221,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _integer(word: str, *, where: str) -> int:
     try:
-        return int(word)
-    except ValueError:
-        raise ValueError(f"{where}: expected a whole number, got {word!r}") from None
+        if float(word).is_integer():  # some tools write sizes as 96.0
+            return int(float(word))
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{where}: expected a whole number, got {word!r}")
 
 
 def _num_params(model: str, *, where: str) -> int:

@@ -47,10 +47,10 @@ class Importer:
 
 
 IMPORTERS = {
-    "nerfstudio": Importer(nerfstudio_captures, ("scene_id", "kind", "fps")),
-    "colmap": Importer(colmap_captures, ("scene_id", "kind", "fps", "images")),
-    "re10k": Importer(re10k_captures, ("frames",)),
-    "lvsm": Importer(lvsm_captures, ("kind", "fps", "root")),
+    "nerfstudio": Importer(nerfstudio_captures, ("scene_id", "kind", "fps", "missing")),
+    "colmap": Importer(colmap_captures, ("scene_id", "kind", "fps", "images", "missing")),
+    "re10k": Importer(re10k_captures, ("frames", "missing")),
+    "lvsm": Importer(lvsm_captures, ("kind", "fps", "root", "missing")),
     "pixelsplat": Importer(pixelsplat_captures),
 }
 

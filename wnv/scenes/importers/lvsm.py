@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, Rejection
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, Rejection, posed_images
 from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.parsing import find_image, numbers, path_inside, pinhole, pose_matrix, read_json, read_text
 from wnv.scenes.rigid import invert_rigid
@@ -39,10 +39,11 @@ def lvsm_captures(source: Path, options: ImportOptions) -> Captures:
 def _read(
     file: Path, base: Path, entries: list[Any], options: ImportOptions
 ) -> tuple[list[PosedImage], dict[str, Any]]:
-    images = [
-        _posed_image(entry, base, where=f"{file}, frame {index}", index=index, options=options)
+    makers = [
+        partial(_posed_image, entry, base, where=f"{file}, frame {index}", index=index, options=options)
         for index, entry in enumerate(entries)
     ]
+    images = posed_images(makers, where=str(file), options=options)
     return images, {"format": "lvsm", "file": file.name}
 
 

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, posed_images
 from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.parsing import find_image, natural_order, number, pinhole, pose_matrix, read_json
 from wnv.scenes.schema import safe_id
@@ -22,32 +22,42 @@ logger = logging.getLogger(__name__)
 CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """Supported models; each is OPENCV without some coefficients."""
 
-# Cameras of these files look along -z with y up (OpenGL); ours look along +z with y down.
-_OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+# World<-camera axes by `camera_convention`, a key of MapAnything's `scene_meta.json`. By default cameras look along -z
+# with y up (OpenGL); ours look along +z with y down.
+_AXES = {"opengl": np.diag([1.0, -1.0, -1.0, 1.0]), "opencv": np.eye(4)}
 # Parts of a capture that scene files have no place for.
 _IGNORED_KEYS = (
-    "mask_path", "depth_file_path", "ply_file_path", "train_filenames", "val_filenames", "test_filenames",
+    "mask_path", "mask", "depth_file_path", "depth", "ply_file_path", "train_filenames", "val_filenames",
+    "test_filenames",
 )  # fmt: skip
 
 
 def nerfstudio_captures(source: Path, options: ImportOptions) -> Captures:
-    """Yield the capture of a `transforms.json`, or of the folder that holds it.
+    """Yield the capture of a `transforms.json` or `scene_meta.json` (MapAnything), or of the folder that holds it.
 
-    - Frames are sorted by `file_path` (`2.png` before `10.png`), relative to the file; the suffix may be missing.
+    - Frames are sorted by `file_path` (`2.png` before `10.png`), relative to the file; the suffix may be missing, and
+      `images_2`, `images_4` or `images_8` may replace a missing folder `images`.
     - Intrinsics of a frame override those of the file: `fl_x fl_y cx cy w h`, or `camera_angle_x` (and `_y`). A missing
       `fl_y` equals `fl_x`, a missing principal point is the centre, a missing size is that of the image.
+      Cameras are scaled to the size of the images.
     - Distortion is `k1 k2 p1 p2 k3`; fisheye lenses are rejected.
-    - Axes turn from OpenGL to OpenCV. nerfstudio's `applied_transform` and `applied_scale` (its changes to COLMAP's
+    - Axes turn from OpenGL to OpenCV, unless `camera_convention` of file or frame is `opencv`. A uniform scale of a
+      pose is removed with a warning. nerfstudio's `applied_transform` and `applied_scale` (its changes to COLMAP's
       world) are kept in `source`, not undone.
-    - `time`, in seconds, is used if all frames have one; it must increase in the order of the files.
+    - `time`, in seconds, is used if all frames have one; frames are then sorted by it.
     - Masks, depth maps, point clouds and lists of splits are ignored with a warning.
     """
-    path = source / "transforms.json" if source.is_dir() else source
-    if source.is_dir() and not path.is_file():
-        others = ", ".join(sorted(other.name for other in source.glob("transforms*.json")))
-        raise FileNotFoundError(f"{path}: no such file" + (f"; set source= to one of {others}" if others else ""))
+    path = source
+    if source.is_dir():
+        files = [source / name for name in ("transforms.json", "scene_meta.json")]
+        path = next((file for file in files if file.is_file()), files[0])
+        if not path.is_file():
+            others = ", ".join(sorted(other.name for other in source.glob("transforms*.json")))
+            raise FileNotFoundError(f"{path}: no such file" + (f"; set source= to one of {others}" if others else ""))
+    # The parts of NeRF's Blender scenes are separate scenes: lego_train, lego_test.
+    part = path.stem.removeprefix("transforms") if path.stem.startswith("transforms_") else ""
     yield Capture(
-        id=options.scene_id or safe_id(path.resolve().parent.name),
+        id=options.scene_id or safe_id(path.resolve().parent.name + part),
         where=str(path),
         read=partial(_read, path, options),
     )
@@ -69,11 +79,42 @@ def _read(path: Path, options: ImportOptions) -> tuple[list[PosedImage], dict[st
             path,
             ", ".join(f"{key} ({count})" for key, count in ignored.items()),
         )
-    images = [
-        _posed_image(entry, content, path=path, index=index, options=options) for index, entry in enumerate(entries)
+    makers = [
+        partial(_posed_image, entry, content, path=path, index=index, options=options)
+        for index, entry in enumerate(entries)
     ]
+    images = posed_images(makers, where=str(path), options=options)
+    if clocks:
+        images.sort(key=lambda image: image.time_s)
+    used = [entries[image.source_index or 0] for image in images]
+    _warn_of_assumptions(content, used, images, path=path)
     notes = {key: content[key] for key in ("applied_transform", "applied_scale") if key in content}
     return images, {"format": "nerfstudio", "file": path.name, **notes}
+
+
+def _warn_of_assumptions(
+    content: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], images: Sequence[PosedImage], *, path: Path
+) -> None:
+    """Report what had to be assumed about sizes and poses."""
+    sizeless = [e for e in entries if "fl_x" in {**content, **e} and not {"w", "h", "cx", "cy"} & {*content, *e}]
+    if sizeless and images:
+        logger.warning(
+            "%s: fl_x=%s is taken as pixels of the images as they are (%d x %d), since 'w' and 'h' are missing; if the "
+            "images were scaled, add 'w' and 'h' of the original ones",
+            path, {**content, **sizeless[0]}["fl_x"], images[0].width, images[0].height,
+        )  # fmt: skip
+    scales = [scale for entry in entries if abs((scale := _scale(entry)) - 1) > 1e-3]
+    if scales:
+        logger.warning(
+            "%s: %d of %d poses are scaled by %.4g, which is removed; positions are kept",
+            path, len(scales), len(entries), scales[0],
+        )  # fmt: skip
+
+
+def _scale(entry: Mapping[str, Any]) -> float:
+    """The uniform scale of a pose, which Blender writes for a scaled camera."""
+    rotation = np.array(entry["transform_matrix"], dtype=np.float64)[:3, :3]
+    return float(np.cbrt(np.linalg.det(rotation)))
 
 
 def _check_entry(entry: Any, *, where: str) -> dict[str, Any]:
@@ -91,14 +132,17 @@ def _posed_image(
     width, height = _size(camera, file, where=where)
     if "transform_matrix" not in entry:
         raise ValueError(f"{where}: 'transform_matrix' is missing; remove the frame or give it a pose")
-    opengl = pose_matrix(entry["transform_matrix"], what="transform_matrix", where=where)
+    convention = camera.get("camera_convention", "opengl")
+    if convention not in _AXES:
+        raise ValueError(f"{where}: camera_convention must be opengl or opencv, got {convention!r}; convert the poses")
+    pose = pose_matrix(entry["transform_matrix"], what="transform_matrix", where=where, allow_scale=True)
     return PosedImage(
         where=where,
         content=file,
         width=width,
         height=height,
         K=_intrinsics(camera, width=width, height=height, where=where),
-        camtoworld=opengl @ _OPENGL_FROM_OPENCV,
+        camtoworld=pose @ _AXES[convention],
         distortion=_distortion(camera, where=where),
         time_s=number(entry["time"], what="time", where=where) if "time" in entry else options.frame_time(index),
         source_index=index,

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.importers.capture import PosedImage
+from wnv.scenes.importers.capture import MissingImageError, PosedImage
 from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.rigid import invert_rigid
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp", ".bmp", ".tif", ".tiff")
 """Tried in this order if a format names an image without its suffix."""
+
+SCALED_FOLDERS = ("_2", "_4", "_8")
+"""Suffixes of folders of scaled copies, as in mip-NeRF 360 and DL3DV; the largest images are used."""
 
 SOURCE_ROTATION_TOLERANCE = 1e-3
 """Largest accepted entry of `R^T R - I`; allows for short decimals."""
@@ -81,18 +84,24 @@ def path_inside(root: Path, name: Any, *, where: str) -> Path:
 def find_image(root: Path, name: Any, *, where: str) -> Path:
     """Find an image that a source names inside `root`; the suffix may be missing.
 
+    If its folder is missing, a folder of scaled copies beside it is used (`images_2`, `images_4`, `images_8`).
+
     Raises:
         ValueError: If the name leaves `root`.
-        FileNotFoundError: If there is no such image.
+        MissingImageError: If there is no such image.
     """
     path = path_inside(root, name, where=where)
-    if path.is_file():
-        return path
-    for suffix in IMAGE_SUFFIXES:
-        candidate = path.with_name(path.name + suffix)
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(f"{where}: image {path} is missing; restore it or remove the frame from the source")
+    folders = [path.parent]
+    if not path.parent.is_dir():
+        folders += [path.parent.with_name(path.parent.name + scale) for scale in SCALED_FOLDERS]
+    for folder in folders:
+        for suffix in ("", *IMAGE_SUFFIXES):
+            candidate = folder / (path.name + suffix)
+            if candidate.is_file():
+                return candidate
+    raise MissingImageError(
+        f"{where}: image {path} is missing; restore it, remove the frame from the source, or set missing=skip"
+    )
 
 
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
@@ -132,8 +141,14 @@ def pinhole(*, fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
-def pose_matrix(value: Any, *, what: str, where: str) -> Float64[np.ndarray, "4 4"]:
+def pose_matrix(value: Any, *, what: str, where: str, allow_scale: bool = False) -> Float64[np.ndarray, "4 4"]:
     """Convert a JSON value to a rigid matrix; see `rigid`.
+
+    Args:
+        value: Rows of the matrix.
+        what: Name of the matrix in the source.
+        where: File and frame.
+        allow_scale: Remove a uniform scale of the rotation.
 
     Raises:
         ValueError: If it is not a 3x4 or 4x4 matrix of finite numbers, or not rigid.
@@ -141,7 +156,11 @@ def pose_matrix(value: Any, *, what: str, where: str) -> Float64[np.ndarray, "4 
     if not isinstance(value, list) or len(value) not in (3, 4) or not all(isinstance(row, list) for row in value):
         raise ValueError(f"{where}: {what} must be a list of 3 or 4 rows of 4 numbers, got {_shorten(value)}")
     rows = [numbers(row, count=4, what=f"each row of {what}", where=where) for row in value]
-    return rigid(np.stack(rows), what=what, where=where)
+    pose = np.stack(rows)
+    determinant = float(np.linalg.det(pose[:3, :3]))
+    if allow_scale and determinant > 0 and abs(determinant - 1) > SOURCE_ROTATION_TOLERANCE:
+        pose[:3, :3] /= np.cbrt(determinant)
+    return rigid(pose, what=what, where=where)
 
 
 def rigid(pose: Float64[np.ndarray, "rows 4"], *, what: str, where: str) -> Float64[np.ndarray, "4 4"]:

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, source_files
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, posed_images, source_files
 from wnv.scenes.importers.parsing import find_image, normalized_image, numbers, read_text
 from wnv.scenes.schema import safe_id
 
@@ -18,22 +18,20 @@ def re10k_captures(source: Path, options: ImportOptions) -> Captures:
     which may be the folder of the frames itself for a single text file. Times are seconds from the first frame.
     """
     for file in source_files(source, "*.txt"):
-        read = partial(_read, file, options.frames, is_single=source.is_file())
+        read = partial(_read, file, options, is_single=source.is_file())
         yield Capture(id=safe_id(file.stem), where=str(file), read=read)
 
 
-def _read(file: Path, frames: Path | None, *, is_single: bool) -> tuple[list[PosedImage], dict[str, Any]]:
-    folder = _frames_folder(file, frames, is_single=is_single)
+def _read(file: Path, options: ImportOptions, *, is_single: bool) -> tuple[list[PosedImage], dict[str, Any]]:
+    folder = _frames_folder(file, options.frames, is_single=is_single)
     lines = read_text(file).splitlines()
     # Some copies of the data set lack the URL; a line of a frame has 19 words.
     has_url = bool(lines) and len(lines[0].split()) == 1
-    timestamps: list[int] = []
-    images: list[PosedImage] = []
+    cameras: list[tuple[str, list[str]]] = []
     for line, text in enumerate(lines[has_url:], start=1 + has_url):
-        if not text.strip():
+        where, words = f"{file}:{line}", text.split()
+        if not words:
             continue
-        where = f"{file}:{line}"
-        words = text.split()
         if len(words) != 19:
             raise ValueError(
                 f"{where}: a frame has 19 words, 'timestamp_us fx fy cx cy 0 0' and a pose of 12 numbers, got "
@@ -41,23 +39,28 @@ def _read(file: Path, frames: Path | None, *, is_single: bool) -> tuple[list[Pos
             )
         if not words[0].isdecimal():
             raise ValueError(f"{where}: the timestamp must be whole microseconds, got {words[0]!r}")
-        timestamp = int(words[0])
-        if timestamps and timestamp <= timestamps[-1]:
+        if cameras and int(words[0]) <= int(cameras[-1][1][0]):
             raise ValueError(
-                f"{where}: timestamps must increase, got {timestamp} after {timestamps[-1]}; sort the lines and remove "
-                "duplicates"
+                f"{where}: timestamps must increase, got {words[0]} after {cameras[-1][1][0]}; sort the lines and "
+                "remove duplicates"
             )
-        timestamps.append(timestamp)
-        # By the word, not the number: some frames' names start with zeros.
-        image = find_image(folder, words[0], where=where)
-        where = f"{where} ({image.name})"
-        values = numbers(words[1:], count=18, what="a camera", where=where)
-        time_s = (timestamp - timestamps[0]) / 1e6
-        images.append(normalized_image(values, content=image, where=where, index=len(images), time_s=time_s))
-    if not images:
+        cameras.append((where, words))
+    if not cameras:
         raise ValueError(f"{file}: holds no frame; restore or remove it")
+    first = int(cameras[0][1][0])
+    makers = [partial(_posed_image, words, folder, where, index, first) for index, (where, words) in enumerate(cameras)]
+    images = posed_images(makers, where=str(file), options=options)
     url = lines[0].strip() if has_url else None
-    return images, {"format": "re10k", "file": file.name, "url": url, "first_timestamp_us": timestamps[0]}
+    return images, {"format": "re10k", "file": file.name, "url": url, "first_timestamp_us": first}
+
+
+def _posed_image(words: list[str], folder: Path, where: str, index: int, first_timestamp: int) -> PosedImage:
+    # By the word, not the number: some frames' names start with zeros.
+    image = find_image(folder, words[0], where=where)
+    where = f"{where} ({image.name})"
+    values = numbers(words[1:], count=18, what="a camera", where=where)
+    time_s = (int(words[0]) - first_timestamp) / 1e6
+    return normalized_image(values, content=image, where=where, index=index, time_s=time_s)
 
 
 def _frames_folder(file: Path, frames: Path | None, *, is_single: bool) -> Path:
