@@ -1,15 +1,20 @@
 """Folders of scene files or posed clips are listed and opened alike."""
 
 import json
+import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from wnv.scenes import listing
 from wnv.scenes.listing import list_scenes, open_scene
 from wnv.scenes.posed_clip import PosedClip
 from wnv.scenes.scene_file import SceneFile
+from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import SceneError
 
 
@@ -51,3 +56,25 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
         list_scenes(tmp_path)
     with pytest.raises(FileNotFoundError, match="root not found"):
         list_scenes(tmp_path / "none")
+
+
+def test_a_folder_without_an_index_is_listed_once_per_host(
+    tmp_path: Path, make_info: Callable, make_images: Callable, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(listing, "_MIN_SHARED", 3)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root = tmp_path / "data"
+    for name in "abc":
+        write_scene(root, make_info(id=name), make_images())
+    with caplog.at_level(logging.INFO):
+        first = list_scenes(root)
+        assert list_scenes(root) == first
+        assert [scene.num_frames for scene in first.values()] == [3, 3, 3]
+        (record,) = caplog.records
+        assert re.search(r"3 scene files .*wnv-data index path=.*data", record.getMessage())
+        write_scene(root, make_info(2, id="b"), make_images(2), overwrite=True)
+        assert list_scenes(root)["b"].num_frames == 2
+        assert len(caplog.records) == 2
+        (damaged,) = tmp_path.glob("wnv-listings-*/*.json")
+        damaged.write_text('{"key": 1}')
+        assert list(list_scenes(root)) == ["a", "b", "c"]

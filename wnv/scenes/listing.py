@@ -2,8 +2,7 @@
 
 import logging
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch.utils.data import get_worker_info
@@ -11,6 +10,7 @@ from torch.utils.data import get_worker_info
 from wnv.scenes.archive import is_url
 from wnv.scenes.clip_poses import POSES_SUFFIX, VIDEO_SUFFIX, read_poses
 from wnv.scenes.index import find_scenes, read_index
+from wnv.scenes.listing_cache import ListedScene, once_per_host
 from wnv.scenes.posed_clip import PosedClip
 from wnv.scenes.scene import Scene
 from wnv.scenes.scene_file import SceneFile
@@ -19,13 +19,8 @@ from wnv.scenes.video import Decoder
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ListedScene:
-    """The path of a scene and its number of frames."""
-
-    path: str
-    num_frames: int
+# Listings of at least so many scenes are shared by the processes of a host: opening a scene takes about 3 ms.
+_MIN_SHARED = 200
 
 
 def open_scene(path: str | Path, *, decoder: Decoder = "auto") -> Scene:
@@ -73,7 +68,8 @@ def list_scenes(root: str | Path) -> dict[str, ListedScene]:
 
     Args:
         root: A scene file, a clip, or a folder of either. A folder with an `index.jsonl` is listed from it; otherwise
-            each scene file or file of poses is opened once. Scene files and indexed folders may be URLs.
+            each scene file or file of poses is opened once per host, at some milliseconds each. Scene files and indexed
+            folders may be URLs.
 
     Raises:
         FileNotFoundError: If `root` does not exist or holds no scene.
@@ -98,12 +94,24 @@ def list_scenes(root: str | Path) -> dict[str, ListedScene]:
 def _look_into(root: str) -> Iterator[tuple[str, ListedScene]]:
     folder = Path(root)
     if is_url(root) or not folder.is_dir():
-        paths = [folder.with_suffix(POSES_SUFFIX)] if _is_clip(root) else [root]
-    else:
-        # `find_scenes` reports an empty folder.
-        paths = find_clips(folder) or find_scenes(folder)
-        if _is_clip(str(paths[0])) and any(folder.rglob("*.zip")):
-            raise ValueError(f"{folder} holds both clips and scene files; separate them into two folders")
+        return _open_each([folder.with_suffix(POSES_SUFFIX)] if _is_clip(root) else [root])
+    # `find_scenes` reports an empty folder.
+    paths = find_clips(folder) or find_scenes(folder)
+    kind = "clips" if _is_clip(str(paths[0])) else "scene files"
+    if kind == "clips" and any(folder.rglob("*.zip")):
+        raise ValueError(f"{folder} holds both clips and scene files; separate them into two folders")
+
+    def list_now() -> list[tuple[str, ListedScene]]:
+        hint = "" if kind == "clips" else f"; `wnv-data index path={folder}` makes this quick"
+        logger.info("%s has no %s: opening %d %s to list them%s", folder, INDEX_FILE, len(paths), kind, hint)
+        return list(_open_each(paths))
+
+    if len(paths) < _MIN_SHARED:
+        return iter(list_now())
+    return iter(once_per_host(folder, paths, list_now))
+
+
+def _open_each(paths: Iterable[str | Path]) -> Iterator[tuple[str, ListedScene]]:
     for path in paths:
         if _is_clip(str(path)):
             poses = read_poses(path)
