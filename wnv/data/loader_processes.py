@@ -14,7 +14,14 @@ from types import ModuleType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()))
-_PRELOAD = ["wnv.data.faults", "wnv.data.scene_dataset", "wnv.synthetic.dataset"]
+# What workers import before their first example.
+_PRELOAD = [
+    "wnv.data.faults",
+    "wnv.data.scene_dataset",
+    "wnv.synthetic.dataset",
+    "torch.fx.experimental.symbolic_shapes",
+]
+_PRELOAD += ["numpy.random", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"]
 
 
 def loader_context(dataset: Any = None) -> BaseContext:
