@@ -5,9 +5,11 @@ import inspect
 import os
 import pickle
 import re
-import time
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,12 @@ from loopback.site import LoopbackSite
 from loopback.videos import frames_by_time, make_video
 from omegaconf import OmegaConf
 from yt_dlp.downloader.http import HttpFD
+from yt_dlp.networking.exceptions import TransportError
 
-from wnv.ingest.fetch import container, fetch_stage
+from wnv.ingest.fetch import container, downloader, fetch_stage, rate
 from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS
+from wnv.ingest.fetch.rate import SharedRate
 from wnv.ingest.tasks import Outcome
 from wnv.scenes.schema import safe_id
 
@@ -262,24 +266,99 @@ def test_forbidden_places(site: LoopbackSite, fetch: Fetch, pattern_video: Path,
     assert leftovers() == []
 
 
-def test_cookies_are_sent_and_the_file_is_left_alone(
-    site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, tmp_path: Path
+@pytest.mark.parametrize("place", ["file", "browser"])
+def test_cookies_are_sent_and_left_alone(
+    place: str, site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, tmp_path: Path
 ) -> None:
     url = site.add("/v.mp4", pattern_video, cookie="SESSDATA=secret")
-    cookies = tmp_path / "cookies.txt"
-    cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tSESSDATA\tsecret\n")
+    if place == "file":
+        cookies = tmp_path / "cookies.txt"
+        cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tSESSDATA\tsecret\n")
+        settings = {"cookies": cookies}
+    else:
+        cookies = tmp_path / "cookies.sqlite"
+        with closing(sqlite3.connect(cookies)) as database, database:
+            database.execute("CREATE TABLE moz_cookies (host, name, value, path, expiry, isSecure)")
+            row = ("127.0.0.1", "SESSDATA", "secret", "/", 4_000_000_000, 0)
+            database.execute("INSERT INTO moz_cookies VALUES (?, ?, ?, ?, ?, ?)", row)
+        settings = {"cookies_from_browser": f"firefox:{tmp_path}"}
     before = cookies.read_bytes(), cookies.stat().st_mtime_ns
-    assert_parts(fetch(url, cookies=cookies), root, pattern_video)
+    assert_parts(fetch(url, **settings), root, pattern_video)
     assert (cookies.read_bytes(), cookies.stat().st_mtime_ns) == before
     assert all("SESSDATA=secret" in seen.headers["cookie"] for seen in site.requests("/v.mp4"))
+    assert "secret" not in repr(FetchStage(**settings))
 
 
-@pytest.mark.slow
-def test_rate_limit(site: LoopbackSite, fetch: Fetch, pattern_video: Path) -> None:
-    start = time.monotonic()
-    url = site.add("/v.mp4", pattern_video, has_ranges=False)
-    assert fetch(url, segments=[], ratelimit=2 * pattern_video.stat().st_size).state == "done"
-    assert time.monotonic() - start > 0.35
+def test_the_rate_limit_is_that_of_all_workers(
+    site: LoopbackSite, fetch: Fetch, root: Path, pattern_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock that advances only by waiting.
+    now_s = 1000.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        assert 0.0 <= seconds < 3.0  # smoothly
+        now_s += seconds
+
+    monkeypatch.setattr(rate, "time", SimpleNamespace(time=lambda: now_s, sleep=sleep))
+    size = pattern_video.stat().st_size
+    (root / "fetch.rate").write_text("1002.0")  # another worker has taken two seconds
+    ranges, whole = (site.add(f"/{flag}.mp4", pattern_video, has_ranges=flag) for flag in (True, False))
+    assert fetch(whole, segments=[], ratelimit=size / 2).state == "done"
+    assert now_s == pytest.approx(1004.0, abs=0.1)
+    # The index at the end of the file costs a jump there and back.
+    assert fetch(ranges, segments=[], ratelimit=size / 2).state == "done"
+    assert 1006.0 < now_s < 1009.0
+    (root / "fetch.rate").write_text("9e9")  # the clock was put back
+    before_s = now_s
+    SharedRate(root / "fetch.rate", 2.0).take(1)
+    assert now_s == before_s + 0.5
+
+
+def test_finished_parts_are_not_fetched_again(
+    site: LoopbackSite,
+    fetch: Fetch,
+    root: Path,
+    pattern_video: Path,
+    leftovers: Leftovers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, spans = fetch_stage.cut, []
+
+    def breaks_once(source: Any, start_s: float, end_s: float, path: Path) -> Any:
+        spans.append((start_s, end_s))
+        if len(spans) == 2:
+            raise TransportError("connection lost")
+        return real(source, start_s, end_s, path)
+
+    monkeypatch.setattr(fetch_stage, "cut", breaks_once)
+    url = site.add("/v.mp4", pattern_video)
+    assert fetch(url, segments=[[3, 4], [16, 17]]).reason == "transient"
+    assert [Path(name).name for name in leftovers()] == ["00.mp4", "parts.json"]
+    outcome = fetch(url, segments=[[3, 4], [16, 17]])
+    assert_parts(outcome, root, pattern_video)
+    assert spans == [(2.0, 5.0), (15.0, 18.0), (15.0, 18.0)]
+    assert leftovers() == [part["file"] for part in outcome.result["parts"]]
+
+
+def test_a_whole_download_is_continued_after_a_kill(
+    site: LoopbackSite, fetch: Fetch, root: Path, tmp_path: Path, leftovers: Leftovers
+) -> None:
+    source = make_video(tmp_path / "v.ts", num_frames=150, num_b_frames=0)
+    url = site.add("/v.ts", source, content_type="video/mp2t")
+    pid = os.fork()
+    if pid == 0:
+        whole = downloader.download_whole
+        fetch_stage.download_whole = lambda *args, on_progress: whole(*args, on_progress=lambda n: os._exit(n > 0))
+        try:
+            fetch(url, segments=[])
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    outcome = fetch(url, segments=[])
+    assert "bytes=65536-" in [seen.headers.get("range") for seen in site.requests("/v.ts")]
+    assert (root / outcome.result["parts"][0]["file"]).read_bytes() == source.read_bytes()
+    assert leftovers() == [outcome.result["parts"][0]["file"]]
 
 
 def test_too_large(site: LoopbackSite, fetch: Fetch, pattern_video: Path, leftovers: Leftovers) -> None:
@@ -347,6 +426,9 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ValueError, match="Netscape"):
         FetchStage(cookies="~/bad.txt", videos="~")
+    for browser in ("netscape", f"firefox:{tmp_path}"):
+        with pytest.raises(ValueError, match=rf"cookies_from_browser.*{browser}"):
+            FetchStage(cookies_from_browser=browser)
     for bad in ({"max_height": 0}, {"ratelimit": 0}, {"margin_s": -1}, {"hosts": []}, {"max_gb": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             FetchStage(**bad)

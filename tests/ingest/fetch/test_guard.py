@@ -18,6 +18,9 @@ def test_hosts() -> None:
     for host in ("evilbilibili.com", "bilibili.com.evil.org", "example.com", "", "127.0.0.1", "[::1]", "localhost"):
         with pytest.raises(ForbiddenAddressError, match="allowed"):
             guard.check_host("https", host)
+    youtube = AddressGuard(hosts=["youtube.com"])
+    for host in ("www.youtube.com", "youtu.be", "rr1---sn-x.googlevideo.com"):
+        youtube.check_host("https", host)
     for scheme in ("file", "ftp", "data", "rtmp", ""):
         with pytest.raises(ForbiddenAddressError, match="only http"):
             guard.check_host(scheme, "bilibili.com")

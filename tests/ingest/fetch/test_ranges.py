@@ -2,7 +2,6 @@
 
 import io
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -109,11 +108,3 @@ def test_a_file_that_changes_is_not_mixed(site: LoopbackSite, monkeypatch: pytes
     site.add("/f", CONTENT[:-1])
     with pytest.raises(TransportError, match="changed"):
         file.read()
-
-
-def test_the_rate_stays_below_its_limit(site: LoopbackSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    slept_s: list[float] = []
-    monkeypatch.setattr(ranges, "time", SimpleNamespace(sleep=slept_s.append))
-    open_ranges(site.add("/f", CONTENT), ratelimit=700_000).read()
-    assert sum(slept_s) == pytest.approx(1.0)
-    assert max(slept_s) < 0.1  # smoothly

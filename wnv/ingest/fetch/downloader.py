@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from yt_dlp import YoutubeDL
-from yt_dlp.cookies import YoutubeDLCookieJar
+from yt_dlp.cookies import SUPPORTED_BROWSERS, YDLLogger, YoutubeDLCookieJar, extract_cookies_from_browser
 from yt_dlp.networking import Request, Response
 from yt_dlp.networking.common import RequestDirector
 from yt_dlp.networking.exceptions import HTTPError
@@ -79,6 +79,18 @@ class GuardedYoutubeDL(YoutubeDL):
         super().close()
 
 
+class _Quiet(YDLLogger):
+    """Shows nothing, also no progress."""
+
+    def warning(self, message: str, only_once: bool = False) -> None:
+        pass
+
+    debug = info = error = warning
+
+    def progress_bar(self) -> None:
+        return None
+
+
 class _Log:
     """Collects yt-dlp's warnings; some causes of failure appear only there. Errors also come as exceptions."""
 
@@ -109,6 +121,37 @@ def read_cookies(path: Path) -> str:
             "export it again"
         ) from error
     return text
+
+
+def browser_cookies(browser: str) -> str:
+    """Read the cookies of a browser, as the text of a cookie file.
+
+    Args:
+        browser: As for yt-dlp: `firefox`, `chrome+gnomekeyring`, `firefox:PROFILE`, `firefox::CONTAINER`.
+
+    Raises:
+        ValueError: If the browser is unknown, or its cookies cannot be read.
+    """
+    match = re.fullmatch(
+        r"(?P<name>[^+:]+)(\+(?P<keyring>[^:]+))?(:(?!:)(?P<profile>.+?))?(::(?P<container>.+))?", browser
+    )
+    if match is None or match["name"].lower() not in SUPPORTED_BROWSERS:
+        raise ValueError(
+            f"cookies_from_browser must be {', '.join(sorted(SUPPORTED_BROWSERS))}, with +KEYRING, :PROFILE or "
+            f"::CONTAINER, got {browser!r}"
+        )
+    keyring = match["keyring"] and match["keyring"].upper()
+    try:
+        jar = extract_cookies_from_browser(
+            match["name"].lower(), match["profile"], _Quiet(), keyring=keyring, container=match["container"]
+        )
+    except Exception as error:  # of many kinds, by browser and system
+        raise ValueError(
+            f"cookies_from_browser={browser}: {error}; name the profile, or export cookies.txt and set fetch.cookies"
+        ) from error
+    file = io.StringIO()
+    jar.save(file, ignore_discard=True, ignore_expires=True)
+    return file.getvalue()
 
 
 def extract(ydl: GuardedYoutubeDL, url: str) -> dict[str, Any]:
@@ -142,20 +185,20 @@ def extract(ydl: GuardedYoutubeDL, url: str) -> dict[str, Any]:
 
 
 def download_whole(
-    ydl: GuardedYoutubeDL, info: Mapping[str, Any], path: Path, *, check_size: Callable[[int], None]
+    ydl: GuardedYoutubeDL, info: Mapping[str, Any], path: Path, *, on_progress: Callable[[int], None]
 ) -> None:
-    """Download the whole stream with yt-dlp's own downloader.
+    """Download the whole stream with yt-dlp's own downloader, or the rest of it.
 
     Args:
         ydl: The object that extracted the stream.
         info: What `extract` returned.
-        path: Output file; partial files are written beside it.
-        check_size: Called with the number of bytes so far; may raise to abort.
+        path: Output file; partial files are written beside it and continued by the next call.
+        on_progress: Called with the number of bytes so far; may wait, or raise to abort.
 
     Raises:
         Exception: Any error of yt-dlp; see `classify`.
     """
-    ydl.add_progress_hook(lambda progress: check_size(int(progress.get("downloaded_bytes") or 0)))
+    ydl.add_progress_hook(lambda progress: on_progress(int(progress.get("downloaded_bytes") or 0)))
     ydl.dl(str(path), dict(info))
     with open(path, "ab") as file:  # creates the file if the answer was empty
         os.fsync(file.fileno())  # on disk before it is renamed

@@ -1,10 +1,11 @@
 """The fetch stage: download the marked segments of a video, or find a local one."""
 
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,14 +25,16 @@ from wnv.ingest.fetch.container import (
     open_video,
     video_facts,
 )
-from wnv.ingest.fetch.downloader import GuardedYoutubeDL, download_whole, extract, read_cookies
+from wnv.ingest.fetch.downloader import GuardedYoutubeDL, browser_cookies, download_whole, extract, read_cookies
 from wnv.ingest.fetch.errors import causes, classify, disk_error, one_line
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS, AddressGuard
 from wnv.ingest.fetch.local import local_video
+from wnv.ingest.fetch.partial import PartialDownload
 from wnv.ingest.fetch.ranges import NoRangesError, RangeFile
+from wnv.ingest.fetch.rate import SharedRate
 from wnv.ingest.fetch.spans import plan_spans
 from wnv.ingest.gate import site_of
-from wnv.ingest.layout import VIDEOS_FOLDER, video_file
+from wnv.ingest.layout import RATE_FILE, VIDEOS_FOLDER, video_file
 from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.times import settle_segments
 from wnv.ingest.tasks import TOOL, Outcome, StageError, StageName, Task
@@ -43,6 +46,7 @@ DEFAULT_FORMAT = "bv*[dynamic_range=SDR]/b[dynamic_range=SDR]"
 _PART = re.compile(r"\d\d\.[a-z0-9]{1,5}")
 _TOLERANCE_S = 2.0  # sites round durations, and the streams of a video differ slightly
 _LEAST_SHARE = 0.8  # of the size the site gives, which it rounds
+_RESUMED = ("transient", "risk_control")  # reasons after which a retry continues the download
 _SUFFIXES = {"matroska,webm": ".mkv", "flv": ".flv", "mpegts": ".ts", "avi": ".avi", "asf": ".wmv", "ogg": ".ogv"}
 
 
@@ -63,12 +67,13 @@ class FetchStage:
         hosts: Allowed hosts, including their subdomains; `*` allows any public host.
         allow_private: Allow hosts at private addresses (this machine, the local network).
         videos: Folder of local videos, for `file:` keys.
-        cookies: Cookie file in Netscape format; read, never written.
+        cookies: Cookie file in Netscape format; read once, never written.
+        cookies_from_browser: Browser to read the cookies from instead, as for yt-dlp: `firefox`, `chrome:PROFILE`.
         proxy: Proxy address (`http://`, `socks5://`); None uses the environment's, an empty string none. A proxy
             resolves names itself, so only literal private addresses are blocked behind it.
         max_height: Largest shorter side of a stream, pixels; the best stream within it is taken.
         format: yt-dlp format selector.
-        ratelimit: Maximum bytes per second of media; None for no limit.
+        ratelimit: Maximum bytes per second of media, of all workers together; None for no limit.
         socket_timeout_s: Seconds a server may be silent.
         request_pause_s: Seconds between the requests of one page.
         num_retries: Retries of a media request that fails before any data.
@@ -87,6 +92,7 @@ class FetchStage:
     allow_private: bool = False
     videos: str | Path | None = None
     cookies: str | Path | None = None
+    cookies_from_browser: str | None = None
     proxy: str | None = None
     max_height: int = 720
     format: str = DEFAULT_FORMAT
@@ -100,6 +106,7 @@ class FetchStage:
     max_whole_s: float | int = 1200.0
     max_gb: float | int = 4.0
     ydl: Callable[..., GuardedYoutubeDL] = GuardedYoutubeDL
+    _cookie_text: str | None = field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> StageName:
@@ -121,8 +128,13 @@ class FetchStage:
                 object.__setattr__(self, name, Path(path).expanduser().absolute())
         if self.videos is not None and not Path(self.videos).is_dir():
             raise FileNotFoundError(f"videos: no folder {self.videos}")
+        if self.cookies is not None and self.cookies_from_browser is not None:
+            raise ValueError("set fetch.cookies or fetch.cookies_from_browser, not both")
+        # Read here: other nodes may have neither the file nor the browser.
         if self.cookies is not None:
-            read_cookies(Path(self.cookies))
+            object.__setattr__(self, "_cookie_text", read_cookies(Path(self.cookies)))
+        elif self.cookies_from_browser is not None:
+            object.__setattr__(self, "_cookie_text", browser_cookies(self.cookies_from_browser))
 
     def versions(self) -> dict[str, str]:
         """Versions and settings that the result depends on."""
@@ -180,17 +192,21 @@ class FetchStage:
                 )
             if not _has_ranges(info):
                 self._check_size(info.get("filesize") or 0)
-            with atomic_folder(folder, entries=known, overwrite=True) as fresh:
-                try:
-                    fetched = self._fetch(ydl, info, line, fresh)
-                except (StageError, MemoryError):
-                    raise
-                except MediaError as error:
-                    raise StageError("failed", error.reason, one_line(error.message)) from error
-                except Exception as error:
-                    raise self._to_stage_error(error, ydl, url, media=True) from error
-                names = [cut.path.name for cut in fetched.cuts]
-                num_bytes = sum(cut.path.stat().st_size for cut in fetched.cuts)
+            stream = {name: info.get(name) for name in ("format_id", "filesize", "duration", "width", "height")}
+            partial = PartialDownload(folder, stream)
+            try:
+                with atomic_folder(folder, entries=known, overwrite=True) as fresh:
+                    fetched = self._fetch(ydl, info, line, partial, task.root)
+                    names = [cut.path.name for cut in fetched.cuts]
+                    num_bytes = sum(cut.path.stat().st_size for cut in fetched.cuts)
+                    for name in names:
+                        os.replace(partial.folder / name, fresh / name)
+            except Exception as error:
+                final = self._to_stage_error(error, ydl, url, media=True)
+                is_final = isinstance(final, StageError) and final.outcome.reason not in _RESUMED
+                partial.close(keep=not is_final)
+                raise final from error
+            partial.close(keep=False)
         files = [video_file(task.item, int(name[:2]), name[2:]) for name in names]
         return _done(fetched, files, duration_s=fetched.facts.duration_s, info=info, num_bytes=num_bytes)
 
@@ -206,49 +222,64 @@ class FetchStage:
             "cachedir": False,
             "format": self.format,
             "format_sort": [f"res:{self.max_height}", "vcodec:h264", "fps", "br"],
-            # The text of the file, not its path: yt-dlp writes cookies back.
-            "cookiefile": None if self.cookies is None else io.StringIO(read_cookies(Path(self.cookies))),
-            "ratelimit": self.ratelimit,
+            # Not the path of the file: yt-dlp writes cookies back.
+            "cookiefile": None if self._cookie_text is None else io.StringIO(self._cookie_text),
+            "buffersize": 2**16,
+            "noresizebuffer": True,  # small blocks, so that the rate limit is smooth
             "socket_timeout": self.socket_timeout_s,
             "sleep_interval_requests": self.request_pause_s,
             "retries": self.num_retries,
             "fragment_retries": self.num_retries,
             "retry_sleep_functions": dict.fromkeys(("http", "fragment"), lambda n: self.retry_pause_s * 2**n),
             "skip_unavailable_fragments": False,
-            "continuedl": False,
+            "continuedl": True,
             "updatetime": False,
             "fixup": "never",
             "hls_prefer_native": True,
             **({} if self.proxy is None else {"proxy": self.proxy}),
         }
 
-    def _fetch(self, ydl: GuardedYoutubeDL, info: Mapping[str, Any], line: ManifestLine, folder: Path) -> _Fetched:
+    def _fetch(
+        self, ydl: GuardedYoutubeDL, info: Mapping[str, Any], line: ManifestLine, partial: PartialDownload, root: Path
+    ) -> _Fetched:
         if _has_ranges(info):
             try:
                 file = RangeFile(
                     urlopen=ydl.urlopen,
                     url=info["url"],
                     headers=info.get("http_headers") or {},
-                    ratelimit=self.ratelimit,
                     num_retries=self.num_retries,
                     retry_pause_s=self.retry_pause_s,
-                    check_size=self._check_size,
+                    on_progress=self._meter(root),
                 )
                 with closing(file):
-                    return self._parts(file, line, info, folder)
+                    return self._parts(file, line, info, partial)
             except (NoRangesError, UncuttableError):
-                for left in folder.iterdir():
-                    left.unlink()
-        whole = folder / "whole"
-        download_whole(ydl, info, whole, check_size=self._check_size)
+                pass
+        whole = partial.folder / "whole"
+        download_whole(ydl, info, whole, on_progress=self._meter(root))
         try:
-            fetched = self._parts(whole, line, info, folder)
+            return self._parts(whole, line, info, partial)
         except UncuttableError:
-            return self._whole(whole, line, info, folder)
-        whole.unlink()
-        return fetched
+            return self._whole(whole, line, info)
 
-    def _parts(self, file: Path | RangeFile, line: ManifestLine, info: Mapping[str, Any], folder: Path) -> _Fetched:
+    def _meter(self, root: Path) -> Callable[[int], None]:
+        """Return a function to call with the number of bytes so far, which applies `max_gb` and `ratelimit`."""
+        rate = None if self.ratelimit is None else SharedRate(root / RATE_FILE, self.ratelimit)
+        num_taken = 0
+
+        def on_progress(num_bytes: int) -> None:
+            nonlocal num_taken
+            self._check_size(num_bytes)
+            if rate is not None and num_bytes > num_taken:
+                rate.take(num_bytes - num_taken)
+                num_taken = num_bytes
+
+        return on_progress
+
+    def _parts(
+        self, file: Path | RangeFile, line: ManifestLine, info: Mapping[str, Any], partial: PartialDownload
+    ) -> _Fetched:
         with open_video(file) as source:
             facts = video_facts(*source)
             segments, code = _checked(line, info, facts)
@@ -259,17 +290,24 @@ class FetchStage:
                 join_gap_s=float(self.join_gap_s),
                 max_whole_s=float(self.max_whole_s),
             )
-            cuts = [_part(source, span, facts, folder / f"{part:02d}.mp4") for part, span in enumerate(spans)]
+            cuts = []
+            for number, span in enumerate(spans):
+                path = partial.folder / f"{number:02d}.mp4"
+                part = partial.finished(path, span)
+                if part is None:
+                    part = _part(source, span, facts, path)
+                    partial.add(part, span)
+                cuts.append(part)
         return _Fetched(facts, segments, code, cuts)
 
-    def _whole(self, whole: Path, line: ManifestLine, info: Mapping[str, Any], folder: Path) -> _Fetched:
+    def _whole(self, whole: Path, line: ManifestLine, info: Mapping[str, Any]) -> _Fetched:
         """Keep the file whole because it cannot be cut."""
         with open_video(whole) as source:
             facts = video_facts(*source)
             suffix = _SUFFIXES.get(source[0].format.name, ".mp4")
         segments, code = _checked(line, info, facts)
         end_s = check_ends(whole)
-        made = Cut(path=whole.rename(folder / f"00{suffix}"), start_s=0.0, end_s=end_s)
+        made = Cut(path=whole.rename(whole.with_name(f"00{suffix}")), start_s=0.0, end_s=end_s)
         return _Fetched(facts, segments, code, [made])
 
     def _check_size(self, num_bytes: int) -> None:
@@ -279,6 +317,8 @@ class FetchStage:
             )
 
     def _to_stage_error(self, error: Exception, ydl: GuardedYoutubeDL, url: str, *, media: bool) -> Exception:
+        if isinstance(error, MediaError):
+            return StageError("failed", error.reason, one_line(error.message))
         found = list(causes(error))
         for cause in found:
             if isinstance(cause, StageError):

@@ -27,6 +27,13 @@ BILIBILI_HOSTS = (
 
 ANY_HOST = "*"
 
+_MEDIA_HOSTS = {
+    "youtube.com": ("youtu.be", "youtube-nocookie.com", "googlevideo.com"),
+    "vimeo.com": ("vimeocdn.com", "akamaized.net"),
+    "dailymotion.com": ("dai.ly", "dmcdn.net", "dm-event.net"),
+}
+"""Hosts that are allowed together with a site: its short links and media."""
+
 # Translated to the IPv4 address in the last four bytes (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # The only allocated global unicast space; everything else embeds other addresses or is reserved (RFC 4291, RFC 8215).
@@ -41,13 +48,15 @@ class AddressGuard:
     """Check hosts and the addresses they resolve to.
 
     Args:
-        hosts: Allowed names, including their subdomains; `*` allows any public host.
+        hosts: Allowed names, including their subdomains and the media hosts of known sites; `*` allows any public host.
         allow_private: Allow addresses that are not public (loopback, private ranges). Link-local addresses are never
             allowed: cloud metadata services live there.
     """
 
     def __init__(self, *, hosts: Sequence[str], allow_private: bool = False) -> None:
-        self._hosts = tuple(host.lower().strip(".") for host in hosts)
+        names = [host.lower().strip(".") for host in hosts]
+        self._hosts = tuple(names)
+        self._allowed = {*names, *(other for name in names for other in _MEDIA_HOSTS.get(name, ()))}
         self._allow_private = allow_private
 
     def check_host(self, scheme: str, host: str) -> None:
@@ -63,7 +72,7 @@ class AddressGuard:
         if scheme not in ("http", "https"):
             raise ForbiddenAddressError(f"only http and https are supported, got '{scheme}:'")
         name = host.lower().strip("[]").rstrip(".")
-        allowed = any(entry in (ANY_HOST, name) or name.endswith(f".{entry}") for entry in self._hosts)
+        allowed = any(entry in (ANY_HOST, name) or name.endswith(f".{entry}") for entry in self._allowed)
         if not name or not allowed:
             raise ForbiddenAddressError(
                 f"host '{name}' is not among the allowed hosts ({', '.join(self._hosts)}); set fetch.hosts=[...]"

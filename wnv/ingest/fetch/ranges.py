@@ -11,7 +11,7 @@ from yt_dlp.networking import Request, Response
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 
 _BLOCK = 64 * 1024
-"""Bytes per read; small, so that the rate limit is smooth."""
+"""Bytes per read; small, so that a rate limit is smooth."""
 
 _READ_THROUGH = 256 * 1024
 """Bytes to skip by reading rather than by a new request."""
@@ -35,10 +35,9 @@ class RangeFile:
         urlopen: Sends a request; `YoutubeDL.urlopen` applies cookies, proxy and address checks.
         url: Address of the file.
         headers: HTTP headers to send.
-        ratelimit: Maximum bytes per second; None for no limit.
         num_retries: Retries without receiving a byte.
         retry_pause_s: Seconds before the first retry; doubled for each further one.
-        check_size: Called with the number of bytes received; may raise to abort.
+        on_progress: Called with the number of bytes received; may wait, or raise to abort.
 
     Raises:
         NoRangesError: If the server does not support ranges or does not report the size.
@@ -51,19 +50,17 @@ class RangeFile:
         urlopen: Callable[[Request], Response],
         url: str,
         headers: Mapping[str, str],
-        ratelimit: float | int | None = None,
         num_retries: int = 3,
         retry_pause_s: float = 1.0,
-        check_size: Callable[[int], None] = lambda num_bytes: None,
+        on_progress: Callable[[int], None] = lambda num_bytes: None,
     ) -> None:
         self._urlopen = urlopen
         self._url = url
         self._headers = {**headers, "Accept-Encoding": "identity"}
-        self._ratelimit = ratelimit
         self._num_retries = num_retries
         self._retry_pause_s = retry_pause_s
         self._num_received = 0
-        self._check_size = check_size
+        self._on_progress = on_progress
         self._response: Response | None = None
         self._reached = 0  # offset of the response
         self._until = 0  # end of the response
@@ -141,9 +138,7 @@ class RangeFile:
         self._reached += len(data)
         if self._reached == self._until:
             self.close()
-        if self._ratelimit is not None:
-            time.sleep(len(data) / self._ratelimit)
-        self._check_size(self._num_received)
+        self._on_progress(self._num_received)
         return data
 
     def _connect(self) -> None:
