@@ -103,7 +103,7 @@ EVALUATION = [
     (f"{EXTRAPOLATE} make_index=absent.json", r"absent\.json.*overwrite=true"),
     ("wnv-eval lpips=resnet", "lpips.*resnet"),
     ("wnv-eval num_sheet_scenes=-1", "num_sheet_scenes.*-1"),
-    ("wnv-eval data.root=null", r"data\.root"),
+    ("wnv-eval data.root=null", r"data\.val_root"),
     (f"{EXTRAPOLATE} data.image_size=[15,24]", "patch_size=8"),
     (f"{EXTRAPOLATE} data.root=mixed", MIXED),
     (f"{EXTRAPOLATE} data.root=empty", "empty.*wnv-data import"),

@@ -31,20 +31,34 @@ with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
 PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 SCRIPTS = {name: target.split(":") for name, target in PYPROJECT["project"]["scripts"].items()}
 COMMANDS = (*SCRIPTS, "wnv-bench attention", "wnv-data run", "wnv-data import")
-MISTYPED = "wnv-train trainer.max_stepz=3"
+# Mistakes that are answered without torch, and what the answer names.
+REFUSED = {
+    "wnv-train trainer.max_stepz=3": r"trainer\.max_stepz .*trainer\.max_steps\?",
+    "wnv-train experiment=konet": r"data\.root .*data\.val_root .*data\.root=\.\.\.",
+    "wnv-train experiment=smoke optimized_metric=val/psn": "optimized_metric .*'val/psn'.*val/psnr[?]",
+    "wnv-train callbacks.checkpoints.monitor=psnr": r"callbacks\.checkpoints\.monitor .*val/psnr.*'psnr'",
+    "wnv-train optimized_metric=val/lpips": r"optimized_metric.*module\.lpips_backbone",
+    "wnv-train precision=fp16 device=cpu": "precision=fp16.*CPU",
+    "wnv-train optim=muon_cosine strategy=fsdp": "optim=muon_cosine.*strategy=fsdp",
+    "wnv-train seed=abc": "seed .*integer.*'abc'",
+    "wnv-train loss=null": "loss .*null",
+    "wnv-eval protocol=re10k_context": r"'protocol\.indices=\{4: .*\}'",
+    "wnv-data run": "root .*root=",
+}
 
 Answer = tuple[int, set[str], str, str]
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[str, Answer]:
-    """Exit code, imported modules, stdout and stderr of each command."""
-    lines = [*(f"{command} --help" for command in COMMANDS), MISTYPED]
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """Exit code, imported modules, stdout and stderr of each command, which must leave nothing behind."""
+    place = tmp_path_factory.mktemp("place")
+    lines = [*(f"{command} --help" for command in COMMANDS), *REFUSED]
     calls = [[*SCRIPTS[line.split()[0]], *line.split()] for line in lines]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(calls)], capture_output=True, text=True, timeout=100, check=False
-    )
+    program = [sys.executable, "-c", PROGRAM, json.dumps(calls)]
+    done = subprocess.run(program, cwd=place, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
+    assert list(place.iterdir()) == []
     found = json.loads(done.stdout)
     return {line: (code, set(modules), *texts) for line, (code, modules, *texts) in zip(lines, found, strict=True)}
 
@@ -70,8 +84,9 @@ def test_help_has_the_groups_of_its_command_and_the_comments(answers: dict[str, 
         assert "_target_" not in shown
 
 
-def test_a_mistyped_setting_is_answered_before_heavy_imports(answers: dict[str, Answer]) -> None:
-    code, modules, _, err = answers[MISTYPED]
+@pytest.mark.parametrize("line", REFUSED)
+def test_mistakes_are_answered_before_heavy_imports(answers: dict[str, Answer], line: str) -> None:
+    code, modules, _, err = answers[line]
     assert code == 2
-    assert re.match(r"wnv-train: error: trainer\.max_stepz .*trainer\.max_steps", err)
+    assert re.match(f"wnv-\\w+( run)?: error: .*{REFUSED[line]}.*\n$", err), err
     assert modules.isdisjoint(HEAVY)

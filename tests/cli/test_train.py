@@ -3,7 +3,6 @@ import importlib.util
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -275,13 +274,6 @@ def test_compile_gives_the_same_losses(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
     KoNet.from_pretrained(tmp_path / "compiled")
-
-
-@pytest.mark.slow
-def test_muon_with_fsdp_is_an_error(tmp_path: Path) -> None:
-    done = command("optim=muon_cosine", "strategy=fsdp", "run_dir=run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert re.match("wnv-train: error: .*[Mm]uon.*strategy=ddp", done.stderr.splitlines()[-1])
 
 
 @pytest.mark.slow

@@ -3,12 +3,19 @@
 What the functions need is imported when they run, so `--help` and mistyped settings are answered at once.
 """
 
+import os
+from datetime import datetime
+
 from omegaconf import OmegaConf
 
 from wnv.cli.app import hydra_command
 
+_LAUNCHERS = ("TORCHELASTIC", "WORLD_SIZE", "SLURM", "SUBMITIT")
+
 
 def _run_stamp(pattern: str) -> str:
+    if not any(name.startswith(_LAUNCHERS) for name in os.environ):
+        return datetime.now().strftime(pattern)  # without importing torch
     from wnv.training.processes import run_stamp
 
     return run_stamp(pattern)

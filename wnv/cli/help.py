@@ -42,14 +42,8 @@ def help_text(arguments: Sequence[str], *, prog: str, config_path: str, config_n
         settings = OmegaConf.to_container(cfg, resolve=False)
         header = HydraConfig.get().help.header
         choices = {key: value for key, value in HydraConfig.get().runtime.choices.items() if "hydra/" not in key}
-        words = [word for word in typed.overrides if not word.startswith("hydra.")]
+        comments = read_comments(HydraConfig.get())
         loader: Any = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list(config_name, words, RunMode.RUN).defaults
-        comments: dict[str, str] = {}
-        for item in defaults:
-            if item.config_path is not None and not item.config_path.startswith("hydra/"):
-                text = _read(loader, item.config_path)
-                comments |= {key: value for key, value in _comments(text, item.package or "").items() if value}
         groups = [*_group_lines(choices, loader, _group_comments(_read(loader, config_name)))]
     assert isinstance(settings, dict)
     trainer = settings.get("trainer")
@@ -61,6 +55,22 @@ def help_text(arguments: Sequence[str], *, prog: str, config_path: str, config_n
     if groups:
         parts.append("\n".join(["Groups (GROUP=NAME):", *groups]))
     return "\n\n".join([*parts, _FLAGS])
+
+
+def read_comments(described: Any) -> dict[str, str]:
+    """Return the comment of every setting of a composed configuration.
+
+    Args:
+        described: What `HydraConfig` holds.
+    """
+    loader: Any = GlobalHydra.instance().config_loader()
+    words = [word for word in described.overrides.task if not word.startswith("hydra.")]
+    comments: dict[str, str] = {}
+    for item in loader.compute_defaults_list(described.job.config_name, words, RunMode.RUN).defaults:
+        if item.config_path is not None and not item.config_path.startswith("hydra/"):
+            text = _read(loader, item.config_path)
+            comments |= {key: value for key, value in _comments(text, item.package or "").items() if value}
+    return comments
 
 
 def _read(loader: Any, name: str) -> str:

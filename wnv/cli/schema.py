@@ -13,6 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from wnv.cli.early_checks import check_early
 from wnv.cli.overrides import did_you_mean, nearest, parse
 from wnv.cli.settings import check_setting
 
@@ -27,6 +28,7 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         ValueError: With the setting, its value, and what it must be.
     """
+    check_early(cfg)
     for path, part in _parts(cfg):
         check_part(path, part)
     check_added(cfg)

@@ -20,14 +20,14 @@ from wnv.checkpoints.layout import holds_checkpoint
 from wnv.checkpoints.read import read_checkpoint, resolve_checkpoint
 from wnv.cli.app import EXIT_STOPPED, JobFailed, Stopped
 from wnv.cli.commands import train as main
+from wnv.cli.early_checks import check_early
 from wnv.cli.failures import explain_failure
 from wnv.cli.jobs import follow_parent, run_job
 from wnv.cli.loggers import closed_at_end, identify_wandb_run, name_wandb_run
-from wnv.cli.overrides import did_you_mean, nearest
 from wnv.cli.resume import OWN_RUN, own_configuration
 from wnv.cli.run_record import RunRecord
 from wnv.cli.schema import check_part
-from wnv.cli.settings import check_setting, plain
+from wnv.cli.settings import plain
 from wnv.cli.start_facts import describe_start, start_facts
 from wnv.cli.train_parts import build_callbacks, build_data, build_module, build_trainer, choose_device, is_child
 from wnv.runtime.device import resolve_device
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 # What this module or an interpolation reads.
 _READ = {"data", "model", "loss", "optim", "paths", "trainer", "callbacks", "logger", "module"}
 _READ |= {"name", "seed", "run_dir", "resume", "init_from", "optimized_metric"}
-_KINDS = {"seed": int, "resume": str | None, "init_from": str | None, "optimized_metric": str}
-_VALIDATION_METRICS = ("val/loss", "val/psnr", "val/psnr_copy", "val/ssim", "val/lpips")
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -154,24 +152,11 @@ def train(
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    """Check settings that no signature describes: those at the top level, `optim`, and names of metrics."""
+    """Check settings that the signatures of parts do not describe."""
     if unread := sorted({str(key) for key in cfg} - _READ):
         log.warning("not read by wnv-train: %s", ", ".join(unread))
-    for name, kind in _KINDS.items():
-        check_setting(name, cfg[name], kind)
-    for name in ("data", "model", "loss", "optim", "trainer"):
-        if cfg.get(name) is None:
-            raise ValueError(f"{name} must be set; choose an option of its group with {name}=NAME")
+    check_early(cfg)
     check_part("optim", cfg.optim, target=cfg.module._target_)
-    callbacks = cfg.get("callbacks") or {}
-    if all(str((part or {}).get("_target_", "wnv.")).startswith("wnv.") for part in callbacks.values()):
-        monitor = (callbacks.get("checkpoints") or {}).get("monitor")
-        names = {"optimized_metric": cfg.optimized_metric, "callbacks.checkpoints.monitor": str(monitor)}
-        for key, metric in names.items():
-            if metric.startswith("val/") and metric not in _VALIDATION_METRICS:
-                known = ", ".join(_VALIDATION_METRICS)
-                near = did_you_mean(nearest(metric, _VALIDATION_METRICS))
-                raise ValueError(f"{key} must be one of {known}, got {metric!r}{near}")
 
 
 def _find_checkpoint(cfg: DictConfig, *, run_dir: Path, is_run_dir_given: bool) -> Path | None:
