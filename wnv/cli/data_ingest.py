@@ -17,6 +17,7 @@ from wnv.ingest.driver import run
 from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.manifest import make_manifest
+from wnv.ingest.photos.photo_set import PHOTOS_PREFIX
 from wnv.ingest.progress import Progress
 from wnv.ingest.scene_index import index_scenes
 from wnv.ingest.selection import Selection
@@ -129,11 +130,11 @@ def _known_videos_folder(root: Path) -> str | None:
 
 def _check_local_videos(ledger: Ledger) -> None:
     """Stop before every local video is rejected because its folder is not set."""
-    waiting = [item for item in ledger.pending("fetch") if item.startswith("file:")]
+    waiting = [item for item in ledger.pending("fetch") if item.startswith(("file:", PHOTOS_PREFIX))]
     if waiting:
         raise ValueError(
-            f"{len(waiting)} local videos are pending ({waiting[0]}, ...) but their folder is not set; pass "
-            "source=FOLDER"
+            f"{len(waiting)} local videos or photographs are pending ({waiting[0]}, ...) but their folder is not set; "
+            "pass source=FOLDER"
         )
 
 

@@ -15,7 +15,7 @@ from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.manifest.manifest import Times, make_manifest
 from wnv.ingest.manifest.published import PublishedFile, download_published
 from wnv.ingest.manifest.short_links import LocationOpener
-from wnv.ingest.manifest.videos import SUFFIXES
+from wnv.ingest.manifest.videos import PHOTO_SUFFIXES, SUFFIXES
 from wnv.scenes.schema import SceneKind
 
 
@@ -34,6 +34,8 @@ def resolve_sources(cfg: DictConfig) -> tuple[list[Path | str], list[SceneKind |
         else:
             path = Path(os.path.expanduser(name))
             is_url = re.match("https?://", name) is not None
+            if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file():
+                raise ValueError(f"source={path} is a photograph; name the folder of the photographs of a place")
             paths.append(name if is_url else path)
             # Single videos usually show a static place; a list states its kind by its name.
             kinds.append(cfg.kind or ("static" if is_url or path.is_dir() or _is_video(path) else None))

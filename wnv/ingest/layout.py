@@ -47,9 +47,9 @@ def clip_id(key: str, start_s: float) -> str:
     return safe_id(f"{safe_id(key)}_{round(start_s * 1000):09d}")
 
 
-def clip_file(clip: str, *, kind: SceneKind, split: Split) -> str:
+def clip_file(clip: str, *, kind: SceneKind, split: Split, suffix: str = ".mp4") -> str:
     """Return the path of a clip, relative to the root. Its poses are beside it, with suffix `.json`."""
-    return f"{CLIPS_FOLDER}/{kind}/{split}/{clip}.mp4"
+    return f"{CLIPS_FOLDER}/{kind}/{split}/{clip}{suffix}"
 
 
 def scene_folder(*, kind: SceneKind, split: Split) -> str:

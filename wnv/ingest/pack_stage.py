@@ -1,8 +1,9 @@
 """The pack stage: write posed clips as scene files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -11,6 +12,8 @@ from jaxtyping import UInt8
 
 from wnv import __version__
 from wnv.ingest.layout import scene_folder
+from wnv.ingest.photos.pack_photos import PosedPhotos
+from wnv.ingest.photos.photo_set import PHOTOS_SUFFIX
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 from wnv.scenes.clip_images import ClipImages
 from wnv.scenes.image_codec import ImageFormat
@@ -60,22 +63,28 @@ class PackStage:
         payload = task.payload
         folder = scene_folder(kind=payload["kind"], split=payload["split"])
         try:
-            clip = ClipImages(task.root / payload["pose"]["sidecar"], decoder=self.decoder)
-            info = self._scene(clip, payload)
+            if payload["file"].endswith(PHOTOS_SUFFIX):
+                photos = PosedPhotos(task.root / payload["file"], short_side=self.short_side, max_side=self.max_side)
+                info, images = self._photo_scene(photos, payload), photos.images()
+            else:
+                clip = ClipImages(task.root / payload["pose"]["sidecar"], decoder=self.decoder)
+                info = self._scene(clip, payload)
+                images = self._pixels(clip, info)
             path = write_scene(
                 task.root / folder,
                 info,
-                self._pixels(clip, info),
+                images,
                 overwrite=True,
                 image_format=self.image_format,
                 quality=self.quality,
             )
         except FileNotFoundError as error:
             raise StageError("failed", "missing", f"{error}; run the clip and pose stages again") from error
-        except SceneError as error:
+        except (SceneError, BadZipFile) as error:
             raise StageError("failed", "corrupt", str(error)) from error
         return Outcome(
             state="done",
+            message=str(info.source.get("cropped", "")),
             result={
                 "file": f"{folder}/{path.name}",
                 "num_frames": len(info.frames),
@@ -90,21 +99,15 @@ class PackStage:
         tools = {"wnv": __version__, "pillow": PIL.__version__, "opencv": cv2.__version__}
         return tools | {entry.name: str(getattr(self, entry.name)) for entry in fields(self)}
 
-    def _scene(self, clip: ClipImages, payload: Any) -> SceneInfo:
+    def _scene(self, clip: ClipImages, payload: Mapping[str, Any]) -> SceneInfo:
         info = clip.info
         width, height = fit_size(info.width, info.height, max_side=self.max_side, short_side=self.short_side)
         scale = np.array([width / info.width, height / info.height, 1.0])
         source = {
-            "format": "wnv-data",
-            "manifest_key": payload["key"],
-            "url": payload["url"],
-            "title": payload["title"],
-            "segment": [payload["start_s"], payload["end_s"]],
-            **clip.poses.source,
+            **self._source(payload, clip.poses.source),
             "clip": {"file": payload["file"], "fps": str(clip.poses.fps), "size": [info.width, info.height]},
             "undistorted": bool(clip.poses.distortion),
-            "pack": self.versions(),
-            "wnv": __version__,
+            **self._tools(),
         }
         return replace(
             info,
@@ -113,6 +116,38 @@ class PackStage:
             frames=tuple(replace(frame, K=scale[:, None] * frame.K) for frame in info.frames),
             source=source,
         )
+
+    def _photo_scene(self, photos: PosedPhotos, payload: Mapping[str, Any]) -> SceneInfo:
+        source = {
+            **self._source(payload, photos.poses.source),
+            "photos": photos.names,
+            "undistorted": any(bool(lens.distortion) for lens in photos.poses.lenses.values()),
+            **self._tools(),
+        }
+        if photos.num_cropped:
+            size = f"{photos.width} x {photos.height}"
+            source["cropped"] = f"{photos.num_cropped} of {len(photos.names)} photographs were cropped to {size}"
+        return SceneInfo(
+            id=payload["id"],
+            kind=payload["kind"],
+            width=photos.width,
+            height=photos.height,
+            frames=photos.frames,
+            source=source,
+        )
+
+    def _source(self, payload: Mapping[str, Any], poses: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "format": "wnv-data",
+            "manifest_key": payload["key"],
+            "url": payload["url"],
+            "title": payload["title"],
+            "segment": [payload["start_s"], payload["end_s"]],
+            **poses,
+        }
+
+    def _tools(self) -> dict[str, Any]:
+        return {"pack": self.versions(), "wnv": __version__}
 
     def _pixels(self, clip: ClipImages, info: SceneInfo) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         positions = range(len(info.frames))

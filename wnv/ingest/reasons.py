@@ -72,6 +72,11 @@ _REASONS: dict[str, tuple[str, str]] = {
         "Nothing to do; film your own place again, walking sideways.",
     ),
     "few_frames": ("The clip has too few frames.", _NOTHING),
+    "few_photos": ("The folder has fewer than 3 photographs.", "Add photographs of the same place and run again."),
+    "unsupported_photo": (
+        "The format of the photographs, or their pose estimation, is not supported as installed.",
+        "See the message, then `retry={code}`.",
+    ),
     "no_video": ("The file has no video stream.", _NOTHING),
     "few_registered": (
         "Too few frames were registered; usual causes are blur, bare walls and crowds.",

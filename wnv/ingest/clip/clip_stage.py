@@ -19,8 +19,11 @@ from wnv.ingest.clip.segments import ClipRules, Piece, Segment, find_pieces
 from wnv.ingest.clip.source_video import GridFrame, SourceVideo, constant_rate, on_grid
 from wnv.ingest.clip.write_clip import write_clip
 from wnv.ingest.layout import clip_file, clip_id
+from wnv.ingest.photos.photo_set import PHOTOS_PREFIX
+from wnv.ingest.photos.prepare_photos import prepare_photos
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 
+PHOTO_SHORT_SIDE = 720
 _PACKAGES = ("av", "opencv-python-headless", "scenedetect-headless")
 _ENCODER_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -37,6 +40,7 @@ class ClipStage:
     Args:
         rules: Requirements on clips.
         short_side: Shorter side of the clips in pixels, even; smaller videos keep their size.
+        photo_short_side: The same for photographs.
         fps: Frame rate of the clips, as a number or a fraction (`30000/1001`); None keeps that of the video.
         max_fps: Maximum frame rate if `fps` is None: a 60 fps video keeps every second frame.
         max_clips: Maximum number of clips of a video without marked segments.
@@ -54,6 +58,7 @@ class ClipStage:
 
     rules: ClipRules
     short_side: int = 360
+    photo_short_side: int = PHOTO_SHORT_SIDE
     fps: InitVar[float | str | None] = None
     max_fps: InitVar[float] = 30.0
     max_clips: int = 8
@@ -68,6 +73,8 @@ class ClipStage:
     def __post_init__(self, fps: float | str | None, max_fps: float) -> None:
         if self.short_side < 16 or self.short_side % 2:
             raise ValueError(f"short_side must be an even number of at least 16 pixels, got {self.short_side}")
+        if self.photo_short_side < 16:
+            raise ValueError(f"photo_short_side must be at least 16 pixels, got {self.photo_short_side}")
         for name in ("max_clips", "max_tries", "gop", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -83,7 +90,9 @@ class ClipStage:
     def versions(self) -> dict[str, str]:
         """Return the settings and tool versions that the clips depend on."""
         rates = {"fps": self.rate, "max_fps": self.max_rate}
-        own = ("short_side", "max_clips", "max_tries", "gop", "crf", "preset")
+        own = ["short_side", "max_clips", "max_tries", "gop", "crf", "preset"]
+        if self.photo_short_side != PHOTO_SHORT_SIDE:  # clips of videos do not depend on it
+            own.append("photo_short_side")
         settings = {**asdict(self.rules), **rates, **{name: getattr(self, name) for name in own}}
         return {name: str(value) for name, value in settings.items()} | {name: version(name) for name in _PACKAGES}
 
@@ -93,6 +102,9 @@ class ClipStage:
         Raises:
             StageError: If the video gives no clip.
         """
+        if task.item.startswith(PHOTOS_PREFIX):
+            with _opencv_threads(self.threads):
+                return prepare_photos(task, short_side=self.photo_short_side)
         with _opencv_threads(self.threads):
             video = _Video(self, task)
             video.cut()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -37,6 +37,7 @@ from wnv.ingest.gate import site_of
 from wnv.ingest.layout import RATE_FILE, VIDEOS_FOLDER, video_file
 from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.times import settle_segments
+from wnv.ingest.photos.photo_set import PHOTOS_PREFIX
 from wnv.ingest.tasks import TOOL, Outcome, StageError, StageName, Task
 from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.schema import safe_id
@@ -161,7 +162,9 @@ class FetchStage:
         line = ManifestLine.from_json(defaults | {name: value for name, value in task.payload.items() if value})
         if not line.url:
             raise StageError("refused", "unsupported", "the manifest line has no address")
-        return self._local(line) if task.item.startswith("file:") else self._remote(task, line)
+        if task.item.startswith("file:"):
+            return self._local(line)
+        return self._local_photos(line) if task.item.startswith(PHOTOS_PREFIX) else self._remote(task, line)
 
     def _local(self, line: ManifestLine) -> Outcome:
         path = local_video(None if self.videos is None else Path(self.videos), str(line.url))
@@ -174,6 +177,13 @@ class FetchStage:
             raise StageError("refused", error.reason, one_line(error.message)) from error
         fetched = _Fetched(facts, *_settled(line, end_s), [Cut(path=path, start_s=0.0, end_s=end_s)])
         return _done(fetched, [str(path)], duration_s=end_s)
+
+    def _local_photos(self, line: ManifestLine) -> Outcome:
+        """Find the photographs of a folder. They stay where they are."""
+        folder = None if self.videos is None else Path(self.videos)
+        paths = [local_video(folder, str(PurePosixPath(str(line.url), name))) for name in line.photos]
+        parts = [{"file": str(path), "name": name} for name, path in zip(line.photos, paths, strict=True)]
+        return Outcome(state="done", result={"segments": [], "parts": parts})
 
     def _remote(self, task: Task, line: ManifestLine) -> Outcome:
         url = str(line.url)

@@ -109,7 +109,7 @@ def _are(kind: type) -> Callable[[Any], bool]:
 
 
 _SEGMENTS = "[[start_s, end_s], ...] with 0 <= start < end <= 1e9, sorted and disjoint"
-_OPTIONAL = ("other_segments", "rows", "codes")
+_OPTIONAL = ("other_segments", "photos", "rows", "codes")
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "key": ("a string or null", lambda value: value is None or isinstance(value, str)),
     "url": ("a string or null", lambda value: value is None or isinstance(value, str)),
@@ -117,6 +117,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "kind": ("static or dynamic", lambda value: value in get_args(SceneKind)),
     "segments": (_SEGMENTS, _are_segments),
     "other_segments": (f"{_SEGMENTS}, or null", lambda value: value is None or _are_segments(value)),
+    "photos": ("a list of strings", _are(str)),
     "rows": ("a list of objects", _are(dict)),
     "codes": ("a list of strings", _are(str)),
 }
@@ -126,5 +127,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def _matches_url(key: str, url: str) -> bool:
     if key.startswith("file:"):
         return key == f"file:{url}" and is_inside(url)
+    if key.startswith("photos:"):
+        return key == f"photos:{url}" and (url == "." or is_inside(url))
     address = read_address(url)
     return (address.key, address.url) == (key, url)

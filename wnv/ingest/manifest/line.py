@@ -15,13 +15,14 @@ class ManifestLine:
     """A video in a canonical list.
 
     Attributes:
-        key: `bv:BV...:p1`, `ep:...`, `b23:...`, `url:...`, `file:...`; None for rows without a video.
-        url: Canonical address; for `file:` keys the path below the video folder.
+        key: `bv:BV...:p1`, `ep:...`, `b23:...`, `url:...`, `file:...`, `photos:...`; None for rows without a video.
+        url: Canonical address; for `file:` and `photos:` keys the path below the folder of videos.
         title: The cleaned title.
         kind: `static` or `dynamic`, from its list.
         segments: Marked parts, `(start_s, end_s)`, merged and sorted; empty if nothing is marked.
         other_segments: The segments by the other reading of ambiguous times, or None. The duration of the video decides
             between the two.
+        photos: Names of the photographs in the folder, for `photos:` keys.
         rows: Its raw rows: `{"file", "row", "cells"}`.
         codes: Reason codes, each once.
     """
@@ -32,12 +33,14 @@ class ManifestLine:
     kind: SceneKind
     segments: Segments = ()
     other_segments: Segments | None = None
+    photos: tuple[str, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
     codes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""
-        return json.loads(json.dumps(asdict(self)))
+        values = json.loads(json.dumps(asdict(self)))
+        return values if self.photos else {name: value for name, value in values.items() if name != "photos"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ManifestLine":
@@ -50,6 +53,7 @@ class ManifestLine:
             kind=values["kind"],
             segments=_segments(values["segments"]),
             other_segments=None if other is None else _segments(other),
+            photos=tuple(values.get("photos", ())),
             rows=tuple(values.get("rows", ())),
             codes=tuple(values.get("codes", ())),
         )

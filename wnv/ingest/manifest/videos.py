@@ -1,7 +1,10 @@
-"""Lists local videos, one line per file, or a single address."""
+"""Lists local videos, one line per file, photographs, one line per folder of them, or a single address."""
 
+import logging
 import os
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +17,44 @@ from wnv.scenes.schema import SceneKind
 SUFFIXES = frozenset(
     ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )  # lower case; cameras may write upper case
+PHOTO_SUFFIXES = frozenset(".jpg .jpeg .png .webp .tif .tiff .heic .heif .avif".split())
+
+_log = logging.getLogger(__name__)
 
 
 def read_videos(source: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], dict[str, Any]]:
     """List the videos below a folder, in the order of their paths, or a single video.
 
+    A folder without videos is listed by its folders of photographs.
+
     Hidden files and folders are skipped (`._IMG_1.MOV` is not a video); links to folders are not followed.
 
     Returns:
-        One line per video, with the key `file:<path below the folder>`, and facts about the source for the report.
+        One line per video, with the key `file:<path below the folder>`, or per folder of photographs, with the key
+        `photos:<path below the folder>`; and facts about the source for the report.
 
     Raises:
-        ValueError: If there is no video.
+        ValueError: If there is neither a video nor a photograph.
     """
     is_folder = source.is_dir()
     folder = source if is_folder else source.parent
     names = list(_names(folder)) if is_folder else [source.name]
     videos = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    photos = [name for name in names if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES]
+    if not videos and photos:
+        return _photo_lines(folder, photos, kind), {
+            "file": str(folder),
+            "kind": kind,
+            "num_other_files": len(names) - len(photos),
+        }
     if not videos:
-        raise ValueError(f"{source}: no videos ({', '.join(sorted(SUFFIXES))}) among {len(names)} files")
+        suffixes = f"videos ({', '.join(sorted(SUFFIXES))}) or photographs ({', '.join(sorted(PHOTO_SUFFIXES))})"
+        raise ValueError(f"{source}: no {suffixes} among {len(names)} files")
+    if photos:
+        _log.warning(
+            "%s: %d photographs beside videos are left out; to use them, set source= to a folder without videos",
+            *(source, len(photos)),
+        )
     lines = []
     for number, name in enumerate(videos, 1):
         row = ({"file": str(folder.resolve()), "row": number, "cells": [name]},)
@@ -53,6 +75,28 @@ def read_url(url: str, *, kind: SceneKind) -> tuple[list[ManifestLine], dict[str
     row = {"file": "source", "row": 1, "cells": [url]}
     line = ManifestLine(key=address.key, url=address.url, title="", kind=kind, rows=(row,), codes=address.codes)
     return [line], {"file": "source", "kind": kind}
+
+
+def _photo_lines(folder: Path, photos: Sequence[str], kind: SceneKind) -> list[ManifestLine]:
+    """Return one line per folder that holds photographs, each a scene."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in photos:
+        groups[Path(name).parent.as_posix()].append(Path(name).name)
+    lines = []
+    for number, (name, files) in enumerate(groups.items(), 1):
+        row = ({"file": str(folder.resolve()), "row": number, "cells": [name]},)
+        title = folder.resolve().name if name == "." else Path(name).name
+        line = ManifestLine(
+            key=f"photos:{name}", url=name, title=title, kind=kind, photos=tuple(sorted(files, key=_natural)), rows=row
+        )
+        is_valid = all(is_inside(file) for file in files) and (name == "." or is_inside(name))
+        lines.append(line if is_valid else line.with_code("file_name_unwritable", key=None, url=None, title=""))
+    return lines
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key in which IMG_2 precedes IMG_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
+from wnv.ingest.photos.photo_set import Lens, PhotoEntry
+from wnv.ingest.pose.estimator import PhotosEstimate, PoseEstimate, PoseStatistics
 from wnv.ingest.tasks import StageError
 from wnv.scenes.undistort import Distortion
 
 CAMERA_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+
+_MIN_PHOTOS_FOR_PRINCIPAL_POINT = 10
 
 MAX_SEED = 2**31 - 1
 
@@ -81,25 +85,20 @@ class ColmapEstimator:
         self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
     ) -> PoseEstimate | None:
         """See `PoseEstimator.estimate`."""
-        pycolmap = _import_pycolmap(self.num_threads)
-        seed %= MAX_SEED  # COLMAP takes -1 for a random seed
-        pycolmap.set_random_seed(seed)
-        database = workspace / "database.db"
         names = [frame.name for frame in frames]
-        images = frames[0].parent
+        pycolmap, seed, database = self._begin(seed, workspace)
         reader = pycolmap.ImageReaderOptions(
             camera_model=self.camera_model, default_focal_length_factor=self.focal_guess
         )
         if masks is not None:
             reader.mask_path = _link_masks(names, masks, workspace / "masks")
+        single = pycolmap.CameraMode.SINGLE
         # Images are imported first, so that their ids do not depend on thread timing.
-        pycolmap.Database.open(database).close()
-        pycolmap.import_images(
-            database, images, camera_mode=pycolmap.CameraMode.SINGLE, image_names=names, options=reader
+        pycolmap.import_images(database, frames[0].parent, camera_mode=single, image_names=names, options=reader)
+        pairs = frame_pairs(
+            len(names), overlap=self.overlap, exhaustive_up_to=self.exhaustive_up_to, loop_every=self.loop_every
         )
-        _check_images(pycolmap, database, len(names))
-        self._extract(pycolmap, database, images, names, reader)
-        self._match(pycolmap, database, names, seed, workspace / "pairs.txt")
+        self._match(pycolmap, database, frames, pairs, seed, workspace, camera_mode=single, reader=reader)
         homography_ratio = _homography_ratio(pycolmap, database)
         if homography_ratio > self.max_homography_ratio:
             raise StageError(
@@ -108,35 +107,107 @@ class ColmapEstimator:
                 f"the camera only turns, or sees a single plane: a homography explains {homography_ratio:.1%} of the "
                 f"frame pairs, max_homography_ratio={self.max_homography_ratio:.1%}",
             )
-        (workspace / "models").mkdir()
-        models = pycolmap.incremental_mapping(
-            database, images, workspace / "models", self._mapping_options(pycolmap, seed)
-        )
-        # Without parallax COLMAP may return cameras without points, which are guesses.
-        solid = [models[number] for number in sorted(models) if models[number].num_points3D() > 0]
-        if not solid:
+        # Video frames differ little, so global bundle adjustment is needed less often than for photographs.
+        model, num_models = self._map(pycolmap, database, frames[0].parent, seed, workspace, ba_ratio=1.4)
+        if model is None:
             return None
-        largest = max(solid, key=lambda model: model.num_reg_images())
-        return _read_model(largest, names, num_models=len(models), homography_ratio=homography_ratio)
+        statistics = _statistics(model, num_models=num_models, homography_ratio=homography_ratio)
+        (camera,) = model.cameras.values()
+        K, distortion = _read_camera(camera)
+        return PoseEstimate(K=K, distortion=distortion, camtoworlds=_poses(model, names), statistics=statistics)
 
-    def _extract(self, pycolmap: Any, database: Path, images: Path, names: list[str], reader: Any) -> None:
-        options = pycolmap.FeatureExtractionOptions(num_threads=self.num_threads, use_gpu=False)
-        options.type = pycolmap.FeatureExtractorType.SIFT
-        options.sift.max_num_features = self.num_features
+    def estimate_photos(
+        self,
+        photos: Sequence[Path],
+        *,
+        entries: Sequence[PhotoEntry],
+        exhaustive_up_to: int,
+        seed: int,
+        workspace: Path,
+    ) -> PhotosEstimate | None:
+        """See `PhotosEstimator.estimate_photos`."""
+        names = [photo.name for photo in photos]
+        images = photos[0].parent
+        pycolmap, seed, database = self._begin(seed, workspace)
+        for camera in sorted({entry.camera for entry in entries}):
+            group = [index for index, entry in enumerate(entries) if entry.camera == camera]
+            reader = pycolmap.ImageReaderOptions(
+                camera_model=self.camera_model, default_focal_length_factor=self.focal_guess
+            )
+            first = entries[group[0]]
+            if first.focal is not None:
+                reader.camera_params = self._parameters(pycolmap, first)
+            pycolmap.import_images(
+                database,
+                images,
+                camera_mode=pycolmap.CameraMode.SINGLE,
+                image_names=[names[index] for index in group],
+                options=reader,
+            )
+        # Of more photographs, those near by name, and every n-th with every other n-th.
+        loop_every = math.ceil(len(names) / exhaustive_up_to)
+        pairs = frame_pairs(
+            len(names), overlap=2 * self.overlap, exhaustive_up_to=exhaustive_up_to, loop_every=loop_every
+        )
+        reader, automatic = pycolmap.ImageReaderOptions(), pycolmap.CameraMode.AUTO
+        self._match(pycolmap, database, photos, pairs, seed, workspace, camera_mode=automatic, reader=reader)
+        homography_ratio = _homography_ratio(pycolmap, database)
+        model, num_models = self._map(pycolmap, database, images, seed, workspace, ba_ratio=1.1)
+        if model is None:
+            return None
+        self._refine_principal_points(pycolmap, model)
+        lenses: dict[int, Lens] = {}
+        for image in model.images.values():
+            if image.has_pose:
+                K, distortion = _read_camera(model.cameras[image.camera_id])
+                lenses[entries[names.index(image.name)].camera] = Lens(K=K, distortion=distortion)
+        statistics = _statistics(model, num_models=num_models, homography_ratio=homography_ratio)
+        return PhotosEstimate(lenses=lenses, camtoworlds=_poses(model, names), statistics=statistics)
+
+    def _begin(self, seed: int, workspace: Path) -> tuple[Any, int, Path]:
+        """Return pycolmap, its seed, and an empty database."""
+        pycolmap = _import_pycolmap(self.num_threads)
+        seed %= MAX_SEED  # COLMAP takes -1 for a random seed
+        pycolmap.set_random_seed(seed)
+        database = workspace / "database.db"
+        pycolmap.Database.open(database).close()
+        return pycolmap, seed, database
+
+    def _parameters(self, pycolmap: Any, entry: PhotoEntry) -> str:
+        """Return COLMAP's parameters of a camera whose focal length EXIF gives."""
+        assert entry.focal is not None
+        focal = entry.focal * max(entry.width, entry.height)
+        camera = pycolmap.Camera.create_from_model_name(1, self.camera_model, focal, entry.width, entry.height)
+        return ",".join(f"{value:.6f}" for value in camera.params)
+
+    def _match(
+        self,
+        pycolmap: Any,
+        database: Path,
+        frames: Sequence[Path],
+        pairs: Sequence[tuple[int, int]],
+        seed: int,
+        workspace: Path,
+        *,
+        camera_mode: Any,
+        reader: Any,
+    ) -> None:
+        """Extract and match the features of images that are in the database."""
+        names = [frame.name for frame in frames]
+        _check_images(pycolmap, database, len(names))
+        extraction = pycolmap.FeatureExtractionOptions(num_threads=self.num_threads, use_gpu=False)
+        extraction.type = pycolmap.FeatureExtractorType.SIFT
+        extraction.sift.max_num_features = self.num_features
         pycolmap.extract_features(
             database,
-            images,
+            frames[0].parent,
             image_names=names,
-            camera_mode=pycolmap.CameraMode.SINGLE,
+            camera_mode=camera_mode,
             reader_options=reader,
-            extraction_options=options,
+            extraction_options=extraction,
             device=pycolmap.Device.cpu,
         )
-
-    def _match(self, pycolmap: Any, database: Path, names: list[str], seed: int, pairs_file: Path) -> None:
-        pairs = frame_pairs(
-            len(names), overlap=self.overlap, exhaustive_up_to=self.exhaustive_up_to, loop_every=self.loop_every
-        )
+        pairs_file = workspace / "pairs.txt"
         pairs_file.write_text("".join(f"{names[first]} {names[second]}\n" for first, second in pairs))
         matching = pycolmap.FeatureMatchingOptions(num_threads=self.num_threads, use_gpu=False)
         matching.type = pycolmap.FeatureMatcherType.SIFT_BRUTEFORCE
@@ -150,16 +221,48 @@ class ColmapEstimator:
             device=pycolmap.Device.cpu,
         )
 
-    def _mapping_options(self, pycolmap: Any, seed: int) -> Any:
+    def _map(
+        self, pycolmap: Any, database: Path, images: Path, seed: int, workspace: Path, *, ba_ratio: float
+    ) -> tuple[Any, int]:
+        """Return the largest model, None if there is none, and the number of models."""
+        (workspace / "models").mkdir()
+        options = self._mapping_options(pycolmap, seed, ba_ratio)
+        models = pycolmap.incremental_mapping(database, images, workspace / "models", options)
+        # Without parallax COLMAP may return cameras without points, which are guesses.
+        solid = [models[number] for number in sorted(models) if models[number].num_points3D() > 0]
+        return max(solid, key=lambda model: model.num_reg_images(), default=None), len(models)
+
+    def _refine_principal_points(self, pycolmap: Any, model: Any) -> None:
+        """Adjust all cameras once more, with the principal point of those that took enough photographs.
+
+        Phones shift it by some percent of the image to stabilize, which otherwise turns every camera by half a degree.
+        """
+        images = [image for image in model.images.values() if image.has_pose]
+        num_images = Counter(image.camera_id for image in images)
+        if max(num_images.values()) < _MIN_PHOTOS_FOR_PRINCIPAL_POINT:
+            return
+        config = pycolmap.BundleAdjustmentConfig()
+        for image in images:
+            config.add_image(image.image_id)
+        for camera, number in num_images.items():
+            if number < _MIN_PHOTOS_FOR_PRINCIPAL_POINT:
+                config.set_constant_cam_intrinsics(camera)
+        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        options = pycolmap.BundleAdjustmentOptions(refine_principal_point=True, print_summary=False)
+        options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
+        options.ceres.solver_options.num_threads = self.num_threads
+        pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+        model.update_point_3d_errors()
+
+    def _mapping_options(self, pycolmap: Any, seed: int, ba_ratio: float) -> Any:
         options = pycolmap.IncrementalPipelineOptions(
             num_threads=self.num_threads,
             random_seed=seed,
             min_model_size=3,
             max_num_models=3,  # each costs the same time, and only the largest is used
             extract_colors=False,
-            # Video frames differ little, so global bundle adjustment is needed less often than for photographs.
-            ba_global_frames_ratio=1.4,
-            ba_global_points_ratio=1.4,
+            ba_global_frames_ratio=ba_ratio,
+            ba_global_points_ratio=ba_ratio,
         )
         options.mapper.num_threads = self.num_threads
         options.mapper.random_seed = seed
@@ -231,30 +334,26 @@ def _link_masks(names: list[str], masks: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def _read_model(model: Any, names: list[str], *, num_models: int, homography_ratio: float) -> PoseEstimate:
+def _poses(model: Any, names: list[str]) -> dict[int, Float64[np.ndarray, "4 4"]]:
+    """Return world<-camera of each image with a pose, by its position in the list of names."""
     positions = {name: position for position, name in enumerate(names)}
     camtoworlds: dict[int, np.ndarray] = {}
-    centres: dict[int, np.ndarray] = {}
     for image in model.images.values():
         if image.has_pose:
             camtoworld = np.eye(4)
             camtoworld[:3] = image.cam_from_world().inverse().matrix()
             camtoworlds[positions[image.name]] = camtoworld
-            centres[image.image_id] = camtoworld[:3, 3]
-    (camera,) = model.cameras.values()
-    K, distortion = _read_camera(camera)
-    return PoseEstimate(
-        K=K,
-        distortion=distortion,
-        camtoworlds=dict(sorted(camtoworlds.items())),
-        statistics=PoseStatistics(
-            reprojection_px=float(model.compute_mean_reprojection_error()),
-            parallax_deg=_median_parallax_deg(model, centres),
-            num_points=int(model.num_points3D()),
-            track_length=float(model.compute_mean_track_length()),
-            num_models=num_models,
-            homography_ratio=homography_ratio,
-        ),
+    return dict(sorted(camtoworlds.items()))
+
+
+def _statistics(model: Any, *, num_models: int, homography_ratio: float) -> PoseStatistics:
+    return PoseStatistics(
+        reprojection_px=float(model.compute_mean_reprojection_error()),
+        parallax_deg=_median_parallax_deg(model),
+        num_points=int(model.num_points3D()),
+        track_length=float(model.compute_mean_track_length()),
+        num_models=num_models,
+        homography_ratio=homography_ratio,
     )
 
 
@@ -264,7 +363,9 @@ def _read_camera(camera: Any) -> tuple[Float64[np.ndarray, "3 3"], Distortion]:
     return K, Distortion(*lens)  # k1, k2, p1, p2 in this order, as many as the model has
 
 
-def _median_parallax_deg(model: Any, centres: dict[int, Float64[np.ndarray, "3"]]) -> float:
+def _median_parallax_deg(model: Any) -> float:
+    posed = (image for image in model.images.values() if image.has_pose)
+    centres = {image.image_id: np.asarray(image.cam_from_world().inverse().translation) for image in posed}
     widest = []
     for point in model.points3D.values():
         seen_from = np.stack([centres[element.image_id] for element in point.track.elements])

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64
 
+from wnv.ingest.photos.photo_set import Lens, PhotoEntry
 from wnv.scenes.undistort import Distortion
 
 
@@ -48,6 +49,49 @@ class PoseEstimate:
     distortion: Distortion
     camtoworlds: Mapping[int, Float64[np.ndarray, "4 4"]]
     statistics: PoseStatistics
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhotosEstimate:
+    """The cameras of a set of photographs, in any world frame and unit.
+
+    Attributes:
+        lenses: The lens of each camera number that has a posed photograph.
+        camtoworlds: world<-camera, OpenCV axes, of each photograph that has a pose, by its position in the list.
+        statistics: Quality of the cameras.
+    """
+
+    lenses: Mapping[int, Lens]
+    camtoworlds: Mapping[int, Float64[np.ndarray, "4 4"]]
+    statistics: PoseStatistics
+
+
+@runtime_checkable
+class PhotosEstimator(Protocol):
+    """Estimates the cameras of photographs. Optional for a `PoseEstimator`; without it, photographs are rejected."""
+
+    def estimate_photos(
+        self,
+        photos: Sequence[Path],
+        *,
+        entries: Sequence[PhotoEntry],
+        exhaustive_up_to: int,
+        seed: int,
+        workspace: Path,
+    ) -> PhotosEstimate | None:
+        """Estimate one lens per camera number, and a pose for as many photographs as possible.
+
+        Args:
+            photos: JPEG images in a folder without other files, in no spatial order, of mixed sizes.
+            entries: Size, camera number and focal length of each.
+            exhaustive_up_to: With at most this many photographs, all pairs are matched.
+            seed: Seed of all random numbers.
+            workspace: An empty folder for temporary files.
+
+        Returns:
+            The cameras, or None if reconstruction failed.
+        """
+        ...
 
 
 @runtime_checkable

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.ingest.pose.estimator import PoseEstimate
+from wnv.ingest.photos.photo_set import Lens, PhotoEntry
+from wnv.ingest.pose.estimator import PhotosEstimate, PoseEstimate
 from wnv.scenes.undistort import pinhole_without_borders
 
 CamtoWorlds = Mapping[int, Float64[np.ndarray, "4 4"]]
@@ -39,6 +40,7 @@ class PoseFilters:
     Args:
         min_registered: Minimum share of the sampled frames that have a pose, 0..1.
         min_frames: Minimum number of frames that have a pose.
+        min_photos: The same for photographs.
         max_reprojection_px: Maximum mean reprojection error, pixels of the clip.
         min_parallax_deg: Minimum median parallax, degrees.
         fov_deg: Minimum and maximum field of view along the longer side of the image, degrees.
@@ -49,6 +51,7 @@ class PoseFilters:
 
     min_registered: float | int = 0.7
     min_frames: int = 8
+    min_photos: int = 3
     max_reprojection_px: float | int = 1.5
     min_parallax_deg: float | int = 2.5
     fov_deg: Sequence[float | int] = (15.0, 130.0)
@@ -58,8 +61,9 @@ class PoseFilters:
     def __post_init__(self) -> None:
         if not 0 < self.min_registered <= 1:
             raise ValueError(f"min_registered must be above 0 and at most 1, got {self.min_registered}")
-        if self.min_frames < 2:
-            raise ValueError(f"min_frames must be at least 2, got {self.min_frames}")
+        for name, least in (("min_frames", 2), ("min_photos", 3)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if len(self.fov_deg) != 2 or not 0 < self.fov_deg[0] < self.fov_deg[1] < 180:
             raise ValueError(f"fov_deg must be two increasing angles between 0 and 180 degrees, got {self.fov_deg}")
         if self.max_jump <= 1:
@@ -124,6 +128,40 @@ class PoseFilters:
             return Verdict(estimate=None, stats=stats, reason=reason, message=message)
         return Verdict(estimate=replace(estimate, camtoworlds=place_world(kept)), stats=stats)
 
+    def check_photos(self, estimate: PhotosEstimate | None, *, entries: Sequence[PhotoEntry]) -> tuple[str, str]:
+        """Check the cameras of photographs, which have no order; return reason code and message, `ok` if accepted."""
+        if estimate is None:
+            return "no_model", "reconstruction failed"
+        statistics, found = estimate.statistics, len(estimate.camtoworlds)
+        required = max(self.min_photos, math.ceil(self.min_registered * len(entries) - 1e-9))
+        if found < required:
+            return "few_registered", (
+                f"{found} of {len(entries)} photographs have a pose, at least {required} are needed "
+                f"(pose.filters.min_registered={self.min_registered:g}, min_photos={self.min_photos})"
+            )
+        parallax, error = statistics.parallax_deg, statistics.reprojection_px
+        if parallax is not None and parallax < self.min_parallax_deg:
+            limit = f"pose.filters.min_parallax_deg={self.min_parallax_deg:g}"
+            return "low_parallax", f"median parallax {parallax:.2f} degrees, {limit}"
+        if error is not None and error > self.max_reprojection_px:
+            limit = f"pose.filters.max_reprojection_px={self.max_reprojection_px:g}"
+            return "reprojection", f"mean reprojection error {error:.2f} px, {limit}"
+        for camera, lens in estimate.lenses.items():
+            first = next(entry for entry in entries if entry.camera == camera)
+            low, high = self.fov_deg
+            if not low <= (angle := lens_fov_deg(lens, first)) <= high:
+                limit = f"pose.filters.fov_deg=[{low:g},{high:g}]"
+                return "focal", f"field of view {angle:.1f} degrees of {first.name}, {limit}"
+            if problem := _lens_error(lens, first.width, first.height):
+                return "focal", f"{first.name}: {problem}"
+        return "ok", ""
+
+
+def lens_fov_deg(lens: Lens, entry: PhotoEntry) -> float:
+    """Return the field of view along the longer side, degrees."""
+    focal = lens.K[0, 0] if entry.width >= entry.height else lens.K[1, 1]
+    return 2 * math.degrees(math.atan2(max(entry.width, entry.height) / 2, focal))
+
 
 def path_steps(camtoworlds: CamtoWorlds) -> tuple[float, float, float]:
     """Return the median step (world units), the longest step (medians) and the widest rotation (degrees).
@@ -151,13 +189,23 @@ def longest_run(camtoworlds: CamtoWorlds, *, max_jump: float | int, max_turn_deg
 
 def place_world(camtoworlds: CamtoWorlds) -> dict[int, Float64[np.ndarray, "4 4"]]:
     """Normalize a path: the first camera becomes the world frame, the median step 1."""
-    positions = sorted(camtoworlds)
     median, _, _ = path_steps(camtoworlds)
+    return _place(camtoworlds, median)
+
+
+def place_photos(camtoworlds: CamtoWorlds) -> dict[int, Float64[np.ndarray, "4 4"]]:
+    """Normalize cameras without order: the first becomes the world frame, their median distance from the middle 1."""
+    centers = np.stack([camtoworld[:3, 3] for camtoworld in camtoworlds.values()])
+    return _place(camtoworlds, float(np.median(np.linalg.norm(centers - centers.mean(axis=0), axis=-1))))
+
+
+def _place(camtoworlds: CamtoWorlds, unit: float) -> dict[int, Float64[np.ndarray, "4 4"]]:
+    positions = sorted(camtoworlds)
     first = np.linalg.inv(camtoworlds[positions[0]])
     placed = {}
     for position in positions:
         camtoworld = first @ camtoworlds[position]
-        camtoworld[:3, 3] /= median
+        camtoworld[:3, 3] /= unit
         # Removes rounding errors of the product; scenes need rotations to 1e-5.
         left, _, right = np.linalg.svd(camtoworld[:3, :3])
         camtoworld[:3, :3] = left @ right
@@ -176,7 +224,7 @@ def _steps(camtoworlds: CamtoWorlds) -> tuple[Float64[np.ndarray, " step"], Floa
     return steps, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0))) / gaps
 
 
-def _lens_error(estimate: PoseEstimate, width: int, height: int) -> str:
+def _lens_error(estimate: PoseEstimate | Lens, width: int, height: int) -> str:
     """Return why packing cannot undistort the frames; empty if it can."""
     if estimate.distortion:
         try:

@@ -1,8 +1,8 @@
 """The pose stage: estimate the cameras of a clip and write them beside it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 
 import wnv
-from wnv.ingest.pose.estimator import PoseEstimate, PoseEstimator
-from wnv.ingest.pose.filters import PoseFilters, Verdict
+from wnv.ingest.photos.photo_poses import PhotoPoses, write_photo_poses
+from wnv.ingest.photos.photo_set import PHOTOS_SUFFIX, extract, read_entries
+from wnv.ingest.pose.estimator import PhotosEstimator, PoseEstimate, PoseEstimator
+from wnv.ingest.pose.filters import PoseFilters, Verdict, place_photos
 from wnv.ingest.pose.limits import run_limited
 from wnv.ingest.pose.motion_masks import motion_masks
 from wnv.ingest.pose.workspace import temporary_workspace
@@ -21,6 +23,11 @@ from wnv.scenes.clip_poses import POSES_SUFFIX, ClipPoses, PosedFrame, write_pos
 from wnv.scenes.video import VideoReader, open_video
 
 WORLD_UNIT = "median step between sampled frames"
+PHOTOS_UNIT = "median distance of the cameras from their middle"
+
+_SETTINGS = ("max_frames", "frame_step", "masks", "seed", "photos_exhaustive_up_to")
+# The time limit grows with the number of pairs of photographs.
+_PHOTOS_IN_TIME_LIMIT = 48
 
 # Frames decoded at once.
 _BATCH = 8
@@ -57,8 +64,9 @@ class PoseStage:
         max_frames: Maximum number of frames, sampled evenly; None for no limit.
         frame_step: Sample every n-th frame; None samples every frame, up to `max_frames`.
         masks: Whether to mask moving objects: in `dynamic` clips, `always` or `never`.
+        photos_exhaustive_up_to: With at most this many photographs, all pairs are matched; of more, those near by name.
         seed: Seed of the first estimator; the second one uses `seed + 1`.
-        time_limit_s: Wall clock seconds per estimate.
+        time_limit_s: Wall clock seconds per estimate; for photographs, per 48^2 pairs.
         memory_limit_gb: Memory per estimate, in 2^30 bytes.
         workspace: Folder for temporary files, about 0.5 MB per frame; None for the system's.
     """
@@ -71,6 +79,7 @@ class PoseStage:
     max_frames: int | None = 48
     frame_step: int | None = None
     masks: Literal["dynamic", "always", "never"] = "dynamic"
+    photos_exhaustive_up_to: int = 150
     seed: int = 0
     time_limit_s: float | int = 900.0
     memory_limit_gb: float | int = 4.0
@@ -83,6 +92,8 @@ class PoseStage:
             raise ValueError(f"frame_step must be at least 1 or null, got {self.frame_step}")
         if self.masks not in ("dynamic", "always", "never"):
             raise ValueError(f"masks must be 'dynamic', 'always' or 'never', got {self.masks!r}")
+        if self.photos_exhaustive_up_to < 2:
+            raise ValueError(f"photos_exhaustive_up_to must be at least 2, got {self.photos_exhaustive_up_to}")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
         for name in ("time_limit_s", "memory_limit_gb"):
@@ -91,11 +102,11 @@ class PoseStage:
 
     def versions(self) -> dict[str, str]:
         """Return the settings and tool versions that the poses depend on."""
-        estimators = [self.estimator] + ([self.retry] if self.retry is not None else [])
+        estimators = self._estimators()
         settings = {
             "estimators": [describe(estimator) for estimator in estimators],
             "filters": describe(self.filters),
-            **{name: getattr(self, name) for name in ("max_frames", "frame_step", "masks", "seed")},
+            **{name: getattr(self, name) for name in _SETTINGS},
         }
         tools = {name: version for estimator in estimators for name, version in estimator.versions().items()}
         return {"wnv": wnv.__version__, **tools, "settings": json.dumps(settings, sort_keys=True)}
@@ -114,21 +125,62 @@ class PoseStage:
     def _pose(self, task: Task, sidecar: str) -> Outcome:
         clip = task.payload
         with temporary_workspace(None if self.workspace is None else Path(self.workspace)) as workspace:
+            if clip["file"].endswith(PHOTOS_SUFFIX):
+                return self._pose_photos(task, sidecar, workspace)
             sample = self._sample(task.root / clip["file"], workspace, masked=self._is_masked(clip["kind"]))
             verdict, record = self._estimate(sample, workspace)
         stats = {**verdict.stats, "masked_ratio": sample.masked_ratio, "num_tries": len(record["tries"])}
         if verdict.estimate is None:
-            message = "; then ".join(f"{entry['reason']}: {entry['message']}" for entry in record["tries"])
-            return Outcome(state="refused", reason=verdict.reason, message=message, result={"stats": stats})
+            return _refused(verdict.reason, record["tries"], stats)
         poses = _clip_poses(clip, sample, verdict.estimate, {**record, "sfm": stats})
         path = write_poses(task.root / sidecar, poses)
-        result = {
-            "sidecar": sidecar,
-            "num_frames": len(sample.indices),
-            "num_registered": len(poses.frames),
-            "stats": stats,
-        }
-        return Outcome(state="done", result=result, num_bytes=path.stat().st_size)
+        return _done(path, sidecar, num_frames=len(sample.indices), num_registered=len(poses.frames), stats=stats)
+
+    def _pose_photos(self, task: Task, sidecar: str, workspace: Path) -> Outcome:
+        file = task.root / task.payload["file"]
+        entries = read_entries(file)
+        photos = extract(file, workspace / "frames", entries)
+        tries: list[dict[str, str]] = []
+        reason, stats, estimate, estimator, number = "no_model", {}, None, self.estimator, 0
+        for number, estimator in enumerate(self._estimators()):
+            if not isinstance(estimator, PhotosEstimator):
+                message = f"{describe(estimator)['name']} has no estimate_photos and cannot pose photographs"
+                raise StageError("refused", "unsupported_photo", message)
+            estimate = self._run(
+                estimator.estimate_photos,
+                number,
+                tries,
+                workspace,
+                slowness=max(1.0, (len(photos) / _PHOTOS_IN_TIME_LIMIT) ** 2),
+                photos=photos,
+                entries=entries,
+                exhaustive_up_to=self.photos_exhaustive_up_to,
+            )
+            if estimate is _CRASHED:
+                continue
+            reason, message = self.filters.check_photos(estimate, entries=entries)
+            tries.append({"reason": reason, "message": message})
+            if reason == "ok":
+                break
+        num_registered = 0 if estimate is None else len(estimate.camtoworlds)
+        if estimate is not None:
+            values = {name: value for name, value in asdict(estimate.statistics).items() if value is not None}
+            stats = {"num_sampled": len(photos), "num_registered": num_registered, **values}
+        stats = {**stats, "registered_ratio": num_registered / len(photos), "num_tries": len(tries)}
+        if reason != "ok" or estimate is None:
+            return _refused(reason, tries, stats)
+        record = self._record(estimator, number, tries)
+        missing = [entry.name for index, entry in enumerate(entries) if index not in estimate.camtoworlds]
+        source = _source(task.payload, PHOTOS_UNIT) | {**record, "sfm": stats, "without_pose": missing}
+        camtoworlds = place_photos(estimate.camtoworlds)
+        write_photo_poses(
+            task.root / sidecar, PhotoPoses(lenses=estimate.lenses, camtoworlds=camtoworlds, source=source)
+        )
+        message = f"{len(missing)} photographs without a pose: {', '.join(missing[:5])}" if missing else ""
+        outcome = _done(
+            task.root / sidecar, sidecar, num_frames=len(photos), num_registered=num_registered, stats=stats
+        )
+        return replace(outcome, message=message)
 
     def _is_masked(self, kind: str) -> bool:
         return self.masks == "always" or (self.masks == "dynamic" and kind == "dynamic")
@@ -168,26 +220,10 @@ class PoseStage:
     def _estimate(self, sample: _Sample, workspace: Path) -> tuple[Verdict, dict[str, Any]]:
         """Return the verdict on the first accepted cameras, or on the last ones, and a record of all attempts."""
         tries: list[dict[str, str]] = []
-        estimators = [self.estimator] + ([self.retry] if self.retry is not None else [])
-        for number, estimator in enumerate(estimators):
-            folder = workspace / f"try{number}"
-            (folder / "estimator").mkdir(parents=True)
-            try:
-                estimate = run_limited(
-                    estimator.estimate,
-                    folder=folder,
-                    time_limit_s=self.time_limit_s,
-                    memory_limit_gb=self.memory_limit_gb,
-                    frames=sample.frames,
-                    masks=sample.masks,
-                    seed=self.seed + number,
-                    workspace=folder / "estimator",
-                )
-            except StageError as error:
-                # Other settings may avoid a crash; an estimate that took too long is not repeated.
-                if error.outcome.reason != "crashed" or number == len(estimators) - 1:
-                    raise
-                tries.append({"reason": "crashed", "message": error.outcome.message})
+        verdict, estimator, number = Verdict(estimate=None, stats={}), self.estimator, 0
+        for number, estimator in enumerate(self._estimators()):
+            estimate = self._run(estimator.estimate, number, tries, workspace, frames=sample.frames, masks=sample.masks)
+            if estimate is _CRASHED:
                 continue
             verdict = self.filters.check(
                 estimate, width=sample.width, height=sample.height, num_frames=len(sample.frames)
@@ -195,13 +231,60 @@ class PoseStage:
             tries.append({"reason": verdict.reason, "message": verdict.message})
             if verdict.estimate is not None:
                 break
-        record = {
+        return verdict, self._record(estimator, number, tries)
+
+    def _estimators(self) -> list[PoseEstimator]:
+        return [self.estimator] + ([self.retry] if self.retry is not None else [])
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        number: int,
+        tries: list[dict[str, str]],
+        workspace: Path,
+        *,
+        slowness: float = 1.0,
+        **arguments: Any,
+    ) -> Any:
+        """Run an estimator in a limited process; return `_CRASHED` if it crashed and another one is left to try."""
+        folder = workspace / f"try{number}"
+        (folder / "estimator").mkdir(parents=True)
+        try:
+            return run_limited(
+                function,
+                folder=folder,
+                time_limit_s=self.time_limit_s * slowness,
+                memory_limit_gb=self.memory_limit_gb,
+                seed=self.seed + number,
+                workspace=folder / "estimator",
+                **arguments,
+            )
+        except StageError as error:
+            # Other settings may avoid a crash; an estimate that took too long is not repeated.
+            if error.outcome.reason != "crashed" or number == len(self._estimators()) - 1:
+                raise
+            tries.append({"reason": "crashed", "message": error.outcome.message})
+            return _CRASHED
+
+    def _record(self, estimator: PoseEstimator, number: int, tries: list[dict[str, str]]) -> dict[str, Any]:
+        return {
             "estimator": describe(estimator),
             "seed": self.seed + number,
             "tools": {"wnv": wnv.__version__, **estimator.versions()},
             "tries": tries,
         }
-        return verdict, record
+
+
+_CRASHED = object()
+
+
+def _refused(reason: str, tries: list[dict[str, str]], stats: Mapping[str, Any]) -> Outcome:
+    message = "; then ".join(f"{entry['reason']}: {entry['message']}" for entry in tries)
+    return Outcome(state="refused", reason=reason, message=message, result={"stats": stats})
+
+
+def _done(path: Path, sidecar: str, **result: Any) -> Outcome:
+    return Outcome(state="done", result={"sidecar": sidecar, **result}, num_bytes=path.stat().st_size)
 
 
 def sample_indices(num_frames: int, *, max_frames: int | None, frame_step: int | None) -> list[int]:
@@ -233,22 +316,8 @@ def _write_png(path: Path, image: np.ndarray) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _clip_poses(
-    clip: Mapping[str, Any], sample: _Sample, estimate: PoseEstimate, record: Mapping[str, Any]
-) -> ClipPoses:
-    source = {
-        "format": "wnv-data",
-        "manifest_key": clip["key"],
-        "url": clip.get("url"),
-        "title": clip.get("title"),
-        "segment": [clip["start_s"], clip["end_s"]],
-        "world": {
-            "unit": WORLD_UNIT,
-            "median_step": 1.0,
-            "frame": "the first camera",
-        },
-        **record,
-    }
+def _clip_poses(clip: Mapping[str, Any], sample: _Sample, estimate: PoseEstimate, record: dict[str, Any]) -> ClipPoses:
+    source = _source(clip, WORLD_UNIT) | record
     indices = [sample.indices[position] for position in sorted(estimate.camtoworlds)]
     return ClipPoses(
         id=clip["id"],
@@ -265,3 +334,14 @@ def _clip_poses(
         scale=None,
         source=source,
     )
+
+
+def _source(clip: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    return {
+        "format": "wnv-data",
+        "manifest_key": clip["key"],
+        "url": clip.get("url"),
+        "title": clip.get("title"),
+        "segment": [clip["start_s"], clip["end_s"]],
+        "world": {"unit": unit, **({"median_step": 1.0} if unit == WORLD_UNIT else {}), "frame": "the first camera"},
+    }

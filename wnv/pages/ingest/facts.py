@@ -121,7 +121,8 @@ class Facts:
         elif row.stage == "clip":
             for clip in row.result.get("clips", ()):
                 self.clip_s += _duration_s(clip)
-                self.measures["duration_s"].append((_duration_s(clip), clip["id"]))
+                if "fps" in clip:  # photographs have no duration
+                    self.measures["duration_s"].append((_duration_s(clip), clip["id"]))
             self.stages["clip"].pieces.update(piece["reason"] for piece in row.result.get("dropped", ()))
         elif row.stage == "pose":
             for name, value in {**pose_statistics(row.result), "pose_s": row.seconds}.items():
@@ -164,4 +165,4 @@ def pose_statistics(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _duration_s(clip: Mapping[str, Any]) -> float:
-    return float(clip["num_frames"] / Fraction(clip["fps"]))
+    return float(clip["num_frames"] / Fraction(clip["fps"])) if "fps" in clip else 0.0

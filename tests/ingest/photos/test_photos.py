@@ -1,0 +1,228 @@
+"""Photographs become scenes: any format, upright, mixed lenses and sizes, folders as scenes."""
+
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pose_fakes import walk
+
+from wnv.ingest.clip.clip_stage import ClipStage
+from wnv.ingest.clip.segments import ClipRules
+from wnv.ingest.driver import run
+from wnv.ingest.executors.executor import Executor
+from wnv.ingest.fetch.fetch_stage import FetchStage
+from wnv.ingest.ledger import Ledger
+from wnv.ingest.manifest.manifest import make_manifest
+from wnv.ingest.pack_stage import PackStage
+from wnv.ingest.photos.photo_set import Lens, PhotoEntry
+from wnv.ingest.photos.read_photo import read_photo
+from wnv.ingest.pose import pose_stage
+from wnv.ingest.pose.estimator import PhotosEstimate, PoseStatistics
+from wnv.ingest.pose.filters import PoseFilters
+from wnv.ingest.pose.pose_stage import PoseStage
+from wnv.ingest.tasks import Outcome, Stage, StageError, StageName, Task, run_task
+from wnv.scenes.listing import open_scene
+from wnv.scenes.scene_file import validate_scene
+from wnv.scenes.undistort import Distortion
+
+# Red, green, blue and white quarters.
+CORNERS = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [200, 200, 200]]], dtype=np.uint8)
+FOCAL = 0.8  # over the longer side
+
+
+def write_photo(path: Path, *, width: int = 96, height: int = 64, orientation: int = 1, film_mm: int = 0) -> Path:
+    """Write four colored quarters, upright if the EXIF orientation is applied."""
+    image = CORNERS.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
+    if orientation == 6:  # stored turned to the left; viewers turn it right by 90 degrees
+        image = np.rot90(image)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0110] = orientation, "phone"
+    if film_mm:
+        exif.get_ifd(0x8769)[0xA405] = film_mm
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(image)).save(path, exif=exif, quality=95)
+    return path
+
+
+def quarters(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    return image[height // 4 :: height // 2, width // 4 :: width // 2][:2, :2].astype(int)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_photographs_are_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
+    photo = read_photo(write_photo(tmp_path / f"a{suffix}", orientation=orientation, film_mm=27))
+    assert photo.image.shape == (64, 96, 3)
+    assert np.abs(quarters(photo.image) - CORNERS).max() < 25
+    # Pillow writes no lens data into TIFF.
+    assert photo.focal == (None if suffix == ".tif" else pytest.approx(0.75))
+    assert "phone" in photo.lens
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16", "CMYK"])
+def test_photographs_become_8_bit_rgb(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(np.full((8, 8), 60_000, dtype=np.uint16)) if mode == "I;16" else Image.new(mode, (8, 8))
+    image.save(tmp_path / "a.tif")
+    photo = read_photo(tmp_path / "a.tif")
+    assert (photo.image.shape, photo.image.dtype, photo.focal) == ((8, 8, 3), np.uint8, None)
+
+
+def test_heic_needs_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"0" * 99)
+    with pytest.raises(StageError, match=r"a\.heic.*wnv\[heif\]") as caught:
+        read_photo(tmp_path / "a.heic")
+    assert caught.value.outcome.reason == "unsupported_photo"
+
+
+def test_heic_is_read(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = Image.fromarray(CORNERS.repeat(32, axis=0).repeat(48, axis=1))
+    heif.from_pillow(image).save(tmp_path / "a.heic", quality=90)
+    assert np.abs(quarters(read_photo(tmp_path / "a.heic").image) - CORNERS).max() < 25
+
+
+def test_folders_of_photographs_are_scenes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("IMG_10.JPG", "IMG_2.JPG", "sub/deep/a.png", "sub/b.txt"):
+        (tmp_path / "house" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "house" / name).touch()
+    lines = make_manifest([tmp_path / "house"], kind="static", out=tmp_path / "a.jsonl").lines
+    assert [(line.key, line.title, line.photos) for line in lines] == [
+        ("photos:.", "house", ("IMG_2.JPG", "IMG_10.JPG")),
+        ("photos:sub/deep", "deep", ("a.png",)),
+    ]
+    assert make_manifest([tmp_path / "a.jsonl"]).lines == lines
+    with Ledger.open(tmp_path / "root", val_fraction=0.0, test_fraction=0.0) as ledger:
+        assert ledger.add_videos(lines)["new"] == 2
+        (tmp_path / "house" / "IMG_11.JPG").touch()
+        counts = ledger.add_videos(make_manifest([tmp_path / "house"], kind="static").lines)
+        assert (counts["changed"], counts["known"]) == (1, 1)
+    (tmp_path / "house" / "video.mp4").touch()
+    (line,) = make_manifest([tmp_path / "house"], kind="static").lines
+    assert line.key == "file:video.mp4"
+    assert "4 photographs beside videos" in caplog.text
+
+
+class WalkingPhotos:
+    """Cameras along x for all photographs but those named in `lost`."""
+
+    def __init__(self, lost: Sequence[str] = ()) -> None:
+        self.lost = tuple(lost)
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def estimate(self, frames: Sequence[Path], **_: Any) -> None:
+        raise AssertionError("not a video")
+
+    def estimate_photos(self, photos: Sequence[Path], *, entries: Sequence[PhotoEntry], **_: Any) -> PhotosEstimate:
+        lenses = {}
+        for entry in entries:
+            focal = FOCAL * max(entry.width, entry.height)
+            K = np.array([[focal, 0, entry.width / 2], [0, focal, entry.height / 2], [0, 0, 1.0]])
+            lenses[entry.camera] = Lens(K=K, distortion=Distortion())
+        cameras = walk(len(photos))
+        found = {index: cameras[index] for index, entry in enumerate(entries) if entry.name not in self.lost}
+        statistics = PoseStatistics(reprojection_px=0.5, parallax_deg=9.0)
+        return PhotosEstimate(lenses=lenses, camtoworlds=found, statistics=statistics)
+
+
+class InlineExecutor:
+    """Runs each task when it is waited for."""
+
+    def __init__(self) -> None:
+        self.queue: list[tuple[Stage, Task]] = []
+
+    def room(self, stage: StageName) -> int:
+        return 1 - len(self.queue)
+
+    def submit(self, stage: Stage, task: Task) -> None:
+        self.queue.append((stage, task))
+
+    def wait(self, timeout_s: float) -> list[tuple[Task, Outcome]]:
+        done = [(task, run_task(stage, task)) for stage, task in self.queue]
+        self.queue.clear()
+        return done
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def run_photos(folder: Path, root: Path, estimator: Any) -> dict[str, Outcome]:
+    """Take a folder of photographs through all stages."""
+    stages: dict[StageName, Stage] = {
+        "fetch": FetchStage(videos=folder),
+        "clip": ClipStage(rules=ClipRules(), photo_short_side=48),
+        "pose": PoseStage(estimator=estimator, filters=PoseFilters()),
+        "pack": PackStage(image_format="png"),
+    }
+    executor: Executor = InlineExecutor()  # type: ignore[assignment]
+    with Ledger.open(root, val_fraction=0.0, test_fraction=0.0) as ledger:
+        ledger.add_videos(make_manifest([folder], kind="static").lines)
+        run(ledger, stages, executor)
+        return {
+            row.stage: Outcome(state=row.state, reason=row.reason, message=row.message, result=row.result)
+            for row in ledger.rows()
+        }
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(function: Any, *, folder: Path, time_limit_s: float, memory_limit_gb: float, **arguments: Any) -> Any:
+        return function(**arguments)
+
+    monkeypatch.setattr(pose_stage, "run_limited", call)
+
+
+def test_mixed_photographs_become_one_scene(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    photos = tmp_path / "photos"
+    for number in range(4):
+        write_photo(photos / f"{number}.jpg", orientation=6 if number == 1 else 1)
+    write_photo(photos / "4.png", width=64, height=96)  # portrait
+    write_photo(photos / "5.jpg", width=48, height=32)  # small
+    write_photo(photos / "6.jpg")
+    (photos / "7.jpg").write_bytes(b"no photograph")
+    outcomes = run_photos(photos, tmp_path / "root", WalkingPhotos(lost=["6.jpg"]))
+    assert {stage: outcome.state for stage, outcome in outcomes.items()} == dict.fromkeys(outcomes, "done")
+    assert "1 of 8 photographs left out; left out: 7.jpg" in outcomes["clip"].message
+    assert outcomes["clip"].result["clips"][0]["stats"] == {"num_cameras": 3, "num_sizes": 3, "num_with_focal": 0}
+    assert "1 photographs without a pose: 6.jpg" in outcomes["pose"].message
+    assert outcomes["pack"].message == "1 of 6 photographs were cropped to 72 x 48"
+    path = tmp_path / "root" / outcomes["pack"].result["file"]
+    info = validate_scene(path)
+    assert (info.width, info.height, len(info.frames)) == (72, 48, 6)
+    assert info.source["photos"] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.png", "5.jpg"]
+    scene = open_scene(path)
+    for index in range(6):
+        image, K = scene.image_u8(index), info.frames[index].K
+        assert np.abs(quarters(image) - CORNERS).max() < 40, index
+        assert K[:2, 2].tolist() == [36.0, 24.0]
+        # The portrait photograph is scaled to the scene's width: its longer side becomes 108 pixels.
+        assert K[0, 0] == pytest.approx(FOCAL * (108 if index == 4 else 72))
+    assert np.array_equal(info.frames[0].camtoworld, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("num_photos", "lost", "stage", "reason", "text"),
+    [
+        (2, [], "clip", "few_photos", "2 of 2 photographs can be used, at least 3"),
+        (5, ["0.jpg", "1.jpg"], "pose", "few_registered", "3 of 5.*at least 4.*min_registered=0.7"),
+    ],
+)
+def test_refusals_name_value_limit_and_setting(
+    tmp_path: Path, num_photos: int, lost: list[str], stage: str, reason: str, text: str
+) -> None:
+    for number in range(num_photos):
+        write_photo(tmp_path / "photos" / f"{number}.jpg")
+    outcome = run_photos(tmp_path / "photos", tmp_path / "root", WalkingPhotos(lost))[stage]
+    assert (outcome.state, outcome.reason) == ("refused", reason)
+    assert re.search(text, outcome.message)

@@ -1,0 +1,1 @@
+"""Photographs of one place, instead of a video: reading, camera poses, and packing."""
