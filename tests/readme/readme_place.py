@@ -12,6 +12,7 @@ from wnv.evaluation.images import to_u8
 from wnv.ingest.manifest.manifest import make_manifest
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
+from wnv.scenes.video import open_video
 from wnv.synthetic.dataset import SyntheticDataset
 from wnv.synthetic.render import render_images
 
@@ -42,6 +43,10 @@ def write_films(place: Path) -> None:
         path = place / name
         path.parent.mkdir(exist_ok=True)
         render_room(path, num_frames=24, width=224, height=126, supersample=1, fps=Fraction(8), seed=len(name))
+    (place / "photos").mkdir()
+    with open_video(place / "phone_videos" / "desk.mp4") as film:
+        for number, image in enumerate(film.read(range(0, 24, 2))):
+            Image.fromarray(image).save(place / "photos" / f"{number}.jpg", quality=95)
     make_manifest([place / "kokoni_videos"], kind="static", out=place / "kokoni.jsonl")
     (place / "kokoni.jsonl.report.json").unlink()
     (place / "cookies.txt").write_text("# Netscape HTTP Cookie File\n")

@@ -232,6 +232,11 @@ def _phone_videos(place: Path, shown: str) -> None:
         assert scene.info.source["title"] == "desk"
 
 
+@step(r"wnv-data run source=photos root=house")
+def _photos(place: Path, shown: str) -> None:
+    assert f"{place}/house/scenes/static/train: 1 scenes" in shown
+
+
 @step(r"wnv-data status root=mine")
 def _status(_place: Path, shown: str) -> None:
     for stage in ("fetch", "clip", "pose", "pack"):
@@ -423,8 +428,8 @@ def test_a_command_does_what_the_readme_says(walk: Walk, command: str) -> None:
 @pytest.mark.slow
 def test_the_commands_write_nothing_else(walk: Walk) -> None:
     walk.through(COMMANDS[-1])
-    made_for_them = "captures scenes source phone_videos kokoni_videos kokoni.jsonl cookies.txt"
-    results = "runs outputs exports mine kokoni rendered.png encodings.html"
+    made_for_them = "captures scenes source phone_videos photos kokoni_videos kokoni.jsonl cookies.txt"
+    results = "runs outputs exports mine house kokoni rendered.png encodings.html"
     assert {file.name for file in walk.place.iterdir()} == {*made_for_them.split(), *results.split()}
 
 

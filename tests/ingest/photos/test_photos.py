@@ -1,7 +1,9 @@
 """Photographs become scenes: any format, upright, mixed lenses and sizes, folders as scenes."""
 
+import json
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pose_fakes import walk
+from posed_video import similarity_errors
 
 from wnv.ingest.clip.clip_stage import ClipStage
 from wnv.ingest.clip.segments import ClipRules
@@ -23,6 +26,7 @@ from wnv.ingest.pack_stage import PackStage
 from wnv.ingest.photos.photo_set import Lens, PhotoEntry
 from wnv.ingest.photos.read_photo import read_photo
 from wnv.ingest.pose import pose_stage
+from wnv.ingest.pose.colmap import ColmapEstimator
 from wnv.ingest.pose.estimator import PhotosEstimate, PoseStatistics
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.pose_stage import PoseStage
@@ -31,6 +35,7 @@ from wnv.scenes.listing import open_scene
 from wnv.scenes.scene_file import validate_scene
 from wnv.scenes.undistort import Distortion
 
+SHARED_DATA = Path(__file__).parents[3].parent / "shared" / "data"
 # Red, green, blue and white quarters.
 CORNERS = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [200, 200, 200]]], dtype=np.uint8)
 FOCAL = 0.8  # over the longer side
@@ -156,12 +161,12 @@ class InlineExecutor:
     def close(self) -> None: ...
 
 
-def run_photos(folder: Path, root: Path, estimator: Any) -> dict[str, Outcome]:
+def run_photos(folder: Path, root: Path, pose: PoseStage, *, photo_short_side: int = 48) -> dict[str, Outcome]:
     """Take a folder of photographs through all stages."""
     stages: dict[StageName, Stage] = {
         "fetch": FetchStage(videos=folder),
-        "clip": ClipStage(rules=ClipRules(), photo_short_side=48),
-        "pose": PoseStage(estimator=estimator, filters=PoseFilters()),
+        "clip": ClipStage(rules=ClipRules(), photo_short_side=photo_short_side),
+        "pose": pose,
         "pack": PackStage(image_format="png"),
     }
     executor: Executor = InlineExecutor()  # type: ignore[assignment]
@@ -174,14 +179,19 @@ def run_photos(folder: Path, root: Path, estimator: Any) -> dict[str, Outcome]:
         }
 
 
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def walking(*lost: str) -> PoseStage:
+    return PoseStage(estimator=WalkingPhotos(lost), filters=PoseFilters())
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(function: Any, *, folder: Path, time_limit_s: float, memory_limit_gb: float, **arguments: Any) -> Any:
         return function(**arguments)
 
     monkeypatch.setattr(pose_stage, "run_limited", call)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_mixed_photographs_become_one_scene(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     photos = tmp_path / "photos"
@@ -191,7 +201,7 @@ def test_mixed_photographs_become_one_scene(tmp_path: Path, caplog: pytest.LogCa
     write_photo(photos / "5.jpg", width=48, height=32)  # small
     write_photo(photos / "6.jpg")
     (photos / "7.jpg").write_bytes(b"no photograph")
-    outcomes = run_photos(photos, tmp_path / "root", WalkingPhotos(lost=["6.jpg"]))
+    outcomes = run_photos(photos, tmp_path / "root", walking("6.jpg"))
     assert {stage: outcome.state for stage, outcome in outcomes.items()} == dict.fromkeys(outcomes, "done")
     assert "1 of 8 photographs left out; left out: 7.jpg" in outcomes["clip"].message
     assert outcomes["clip"].result["clips"][0]["stats"] == {"num_cameras": 3, "num_sizes": 3, "num_with_focal": 0}
@@ -211,6 +221,7 @@ def test_mixed_photographs_become_one_scene(tmp_path: Path, caplog: pytest.LogCa
     assert np.array_equal(info.frames[0].camtoworld, np.eye(4))
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("num_photos", "lost", "stage", "reason", "text"),
     [
@@ -223,6 +234,25 @@ def test_refusals_name_value_limit_and_setting(
 ) -> None:
     for number in range(num_photos):
         write_photo(tmp_path / "photos" / f"{number}.jpg")
-    outcome = run_photos(tmp_path / "photos", tmp_path / "root", WalkingPhotos(lost))[stage]
+    outcome = run_photos(tmp_path / "photos", tmp_path / "root", walking(*lost))[stage]
     assert (outcome.state, outcome.reason) == ("refused", reason)
     assert re.search(text, outcome.message)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED_DATA / "fox").is_dir(), reason="../shared/data is not on this machine")
+def test_photographs_of_the_fox_get_their_cameras(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap", reason="pycolmap has no wheel for this machine")
+    (tmp_path / "fox").mkdir()
+    for path in sorted((SHARED_DATA / "fox" / "images").iterdir())[::4]:
+        shutil.copy(path, tmp_path / "fox")
+    stage = PoseStage(estimator=ColmapEstimator(), filters=PoseFilters())
+    outcomes = run_photos(tmp_path / "fox", tmp_path / "root", stage, photo_short_side=720)
+    assert outcomes["pose"].result["num_registered"] == 13
+    info = validate_scene(tmp_path / "root" / outcomes["pack"].result["file"])
+    given = json.loads((SHARED_DATA / "fox" / "transforms.json").read_text())["frames"]
+    opengl = {Path(frame["file_path"]).name: np.array(frame["transform_matrix"]) for frame in given}
+    true = np.stack([opengl[name] @ np.diag([1.0, -1.0, -1.0, 1.0]) for name in info.source["photos"]])
+    position, rotation_deg = similarity_errors(info.camtoworld, true)
+    assert position < 0.01
+    assert rotation_deg < 0.5

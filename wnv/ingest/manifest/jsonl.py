@@ -21,7 +21,7 @@ def write_lines(path: Path, lines: Iterable[ManifestLine], *, overwrite: bool = 
     """
     with atomic_file(path, overwrite=overwrite) as file:
         for line in lines:
-            file.write(encode_json(vars(line)) + b"\n")  # vars: the fields in order, without a copy
+            file.write(encode_json(line.fields()) + b"\n")
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2, overwrite: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wnv.scenes.schema import SceneKind
@@ -37,10 +37,13 @@ class ManifestLine:
     rows: tuple[Mapping[str, Any], ...] = ()
     codes: tuple[str, ...] = ()
 
+    def fields(self) -> dict[str, Any]:
+        """The fields in order, those of photographs only if there are any."""
+        return {name: value for name, value in vars(self).items() if name != "photos" or value}
+
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""
-        values = json.loads(json.dumps(asdict(self)))
-        return values if self.photos else {name: value for name, value in values.items() if name != "photos"}
+        return json.loads(json.dumps(self.fields()))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ManifestLine":
