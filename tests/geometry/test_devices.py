@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from wnv.geometry.cameras import K_from_fov, crop_K, invert_K, project, scale_K, zoom_K
+from wnv.geometry.cameras import K_from_fov, crop_K, invert_K, normalize_K, project, scale_K, zoom_K
 from wnv.geometry.poses import (
     fit_world_frame,
     interpolate_poses,
@@ -47,3 +48,32 @@ def test_results_stay_on_the_device_of_the_inputs(call):
 
 def test_a_number_gives_K_on_the_cpu():
     assert K_from_fov(fov_y_deg=50, width=4, height=3).device.type == "cpu"
+
+
+class _Operators(TorchDispatchMode):
+    """Records the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(str(function.overloadpacket))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda K: normalize_K(K, width=4, height=3),
+        lambda K: scale_K(K, scale_x=2, scale_y=0.5),
+        lambda K: zoom_K(K, zoom=2, width=4, height=3),
+        lambda K: camera_rays(K, height=3, width=4),
+    ],
+)
+def test_numbers_are_not_copied_from_the_host(call):
+    """A copy of a number to a GPU waits for all queued work."""
+    K = torch.eye(3)
+    with _Operators() as operators:
+        call(K)
+    assert "aten.lift_fresh" not in operators.names

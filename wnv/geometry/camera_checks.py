@@ -32,8 +32,8 @@ def doubtful_cameras(cameras: Cameras, *, is_static: bool = True, check_axes: bo
     cameras = cameras.to(torch.float64)
     num = len(cameras.K)
     doubts = []
-    sides = torch.tensor([cameras.width, cameras.height], dtype=torch.float64)
     focal = torch.stack([cameras.K[:, 0, 0], cameras.K[:, 1, 1]], dim=-1)
+    sides = focal.new_tensor([cameras.width, cameras.height])
     angle = torch.rad2deg(2 * torch.atan(sides / (2 * focal))).amax(dim=-1)
     for view in ((angle < MIN_VIEW_ANGLE) | (angle > MAX_VIEW_ANGLE)).nonzero().flatten().tolist()[:1]:
         doubts.append(

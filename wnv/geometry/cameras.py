@@ -58,9 +58,7 @@ def crop_K(
     """K after cropping `left` columns and `top` rows; may be fractional, or negative for padding."""
     left, top = _like(left, K), _like(top, K)
     shift = torch.stack(torch.broadcast_tensors(left, top, torch.zeros_like(left)), dim=-1)
-    last_column = torch.zeros(3, dtype=K.dtype, device=K.device)
-    last_column[2] = 1
-    return K - shift[..., None] * last_column
+    return K - torch.nn.functional.pad(shift[..., None], (2, 0))  # of the last column
 
 
 def zoom_K(
@@ -101,4 +99,5 @@ def project(
 
 
 def _like(value: float | int | Tensor, reference: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=reference.dtype, device=reference.device)
+    # `full` is a kernel; `as_tensor` copies a number from the host, for which a GPU waits.
+    return value.to(reference) if isinstance(value, Tensor) else reference.new_full((), value)

@@ -144,7 +144,7 @@ def interpolate_poses(
     a: Float[Tensor, "*#batch 4 4"], b: Float[Tensor, "*#batch 4 4"], t: float | int | Float[Tensor, "*#batch"]
 ) -> Float[Tensor, "*batch 4 4"]:
     """Interpolate poses from `a` (t = 0) to `b` (t = 1): positions linearly, rotations by slerp."""
-    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
+    t = t.to(a) if isinstance(t, Tensor) else a.new_full((), t)
     quaternion = slerp(quaternion_from_matrix(a[..., :3, :3]), quaternion_from_matrix(b[..., :3, :3]), t)
     position = torch.lerp(*torch.broadcast_tensors(a[..., :3, 3], b[..., :3, 3], t[..., None]))
     return make_se3(matrix_from_quaternion(quaternion), position)
