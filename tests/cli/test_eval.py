@@ -144,6 +144,23 @@ def test_an_index_is_made_and_scored_and_neither_is_replaced_unasked(tmp_path, c
     assert "(protocol was" in stderr
 
 
+def test_an_index_of_another_form_is_converted(tmp_path, call, scenes):
+    entry = {"context": [0, 5], "target": [2], "overlap": 0.5}
+    (tmp_path / "list.json").write_text(json.dumps([{"scene": "2K/a", **entry}, {"scene": "dl3dv_b", **entry}]))
+    code, stdout, stderr = call("make_index=plain.json", "from=list.json")
+    assert (code, stdout) == (0, "plain.json: 2 scenes, 0 of them without frames (null)\n"), stderr
+    expected = {"context": [0, 5], "target": [2]}
+    assert json.loads((tmp_path / "plain.json").read_text()) == {"a": expected, "b": expected}
+    folds = [{"scene_name": name, "fold_4_kmeans_2_input": [1, 5]} for name in ("a", "b")]
+    (tmp_path / "folds.json").write_text(json.dumps(folds))
+    code, _, stderr = call("make_index=x.json", "from=folds.json", *SCENES)
+    assert code == 0, stderr
+    assert json.loads((tmp_path / "x.json").read_text())["b"] == {"context": [1, 5], "target": [0, 4]}
+    code, _, stderr = call("from=list.json", "out=results")
+    assert code == 2
+    assert "make_index" in stderr
+
+
 @pytest.mark.slow
 def test_variants_are_tabulated_and_shown_and_films_made(tmp_path, call, weights):
     small = [*SMALL, "num_sheet_scenes=1", f"weights={weights}"]

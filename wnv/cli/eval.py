@@ -11,7 +11,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from wnv.cli.app import remove_log
 from wnv.cli.commands import evaluate as main
@@ -28,12 +28,14 @@ from wnv.cli.eval_settings import (
 from wnv.cli.output import output_folder, say
 from wnv.cli.settings import check_setting, path_setting, switch
 from wnv.data.datamodule import ExampleDataModule
+from wnv.data.evaluation_index import IndexSampler
 from wnv.evaluation.environment import fingerprint
 from wnv.evaluation.evaluator import evaluate
 from wnv.evaluation.examples import write_example_images
 from wnv.evaluation.layout import IMAGES_FOLDER, TABLE_FILE
 from wnv.evaluation.protocols.cases import Variant
 from wnv.evaluation.protocols.protocol import Protocol, choose_frames
+from wnv.evaluation.protocols.scenes import open_scenes
 from wnv.evaluation.ranks import Ranks, joined_ranks, own_device
 from wnv.evaluation.records import RECORDS_FILE, read_records
 from wnv.evaluation.scores import open_lpips
@@ -108,6 +110,8 @@ def _evaluate(cfg: DictConfig, ranks: Ranks) -> Summary:
 
 
 def _check_settings(cfg: DictConfig, ranks: Ranks) -> None:
+    if cfg["from"] is not None:
+        raise ValueError("from converts an index and needs make_index=FILE.json; to evaluate one, set protocol.index")
     for name in ("views_per_call", "num_sheet_scenes"):
         check_setting(name, cfg[name], int)
     if cfg.num_sheet_scenes < 0:
@@ -179,15 +183,28 @@ def _make_index(cfg: DictConfig) -> None:
         raise ValueError(f"make_index must name a .json file, got {path}")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another make_index= or pass overwrite=true")
-    data = instantiate(with_roots(cfg.data), _convert_="all")
-    protocol = instantiate(with_paths(cfg.protocol), _convert_="all")
-    index = choose_frames(protocol, data)
+    if cfg["from"] is None:
+        data = instantiate(with_roots(cfg.data), _convert_="all")
+        protocol = instantiate(with_paths(cfg.protocol), _convert_="all")
+        index, nulls = choose_frames(protocol, data), "too short"
+    else:
+        index, nulls = _convert_index(cfg), "without frames"
     lines = (f"  {json.dumps(scene)}: {json.dumps(choice)}" for scene, choice in index.items())
     with atomic_file(path, overwrite=overwrite) as file:
         file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
     num_null = sum(choice is None for choice in index.values())
-    say(f"{path}: {len(index)} scenes, {num_null} of them too short (null)")
+    say(f"{path}: {len(index)} scenes, {num_null} of them {nulls} (null)")
     remove_log(Path(HydraConfig.get().runtime.output_dir))
+
+
+def _convert_index(cfg: DictConfig) -> dict[str, dict[str, list[int]] | None]:
+    """Read the index `from` in any form that is known."""
+    num_context = OmegaConf.select(cfg, "protocol.num_context")
+    index = IndexSampler(path=path_setting(cfg, "from"), num_context=num_context)
+    if all(choice.target for choice in index.choices.values()):
+        return index.plain()
+    data = instantiate(with_roots(cfg.data), _convert_="all")
+    return index.plain(open_scenes(data, sampler=index).num_frames)
 
 
 if __name__ == "__main__":

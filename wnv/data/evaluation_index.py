@@ -112,6 +112,20 @@ class IndexSampler(ViewSampler):
             log.warning("%s; they are left out, and the score is not comparable with one on all scenes", text)
         return [scene for name, scene in found.items() if name not in short]
 
+    def plain(self, num_frames: Mapping[str, int] | None = None) -> dict[str, dict[str, list[int]] | None]:
+        """The index in the common form, with short names; targets that depend on the scenes need their `num_frames`."""
+        found = self._found(num_frames or {})
+        entries: dict[str, dict[str, list[int]] | None] = {short_name(name): None for name in self.null_scenes}
+        for name, choice in self.choices.items():
+            if not choice.target and name not in found:
+                raise ValueError(
+                    f"evaluation index {self.path}, scene {name!r}: every {self.target_every}-th frame is a target, so "
+                    "the scenes are needed; name them, e.g. data=scenes data.root=FOLDER"
+                )
+            target = choice.target or range(0, (num_frames or {})[found[name]], self.target_every)
+            entries[short_name(name)] = {"context": [*choice.context], "target": [*target]}
+        return entries
+
     @override
     def choose(self, frames: SceneFrames, generator: torch.Generator, index: int) -> ViewChoice:
         name = self._by_scene.get(frames.scene_id, self._by_scene.get(short_name(frames.scene_id), ""))
