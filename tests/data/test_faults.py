@@ -17,6 +17,7 @@ from wnv.data.loader import ExampleLoader
 from wnv.data.mixing import MixedDataModule
 from wnv.data.scene_datamodule import SceneDataModule
 from wnv.data.view_sampling import BoundedSampler
+from wnv.runtime.errors import RunFailed
 
 SAMPLER = BoundedSampler(num_context=2, num_target=1, min_gap=3, max_gap=9)
 
@@ -140,7 +141,7 @@ def test_a_killed_loader_process_is_one_error_between_batches(make_data):
     (worker,) = batches._workers()
     os.kill(worker.pid, signal.SIGKILL)
     time.sleep(0.5)  # nothing is raised meanwhile
-    with pytest.raises(DataError, match=r"SIGKILL.*data\.num_workers"):
+    with pytest.raises(RunFailed, match=r"SIGKILL.*data\.num_workers"):
         list(itertools.islice(batches, 5))  # some were loaded before
 
 

@@ -15,6 +15,8 @@ def true_cause(error: Exception) -> Exception:
     """Return what ended a training: the death of a loader process shows as an error of whatever ran at that moment."""
     found: BaseException | None = error
     while found is not None:
+        if isinstance(found, RunFailed):
+            return found
         if dead := re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\) (.*)", str(found)):
             reason = dead[2].split(". ")[0].rstrip(".")
             return RunFailed(

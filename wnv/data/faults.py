@@ -17,7 +17,7 @@ MAX_TRIES = 20
 
 
 class DataError(ValueError):
-    """The data ended a run: an example cannot be read, too many cannot, or a loader process died.
+    """The data ended a run: an example cannot be read, or too many cannot.
 
     It is raised between two steps, so weights and optimiser are sound.
     """

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from wnv.data.faults import DataError
+from wnv.runtime.errors import RunFailed
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ LATE_AFTER_S = 30.0
 
 
 class ExampleLoader(DataLoader):
-    """A `DataLoader` that reports a late first batch, and raises a `DataError` when one of its processes has died."""
+    """A `DataLoader` that reports a late first batch, and raises `RunFailed` when one of its processes has died."""
 
     @override
     def __iter__(self) -> Any:
@@ -41,10 +41,12 @@ class _Batches(Iterator):
             with self._reported_when_late():
                 return next(self._batches)
         except (RuntimeError, OSError, EOFError) as error:
+            for worker in self._workers():
+                worker.join(0.2)  # its end may be noticed before its exit code is known
             codes = [worker.exitcode for worker in self._workers() if worker.exitcode]
             if not codes:
                 raise
-            raise DataError(_describe_end(codes[0])) from error
+            raise RunFailed(_describe_end(codes[0])) from error
 
     @contextmanager
     def _reported_when_late(self) -> Iterator[None]:
