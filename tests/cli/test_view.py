@@ -27,23 +27,38 @@ def test_without_viser_it_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.slow
-def test_it_serves_until_ctrl_c(room):
+@pytest.mark.parametrize(
+    ("number", "code", "errors"),
+    [(signal.SIGINT, 130, "\nwnv-view: interrupted\n"), (signal.SIGTERM, 143, "")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_it_serves_until_it_is_stopped_and_leaves_no_file_of_a_video(room, number, code, errors):
     command = [sys.executable, "-m", "wnv.cli.view", "device=cpu", "weights=weights", "scene=upright.zip", "port=0"]
+    command += ["out=videos", "fps=500"]
     process = subprocess.Popen(command, cwd=room, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        first, second = process.stdout.readline(), process.stdout.readline()
+        first, second, third = (process.stdout.readline() for _ in range(3))
         assert first.startswith("upright, rendered by")
         url = second.split()[0]
         assert url.startswith("http://127.0.0.1:")
+        port = url.rpartition(":")[2]
+        assert f"ssh -L {port}:localhost:{port}" in third
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         assert b"<html" in opener.open(url, timeout=100).read().lower()
-        client = RawClient(int(url.rpartition(":")[2]))
+        client = RawClient(int(port))
         assert client.rested_picture().shape[0] >= 256
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=100)
+        client.set("Record", True)
+        client.wait(lambda: "Recording" in client.text(), what="the recording")
+        client.move(position=(0.1, 0.0, 0.0))
+        client.rested_picture()
+        client.set("Stop and save", True)
+        client.wait(lambda: list(room.glob("videos/*.mp4*")), what="the file")
+        process.send_signal(number)
+        output, error_output = process.communicate(timeout=100)
         client.close()
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert (output, errors) == ("", "\nwnv-view: interrupted\n")
-    assert sorted(path.name for path in room.iterdir()) == ["upright.zip", "weights"]  # no other file
+    assert process.returncode == code
+    assert (output, error_output) == ("", errors)
+    assert sorted(path.name for path in room.iterdir()) == ["upright.zip", "videos", "weights"]
+    assert not list((room / "videos").iterdir())

@@ -39,6 +39,7 @@ class RawClient:
         self.nodes: dict[str, dict[str, Any]] = {}  # by name
         self.notifications: list[str] = []
         self.pictures: list[bytes | None] = []
+        self.downloads: dict[str, dict[str, Any]] = {}  # by id
         self.is_open = True
         self._is_initialised = False
         self._seen = 0  # number of images before the last action
@@ -82,6 +83,22 @@ class RawClient:
         uuid = self.control(label)["uuid"]
         self._seen = len(self.pictures)
         self.send("GuiUpdateMessage", uuid=uuid, updates={"value": value})
+
+    def upload(self, label: str, name: str, content: bytes) -> None:
+        """Choose a file for the upload button of that label."""
+        transfer = {"source_component_uuid": self.control(label)["uuid"], "transfer_uuid": "upload"}
+        kind = {"mime_type": "application/json", "part_count": 1, "size_bytes": len(content)}
+        self.send("FileTransferStartUpload", **transfer, filename=name, **kind)
+        self.send("FileTransferPart", **transfer, part_index=0, content=content)
+
+    def download(self) -> tuple[str, bytes]:
+        """Wait for a file, and return its name and content."""
+        found = self.wait(
+            lambda: next((f for f in list(self.downloads.values()) if len(f["content"]) == f["size"]), None),
+            what="a download",
+        )
+        self.downloads.clear()
+        return found["name"], found["content"]
 
     def click_camera(self, frame: int) -> None:
         """Click a camera in the 3D view."""
@@ -209,6 +226,16 @@ class RawClient:
             self.nodes[message["name"]]["visible"] = message["visible"]
         elif "name" in message and "props" in message:
             self.nodes[message["name"]] = message
+        elif kind == "FileTransferStartDownload":
+            self.downloads[message["transfer_uuid"]] = {
+                "name": message["filename"],
+                "size": message["size_bytes"],
+                "content": b"",
+            }
+        elif kind == "FileTransferPart":
+            content = message["content"]
+            content = buffers[content["__binary_index"]] if isinstance(content, dict) else content
+            self.downloads[message["transfer_uuid"]]["content"] += content
         elif kind == "NotificationShowMessage":
             self.notifications.append(message["props"]["body"])
         elif kind in _CAMERA_FIELDS and not message["initial"]:

@@ -29,16 +29,19 @@ def test_invalid_cameras(wrong):
 
 @pytest.mark.parametrize("aspect", [0.4, 0.6, 1.0, 1.777, 3.1])
 @pytest.mark.parametrize(("height", "width"), [(40, 24), (24, 40), (64, 64)])
-def test_the_crop_fills_the_window(height, width, aspect):
+def test_the_image_and_its_borders_fill_the_window(height, width, aspect):
     window = camera(aspect=aspect)
     framing = frame_window(window, height=height, width=width)
     inverse = framing.K.inverse()
     half = math.tan(window.fov_y / 2)
-    left_top = inverse @ torch.tensor([framing.columns.start, framing.rows.start, 1.0], dtype=torch.float64)
-    right_bottom = inverse @ torch.tensor([framing.columns.stop, framing.rows.stop, 1.0], dtype=torch.float64)
+    left, right = framing.columns.start - framing.border, framing.columns.stop + framing.border
+    left_top = inverse @ torch.tensor([left, framing.rows.start, 1.0], dtype=torch.float64)
+    right_bottom = inverse @ torch.tensor([right, framing.rows.stop, 1.0], dtype=torch.float64)
     assert left_top[:2].tolist() == pytest.approx([-half * aspect, -half])
     assert right_bottom[:2].tolist() == pytest.approx([half * aspect, half])
-    # One side is shown completely, and pixels are square up to rounding.
+    # Pixels are square up to rounding, and the image sees little more than the window's field of view.
+    num_rows = framing.rows.stop - framing.rows.start
+    assert framing.K[0, 0] / framing.K[1, 1] == pytest.approx(1, abs=1 / min(num_rows, right - left))
     assert framing.rows == slice(0, height) or framing.columns == slice(0, width)
-    shown = (framing.rows.stop - framing.rows.start, framing.columns.stop - framing.columns.start)
-    assert framing.K[0, 0] / framing.K[1, 1] == pytest.approx(1, abs=1 / min(shown))
+    assert num_rows >= height / 1.3
+    assert framing.border == 0 or framing.columns == slice(0, width)

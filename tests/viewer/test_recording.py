@@ -1,12 +1,13 @@
 import math
 import weakref
+from concurrent.futures import CancelledError
 
 import av
 import pytest
 
 from wnv.geometry.poses import rotation_angle
 from wnv.viewer.camera import window_camera
-from wnv.viewer.recording import Recording, write_recording
+from wnv.viewer.recording import Recording, VideoCancelled, write_video
 from wnv.viewer.session import ViewRequest
 
 
@@ -47,9 +48,9 @@ def test_a_recording_has_a_limit():
     assert [float(frame.camera.camtoworld[0, 3]) for frame in recording.frames(fps=2)] == [0, 1, 2]
 
 
-def test_an_empty_recording(tmp_path, synthetic_session):
+def test_an_empty_recording():
     with pytest.raises(ValueError, match="recorded"):
-        write_recording(Recording(), synthetic_session, out=tmp_path)
+        list(Recording().frames(fps=10))
     recording = Recording()
     recording.add(request(0), 0.0)
     with pytest.raises(ValueError, match="fps"):
@@ -57,18 +58,14 @@ def test_an_empty_recording(tmp_path, synthetic_session):
 
 
 def test_a_video_gets_the_first_free_name(tmp_path, synthetic_session):
-    recording, home = Recording(), synthetic_session.home(1)
-    recording.add(home, 0.0)
-    recording.add(home, 0.25)
-    (tmp_path / "synthetic-1-000.mp4").write_text("mine")
+    home = synthetic_session.home(1)
+    (tmp_path / "room-000.mp4").write_text("mine")
     progress = []
-    path = write_recording(
-        recording, synthetic_session, out=tmp_path, fps=8, on_frame=lambda done, total: progress.append((done, total))
-    )
-    assert path == tmp_path / "synthetic-1-001.mp4"
-    assert (tmp_path / "synthetic-1-000.mp4").read_text() == "mine"
-    assert progress == [(1, 3), (2, 3), (3, 3)]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["synthetic-1-000.mp4", "synthetic-1-001.mp4"]
+    path = write_video([home] * 3, synthetic_session, out=tmp_path, name="room", fps=8, on_frame=progress.append)
+    assert path == tmp_path / "room-001.mp4"
+    assert (tmp_path / "room-000.mp4").read_text() == "mine"
+    assert progress == [1, 2, 3]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["room-000.mp4", "room-001.mp4"]
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     still = synthetic_session.render(home, is_still=True).image_u8
@@ -78,9 +75,6 @@ def test_a_video_gets_the_first_free_name(tmp_path, synthetic_session):
 
 
 def test_frames_are_freed_once_they_are_written(tmp_path, synthetic_session, monkeypatch):
-    recording, home = Recording(), synthetic_session.home(1)
-    recording.add(home, 0.0)
-    recording.add(home, 0.5)
     rendered, most = [], 0
     render = synthetic_session.render
 
@@ -92,15 +86,16 @@ def test_frames_are_freed_once_they_are_written(tmp_path, synthetic_session, mon
         return view
 
     monkeypatch.setattr(synthetic_session, "render", watched)
-    write_recording(recording, synthetic_session, out=tmp_path, fps=10)
+    write_video([synthetic_session.home(1)] * 6, synthetic_session, out=tmp_path, name="room", is_still=False)
     assert len(rendered) == 6
     assert most <= 2
 
 
-def test_failed_rendering_leaves_no_video(tmp_path, synthetic_session, monkeypatch):
-    recording = Recording()
-    recording.add(synthetic_session.home(1), 0.0)
-    monkeypatch.setattr(synthetic_session, "render", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_recording(recording, synthetic_session, out=tmp_path, fps=10)
+@pytest.mark.parametrize("fault", [VideoCancelled, ZeroDivisionError, CancelledError])
+def test_a_video_that_is_not_finished_leaves_no_file(tmp_path, synthetic_session, fault):
+    def stop(done):
+        raise fault
+
+    with pytest.raises(fault):
+        write_video([synthetic_session.home(1)] * 3, synthetic_session, out=tmp_path, name="room", on_frame=stop)
     assert not list(tmp_path.iterdir())

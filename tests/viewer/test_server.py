@@ -1,16 +1,20 @@
 """The viewer and its windows, without a browser."""
 
+import io
 import socket
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 from raw_client import RawClient
 
 from wnv.evaluation.images import enlarge, to_u8
+from wnv.evaluation.path_file import parse_path
 from wnv.viewer.loop import RenderLoop
 from wnv.viewer.panel import Panel
 from wnv.viewer.server import Viewer
@@ -78,7 +82,7 @@ def test_a_window_is_sent_what_its_camera_sees(synthetic_session, start, connect
     home = synthetic_session.home(1, aspect=400 / 300)
     shown = client.rested_picture(like(still(synthetic_session, home), within=2))
     assert "synthetic:1" in client.text()
-    assert "scene 2 of 3" in client.text()
+    assert client.control("Scene 1 to 3")["value"] == 2
     client.wait(lambda: "px in" in client.text(), what="the status")
 
     before = len(client.pictures)
@@ -100,12 +104,12 @@ def test_scenes_are_stepped_through_and_frames_chosen(write_file_scene, open_ses
     client.set("Step", "Next ▶")
     client.wait(lambda: "### b" in client.text(), what="the next scene")
     client.rested_picture(unlike(first, by=5))
-    client.set("Number", 0)
-    client.wait(lambda: "### a" in client.text(), what="scene 0")
+    client.set("Scene 1 to 2", 1)
+    client.wait(lambda: "### a" in client.text(), what="scene 1")
 
     client.set("How many", 3)
-    client.wait(lambda: client.control("Frames")["value"] == "0, 3, 6", what="three frames")
-    client.wait(lambda: context_cameras(client) == {0, 3, 6}, what="their cameras")
+    client.wait(lambda: client.control("Frames")["value"] == "0, 4, 6", what="three frames")
+    client.wait(lambda: context_cameras(client) == {0, 4, 6}, what="their cameras")
     client.set("Frames", "6, 1")
     client.wait(lambda: client.control("How many")["value"] == 2, what="two frames")
     client.click_camera(4)
@@ -214,8 +218,18 @@ def test_the_overview_shows_all_cameras(synthetic_session, start, connect, width
     client.wait(lambda: "/view" not in client.nodes, what="the view from outside to be gone")
 
 
+def test_a_screenshot_is_downloaded(synthetic_session, start, connect):
+    client = connect(start(synthetic_session))
+    shown = client.rested_picture()
+    client.set("Screenshot", True)
+    name, content = client.download()
+    assert name.startswith("synthetic-1-")
+    picture = np.asarray(Image.open(io.BytesIO(content)).resize((shown.shape[1], shown.shape[0])))
+    assert difference(picture, shown) < 3
+
+
 @pytest.mark.slow
-def test_a_path_is_recorded_and_saved(synthetic_session, start, connect, tmp_path):
+def test_the_camera_is_recorded_and_saved(synthetic_session, start, connect, tmp_path):
     client = connect(start(synthetic_session, video_fps=10))
     client.rested_picture()
     client.set("Record", True)
@@ -225,9 +239,65 @@ def test_a_path_is_recorded_and_saved(synthetic_session, start, connect, tmp_pat
         time.sleep(0.05)
     client.set("Stop and save", True)
     client.wait(lambda: "Saved" in client.text(), what="the video")
-    videos = list((tmp_path / "videos").iterdir())
-    assert [video.name for video in videos] == ["synthetic-1-000.mp4"]
-    assert str(videos[0]) in client.text()
+    (video,) = (tmp_path / "videos").iterdir()
+    assert video.name == "synthetic-1-000.mp4"
+    assert str(video) in client.text()
+    assert client.download() == (video.name, video.read_bytes())
+
+
+def test_a_path_of_keyframes_is_exported_imported_played_and_rendered(synthetic_session, start, connect, tmp_path):
+    client = connect(start(synthetic_session, video_fps=5))
+    client.rested_picture()
+    places = [(0.0, 0.0, 0.0), (0.2, 0.0, 0.0), (0.3, 0.1, 0.0)]
+    client.set("Preview", True)
+    client.wait(lambda: any("2 keyframes" in text for text in client.notifications), what="the refusal")
+    for number, place in enumerate(places, start=1):
+        client.move(position=place, look_at=(*place[:2], 1.0))
+        client.set("Keyframe", "Add")
+        client.wait(lambda n=number: f"{n} keyframe" in client.text(), what="the keyframe")
+    client.set("Seconds each", 0.4)
+    client.set("Export path", True)
+    name, content = client.download()
+    assert name == "synthetic-1-path.json"
+    path = parse_path(content, where=name)
+    assert (len(path.frames), len(path.keyframes), path.fps) == (4, 3, 5)
+    assert np.allclose([camera.camtoworld[:3, 3] for camera in path.keyframes], places, atol=1e-6)
+
+    client.set("Keyframe", "Clear")
+    client.wait(lambda: "Move to a view" in client.text(), what="no keyframe")
+    client.upload("Import path", "mine.json", content)
+    client.wait(lambda: "3 keyframes, 0.8 s" in client.text(), what="the keyframes")
+    client.set("Preview", True)
+    client.wait(lambda: np.allclose(client.camera()[1], places[-1]), what="the end of the path")
+    client.set("Video quality", "fast, as while moving")
+    client.set("Render video of the path", True)
+    client.wait(lambda: "Saved" in client.text(), what="the video")
+    with av.open(str(tmp_path / "videos" / "synthetic-1-000.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 4
+
+
+def test_a_video_is_cancelled(synthetic_session, start, connect, tmp_path, paint_model):
+    client = connect(start(synthetic_session))
+    client.rested_picture()
+    client.set("Record", True)
+    client.wait(lambda: "Recording" in client.text(), what="the recording")
+    client.move(position=(0.1, 0.0, 0.0))
+    client.rested_picture()
+    rendering, released = threading.Event(), threading.Event()
+    render = paint_model.render
+
+    def slow(*arguments):
+        rendering.set()
+        assert released.wait(100)
+        return render(*arguments)
+
+    paint_model.render = slow
+    client.set("Stop and save", True)
+    assert rendering.wait(60)
+    client.set("Cancel", True)
+    released.set()
+    client.wait(lambda: "Cancelled" in client.text(), what="the end")
+    assert not list((tmp_path / "videos").iterdir())
 
 
 @pytest.mark.slow
@@ -235,8 +305,8 @@ def test_two_windows_look_at_different_things(synthetic_session, start, connect)
     viewer = start(synthetic_session)
     one, two = connect(viewer), connect(viewer, height=400, width=300)
     first = one.rested_picture(like(still(synthetic_session, synthetic_session.home(1, aspect=4 / 3)), within=2))
-    two.set("Number", 2)
-    two.wait(lambda: "synthetic:2" in two.text(), what="scene 2")
+    two.set("Scene 1 to 3", 3)
+    two.wait(lambda: "synthetic:2" in two.text(), what="scene 3")
     upright = two.rested_picture(like(still(synthetic_session, synthetic_session.home(2, aspect=3 / 4)), within=2))
     assert upright.shape[0] > upright.shape[1]
     assert "synthetic:1" in one.text()

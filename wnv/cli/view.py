@@ -2,9 +2,12 @@
 
 import importlib.util
 import logging
+import signal
 import sys
 from pathlib import Path
+from socket import gethostname
 from threading import Event
+from types import FrameType
 
 from omegaconf import DictConfig
 
@@ -70,10 +73,18 @@ def run(cfg: DictConfig) -> None:
             others = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
             sys.stdout.write(f"{session.scene(scenes.first).name}{others}, rendered by {cfg.weights} on {device}:\n")
             sys.stdout.write(f"  {viewer.url} (Ctrl-C ends)\n")
+            if viewer.host in ("127.0.0.1", "localhost"):
+                port = viewer.port
+                sys.stdout.write(f"  from another machine: ssh -L {port}:localhost:{port} {gethostname()}\n")
             sys.stdout.flush()
+            signal.signal(signal.SIGTERM, _end)  # videos in progress remove their files
             Event().wait()
     finally:
         session.close()
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _open_scenes(cfg: DictConfig, *, model: KoNet) -> SceneList:

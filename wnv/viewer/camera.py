@@ -52,36 +52,47 @@ def window_camera(
     return WindowCamera(camtoworld=camtoworld, fov_y=float(fov_y), aspect=float(aspect))
 
 
+MAX_WIDENING = 1.25
+"""Largest factor by which an image sees more than the window's field of view asks for, see `frame_window`."""
+
+
 @dataclass(frozen=True)
 class Framing:
     """How an image of the model's size covers a window of a different shape.
 
     Attributes:
         K: Intrinsics of the whole image in pixels, float64.
-        rows: Rows that the window shows, centred.
-        columns: Columns that the window shows, centred.
+        rows: Rows that the window shows, centered.
+        columns: Columns that the window shows, centered.
+        border: Columns of the window on either side of the image, in image pixels.
     """
 
     K: Float[Tensor, "3 3"]
     rows: slice
     columns: slice
+    border: int = 0
 
 
 def frame_window(camera: WindowCamera, *, height: int, width: int) -> Framing:
-    """Find the smallest field of view whose image of `height` x `width` pixels covers the window.
+    """Find the camera whose image of `height` x `width` pixels covers the window.
 
-    A model renders best at the image size that it was trained with, regardless of the window's shape; what exceeds the
-    window is cropped. The crop fills the window exactly, so its pixels are only square up to rounding.
+    A model renders best at the image size and field of view that it was trained with, regardless of the window's shape.
+    What exceeds the window is cropped. A window that is wider than the image would need a wider field of view, which
+    renders as fog: it is at most `MAX_WIDENING` times that of the photographs, and the rest of the window stays empty.
+    The crop fills the window exactly, so its pixels are only square up to rounding.
     """
+    border = 0
     if camera.aspect >= width / height:
-        rows, columns = _centred(height, width / camera.aspect), slice(0, width)
+        shown_height = max(width / camera.aspect, height / MAX_WIDENING)
+        rows, columns = _centred(height, shown_height), slice(0, width)
+        border = max(0, round(((rows.stop - rows.start) * camera.aspect - width) / 2))
     else:
         rows, columns = slice(0, height), _centred(width, height * camera.aspect)
     half = math.tan(camera.fov_y / 2)
     focal_y = (rows.stop - rows.start) / (2 * half)
-    focal_x = (columns.stop - columns.start) / (2 * half * camera.aspect)
+    focal_x = (columns.stop - columns.start + 2 * border) / (2 * half * camera.aspect)
     K = torch.tensor([[focal_x, 0, width / 2], [0, focal_y, height / 2], [0, 0, 1]], dtype=torch.float64)
-    return Framing(K=K, rows=rows, columns=columns)
+    return Framing(K=K, rows=rows, columns=columns, border=border)
 
 
 def vertical_fov(cameras: Cameras) -> Float[Tensor, "*batch"]:
@@ -90,6 +101,6 @@ def vertical_fov(cameras: Cameras) -> Float[Tensor, "*batch"]:
 
 
 def _centred(length: int, wanted: float) -> slice:
-    """About `wanted` of `length` pixels, centred."""
+    """About `wanted` of `length` pixels, centered."""
     margin = min(round((length - wanted) / 2), (length - 1) // 2)
     return slice(margin, length - margin)

@@ -1,6 +1,6 @@
 """The cameras of a scene in the 3D view of a window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from threading import RLock
 from typing import Any
@@ -19,11 +19,11 @@ from wnv.types import Views
 from wnv.viewer.camera import WindowCamera, vertical_fov
 from wnv.viewer.scenes import ViewerScene
 
-CONTEXT_COLOUR, OTHER_COLOUR, VIEW_COLOUR = (255, 145, 30), (150, 160, 175), (70, 150, 255)
+CONTEXT_COLOR, OTHER_COLOR, VIEW_COLOR, PATH_COLOR = (255, 145, 30), (150, 160, 175), (70, 150, 255), (80, 210, 110)
 MAX_OTHERS = 24  # cameras of frames outside the context
-INSIDE, OUTSIDE = 0.13, 0.4  # sizes of a camera in units of the cameras' spread, seen from within and from outside
+INSIDE, OUTSIDE = 0.06, 0.4  # sizes of a camera in units of the cameras' spread, seen from within and from outside
 OTHER_SCALE = 0.5  # of cameras outside the context
-NEAR = 2.5  # distance, in camera sizes, below which a camera would block the view
+NEAR = 4.0  # distance, in camera sizes, below which a camera would block the view
 
 
 def _locked(method: Callable[..., None]) -> Callable[..., None]:
@@ -49,6 +49,7 @@ class CameraFrustums:
         self._cameras: dict[int, viser.CameraFrustumHandle] = {}
         self._centers: Float[Tensor, "camera 3"] = torch.zeros(0, 3, dtype=torch.float64)
         self._view: viser.CameraFrustumHandle | None = None
+        self._path: list[viser.SceneNodeHandle] = []
         self._spread = 1.0
         self._is_outside = False
         self._is_visible = True
@@ -86,7 +87,7 @@ class CameraFrustums:
                 aspect=float(aspect[row]),
                 scale=self._size * (1.0 if is_context else OTHER_SCALE),
                 thickness=1.5,
-                color=CONTEXT_COLOUR if is_context else OTHER_COLOUR,
+                color=CONTEXT_COLOR if is_context else OTHER_COLOR,
                 image=images[row] if is_context else None,
                 visible=self._is_visible,
             )
@@ -100,6 +101,8 @@ class CameraFrustums:
         for camera in self._cameras.values():
             camera.scale = self._size * (1.0 if camera.image is not None else OTHER_SCALE)
             camera.visible = self._is_visible
+        for node in self._path:
+            node.visible = is_outside
         if not is_outside and self._view is not None:
             self._view.remove()
             self._view = None
@@ -110,7 +113,25 @@ class CameraFrustums:
         if self._is_outside:
             size = 1.3 * self._size
             options = {"fov": camera.fov_y, "aspect": camera.aspect, "scale": size, "thickness": 2.5}
-            self._view = self._add("/view", camera.camtoworld, color=VIEW_COLOUR, image=image_u8, **options)
+            self._view = self._add("/view", camera.camtoworld, color=VIEW_COLOR, image=image_u8, **options)
+
+    @_locked
+    def show_path(self, keyframes: Sequence[WindowCamera]) -> None:
+        """Show the keyframes of a path and a line through them, if seen from outside."""
+        for node in self._path:
+            node.remove()
+        size = self._spread * OUTSIDE * OTHER_SCALE
+        options: dict[str, Any] = {"scale": size, "thickness": 2.0, "color": PATH_COLOR, "visible": self._is_outside}
+        self._path = [
+            self._add(f"/path/{i}", camera.camtoworld, fov=camera.fov_y, aspect=camera.aspect, **options)
+            for i, camera in enumerate(keyframes)
+        ]
+        if len(keyframes) > 1:
+            points = torch.stack([camera.camtoworld[:3, 3] for camera in keyframes]).numpy()
+            line = {"thickness_units": "screen", "curve_type": "catmullrom", "visible": self._is_outside}
+            self._path.append(
+                self._scene.add_spline_catmull_rom("/path/line", points=points, thickness=2.0, color=PATH_COLOR, **line)
+            )
 
     @_locked
     def set_visible(self, is_visible: bool) -> None:

@@ -1,11 +1,9 @@
 """Recordings of a window's camera, and their videos."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from re import sub
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import UInt8
@@ -83,47 +81,50 @@ class Recording:
         return replace(before, camera=camera, time=before.time + share * (next_one.time - before.time))
 
 
-def write_recording(
-    recording: Recording,
+class VideoCancelled(Exception):  # no error
+    """The user stopped the rendering of a video."""
+
+
+def write_video(
+    frames: Sequence[ViewRequest],
     session: SceneSession,
     *,
     out: Path,
+    name: str,
     fps: float | int = 24,
-    on_frame: Callable[[int, int], None] = lambda done, total: None,
+    is_still: bool = True,
+    on_frame: Callable[[int], None] = lambda done: None,
 ) -> Path:
-    """Render a recording at the resolution of a camera at rest, write it as mp4, and return its path.
+    """Render views, write them as mp4, and return its path; whatever fails or is cancelled leaves no file.
 
     Args:
-        recording: The recording.
-        session: Renders its views.
-        out: Folder for the video, created if missing. The file is named after the scene, with the first free number.
+        frames: The views.
+        session: Renders them.
+        out: Folder for the video, created if missing.
+        name: Start of the file's name; the first free number follows.
         fps: Frames per second.
-        on_frame: Called after each frame with the numbers of finished and of all frames.
-
-    Raises:
-        ValueError: If the recording is empty, or `fps` is not positive.
+        is_still: Whether to render at the resolution of a camera at rest.
+        on_frame: Called after each frame with the number of finished frames; may raise `VideoCancelled`.
     """
-    total = recording.num_frames(fps=fps)
 
     def render() -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         size = None
-        for number, request in enumerate(recording.frames(fps=fps), start=1):
-            view = session.render(request, is_still=True)
+        for number, request in enumerate(frames, start=1):
+            view = session.render(request, is_still=is_still)
             assert view is not None, "only stale requests have no view"
             image_u8 = view.image_u8
             # A later scene may have a different image size.
             size = size or image_u8.shape[:2]
             yield image_u8 if image_u8.shape[:2] == size else _resized(image_u8, size)
-            on_frame(number, total)
+            on_frame(number)
 
-    first = next(recording.frames(fps=fps))
-    name = sub(r"[^\w.-]+", "-", session.scene(first.scene).name)
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".recording-", dir=out) as folder:
-        video = write_mp4(Path(folder) / "video.mp4", render(), fps=fps)
-        path = _claim_free(out, name)
-        video.replace(path)
-    return path
+    path = _claim_free(out, name)
+    try:
+        return write_mp4(path, render(), fps=fps, overwrite=True)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _resized(image_u8: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

@@ -53,8 +53,8 @@ class ViewerScene(ABC):
         self._camtoworld = camtoworld.double()
         self.default_context = self.check_frames(default_context)
         self._pose_normalization: Literal["mean", "first"] = pose_normalization
-        self._shown_world = self._normalize(default_context)
-        self.camtoworld = self._shown_world.apply(self._camtoworld)
+        self.shown_world = self._normalize(default_context)
+        self.camtoworld = self.shown_world.apply(self._camtoworld)
         self._cached_image = lru_cache(_MAX_IMAGES)(self._read_image)
 
     @property
@@ -81,7 +81,7 @@ class ViewerScene(ABC):
         """Transform poses from the world that is shown to the world of a context."""
         if frames == self.default_context:
             return camtoworld
-        return self._normalize(frames).apply(self._shown_world.undo(camtoworld))
+        return self._normalize(frames).apply(self.shown_world.undo(camtoworld))
 
     def context(self, frames: tuple[int, ...]) -> Views:
         """Make a context of frames, prepared as in training, batch axes `view`."""

@@ -21,6 +21,7 @@ from wnv.viewer.camera import WindowCamera, frame_window, vertical_fov
 from wnv.viewer.scenes import SceneList, ViewerScene
 
 _MAX_OPEN_SCENES = 8
+BORDER_GREY = 20  # beside an image in a wide window
 Result = TypeVar("Result")
 
 
@@ -186,7 +187,8 @@ class SceneSession:
             render_s += row_s
         whole = rows[0][0] if factor == 1 else self._do(lambda: merge_shifted_images(torch.stack(rows), shifts))
         shown = whole[:, _scaled(framing.rows, factor), _scaled(framing.columns, factor)]
-        return RenderedView(image_u8=to_u8(shown), render_s=render_s, encode_s=encode_s)
+        image_u8 = np.pad(to_u8(shown), ((0, 0), (factor * framing.border,) * 2, (0, 0)), constant_values=BORDER_GREY)
+        return RenderedView(image_u8=image_u8, render_s=render_s, encode_s=encode_s)
 
     def _do(self, job: Callable[[], Result]) -> Result:
         """Run a job in the worker and return its result."""

@@ -20,12 +20,13 @@ from torch import Tensor
 from wnv.evaluation.context import spread
 from wnv.evaluation.images import enlarge, to_u8
 from wnv.geometry.focus import focus_point
+from wnv.geometry.overlap import choose_neighbors
 from wnv.geometry.poses import pose_distance
 from wnv.viewer.camera import WindowCamera, window_camera
 from wnv.viewer.camera_frustums import CameraFrustums
+from wnv.viewer.films import Films
 from wnv.viewer.loop import RenderLoop
 from wnv.viewer.panel import Panel
-from wnv.viewer.recording import Recording, write_recording
 from wnv.viewer.scenes import ViewerScene
 from wnv.viewer.session import RenderedView, SceneSession, ViewRequest
 
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 SENT_SIDE = 256  # least pixels of the shorter side: JPEG degrades smaller images
 JPEG_QUALITY = 90
 STATUS_EVERY_S = 0.25
+NARROW_PX = 600
 OVERVIEW_FOV_DEG = 50.0
 OVERVIEW_MARGIN = 1.4  # factor on the distance at which all cameras are visible
 
@@ -90,12 +92,17 @@ class Window:
         self._is_outside = False
         self._is_comparing = False
         self._photo: _Photo | None = None
-        self._recording: Recording | None = None
+        self.films = Films(self, client, session, settings)
         self._status_at = 0.0
         self._num_images = 0  # since the last status
         with self._acting:  # actions wait until the window is complete
-            self._frustums = CameraFrustums(client.scene, self.guarded(self.toggle_frame))
-            self._panel = Panel(client.gui, self, num_scenes=len(session.scenes))
+            self.frustums = CameraFrustums(client.scene, self.guarded(self.toggle_frame))
+            self.panel = Panel(
+                client.gui,
+                self,
+                num_scenes=len(session.scenes),
+                is_narrow=client.camera.image_width < NARROW_PX,
+            )
             self._loop = RenderLoop(
                 render=self._render,
                 on_error=self._show_error,
@@ -107,7 +114,13 @@ class Window:
 
     def close(self) -> None:
         """Stop rendering for this window."""
+        self.films.close()
         self._loop.close()
+
+    @property
+    def request(self) -> ViewRequest:
+        """The view that the window shows."""
+        return self._request
 
     # ------------------------------------------------------------------ actions of the controls
 
@@ -140,7 +153,7 @@ class Window:
         home = self._session.home(index)
         scene = self._session.scene(index)
         self._change(scene=index, frames=home.frames, time=home.time)
-        self._panel.show_scene(scene, index, time=home.time)
+        self.panel.show_scene(scene, index, time=home.time)
         self._show_context(scene, home.frames)
         self.reset_view()
 
@@ -155,8 +168,13 @@ class Window:
         self.set_context(tuple(dict.fromkeys(map(int, findall(r"\d+", text)))))
 
     def spread_context(self, count: int) -> None:
-        """Render from `count` frames, evenly spread over the scene."""
-        self.set_context(spread(self._session.scene(self._request.scene).num_frames, count))
+        """Render from `count` neighbors of the view, or of a dynamic scene frames evenly spread over its time."""
+        scene = self._session.scene(self._request.scene)
+        if scene.is_dynamic:
+            self.set_context(spread(scene.num_frames, count))
+        else:
+            start = _nearest_frame(scene, self._request)
+            self.set_context(choose_neighbors(scene.camtoworld, start=start, count=count))
 
     def toggle_frame(self, frame: int) -> None:
         """Add a frame to the context or remove it."""
@@ -176,7 +194,7 @@ class Window:
     def overview(self) -> None:
         """Show all cameras from outside; the rendered view keeps its camera."""
         self._is_outside = True
-        self._frustums.set_outside(True)
+        self.frustums.set_outside(True)
         self._client.scene.set_background_image(None)
         poses = self._session.scene(self._request.scene).camtoworld
         self._place(_overview_camera(poses, aspect=self._client.camera.aspect))
@@ -184,13 +202,13 @@ class Window:
 
     def show_cameras(self, is_visible: bool) -> None:
         """Show or hide the cameras of the scene."""
-        self._frustums.set_visible(is_visible)
+        self.frustums.set_visible(is_visible)
 
     def go_to(self, camera: WindowCamera) -> None:
         """Move the window's camera, which then turns around the point that the scene's cameras look at."""
         if self._is_outside:
             self._is_outside = False
-            self._frustums.set_outside(False)
+            self.frustums.set_outside(False)
         self._place(camera)
         self._change(camera=replace(camera, aspect=self._client.camera.aspect))
 
@@ -203,7 +221,7 @@ class Window:
         self._is_comparing = is_comparing
         self._photo = None
         if not is_comparing:
-            self._panel.show_photo(None)
+            self.panel.show_photo(None)
         self._change()
 
     def go_to_photo(self) -> None:
@@ -215,26 +233,10 @@ class Window:
         self._change(time=float(scene.times[photo.frame]))
         self.go_to(replace(self._session.home(number).camera, camtoworld=scene.camtoworld[photo.frame]))
 
-    def record(self) -> None:
-        """Start a recording, or end it and save its video."""
-        if self._recording is None:
-            self._recording = Recording(max_s=self._settings.max_video_s)
-            self._recording.add(self._request, monotonic())
-            text = f"Recording your camera, for at most {self._settings.max_video_s} s …"
-            self._panel.show_recording(text, is_recording=True)
-            return
-        recording, self._recording = self._recording, None
-        recording.add(self._request, monotonic())
-        self._panel.show_recording("Rendering …", is_recording=False)
-
-        def show_progress(done: int, total: int) -> None:
-            if done % 8 == 0:
-                self._panel.show_recording(f"Rendering: {done} of {total} frames", is_recording=False)
-
-        path = write_recording(
-            recording, self._session, out=self._settings.out, fps=self._settings.video_fps, on_frame=show_progress
-        )
-        self._panel.show_recording(f"Saved `{path}`", is_recording=False)
+    def show(self, request: ViewRequest) -> None:
+        """Go to the camera and time of a view."""
+        self._change(time=request.time)
+        self.go_to(request.camera)
 
     # ------------------------------------------------------------------ rendering
 
@@ -247,15 +249,15 @@ class Window:
             handle.look_at = pose[:3, 3] + ahead * pose[:3, 2]
             handle.up_direction = -pose[:3, 1]
             handle.fov = camera.fov_y
-        self._panel.show_fov(math.degrees(camera.fov_y))
+        self.panel.show_fov(math.degrees(camera.fov_y))
 
     def _show_error(self, error: Exception) -> None:
-        self._panel.show_frames(self._request.frames)
+        self.panel.show_frames(self._request.frames)
         self._client.add_notification(title="Error", body=str(error), color="red")
 
     def _show_context(self, scene: ViewerScene, frames: tuple[int, ...]) -> None:
-        self._panel.show_frames(frames)
-        self._frustums.show(scene, frames, scene.context(frames))
+        self.panel.show_frames(frames)
+        self.frustums.show(scene, frames, scene.context(frames))
 
     async def _on_camera(self, camera: viser.CameraHandle) -> None:
         # Runs in viser's event loop, which serves all windows: must not block.
@@ -266,9 +268,7 @@ class Window:
         with self._lock:
             self._request = replace(self._request, **changes)
             request = self._request
-        recording = self._recording
-        if recording is not None:
-            recording.add(request, monotonic())
+        self.films.note(request)
         self._loop.submit(request)
 
     def _render(self, request: ViewRequest, is_still: bool, is_stale: Callable[[], bool]) -> None:
@@ -276,12 +276,12 @@ class Window:
         if view is None:
             return
         if self._is_outside:
-            self._frustums.show_view(request.camera, view.image_u8)
+            self.frustums.show_view(request.camera, view.image_u8)
         else:
             sent = enlarge(view.image_u8, min_side=SENT_SIDE)
             self._client.scene.set_background_image(sent, format="jpeg", jpeg_quality=JPEG_QUALITY)
             self._client.flush()
-            self._frustums.clear_view(request.camera.camtoworld[:3, 3])
+            self.frustums.clear_view(request.camera.camtoworld[:3, 3])
         self._show_status(view, is_still=is_still)
         if self._is_comparing:
             self._show_nearest(request)
@@ -295,7 +295,7 @@ class Window:
         self._status_at, self._num_images = monotonic(), 0
         height, width = view.image_u8.shape[:2]
         encoded = f", encoded in {1e3 * view.encode_s:.0f} ms" if view.encode_s else ""
-        self._panel.show_status(f"**{state}** · {width} × {height} px in {1e3 * view.render_s:.0f} ms{encoded}")
+        self.panel.show_status(f"**{state}** · {width} × {height} px in {1e3 * view.render_s:.0f} ms{encoded}")
 
     def _show_nearest(self, request: ViewRequest) -> None:
         scene = self._session.scene(request.scene)
@@ -304,13 +304,13 @@ class Window:
         if photo != self._photo:
             self._photo = photo
             label = f"frame {nearest}, {'in' if photo.is_context else 'not in'} the context"
-            self._panel.show_photo(enlarge(to_u8(scene.image(nearest)), min_side=SENT_SIDE), label)
+            self.panel.show_photo(enlarge(to_u8(scene.image(nearest)), min_side=SENT_SIDE), label)
 
     def _focus_distance(self, camtoworld: Float[Tensor, "4 4"]) -> float:
         scene = self._session.scene(self._request.scene)
-        cameras = scene.context(self._request.frames).cameras
-        shown = replace(cameras, K=cameras.K.double(), camtoworld=scene.camtoworld[list(self._request.frames)])
-        ahead = (focus_point(shown) - camtoworld[:3, 3]) @ camtoworld[:3, 2]
+        context = scene.context(self._request.frames).cameras
+        shown = replace(context, K=context.K.double(), camtoworld=scene.camtoworld[list(self._request.frames)])
+        ahead = (focus_point(shown, scene_poses=scene.camtoworld) - camtoworld[:3, 3]) @ camtoworld[:3, 2]
         return max(float(ahead), 0.2)
 
 
