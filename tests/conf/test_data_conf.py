@@ -131,3 +131,9 @@ def test_any_data_are_mixed(root: Path) -> None:
 
 def test_the_seed_of_the_run_is_that_of_its_data() -> None:
     assert make("data=synthetic", "seed=4").seed == 4
+
+
+def test_the_small_experiment_takes_scene_files_too() -> None:
+    data = make("experiment=konet_tiny", "data=scenes", "data.root=one", "data.val_root=two", "data.on_error=skip")
+    assert data.on_error == "skip"
+    assert data.val_settings["sampler"].num_context == 2
