@@ -46,8 +46,9 @@ def explain_failure(error: Exception, *, step: int, first_step: int, run_dir: Pa
         code = 2 if isinstance(error, USER_ERRORS) else 1
         if step == first_step and code == 2:
             return error
-        is_save = isinstance(error, OSError) and "checkpoint" in (error.strerror or "")
-        text = f"{error.filename}: {error.strerror}" if is_save else describe_error(error)[1]
+        text = describe_error(error)[1]
+        if isinstance(error, OSError) and "checkpoint" in (error.strerror or ""):
+            text = f"{error.filename}: {error.strerror}"
         return RunFailed(f"{text} (at step {step}; {resume})", code=code)
     return error
 
