@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hydra.utils import instantiate
@@ -192,6 +193,22 @@ def test_frames_before_damage_are_used(tmp_path: Path, cut: Callable) -> None:
     (entry,) = outcome.result["dropped"]
     assert (entry["reason"], entry["end_s"]) == ("corrupt", 6.0)
     assert clip["end_s"] <= entry["start_s"] < 5
+
+
+def test_frames_behind_damage_are_used_from_the_next_key_frame(tmp_path: Path, cut: Callable) -> None:
+    path = write_video(tmp_path / "a.mp4", moving(150), fps=25, options={"g": "50", "bf": "0"})
+    with av.open(str(path)) as container:
+        damaged = next(packet for packet in container.demux(video=0) if packet.pts * packet.time_base >= 2.4)
+    data = bytearray(path.read_bytes())
+    data[damaged.pos + 20 : damaged.pos + damaged.size] = bytes(damaged.size - 20)
+    path.write_bytes(data)
+    for segments in ([(0.0, 6.0)], []):
+        outcome = cut(path, segments=segments, rules=_ANYTHING)
+        (entry,) = outcome.result["dropped"]
+        assert (entry["reason"], entry["end_s"]) == ("corrupt", 4.0)
+        assert 2.0 < entry["start_s"] < 2.6
+        assert [round(clip["start_s"], 2) for clip in outcome.result["clips"]] == [0.32, 4.32]  # trimmed
+        assert outcome.result["clips"][1]["end_s"] == pytest.approx(5.68, abs=0.1)
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"html" * 99, "corrupt"), (1, "few_frames"), (30, "too_short")])

@@ -83,6 +83,21 @@ def test_the_rate_of_a_clip(average: Fraction, expected: Fraction) -> None:
     assert constant_rate(average, 30) == expected
 
 
+def test_the_duration_of_a_container_that_starts_late(tmp_path: Path) -> None:
+    made = write_video(tmp_path / "a.mp4", numbered(range(60)), fps=20)
+    late = tmp_path / "late.mkv"
+    with av.open(str(made)) as source, av.open(str(late), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                shift = int(10 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                target.mux(packet)
+    video = SourceVideo(late)
+    assert video.duration_s == pytest.approx(13.0, abs=0.05)
+    assert len(list(video.frames())) == 60
+
+
 def test_frames_before_damage_are_intact(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "a.mp4", numbered(range(90)), options={"g": "10", "bf": "0"}, muxer={"movflags": "faststart"}

@@ -108,6 +108,11 @@ def test_non_video_files_are_detected(tmp_path: Path, pattern_video: Path) -> No
         assert caught.value.reason == reason, path
 
 
+def test_the_end_of_a_transport_stream_with_one_keyframe(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "one_gop.ts", num_frames=80, width=96, height=64, gop=1000, first_pts_s=1.5)
+    assert check_ends(source) == pytest.approx(80 / 25, abs=0.05)
+
+
 def test_playlists_that_name_other_files_are_not_opened(pattern_video: Path, tmp_path: Path) -> None:
     playlist = tmp_path / "video.mp4"
     playlist.write_text(f"#EXTM3U\n#EXTINF:20,\nfile://{pattern_video}\n#EXT-X-ENDLIST\n")

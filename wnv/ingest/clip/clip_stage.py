@@ -24,6 +24,8 @@ from wnv.ingest.photos.prepare_photos import prepare_photos
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 
 PHOTO_SHORT_SIDE = 720
+# Of errors of the decoder in the message of an outcome.
+_MAX_MESSAGES = 3
 _PACKAGES = ("av", "opencv-python-headless", "scenedetect-headless")
 _ENCODER_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -173,16 +175,16 @@ class _Video:
             self._drop(start_s, end_s, "not_fetched")
             return
         part = self.parts[int(np.argmax(covered))]
-        segment = self._measure(part, max(0.0, start_s - part.start_s), end_s - part.start_s)
-        for piece in segment.pieces:
-            self._keep_or_drop(part, segment, piece)
+        for segment in self._measure(part, max(0.0, start_s - part.start_s), end_s - part.start_s):
+            for piece in segment.pieces:
+                self._keep_or_drop(part, segment, piece)
 
     def _cut_short(self) -> None:
         """Cut a short video without marks. If it has too many good pieces, keep evenly spaced ones."""
         found = []
         for part in self.parts:
-            segment = self._measure(part, 0.0, part.source.duration_s or part.end_s - part.start_s)
-            found += [(part, segment, piece) for piece in segment.pieces]
+            segments = self._measure(part, 0.0, part.source.duration_s or part.end_s - part.start_s)
+            found += [(part, segment, piece) for segment in segments for piece in segment.pieces]
         good = [index for index, (_, _, piece) in enumerate(found) if piece.reason is None]
         most = min(self.stage.max_clips, len(good))
         chosen = {good[(2 * n + 1) * len(good) // (2 * most)] for n in range(most)}
@@ -200,24 +202,33 @@ class _Video:
         )
         for windows in places:
             for start_s, end_s in windows:
-                segment = self._measure(part, start_s, end_s)
-                good = [piece for piece in segment.pieces if piece.reason is None]
+                found = [(segment, p) for segment in self._measure(part, start_s, end_s) for p in segment.pieces]
+                good = [piece for _, piece in found if piece.reason is None]
                 best = max(good, key=lambda piece: piece.end - piece.start, default=None)
-                for piece in segment.pieces:
+                for segment, piece in found:
                     self._keep_or_drop(part, segment, piece, is_surplus=piece is not best)
                 if best is not None:
                     break
 
-    def _measure(self, part: _Part, start_s: float, end_s: float) -> Segment:
+    def _measure(self, part: _Part, start_s: float, end_s: float) -> list[Segment]:
+        """Measure a segment; after damage, continue at the next key frame."""
         fps = self.stage.rate or constant_rate(part.source.fps, self.stage.max_rate)
-        segment = find_pieces(part.source, start_s, end_s, fps=fps, rules=self.rules)
-        decoded_s = float(segment.origin_s) + segment.pieces[-1].end / float(fps) if segment.pieces else start_s
-        if segment.damage is not None:
-            self._drop(part.start_s + decoded_s, part.start_s + end_s, "corrupt")
-            self.messages.append(segment.damage)
-        elif not segment.pieces:
-            self._drop(part.start_s + start_s, part.start_s + end_s, "few_frames")
-        return segment
+        segments: list[Segment] = []
+        while True:
+            segment = find_pieces(part.source, start_s, end_s, fps=fps, rules=self.rules)
+            segments.append(segment)
+            decoded_s = float(segment.origin_s) + segment.pieces[-1].end / float(fps) if segment.pieces else start_s
+            if segment.damage is None:
+                if not segment.pieces:
+                    self._drop(part.start_s + start_s, part.start_s + end_s, "few_frames")
+                return segments
+            key_frame_s = part.source.key_frame_after(max(start_s, segment.damage_s or 0.0))
+            start_s = end_s if key_frame_s is None else min(key_frame_s, end_s)
+            self._drop(part.start_s + decoded_s, part.start_s + start_s, "corrupt")
+            if len(self.messages) < _MAX_MESSAGES:
+                self.messages.append(segment.damage)
+            if start_s >= end_s:
+                return segments
 
     def _drop(self, start_s: float, end_s: float, reason: str, stats: Mapping[str, Any] | None = None) -> None:
         entry = {"start_s": round(start_s, 3), "end_s": round(end_s, 3), "reason": reason}

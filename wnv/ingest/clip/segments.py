@@ -98,12 +98,14 @@ class Segment:
         fps: Frame rate of the clips.
         pieces: Its shots, divided.
         damage: The decoder's error, if the file cannot be decoded to the end of the segment.
+        damage_s: Time of the damage in the file, seconds.
     """
 
     origin_s: Fraction
     fps: Fraction
     pieces: list[Piece]
     damage: str | None
+    damage_s: float | None = None
 
 
 class _Measures(NamedTuple):
@@ -133,6 +135,7 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
     convert: FrameConverter | None = None
     grey: np.ndarray | None = None
     damage: str | None = None
+    damage_s: float | None = None
     try:
         for shown in on_grid(frames, origin_s=origin_s, fps=fps):
             if shown.repeated and measures:  # left out of cut detection: any change after it looks like a cut
@@ -156,7 +159,7 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
                 meter.add(shown.index, grey)
                 next_tracked = shown.index + every
     except DamagedVideoError as error:
-        damage = str(error)
+        damage, damage_s = str(error), error.time_s
     if detector is not None:
         cuts += [cut.frame_num for cut in detector.post_process(FrameTimecode(last, fps))]
     stretches = meter.finish()
@@ -166,7 +169,7 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
         for piece in _split(start, end, len(measures), fps, rules)
         if measures
     ]
-    return Segment(origin_s=origin_s, fps=fps, pieces=pieces, damage=damage)
+    return Segment(origin_s=origin_s, fps=fps, pieces=pieces, damage=damage, damage_s=damage_s)
 
 
 def _cut_detector(rules: ClipRules) -> SceneDetector | None:

@@ -11,7 +11,7 @@ from av.filter import Graph
 from av.stream import Stream
 from av.video.frame import VideoFrame
 
-from wnv.ingest.fetch.container import CLOCK_STARTS_ANYWHERE, FORMATS
+from wnv.ingest.fetch.container import CLOCK_STARTS_ANYWHERE, FORMATS, video_facts
 from wnv.ingest.tasks import StageError
 
 # A file that ends this long before the duration in its header is truncated.
@@ -30,7 +30,15 @@ _RATE_TOLERANCE = Fraction(25, 1000)
 
 
 class DamagedVideoError(ValueError):
-    """The video cannot be decoded any further. The frames before are intact."""
+    """The video cannot be decoded any further. The frames before are intact.
+
+    Attributes:
+        time_s: Time of the damage, seconds.
+    """
+
+    def __init__(self, message: str, time_s: float) -> None:
+        super().__init__(message)
+        self.time_s = time_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +73,11 @@ class SourceVideo:
             raise StageError("failed", "missing_file", f"{path} does not exist; fetch it again")
         with self._open() as container:
             stream = self._stream(container)
-            length = stream.duration * _time_base(stream) if stream.duration is not None else None
-            if length is None and container.duration is not None:
-                length = Fraction(container.duration, av.time_base)
             self._zero_s = Fraction(0)
             if container.format.name in CLOCK_STARTS_ANYWHERE:
                 starts = [s.start_time * _time_base(s) for s in container.streams if s.start_time is not None]
                 self._zero_s = min(starts, default=Fraction(0))
-            elif length is not None and stream.start_time is not None:
-                length += max(0, stream.start_time) * _time_base(stream)
-            self.duration_s = float(length or 0)
+            self.duration_s = video_facts(container, stream).duration_s or 0.0
             self.fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
             self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
 
@@ -98,7 +101,8 @@ class SourceVideo:
                     last_s = time_s
         expected_s = self.duration_s if end_s is None else min(end_s, self.duration_s)
         if (last_s is None and expected_s > start_s) or (last_s or 0) < expected_s - _MISSING_END_S:
-            raise DamagedVideoError(f"{self.path.name} ends at {float(last_s or 0):.2f} s of {self.duration_s:.2f}")
+            position_s = float(last_s or 0)
+            raise DamagedVideoError(f"{self.path.name} ends at {position_s:.2f} s of {self.duration_s:.2f}", position_s)
 
     def key_frames(self, times_s: Iterable[float]) -> Iterator[VideoFrame | None]:
         """Iterate over the key frames at or before these times; None where decoding fails."""
@@ -113,6 +117,21 @@ class SourceVideo:
                 except av.FFmpegError as error:
                     _raise_if_not_damage(error)
                     yield None
+
+    def key_frame_after(self, time_s: float) -> float | None:
+        """Return the time of the first key frame after a time, seconds; None if there is none."""
+        with self._open() as container:
+            stream = self._stream(container)
+            self._seek(container, stream, time_s)
+            try:
+                for packet in container.demux(stream):
+                    if packet.is_keyframe and packet.pts is not None:
+                        found_s = float(packet.pts * _time_base(stream) - self._zero_s)
+                        if found_s > time_s:
+                            return found_s + 1e-6  # so that a seek to it does not round down
+            except av.FFmpegError as error:
+                _raise_if_not_damage(error)
+        return None
 
     def _decode(self, start_s: float) -> Iterator[VideoFrame]:
         """Iterate over frames from a key frame at or before `start_s`, decoding from the start if seeking fails."""
@@ -136,12 +155,14 @@ class SourceVideo:
                     if frame.is_corrupt and not clean:
                         continue
                     if frame.is_corrupt:
-                        raise DamagedVideoError(f"{self.path.name} is damaged after {position_s:.2f} s")
+                        damaged_s = float(self._time(frame, None))
+                        raise DamagedVideoError(f"{self.path.name} is damaged after {position_s:.2f} s", damaged_s)
                     clean, position_s = True, float(self._time(frame, None))
                     yield frame
             except av.FFmpegError as error:
                 _raise_if_not_damage(error)
-                raise DamagedVideoError(f"{self.path.name} is damaged after {position_s:.2f} s: {error}") from error
+                message = f"{self.path.name} is damaged after {position_s:.2f} s: {error}"
+                raise DamagedVideoError(message, position_s) from error
 
     def _seek(self, container: InputContainer, stream: av.VideoStream, time_s: float) -> bool:
         try:

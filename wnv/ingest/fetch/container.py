@@ -157,16 +157,21 @@ def check_ends(path: Path) -> float:
                 raise MediaError("few_frames", "the video has one frame")
             facts = video_facts(container, stream)
             last = None
-            for back_s in (_SECOND, _MAX_BACK_S, math.inf):  # seek further back if no keyframe follows
+            for back_s in (_SECOND, _MAX_BACK_S):  # seek further back if no keyframe follows
                 near_end_s = max(0.0, (facts.duration_s or 0.0) - back_s)
                 container.seek(_pts(stream, facts.origin_s + near_end_s), stream=stream)
                 for frame in container.decode(stream):
                     last = frame
                 if last is not None:
                     break
-            if last is None or last.pts is None:
-                raise MediaError("corrupt", "the last frames cannot be decoded")
-            return float(last.pts * stream.time_base) + _frame_s(facts) - facts.origin_s
+        if last is None:
+            # Decode all: in a transport stream, a seek to the start may land behind the only keyframe.
+            with open_video(path) as (container, stream):
+                for frame in container.decode(stream):
+                    last = frame
+        if last is None or last.pts is None:
+            raise MediaError("corrupt", "the last frames cannot be decoded")
+        return float(last.pts * last.time_base) + _frame_s(facts) - facts.origin_s
     except av.FFmpegError as error:
         raise MediaError("corrupt", f"frames cannot be decoded: {_text(error)}") from error
 
