@@ -14,10 +14,10 @@ MIN_CONTEXT_ANGLE = 1.0
 
 # Repeated poses are normal where a hand-held camera rests for a moment.
 _MAX_REPEATED_SHARE = 0.05
-# Optical axes meet if they differ (smallest eigenvalue of their mean projector; 0.01 is about 6 degrees) and pass their
-# common point at less than this share of its distance.
-_MIN_AXES_SPREAD = 0.01
-_MAX_MISS = 0.2
+# Optical axes meet if they differ by some degrees (the root of the smallest eigenvalue of their mean projector, radians)
+# and pass their common point at a distance that is small compared with its own and with that difference.
+_MIN_AXES_SPREAD = 0.03
+_MAX_MISS, _MAX_MISS_OVER_SPREAD = 0.2, 0.67
 
 
 def doubtful_cameras(cameras: Cameras, *, is_static: bool = True, check_axes: bool = True) -> list[str]:
@@ -101,12 +101,14 @@ def _common_point(camtoworld: Float[Tensor, "view 4 4"]) -> Float[Tensor, "3"] |
     centers, forward = camtoworld[:, :3, 3], camtoworld[:, :3, 2]
     across = torch.eye(3).to(forward) - forward[:, :, None] * forward[:, None, :]
     mean = across.mean(dim=0)
-    if torch.linalg.eigvalsh(mean)[0] < _MIN_AXES_SPREAD:
+    spread = float(torch.linalg.eigvalsh(mean)[0].clamp_min(0).sqrt())
+    if spread < _MIN_AXES_SPREAD:
         return None
     centroid = centers.mean(dim=0)
     point = centroid + torch.linalg.solve(mean, (across @ (centers - centroid)[..., None]).mean(dim=0)[:, 0])
     miss = torch.linalg.vector_norm((across @ (point - centers)[..., None])[..., 0], dim=-1).mean()
-    return point if miss < _MAX_MISS * torch.linalg.vector_norm(point - centers, dim=-1).mean() else None
+    distance = torch.linalg.vector_norm(point - centers, dim=-1).mean()
+    return point if miss < min(_MAX_MISS, _MAX_MISS_OVER_SPREAD * spread) * distance else None
 
 
 def _depth(camtoworld: Float[Tensor, "view 4 4"], point: Float[Tensor, "3"]) -> Float[Tensor, " view"]:
