@@ -89,7 +89,7 @@ def test_throughput_counts_all_views_of_all_scenes(
     monkeypatch.setattr("wnv.training.throughput.time.perf_counter", lambda: next(clock))
     logged = {}
     module = fake(L.LightningModule, log_dict=lambda self, values, batch_size: logged.update(values))
-    trainer = fake(L.Trainer, world_size=4)
+    trainer = fake(L.Trainer, world_size=4, is_global_zero=True, max_steps=1000, global_step=1)
     batch = make_batch(num_scenes=2, num_context=2, num_target=3)
     callback = Throughput(every_n_steps=2)
     callback.on_train_start(trainer, module)
@@ -104,6 +104,27 @@ def test_throughput_counts_all_views_of_all_scenes(
     resumed = Throughput()
     resumed.load_state_dict(callback.state_dict())
     assert resumed.scenes_seen == 16
+
+
+def test_the_time_left_is_logged_once(
+    make_batch: Callable, fake: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From steps after the first and without validation between them."""
+    clock = [0.0]
+    monkeypatch.setattr("wnv.training.throughput.time.perf_counter", lambda: clock[0])
+    callback, module, batch = Throughput(every_n_steps=1000), fake(L.LightningModule), make_batch()
+    callback.on_train_start(fake(L.Trainer, max_steps=100, is_global_zero=True), module)
+    with caplog.at_level("INFO"):
+        for step in range(1, 60):
+            clock[0] += 50.0 if step == 1 else 2.0
+            trainer = fake(L.Trainer, world_size=1, max_steps=100, global_step=step)
+            callback.on_train_batch_end(trainer, module, None, batch, step - 1)
+            if step == 10:
+                clock[0] += 1000.0
+                callback.on_validation_end(trainer, module)
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 s per step: 69 steps left take about 0:02:18, without validation"
+    ]
 
 
 def test_grid_shows_context_target_rendered_and_error(make_batch: Callable) -> None:

@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from wnv import __version__
 from wnv.cli.overrides import did_you_mean, nearest, readable
+from wnv.cli.sweep import Sweep, swept_overrides
 from wnv.runtime.errors import RunFailed
 
 CONFIG_PATH = "pkg://wnv.conf"
@@ -82,7 +83,7 @@ def hydra_command(
         config_path: Package of the primary configuration.
         complete: A function, `module:name`, that completes the command line before the configuration is composed.
     """
-    failed: dict[int, int] = {}  # exit codes of failed jobs of a sweep
+    sweep = Sweep()
     started_ns = 0
 
     def call(cfg: DictConfig) -> Any:
@@ -95,7 +96,8 @@ def hydra_command(
         # Inside Hydra, which prints its own line before it re-raises an exception.
         job = functools.partial(call, cfg)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _report_failure(job, failed, prog=prog)
+            sweep.metric = cfg.get("optimized_metric")
+            return _run_job(job, sweep, prog=prog)
         return report_errors(functools.partial(_call_tidily, job, since_ns=started_ns), prog=prog)
 
     run = hydra.main(config_path=config_path, config_name=config_name, version_base="1.3")(guarded)
@@ -112,7 +114,7 @@ def hydra_command(
             if complete is not None:
                 arguments = sys.argv[1:] = import_function(complete)(arguments)
             try:
-                _name_failures(run, failed)
+                _run_sweep(run, sweep)
             except (HydraException, ValueError) as error:
                 from wnv.cli.explain import explain
 
@@ -122,11 +124,10 @@ def hydra_command(
                 raise ValueError(message) from error
 
     def main() -> None:
-        nonlocal started_ns
-        started_ns = time.time_ns()
+        nonlocal started_ns, sweep
+        started_ns, sweep = time.time_ns(), Sweep()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra reports errors itself and exits with code 1
         sys.argv[1:] = [readable(argument) for argument in sys.argv[1:]]
-        failed.clear()
         report_errors(start, prog=prog)
 
     return main
@@ -245,31 +246,34 @@ def _without_traceback(text: str) -> str:
     return text if found is None else found.group(1)
 
 
-def _report_failure(call: Callable[[], Any], failed: dict[int, int], *, prog: str) -> Any:
+def _run_job(call: Callable[[], Any], sweep: Sweep, *, prog: str) -> Any:
     """Run a job of a sweep and report its failure at once: Hydra passes on only the first, at the end."""
+    number = HydraConfig.get().job.num
+    sweep.overrides[number] = ",".join(swept_overrides(HydraConfig.get().overrides.task))
     try:
-        return call()
+        sweep.results[number] = result = call()
+        return result
     except Exception as error:
         cause, message = describe_error(error)
-        number = HydraConfig.get().job.num
-        failed[number] = _exit_code(cause)
+        sweep.results[number], sweep.codes[number] = None, _exit_code(cause)
         if not isinstance(cause, (RunFailed, *USER_ERRORS)) or os.environ.get(DEBUG_VARIABLE) == "1":
             traceback.print_exception(error)
         sys.stderr.write(f"{prog}: job {number} failed: {message}\n")
         raise
 
 
-def _name_failures(run: Callable[[], None], failed: dict[int, int]) -> None:
+def _run_sweep(run: Callable[[], None], sweep: Sweep) -> None:
+    """Run a command; after a sweep, print the jobs' metrics and name those that failed."""
     try:
         run()
     except Exception:
-        if not failed:
+        if not sweep.codes:
             raise
-        codes = {*failed.values()}
-        numbers = f"job{'s' if len(failed) > 1 else ''} {', '.join(map(str, failed))}"
-        raise JobFailed(
-            f"{numbers} of the sweep failed (see above)", code=codes.pop() if len(codes) == 1 else 1
-        ) from None
+        codes = {*sweep.codes.values()}
+        raise JobFailed(sweep.describe_failures(), code=codes.pop() if len(codes) == 1 else 1) from None
+    finally:
+        if sweep.metric is not None and len(sweep.results) > 1:
+            print(sweep.table())
 
 
 def _exit_code(cause: Exception) -> int:

@@ -1,6 +1,5 @@
 """Failures of a training that one line explains."""
 
-import re
 from pathlib import Path
 
 import torch
@@ -9,24 +8,6 @@ from wnv.checkpoints.layout import BEST, holds_checkpoint
 from wnv.cli.app import USER_ERRORS, describe_error
 from wnv.runtime.errors import RunFailed
 from wnv.training.module import TrainingDiverged
-
-
-def true_cause(error: Exception) -> Exception:
-    """Return what ended a training: the death of a loader process shows as an error of whatever ran at that moment."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, RunFailed):
-            return found
-        if dead := re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\) (.*)", str(found)):
-            reason = dead[2].split(". ")[0].rstrip(".")
-            return RunFailed(
-                f"a loader process (pid {dead[1]}) {reason}; if memory was short, lower data.num_workers or "
-                "data.batch_size"
-            )
-        found = found.__cause__ or found.__context__
-    if isinstance(error, (ConnectionResetError, EOFError, BrokenPipeError)):
-        return RunFailed("a loader process ended; if memory was short, lower data.num_workers or data.batch_size")
-    return error
 
 
 def explain_failure(error: Exception, *, step: int, first_step: int, run_dir: Path) -> Exception:
@@ -38,9 +19,8 @@ def explain_failure(error: Exception, *, step: int, first_step: int, run_dir: Pa
         first_step: Number of steps that were done before; errors of the first step are the caller's.
         run_dir: Folder of the run.
     """
-    error = true_cause(error)
     if isinstance(error, TrainingDiverged):
-        return RunFailed(f"{error}{_back_to_the_best(run_dir)}")
+        return TrainingDiverged(f"{error}{_back_to_the_best(run_dir)}")
     if isinstance(error, (RunFailed, OSError, torch.OutOfMemoryError, *USER_ERRORS)):
         resume = f"continue with run_dir={run_dir} resume=last" if holds_checkpoint(run_dir) else "nothing is saved"
         code = 2 if isinstance(error, USER_ERRORS) else 1

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from wnv.cli.overrides import parse
 from wnv.cli.settings import plain
+from wnv.cli.sweep import swept_overrides
 
 # Settings of a sweep's command line that say nothing about a job.
 _NO_NAMES = ("run_dir", "device", "experiment", "logger", "paths", "resume", "name")
@@ -29,10 +28,8 @@ def name_wandb_run(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     part = _wandb_part(cfg)
     if part is None:
         return []
-    swept = {item.key_or_group for item in map(parse, sys.argv[1:]) if item is not None and item.is_sweep_override()}
-    keys = {word: word.lstrip("+~").partition("=")[0] for word in overrides}
-    own = [word for word in overrides if keys[word] in swept] or [
-        word for word in overrides if not keys[word].startswith(_NO_NAMES)
+    own = swept_overrides(overrides) or [
+        word for word in overrides if not word.lstrip("+~").partition("=")[0].startswith(_NO_NAMES)
     ]
     settings = {"name": ",".join(own), "group": Path(HydraConfig.get().sweep.dir).name}
     given = {name for name in settings if part.get(name) not in (None, cfg.name)}

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
 from wnv.cli.app import describe_error
-from wnv.cli.failures import true_cause
 from wnv.cli.loggers import log_facts
 from wnv.cli.resume import is_known
 from wnv.evaluation.environment import describe_environment
@@ -88,9 +87,8 @@ class RunRecord(L.Callback):
         if isinstance(exception, KeyboardInterrupt):
             self.note_end(STOPPED, step=trainer.global_step, message="SIGINT")
         else:
-            text = " ".join(str(exception).split())
-            if isinstance(exception, Exception):
-                text = describe_error(true_cause(exception))[1]
+            is_error = isinstance(exception, Exception)
+            text = describe_error(exception)[1] if is_error else " ".join(str(exception).split())
             self.note_end(FAILED, step=trainer.global_step, message=f"{type(exception).__name__}: {text}")
 
 

@@ -2,10 +2,6 @@
 
 import logging
 import math
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,10 +108,9 @@ class RunCheckpoints(Checkpoint):
             return
         self._is_rescue = True
         try:
-            with _without_child_signals():
-                # Without the barrier of `Trainer.save_checkpoint`: other ranks may be blocked, or fail too.
-                checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-                trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.folder / LAST)
+            # Without the barrier of `Trainer.save_checkpoint`: other ranks may be blocked, or fail too.
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.folder / LAST)
             self._saved_at_step = trainer.global_step
         except Exception as error:  # the disk may be full; what ended the run is reported
             log.warning("step %d is not saved: %s", trainer.global_step, error)
@@ -188,16 +183,3 @@ def _position(trainer: L.Trainer) -> dict[str, Any]:
     data = getattr(trainer, "datamodule", None)
     state = {type(data).__qualname__: data.state_dict()} if data is not None and hasattr(data, "advance") else {}
     return {"fit_loop": trainer.fit_loop.state_dict(), "data": state}
-
-
-@contextmanager
-def _without_child_signals() -> Iterator[None]:
-    """Ignore the ends of child processes: torch's handler raises for each loader process that has died."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, handler)

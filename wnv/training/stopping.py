@@ -25,7 +25,8 @@ class StopOnSignal(L.Callback):
     (Lightning's handler waits for the other processes, and deadlocks if these are not in theirs.)
 
     Args:
-        every_n_steps: Steps between comparisons, each an all-reduce of one number.
+        every_n_steps: Steps between comparisons, each an all-reduce of one number that waits for the device; None
+            means 1, or 10 on several accelerators.
 
     Attributes:
         stopped_by: Name of the signal that stopped the training, on all processes; None if none did.
@@ -34,8 +35,8 @@ class StopOnSignal(L.Callback):
         ValueError: If `every_n_steps` is not positive.
     """
 
-    def __init__(self, *, every_n_steps: int = 1) -> None:
-        if every_n_steps < 1:
+    def __init__(self, *, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self.stopped_by: str | None = None
@@ -69,8 +70,10 @@ class StopOnSignal(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        if step == self._compared_at_step or step % self.every_n_steps:  # equal while gradients are accumulated
+        step, interval = trainer.global_step, self.every_n_steps
+        if interval is None:
+            interval = 10 if trainer.world_size > 1 and pl_module.device.type != "cpu" else 1
+        if step == self._compared_at_step or step % interval:  # equal while gradients are accumulated
             return
         self._compared_at_step = step
         noted = self._noted

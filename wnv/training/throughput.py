@@ -1,5 +1,7 @@
-"""Training speed in scenes and views per second."""
+"""Training speed in scenes and views per second, and the time left."""
 
+import datetime
+import logging
 import time
 from typing import Any
 
@@ -8,11 +10,18 @@ from typing_extensions import override
 
 from wnv.types import Batch
 
+log = logging.getLogger(__name__)
+
+# Steps, or seconds if steps are slow, after which the time left is estimated; the first step is not typical.
+_ESTIMATE_STEPS = 20
+_ESTIMATE_S = 60.0
+
 
 class Throughput(L.Callback):
     """Log `speed/scenes_per_s` and `speed/views_per_s` over all devices, and `speed/scenes_seen` since the run began.
 
-    Views are context and target views together. Data loading and saving count as time, validation does not.
+    Views are context and target views together. Data loading and saving count as time, validation does not. The time
+    left is logged once, when it can be estimated.
 
     Args:
         every_n_steps: Training batches per logged average.
@@ -23,6 +32,8 @@ class Throughput(L.Callback):
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self.scenes_seen = 0
+        self._estimate_from: tuple[int, float] | None = None  # step and time
+        self._is_estimated = False
         self._restart()
 
     def _restart(self) -> None:
@@ -33,6 +44,7 @@ class Throughput(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._restart()
         self._last_time = time.perf_counter()
+        self._estimate_from, self._is_estimated = None, trainer.max_steps < 1 or not trainer.is_global_zero
 
     @override
     def on_train_batch_end(
@@ -46,6 +58,8 @@ class Throughput(L.Callback):
         now = time.perf_counter()
         self._seconds += now - self._last_time
         self._last_time = now
+        if not self._is_estimated:
+            self._estimate(trainer.global_step, now, max_steps=trainer.max_steps)
         if self._batches < self.every_n_steps:
             return
         figures = {
@@ -60,6 +74,21 @@ class Throughput(L.Callback):
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_time = time.perf_counter()
+        self._estimate_from = None  # begin again: validation is no part of a step
+
+    def _estimate(self, step: int, now: float, *, max_steps: int) -> None:
+        """Log the time left once, after enough steps."""
+        if self._estimate_from is None:
+            self._estimate_from = step, now
+            return
+        steps, seconds = step - self._estimate_from[0], now - self._estimate_from[1]
+        if steps < _ESTIMATE_STEPS and (seconds < _ESTIMATE_S or steps < 1):
+            return
+        self._is_estimated = True
+        left = datetime.timedelta(seconds=round(seconds / steps * (max_steps - step)))
+        log.info(
+            "%.3g s per step: %d steps left take about %s, without validation", seconds / steps, max_steps - step, left
+        )
 
     @override
     def state_dict(self) -> dict[str, Any]:
