@@ -14,7 +14,7 @@ MIN_CONTEXT_ANGLE = 1.0
 
 # Repeated poses are normal where a hand-held camera rests for a moment.
 _MAX_REPEATED_SHARE = 0.05
-# Optical axes meet if they differ by some degrees (the root of the smallest eigenvalue of their mean projector, radians)
+# Optical axes meet if they differ by some degrees (root of the smallest eigenvalue of their mean projector, radians)
 # and pass their common point at a distance that is small compared with its own and with that difference.
 _MIN_AXES_SPREAD = 0.03
 _MAX_MISS, _MAX_MISS_OVER_SPREAD = 0.2, 0.67
