@@ -39,3 +39,23 @@ def test_duplicates(tmp_path: Path, fetched: str | None, key: str, video_id: str
         if fetched is not None:
             ledger.finish(ledger.start("fetch", "b23:first"), Outcome(state="done", result={"video_id": fetched}))
         assert duplicate_of(ledger, key, {} if video_id is None else {"video_id": video_id}) == other
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_duplicate"),
+    [
+        (("Youtube", "abc"), ("Youtube", "abc"), True),
+        (("Youtube", "abc"), ("Youtube", "abd"), False),
+        (("Youtube", "abc"), ("Vimeo", "abc"), False),
+        (("Generic", "video"), ("Generic", "video"), False),  # a file name
+        ((None, None), (None, None), False),
+    ],
+)
+def test_two_addresses_of_one_page(tmp_path: Path, first: tuple, second: tuple, is_duplicate: bool) -> None:
+    with Ledger.open(tmp_path, val_fraction=0.0, test_fraction=0.0) as ledger:
+        keys = ("url:https://youtu.be/abc", "url:https://www.youtube.com/watch?v=abc")
+        ledger.add_videos(ManifestLine(key=key, url=key[4:], title="", kind="static") for key in keys)
+        results = [{"extractor": extractor, "video_id": video_id} for extractor, video_id in (first, second)]
+        ledger.finish(ledger.start("fetch", keys[0]), Outcome(state="done", result=results[0]))
+        assert duplicate_of(ledger, keys[0], results[0]) is None
+        assert duplicate_of(ledger, keys[1], results[1]) == (keys[0] if is_duplicate else None)

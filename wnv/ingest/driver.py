@@ -257,9 +257,12 @@ class _Run:
         if other is None:
             return outcome
         delete_files(self.ledger.root, files_of(outcome.result))
-        # A short link that was fetched first keeps its key, so only a new root can merge the two.
-        where = "" if other.startswith("bv:") else ", in a new root"
-        message = f"the same video as {other}; resolve=true merges both{where}, with the segments of both"
+        if item.startswith(("bv:", "b23:")):
+            # A short link that was fetched first keeps its key, so only a new root can merge the two.
+            where = "" if other.startswith("bv:") else ", in a new root"
+            message = f"the same video as {other}; resolve=true merges both{where}, with the segments of both"
+        else:
+            message = f"the same video as {other}; to merge their segments, list both with that address in a new root"
         return replace(outcome, state="refused", reason="duplicate", message=message)
 
     def _cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""Find a video that a root has under two keys: its own, and a short link that was not resolved."""
+"""Find a video that a root has under two keys: a short link that was not resolved, or two addresses of one page."""
 
 import re
 from collections.abc import Mapping
@@ -6,13 +6,14 @@ from typing import Any
 
 from wnv.ingest.ledger_view import LedgerView
 
+_UNNAMED = ("Generic", "HTML5MediaEmbed")
 _VIDEO_ID = re.compile(r"(BV[0-9A-Za-z]{10})(?:_p([1-9][0-9]*))?")
 
 
 def duplicate_of(ledger: LedgerView, key: str, result: Mapping[str, Any]) -> str | None:
-    """Return the other key under which the root has a fetched video; one of the two keys is a short link.
+    """Return the other key under which the root has a fetched video.
 
-    Keeping both could put one video into two splits.
+    Keeping both could put one video into two splits. Videos of other sites are compared by extractor and id.
 
     Args:
         ledger: The ledger of the root.
@@ -26,7 +27,9 @@ def duplicate_of(ledger: LedgerView, key: str, result: Mapping[str, Any]) -> str
         if plain is None or any(video.key == plain for video in ledger.videos()):
             return plain
     else:
-        return None
+        identity = _identity(result)
+        rows = [] if identity is None else ledger.rows("fetch", state="done", form=key.partition(":")[0])
+        return next((row.key for row in rows if row.key != key and _identity(row.result) == identity), None)
     short = ledger.rows("fetch", state="done", form="b23")
     return next((row.key for row in short if row.key != key and _plain_key(row.result) == plain), None)
 
@@ -34,3 +37,9 @@ def duplicate_of(ledger: LedgerView, key: str, result: Mapping[str, Any]) -> str
 def _plain_key(result: Mapping[str, Any]) -> str | None:
     found = _VIDEO_ID.fullmatch(str(result.get("video_id")))
     return None if found is None else f"bv:{found[1]}:p{found[2] or 1}"
+
+
+def _identity(result: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Extractor and id of a video; None for plain files, whose id is only their name."""
+    extractor, video_id = result.get("extractor"), result.get("video_id")
+    return (extractor, video_id) if extractor and video_id and extractor not in _UNNAMED else None

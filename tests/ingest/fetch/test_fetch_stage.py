@@ -66,6 +66,7 @@ def test_only_what_is_marked(
         "height": 72,
         "fps": 25.0,
         "codec": "h264",
+        "extractor": "Generic",
         "video_id": "walk",
         "format": outcome.result["format"],
     }

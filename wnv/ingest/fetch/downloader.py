@@ -1,4 +1,4 @@
-"""A restricted yt-dlp: one video, no external programs, no cache or config files, every request checked."""
+"""A restricted yt-dlp: one video, no external programs or plugins, no cache or config files, every request checked."""
 
 # yt-dlp's published stubs know neither these parameters nor the fields of its info dictionary.
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportTypedDictNotRequiredAccess=false
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from yt_dlp import YoutubeDL
 from yt_dlp.cookies import SUPPORTED_BROWSERS, YDLLogger, YoutubeDLCookieJar, extract_cookies_from_browser
+from yt_dlp.globals import plugin_dirs
 from yt_dlp.networking import Request, Response
 from yt_dlp.networking.common import RequestDirector
 from yt_dlp.networking.exceptions import HTTPError
@@ -43,8 +44,9 @@ class GuardedYoutubeDL(YoutubeDL):
         self._guard = guard
         self._responses: list[Response] = []
         self.warnings: list[str] = []
-        # External programs would bypass the guard. yt-dlp looks for ffmpeg in both places, and for JavaScript runtimes.
+        # Programs and plugins would bypass the guard. yt-dlp looks for ffmpeg in both places.
         FFmpegPostProcessor._ffmpeg_location.set(_NOWHERE)
+        plugin_dirs.value = []
         super().__init__({**params, "ffmpeg_location": _NOWHERE, "js_runtimes": {}, "logger": _Log(self.warnings)})
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:

@@ -398,6 +398,7 @@ def _done(
             for file, cut in zip(files, fetched.cuts, strict=True)
         ],
         **{name: getattr(fetched.facts, name) for name in ("width", "height", "fps", "codec")},
+        "extractor": info.get("extractor_key"),
         "video_id": str(info["id"]) if info.get("id") else None,
         "format": str(info["format"]) if info.get("format") else None,
     }
