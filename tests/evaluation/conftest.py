@@ -26,6 +26,9 @@ class RandomDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return self.num_scenes
 
+    def scene_of(self, index: int) -> str:
+        return f"scene-{index}"
+
     def __getitem__(self, index: int) -> Example:
         self.loaded.append(index)
         generator = torch.Generator().manual_seed(index)
@@ -40,7 +43,7 @@ class RandomDataset(torch.utils.data.Dataset):
             height=HEIGHT,
         )
         views = Views(images=images, cameras=cameras, times=torch.zeros(num_views))
-        return Example(scene=f"scene-{index}", context=views[: self.num_context], target=views[self.num_context :])
+        return Example(scene=self.scene_of(index), context=views[: self.num_context], target=views[self.num_context :])
 
 
 class CopyModel(nn.Module):

@@ -111,9 +111,11 @@ def test_every_target_and_its_truth_are_saved_and_completed_by_a_resume(dataset,
         evaluate(grey_model, dataset, device=CPU, save_images=True)
 
 
-def test_examples_of_one_scene_are_saved_in_folders_of_their_own(dataset, grey_model, tmp_path):
+@pytest.mark.parametrize("is_known", [True, False])
+def test_examples_of_one_scene_are_saved_in_folders_of_their_own(dataset, grey_model, tmp_path, is_known):
     examples = [replace(dataset[i], scene="a b") for i in range(2)]
-    evaluate(grey_model, examples, device=CPU, out=tmp_path, save_images=True)
+    data = examples if is_known else torch.utils.data.ConcatDataset([examples])
+    evaluate(grey_model, data, device=CPU, out=tmp_path, save_images=True)
     names = sorted(path.name for path in (tmp_path / "images/rendered").iterdir())
     assert names == [f"{safe_id('a b')}-00000{i}" for i in range(2)]
 

@@ -56,7 +56,8 @@ class SavedImages:
         """The folders of the rendered images and of the ground truth."""
         variant, index = key
         name = safe_id(scene)
-        if self._counts[variant][scene] > 1:
+        counts = self._counts[variant]
+        if counts[scene] > 1 or None in counts:  # a data set of one's own may not know its scenes in advance
             name = f"{name}-{index:06d}"
         below = Path(variant, name) if self._has_variants else Path(name)
         return [self._folder / kind / below / "color" for kind in ("rendered", "truth")]

@@ -129,12 +129,16 @@ class SyntheticDataset(Dataset[Example]):
         views = Views(images=images, cameras=normalized, times=sample.times)
         return [
             Example(
-                scene=f"synthetic-{self.seed}-{self._split(key)[1]}",
+                scene=self.scene_of(key),
                 context=views[i, : self.num_context],
                 target=views[i, self.num_context :],
             )
             for i, key in enumerate(keys)
         ]
+
+    def scene_of(self, key: tuple[int, int] | int) -> str:
+        """The id of an example's scene, without rendering it."""
+        return f"synthetic-{self.seed}-{self._split(key)[1]}"
 
     def sample(self, keys: Sequence[tuple[int, int] | int]) -> SyntheticSample:
         """Sample the places, cameras and times of the examples of these keys, without rendering.

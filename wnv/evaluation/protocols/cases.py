@@ -79,9 +79,10 @@ class Variant(Dataset[Case]):
 
     def scene_of(self, index: int) -> str | None:
         """The scene of a case; None if the case must be loaded to know it."""
-        if isinstance(self.examples, SceneDataset):
-            return self.examples.scene_of(index)
-        return self.examples[index].scene if isinstance(self.examples, (list, tuple)) else None
+        if isinstance(self.examples, (list, tuple)):
+            return self.examples[index].scene
+        scene_of = getattr(self.examples, "scene_of", None)
+        return None if scene_of is None else scene_of(index)
 
     def _load(self, dataset: SceneDataset, index: int) -> Case:
         pick = dataset.pick(index)
