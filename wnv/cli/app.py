@@ -1,6 +1,5 @@
 """Run a command: Hydra composes its configuration, and a user's mistake ends in one line."""
 
-import contextlib
 import functools
 import importlib
 import logging
@@ -25,13 +24,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from wnv import __version__
 from wnv.cli.overrides import did_you_mean, nearest, readable
 from wnv.cli.sweep import Sweep, swept_overrides
+from wnv.cli.tidy import is_fresh, remove_start
 from wnv.runtime.errors import RunFailed
 
 CONFIG_PATH = "pkg://wnv.conf"
 DEBUG_VARIABLE = "WNV_DEBUG"
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run it again
-# Settings that name the folder of results; the folders above it are then the user's.
-_FOLDER_SETTINGS = ("out=", "run_dir=", "hydra.run.dir=")
 
 # Exceptions of wnv for a user's mistake, and of Hydra and OmegaConf for one in the configuration.
 USER_ERRORS: tuple[type[Exception], ...] = (
@@ -211,28 +209,15 @@ def describe_error(error: Exception) -> tuple[Exception, str]:
     return error, f"{message} (config key {key})" if key and f"full_key: {key}" not in message else message
 
 
-def remove_log(folder: Path) -> None:
-    """Remove the folder that Hydra made for results if it holds nothing but a log."""
-    log = folder / f"{HydraConfig.get().job.name}.log"
-    with contextlib.suppress(OSError):  # another process of the run may remove it first, or still write
-        if folder == Path.cwd() or {*folder.iterdir()} - {log}:
-            return
-        log.unlink(missing_ok=True)
-        folder.rmdir()
-        typed = [*HydraConfig.get().overrides.task, *HydraConfig.get().overrides.hydra]
-        if folder.is_relative_to(Path.cwd()) and not any(item.startswith(_FOLDER_SETTINGS) for item in typed):
-            os.removedirs(folder.relative_to(Path.cwd()).parent)  # outputs/eval, if empty
-
-
 def _call_tidily(call: Callable[[], Any], *, since_ns: int) -> Any:
-    """Call, and after a user's mistake remove the empty folder that Hydra made since then."""
+    """Call, and after a user's mistake remove the folder of results if this start has made it."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    is_new = folder.is_dir() and folder.stat().st_mtime_ns >= since_ns
+    was_fresh = is_fresh(folder, since_ns=since_ns)
     try:
         return call()
     except Exception as error:
-        if is_new and isinstance(describe_error(error)[0], USER_ERRORS):
-            remove_log(folder)
+        if was_fresh and isinstance(describe_error(error)[0], USER_ERRORS):
+            remove_start(folder)
         raise
 
 

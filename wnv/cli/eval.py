@@ -13,7 +13,6 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from wnv.cli.app import remove_log
 from wnv.cli.commands import evaluate as main
 from wnv.cli.eval_settings import (
     data_settings,
@@ -27,6 +26,7 @@ from wnv.cli.eval_settings import (
 )
 from wnv.cli.output import output_folder, say
 from wnv.cli.settings import check_setting, path_setting, switch
+from wnv.cli.tidy import remove_start
 from wnv.data.datamodule import ExampleDataModule
 from wnv.data.evaluation_index import IndexSampler
 from wnv.evaluation.environment import fingerprint
@@ -194,7 +194,7 @@ def _make_index(cfg: DictConfig) -> None:
         file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
     num_null = sum(choice is None for choice in index.values())
     say(f"{path}: {len(index)} scenes, {num_null} of them {nulls} (null)")
-    remove_log(Path(HydraConfig.get().runtime.output_dir))
+    remove_start(Path(HydraConfig.get().runtime.output_dir))
 
 
 def _convert_index(cfg: DictConfig) -> dict[str, dict[str, list[int]] | None]:
