@@ -15,6 +15,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
+from wandb_files import wandb_run
 
 from wnv.checkpoints.read import read_checkpoint
 from wnv.cli.train import main, train
@@ -278,8 +279,16 @@ def test_compile_gives_the_same_losses(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sweep_jobs_have_folders_and_failures_are_reported(tmp_path: Path) -> None:
-    done = command(*TWO_STEPS, "optim.lr=1e-3,2e-3", "model.dim=32,33", "run_dir=sweep", "-m", cwd=tmp_path)
+    """Each job is a W&B run of its own, which a resumed job continues."""
+    offline = ["logger=wandb", "logger.wandb.offline=true"]
+    swept = ["optim.lr=1e-3,2e-3", "model.dim=32,33"]
+    done = command(*TWO_STEPS, *offline, *swept, "run_dir=sweep", "-m", cwd=tmp_path)
     assert done.returncode == 2
+    rows = [line.split() for line in done.stdout.splitlines() if line.lstrip().startswith(("job", "0 ", "1 "))]
+    assert rows[0] == ["job", "overrides", "val/psnr"]
+    assert rows[1][:2] == ["0", "optim.lr=0.001,model.dim=32"]
+    assert float(rows[1][2]) > 0
+    assert rows[2] == ["1", "optim.lr=0.001,model.dim=33", "failed"]
     answers = [line for line in done.stderr.splitlines() if line.startswith("wnv-train: ")]
     reason = "dim must be a multiple of num_heads=2, got 33 (config key model)"
     assert answers[:2] == [f"wnv-train: job {job} failed: {reason}" for job in (1, 3)]
@@ -290,6 +299,14 @@ def test_sweep_jobs_have_folders_and_failures_are_reported(tmp_path: Path) -> No
         assert {"last.ckpt", "metrics.csv"} <= {file.name for file in run_dir.iterdir()}
         overrides = json.loads((run_dir / "starts.jsonl").read_text())["overrides"]
         assert {"model.dim=32", f"optim.lr={rate}"} <= {*overrides}
+        (path,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+        logged, config = wandb_run(path)
+        assert (logged.display_name, logged.run_group) == (f"optim.lr={rate},model.dim=32", "sweep")
+        assert config["optim"]["lr"] == rate
+        assert config["start"]["global_batch"] == 2
+    assert command("run_dir=sweep/0", "resume=last", "trainer.max_steps=3", cwd=tmp_path).returncode == 0
+    paths = (tmp_path / "sweep").glob("0/wandb/offline-run-*/*.wandb")
+    assert len({path.name for path in paths}) == 1
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
 """Images of validation: in the run folder, and in TensorBoard or Weights & Biases."""
 
 import io
-import json
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from wandb_files import wandb_history
 
 from wnv.cli.api import train
 from wnv.models.konet import KoNet
@@ -55,27 +54,6 @@ def test_tensorboard_receives_the_images_of_every_validation(tmp_path: Path) -> 
     assert [step for step, _ in logged] == sorted(written) == [2, 3]
     assert all(np.array_equal(pixels, written[step]) for step, pixels in logged)
     assert (tmp_path / "run" / "metrics.csv").exists()
-
-
-def wandb_history(path: Path) -> list[dict[str, object]]:
-    """Return the history of an offline run from its protobuf records, in blocks of 32 KiB as in LevelDB's logs."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, parts, rows = path.read_bytes(), 7, [], []  # after a header of 7 bytes
-    while at + 7 <= len(data):
-        if 2**15 - at % 2**15 < 7:  # the rest of a block, too short for a record
-            at += 2**15 - at % 2**15
-            continue
-        length, kind = struct.unpack_from("<HB", data, at + 4)
-        parts.append(data[at + 7 : at + 7 + length])
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.Record.FromString(b"".join(parts))
-            parts = []
-            if record.WhichOneof("record_type") == "history":
-                items = record.history.item
-                rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
-    return rows
 
 
 @pytest.mark.slow
