@@ -68,8 +68,8 @@ class Views(_TensorGroup):
     Attributes:
         images: RGB in 0..1, `*batch 3 height width`.
         cameras: One camera per image.
-        times: Time of each image: in seconds in scene files; in a batch normalised to 0..1 over the sampled window of
-            a dynamic scene, and 0 for static scenes.
+        times: Time of each image: in seconds in scene files; in a batch of a dynamic scene 0 is the context's first
+            time and 1 its last, in one of a static scene all are 0.
     """
 
     images: Float[Tensor, "*batch 3 height width"]

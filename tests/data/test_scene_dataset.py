@@ -137,6 +137,10 @@ def test_times_of_a_dynamic_scene_span_the_sampled_window(tmp_path, write_tiny_s
         assert example.context.times.tolist() == [0, 1]
         expected = [(n - first) / (last - first) for n in frame_numbers(example.target)]
         torch.testing.assert_close(example.target.times, torch.tensor(expected))
+    beyond = SceneDataset(root=path, sampler=replace(BOUNDED, extrapolate=0.5), image_size=(16, 24))
+    examples = [beyond[(epoch, 0)] for epoch in range(8)]
+    assert all(example.context.times.tolist() == [0, 1] for example in examples)
+    assert min(example.target.times.min() for example in examples) < 0
     still = write_tiny_scene(tmp_path, "still", num_frames=1, kind="dynamic")
     example = SceneDataset(root=still, sampler=TrajectorySampler(num_context=1), image_size=(16, 24))[0]
     assert example.context.times.tolist() == example.target.times.tolist() == [0]

@@ -63,6 +63,15 @@ def test_perceptual_distance_equals_the_written_out_formula() -> None:
     torch.testing.assert_close(loss(rendered, truth), expected * std.mean())
 
 
+def test_autocast_does_not_round_the_means_of_features() -> None:
+    loss = PerceptualLoss(blocks=tiny_blocks())
+    rendered, truth = images(), images()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        distance = loss(rendered, truth)
+    assert distance.dtype == torch.float32
+    assert distance != distance.bfloat16().float()
+
+
 def test_perceptual_distance_of_equal_images_is_zero_and_pixels_weigh_as_in_l1() -> None:
     silent = [nn.Sequential(nn.Conv2d(3, 3, 1)) for _ in range(5)]
     for block in silent:

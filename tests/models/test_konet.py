@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from wnv.geometry.poses import random_se3
 from wnv.models.konet import KoNet
@@ -145,6 +146,50 @@ def test_initial_spread_follows_the_layer():
     for layer, block in enumerate(model.transformer.blocks):
         expected = 0.02 / (2 * (layer + 1)) ** 0.5
         assert block.attention.query.weight.std().item() == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("ray_code", ["camray", "plucker"])
+def test_rays_are_not_rounded_before_the_first_layer(make_model, make_views, make_cameras, ray_code):
+    model = make_model(ray_code=ray_code)
+    context, targets = make_views(1, 2), make_cameras(1, 2, seed=5)
+
+    def first_tokens():
+        return model._embed_context(context)[0], model._embed_target(targets, None)[0]
+
+    full = first_tokens()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = first_tokens()
+    for one, other in zip(full, low, strict=True):
+        assert torch.equal(other, one.bfloat16())
+
+
+def test_a_model_on_meta_counts_without_computing(make_model, make_views, make_cameras):
+    model = make_model(adaln_zero=True, input_norm=True).to("meta")
+    assert model(make_views(1, 2).to("meta"), make_cameras(1, 3).to("meta")).shape == (1, 3, 3, 16, 24)
+
+
+class HostConstants(TorchFunctionMode):
+    """Counts tensors that are made from Python numbers, which a GPU copies from the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.tensor, torch.as_tensor, torch.from_numpy, torch.Tensor.new_tensor):
+            self.names.append(function.__name__)
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("patch_encoding", ["rope2d", "quaternion"])
+def test_a_forward_pass_copies_no_constant_from_the_host(make_model, make_views, make_cameras, patch_encoding):
+    model = make_model(patch_encoding=patch_encoding, ray_code="plucker", time_code=True, adaln_zero=True)
+    context, targets = make_views(1, 2), make_cameras(1, 2, seed=5)
+    with torch.inference_mode():
+        model(context, targets)  # makes the tables that are kept
+    with HostConstants() as constants:
+        model.train()(context, targets).mean().backward()
+    assert constants.names == []
 
 
 def test_bfloat16_autocast_stays_close(make_model, make_views, make_cameras):

@@ -89,8 +89,12 @@ def test_weights_of_another_precision_renders_the_same(make_model, images, poses
     assert np.abs(cast.astype(int) - rendered).max() <= levels
 
 
-def test_times_are_placed_in_the_window_of_all_views(make_model, images, poses):
+def test_times_are_placed_in_the_window_of_the_context(make_model, images, poses):
     model = make_model(time_code=True)
+    times = dict(times_s=[10.0, 11.0, 14.0])
+    alone = model.render_images(images, K, poses[:3], poses[3], **times, target_times_s=[12.0])
+    beside = model.render_images(images, K, poses[:3], poses[[3, 4]], **times, target_times_s=[12.0, 90.0])
+    assert np.abs(alone.astype(int) - beside[0]).max() <= 1
     early = model.render_images(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[10.0])
     again = model.render_images(images, K, poses[:3], poses[3], times_s=[0.0, 0.5, 2.0], target_times_s=[0.0])
     late = model.render_images(images, K, poses[:3], poses[3], times_s=[10.0, 11.0, 14.0], target_times_s=[14.0])

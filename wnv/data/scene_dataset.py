@@ -19,6 +19,7 @@ from wnv.data.view_sampling import SceneFrames, ViewChoice, ViewSampler
 from wnv.geometry.image_size import checked_image_size
 from wnv.geometry.poses import fit_world_frame
 from wnv.geometry.resample import Window, cover_window
+from wnv.geometry.times import normalize_times
 from wnv.scenes.listing import ListedScene, list_scenes, open_scene
 from wnv.scenes.scene import Scene
 from wnv.scenes.video import Decoder
@@ -209,13 +210,14 @@ class SceneDataset(Dataset[Example]):
         context, target = (_rows(chosen, part) for part in (choice.context, choice.target))
         if self.change_cameras is not None:
             camtoworld = self.change_cameras(camtoworld, camtoworld[context])
+        times_s = pick.frames.times_s[chosen]
         world_frame = fit_world_frame(camtoworld[context], method=self.pose_normalization)
         views = Views(
             images=images,
             cameras=Cameras(
                 K=K.float(), camtoworld=world_frame.apply(camtoworld).float(), width=self.width, height=self.height
             ),
-            times=_normalise_times(pick.frames.times_s[chosen])
+            times=normalize_times(times_s, times_s[context])
             if source.info.kind == "dynamic"
             else torch.zeros(len(chosen)),
         )
@@ -294,9 +296,3 @@ def _rows(chosen: Sequence[int], part: Sequence[int]) -> slice | list[int]:
     if chosen[start : start + len(part)] == list(part):
         return slice(start, start + len(part))
     return [chosen.index(frame) for frame in part]
-
-
-def _normalise_times(times_s: Float[Tensor, " view"]) -> Float[Tensor, " view"]:
-    """Map the times of the sampled window to 0..1; zeros if all are equal."""
-    window = times_s.max() - times_s.min()
-    return ((times_s - times_s.min()) / window.clamp_min(torch.finfo(times_s.dtype).tiny)).float()

@@ -61,7 +61,8 @@ class PerceptualLoss(nn.Module):
             one = block(one)
             with torch.no_grad():
                 other = block(other)
-            distance = distance + (one - other).abs().mean() / divisor
+            wide = torch.promote_types(one.dtype, torch.float32)  # autocast leaves means in half precision
+            distance = distance + (one.to(wide) - other.to(wide)).abs().mean() / divisor
         return distance * self.std.mean()
 
 

@@ -17,6 +17,8 @@ quaternion GeoPE of arXiv:2512.04963, an encoding of patch positions, which is `
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +27,7 @@ from torch import Tensor
 from wnv.geometry.cameras import invert_K, normalize_K
 from wnv.geometry.poses import invert_se3
 from wnv.geometry.products import matmul
+from wnv.models.precision import no_autocast
 from wnv.types import Cameras
 
 CAMERA_ENCODINGS = ("none", "gta", "geope", "prope")
@@ -85,13 +88,15 @@ class TokenMaps:
         query: P, for queries; None without a camera encoding.
         key_value: P^-T, for keys and values.
         output: P^T, for attention outputs.
-        patch: For the other half of the features of q, k and v, inverted for outputs; None without a patch encoding.
+        patch: For the other half of the features of q, k and v; None without a patch encoding.
+        inverse_patch: For that half of outputs.
     """
 
     query: Float[Tensor, "batch view 4 4"] | None
     key_value: Float[Tensor, "batch view 4 4"] | None
     output: Float[Tensor, "batch view 4 4"] | None
     patch: PatchRotation | TripleRotation | None
+    inverse_patch: PatchRotation | TripleRotation | None
 
     def map_query(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
         """Map queries."""
@@ -105,7 +110,7 @@ class TokenMaps:
 
     def map_output(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
         """Map attention outputs back to the frame of the querying view."""
-        return _apply(x, self.output, self.patch.inverse() if self.patch is not None else None)
+        return _apply(x, self.output, self.inverse_patch)
 
     def repeat_views(self, repeats: int) -> "TokenMaps":
         """Repeat each batch entry, as `Tensor.repeat_interleave(repeats, dim=0)`."""
@@ -159,16 +164,14 @@ def encode_cameras(
         query = image_from_world
         key_value = world_from_image.transpose(-1, -2)
         output = image_from_world.transpose(-1, -2)
-    patch = None
+    patch = inverse = None
     if patch_encoding != "none":
-        make = _rope2d if patch_encoding == "rope2d" else _quaternion
-        patch = make(
-            rows=cameras.height // patch_size,
-            columns=cameras.width // patch_size,
-            num_features=head_dim // 2,
-            like=cameras.K,
-        )
-    return TokenMaps(query=query, key_value=key_value, output=output, patch=patch)
+        # Tensors of fake modes and of torch.compile must not be kept for later.
+        is_real = type(cameras.K) is Tensor and not torch.compiler.is_compiling()
+        make = _kept_rotations if is_real else _make_rotations
+        grid = (cameras.height // patch_size, cameras.width // patch_size)
+        patch, inverse = make(patch_encoding, *grid, head_dim // 2, cameras.K.dtype, cameras.K.device)
+    return TokenMaps(query=query, key_value=key_value, output=output, patch=patch, inverse_patch=inverse)
 
 
 def check_head_dim(head_dim: int, *, camera_encoding: str, patch_encoding: str) -> None:
@@ -211,40 +214,50 @@ def _lift(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4 4"]:
     return lifted
 
 
-def _patch_grid(rows: int, columns: int, like: Tensor) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
-    """Column and row of every patch, in row-major order."""
-    row, column = torch.meshgrid(
-        torch.arange(rows, dtype=like.dtype, device=like.device),
-        torch.arange(columns, dtype=like.dtype, device=like.device),
-        indexing="ij",
-    )
-    return column.flatten(), row.flatten()
+Rotations = tuple[PatchRotation, PatchRotation] | tuple[TripleRotation, TripleRotation]
 
 
-def _rope2d(*, rows: int, columns: int, num_features: int, like: Tensor) -> PatchRotation:
+def _make_rotations(
+    encoding: str, rows: int, columns: int, num_features: int, dtype: torch.dtype, device: torch.device
+) -> Rotations:
+    """The rotations of all patches of an image, and their inverses."""
+    options: dict[str, Any] = {"dtype": dtype, "device": device}
+    row, column = torch.meshgrid(torch.arange(rows, **options), torch.arange(columns, **options), indexing="ij")
+    make = _rope2d if encoding == "rope2d" else _quaternion
+    rotation: Any = make(column.flatten(), row.flatten(), num_features=num_features)
+    return rotation, rotation.inverse()
+
+
+@lru_cache(maxsize=32)
+def _kept_rotations(*arguments: Any) -> Rotations:
+    with torch.inference_mode(False):  # they may serve a training step later
+        return _make_rotations(*arguments)
+
+
+def _rope2d(column: Float[Tensor, " token"], row: Float[Tensor, " token"], *, num_features: int) -> PatchRotation:
     num_freqs = num_features // 4
-    exponent = torch.arange(num_freqs, dtype=like.dtype, device=like.device) / num_freqs
-    positions = torch.stack(_patch_grid(rows, columns, like), dim=-1)
+    exponent = torch.arange(num_freqs, dtype=row.dtype, device=row.device) / num_freqs
+    positions = torch.stack([column, row], dim=-1)
     angle = (positions[:, :, None] * ROTARY_BASE**-exponent)[:, :, None].expand(-1, -1, 2, -1).flatten(1)[:, None]
     # Row-vector form of (first, second) <- (cos first + sin second, cos second - sin first).
-    swap = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=like.dtype, device=like.device)
-    pairs = torch.kron(swap, torch.eye(num_freqs, dtype=like.dtype, device=like.device))
+    swap = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=row.dtype, device=row.device)
+    pairs = torch.kron(swap, torch.eye(num_freqs, dtype=row.dtype, device=row.device))
     return PatchRotation(cos=angle.cos(), sin=angle.sin(), partner=torch.block_diag(pairs, pairs))
 
 
-def _quaternion(*, rows: int, columns: int, num_features: int, like: Tensor) -> TripleRotation:
+def _quaternion(column: Float[Tensor, " token"], row: Float[Tensor, " token"], *, num_features: int) -> TripleRotation:
     """exp((log r_column + log r_row) / 2) for unit quaternions about two orthogonal axes (arXiv:2512.04963)."""
     num_triples = num_features // 3
-    exponent = torch.arange(num_triples, dtype=like.dtype, device=like.device) / num_triples
+    exponent = torch.arange(num_triples, dtype=row.dtype, device=row.device) / num_triples
     frequency = ROTARY_BASE**-exponent
-    column, row = (position[:, None] * frequency for position in _patch_grid(rows, columns, like))
+    column, row = (position[:, None] * frequency for position in (column, row))
     # Half the sum of the two rotation vectors: columns rotate about the first axis, rows about the second.
     rotation_vector = torch.stack([column, row, torch.zeros_like(row)], dim=-1) / 2
     angle = rotation_vector.norm(dim=-1)[..., None, None]
     x, y, z = (rotation_vector / angle.squeeze(-1).clamp_min(1e-12)).unbind(-1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    identity = torch.eye(3, dtype=like.dtype, device=like.device)
+    identity = torch.eye(3, dtype=row.dtype, device=row.device)
     rotation = identity + angle.sin() * skew + (1 - angle.cos()) * (skew @ skew)
     return TripleRotation(matrix=rotation.transpose(-1, -2)[:, None])
 
@@ -257,7 +270,7 @@ def _apply(
     if matrix is None and patch is None:
         return x
     # Matrices must cancel with their inverses, for which bfloat16 is too coarse.
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x.device.type):
         dtype = x.dtype
         x = x.float() if dtype in (torch.bfloat16, torch.float16) else x
         camera, place = x.chunk(2, dim=-1)

@@ -12,6 +12,7 @@ from torch.nn import functional
 from wnv.geometry.patches import unpatchify
 from wnv.models.attention import KeyValue
 from wnv.models.camera_encoding import TokenMaps, check_head_dim, concat_views, encode_cameras
+from wnv.models.precision import LayerNorm, no_autocast
 from wnv.models.pretrained import PretrainedMixin
 from wnv.models.render_images import RenderImagesMixin
 from wnv.models.tokens import Tokenizer
@@ -142,7 +143,7 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
             adaln_zero=adaln_zero,
             activation_checkpointing=activation_checkpointing,
         )
-        self.head_norm = nn.LayerNorm(dim, bias=False)
+        self.head_norm = LayerNorm(dim)
         self.head = nn.Linear(dim, 3 * patch_size**2, bias=False)
         if not self.head.weight.is_meta:
             self._initialize_linears()
@@ -257,7 +258,7 @@ class KoNet(PretrainedMixin, RenderImagesMixin, nn.Module):
     def _encode_cameras(self, cameras: Cameras, times: Tensor) -> tuple[Tensor, TokenMaps]:
         """Ray codes and camera maps, computed without autocast."""
         self.check_image_size(height=cameras.height, width=cameras.width)
-        with torch.autocast(cameras.K.device.type, enabled=False):
+        with no_autocast(cameras.K.device.type):
             maps = encode_cameras(
                 cameras,
                 camera_encoding=self.camera_encoding,

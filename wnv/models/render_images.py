@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wnv.geometry.camera_checks import doubtful_cameras, doubtful_context
 from wnv.geometry.poses import fit_world_frame, is_rigid
+from wnv.geometry.times import normalize_times
 from wnv.types import Cameras, Views
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class RenderImagesMixin(nn.Module):
         targets_K = context_K[:1].expand(len(target_poses), 3, 3)
         if target_K is not None:
             targets_K = _check_K("target_K", target_K, num=len(target_poses))
-        context_times, target_times = _normalise_times(times_s, target_times_s, num_views, len(target_poses))
+        context_times, target_times = _normalize_times(times_s, target_times_s, num_views, len(target_poses))
 
         size = {"height": height, "width": width}
         given = Cameras(K=context_K, camtoworld=context_poses, **size)
@@ -157,10 +158,10 @@ def _check_K(name: str, K: Any, *, num: int) -> Tensor:
     return K.expand(num, 3, 3)
 
 
-def _normalise_times(
+def _normalize_times(
     times_s: Sequence[float] | None, target_times_s: Sequence[float] | None, num_context: int, num_target: int
 ) -> tuple[Tensor, Tensor]:
-    """Normalise times as in training: 0..1 over all views; zeros if no times are given."""
+    """Normalize times as in training; zeros if no times are given."""
     if times_s is None and target_times_s is None:
         return torch.zeros(num_context), torch.zeros(num_target)
     for name, times, num in (("times_s", times_s, num_context), ("target_times_s", target_times_s, num_target)):
@@ -172,6 +173,5 @@ def _normalise_times(
     times = torch.as_tensor([*np.asarray(times_s), *np.asarray(target_times_s)], dtype=torch.float64)
     if not bool(times.isfinite().all()):
         raise ValueError(f"times_s and target_times_s must be finite, got {times.tolist()}")
-    span = times.max() - times.min()
-    normalised = ((times - times.min()) / span if span > 0 else torch.zeros_like(times)).float()
-    return normalised[:num_context], normalised[num_context:]
+    normalized = normalize_times(times, times[:num_context])
+    return normalized[:num_context], normalized[num_context:]

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from wnv.geometry.patches import patchify
 from wnv.geometry.rays import camera_rays, plucker, raymap
+from wnv.models.precision import LayerNorm, has_autocast, no_autocast
 from wnv.types import Cameras
 
 RAY_CHANNELS = {"plucker": 6, "camray": 3, "unit_camray": 3, "raymap": 6, "fixed": 6, "none": 0}
@@ -67,7 +68,7 @@ class Tokenizer(nn.Module):
         self.context = nn.Linear(3 * patch_size**2 + code_dim, dim, bias=False)
         # Without a code all target tokens start as one learned vector; only the attention encodings differ.
         self.target = nn.Linear(code_dim or 1, dim, bias=False)
-        self.norm = nn.LayerNorm(dim, bias=False) if input_norm else nn.Identity()
+        self.norm = LayerNorm(dim) if input_norm else nn.Identity()
         if ray_size is not None:
             self.register_buffer("fixed_rays", torch.randn(*ray_size, RAY_CHANNELS["fixed"]))
 
@@ -83,12 +84,25 @@ class Tokenizer(nn.Module):
         if self.colour_range == "signed":
             images = images * 2 - 1
         colour = patchify(images, patch_size=self.patch_size)
-        return self.norm(self.context(torch.cat([colour, code], dim=-1).to(self.context.weight.dtype)))
+        return self._embed(self.context, torch.cat([colour, code], dim=-1))
 
     def embed_target(self, code: Float[Tensor, "batch view token code"]) -> Float[Tensor, "batch view token dim"]:
         """Embed target views from their code."""
         code = code if code.shape[-1] else code.new_ones(*code.shape[:-1], 1)
-        return self.norm(self.target(code.to(self.target.weight.dtype)))
+        return self._embed(self.target, code)
+
+    def _embed(
+        self, layer: nn.Linear, features: Float[Tensor, "batch view token feature"]
+    ) -> Float[Tensor, "batch view token dim"]:
+        """Apply a first layer in float32 at least: as bfloat16, rays are off by up to a pixel."""
+        device = features.device.type
+        dtype = layer.weight.dtype
+        if has_autocast(device) and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        wide = torch.promote_types(layer.weight.dtype, torch.float32)
+        with no_autocast(device):
+            tokens = functional.linear(features.to(wide), layer.weight.to(wide))
+        return self.norm(tokens.to(dtype))
 
     def encode_views(
         self, cameras: Cameras, times: Float[Tensor, "batch view"]

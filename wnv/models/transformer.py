@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from wnv.models.attention import Attention, KeyValue
 from wnv.models.camera_encoding import TokenMaps
+from wnv.models.precision import LayerNorm
 
 # `gelu_tanh` gives the same values on all devices; `gelu` is LVSM's, `relu` PRoPE's activation.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -74,9 +75,9 @@ class Block(nn.Module):
         adaln_zero: bool,
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(dim, bias=False)
+        self.attention_norm = LayerNorm(dim)
         self.attention = Attention(dim=dim, num_heads=num_heads, qk_norm=qk_norm, qk_norm_eps=qk_norm_eps)
-        self.mlp_norm = nn.LayerNorm(dim, bias=False)
+        self.mlp_norm = LayerNorm(dim)
         self.mlp = FeedForward(dim=dim, mlp_dim=mlp_dim, activation=activation)
         self.modulation = Modulation(dim=dim) if adaln_zero else None
 
