@@ -138,6 +138,7 @@ def test_cameras_of_a_rig_match_pycolmap(tmp_path: Path) -> None:
         ("SIMPLE_RADIAL", [40.0, 24.0, 16.0, 0.1]),
         ("RADIAL", [40.0, 24.0, 16.0, 0.1, -0.02]),
         ("OPENCV", [40.0, 41.0, 24.0, 16.0, 0.1, -0.02, 0.003, -0.004]),
+        ("FULL_OPENCV", [40.0, 41.0, 24.0, 16.0, 0.1, -0.02, 0.003, -0.004, 0.01, 0.0, 0.0, 0.0]),
     ],
 )
 def test_lenses_match_pycolmap(model: str, params: list[float]) -> None:
@@ -185,6 +186,11 @@ def test_ignored_models_are_reported(
             "cameras.txt",
             lambda t: t.replace("PINHOLE", "OPENCV_FISHEYE").rstrip() + " 0 0 0 0\n",
             r"image 'walk/0\.jpg', camera 7: camera model OPENCV_FISHEYE .*image_undistorter",
+        ),
+        (
+            "cameras.txt",
+            lambda t: t.replace("PINHOLE", "FULL_OPENCV").rstrip() + " 0 0 0 0 0 0 0 0.1\n",
+            r"camera model FULL_OPENCV .*k6",
         ),
         ("cameras.txt", lambda t: t.replace("PINHOLE", "BOX"), r"cameras\.txt:2: unknown camera model 'BOX'"),
         ("cameras.txt", lambda t: t.replace("40.5", "wide"), r"cameras\.txt:2.*wide"),

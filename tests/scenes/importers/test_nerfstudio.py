@@ -125,7 +125,7 @@ def test_cameras_are_scaled_to_images_and_images_turned_by_exif(
     scene = open_scene(run_import("nerfstudio", folder, out)[0])
     np.testing.assert_allclose(scene.info.K[0], capture.K)
     assert scene.image_bytes(0) == capture.jpegs[0]
-    assert "48 x 32 pixels and the cameras are for 192 x 128; K is scaled" in caplog.text
+    assert "4 images have 48 x 32 pixels and the cameras are for 192 x 128; K is scaled" in caplog.text
 
 
 def test_axes_follow_the_camera_convention(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:
@@ -158,6 +158,19 @@ def test_assumptions_are_reported(
     np.testing.assert_allclose(info.camtoworld, capture.camtoworld, atol=1e-12)
     assert "fl_x=40.5 is taken as pixels of the images as they are (48 x 32)" in caplog.text
     assert "1 of 4 poses are scaled by 2" in caplog.text
+
+
+def test_images_of_several_resolutions_become_the_smallest(
+    run_import: Callable, folder: Path, out: Path, capture: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.open(io.BytesIO(capture.jpegs[0])).resize((96, 64)).save(folder / "images" / "0.jpg", quality=95)
+    _change(folder, lambda c: _first(c).update({key: 2 * c[key] for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}))
+    scene = open_scene(run_import("nerfstudio", folder, out)[0])
+    np.testing.assert_allclose(scene.info.K, np.tile(capture.K, (4, 1, 1)))
+    decoded = np.asarray(Image.open(io.BytesIO(capture.jpegs[0])))
+    assert np.abs(scene.image_u8(0).astype(int) - decoded).mean() < 3
+    assert scene.image_bytes(1) == capture.jpegs[1]
+    assert "1 of 4 images are scaled down to the smallest one, 48 x 32 pixels" in caplog.text
 
 
 def test_max_side_scales_images_and_cameras(run_import: Callable, folder: Path, out: Path, capture: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
 from wnv import __version__
 from wnv.scenes.importers.capture import ImportOptions, PosedImage
@@ -25,8 +25,9 @@ def assemble_scene(
 ) -> Path:
     """Write one scene file and return its path; an existing one is replaced.
 
-    Distorted images are undistorted to a pinhole of the same size (see `pinhole_without_borders`), images larger than
-    `options.max_side` are scaled down with their `K`. Other JPEGs are copied byte for byte. Images are read one by one.
+    Distorted images are undistorted to a pinhole of the same size (see `pinhole_without_borders`). Images larger than
+    `options.max_side`, or than the smallest one, are scaled down with their `K`. Other JPEGs are copied byte for byte.
+    Images are read one by one.
 
     Args:
         out: Folder of the scene file.
@@ -36,20 +37,12 @@ def assemble_scene(
         options: `kind`, `max_side`, `image_format` and `quality` are used.
 
     Raises:
-        ValueError: If there is no image, sizes differ, or an image or camera is invalid; no file is left behind.
+        ValueError: If there is no image, shapes differ, or an image or camera is invalid; no file is left behind.
     """
     if not images:
         raise ValueError(f"scene '{scene_id}': the source has no frames; a scene needs at least one posed image")
-    given, images = images, [_fit_to_pixels(image) for image in images]
-    source_size = _common_size(images)
-    if source_size != (given[0].width, given[0].height):
-        logger.warning(
-            "scene '%s': the images have %d x %d pixels and the cameras are for %d x %d; K is scaled",
-            scene_id, *source_size, given[0].width, given[0].height,
-        )  # fmt: skip
-    width, height = fit_size(*source_size, max_side=options.max_side)
-    keeps_size = source_size == (width, height)
-    scale = np.array([width / source_size[0], height / source_size[1], 1.0])
+    images = _fit_to_pixels(images, scene_id=scene_id)
+    width, height = fit_size(*_common_size(images, scene_id=scene_id), max_side=options.max_side)
     pinholes = [
         pinhole_without_borders(image.K, image.distortion, width=image.width, height=image.height, where=image.where)
         if image.distortion
@@ -60,7 +53,7 @@ def assemble_scene(
         Frame(
             time_s=image.time_s,
             source_index=image.source_index,
-            K=scale[:, None] * pinhole,
+            K=_scaled(pinhole, (width, height), (image.width, image.height)),
             camtoworld=image.camtoworld,
         )
         for image, pinhole in zip(images, pinholes, strict=True)
@@ -77,6 +70,7 @@ def assemble_scene(
     def pixels() -> Iterator[bytes | UInt8[np.ndarray, "height width 3"]]:
         last_lens, maps = None, None  # only the last maps: those of all frames would fill the memory
         for image, pinhole in zip(images, pinholes, strict=True):
+            keeps_size = (image.width, image.height) == (width, height)
             data = image.content if isinstance(image.content, bytes) else image.content.read_bytes()
             is_kept = keeps_size and not image.distortion and not image.is_turned
             if is_kept and is_copyable(data, image_format=options.image_format, where=image.where):
@@ -96,36 +90,60 @@ def assemble_scene(
     return path
 
 
-def _fit_to_pixels(image: PosedImage) -> PosedImage:
-    """Fit the camera to the size of the image file: scaled copies have the cameras of the originals.
+def _fit_to_pixels(images: Sequence[PosedImage], *, scene_id: str) -> list[PosedImage]:
+    """Fit cameras to the sizes of the image files: scaled copies have the cameras of the originals.
 
     Raises:
-        ValueError: If the image is not a scaled copy.
+        ValueError: If an image is not a scaled copy.
     """
-    expected = (image.width, image.height)
-    found = image_size(image.content, where=image.where)
-    if found == expected:
-        return image
-    if found == expected[::-1] and is_turned(image.content, where=image.where):
-        return replace(image, is_turned=True)
-    factors = np.divide(found, expected)
-    is_crop = bool(((factors > 0.9) & (factors < 1.1)).any())  # or has lost its border in undistortion
-    if is_crop or (abs(factors[0] * expected[1] - found[1]) > 1 and abs(factors[1] * expected[0] - found[0]) > 1):
-        raise ValueError(
-            f"{image.where}: the image is {found[0]} x {found[1]} pixels (width x height), its camera is for "
-            f"{expected[0]} x {expected[1]}, and one is no scaled copy of the other; use the images of the cameras"
-        )
-    K = np.array([*factors, 1.0])[:, None] * image.K
-    return replace(image, width=found[0], height=found[1], K=K)
-
-
-def _common_size(images: Sequence[PosedImage]) -> tuple[int, int]:
-    first = images[0]
+    fitted: list[PosedImage] = []
+    scaled: list[str] = []
     for image in images:
-        if (image.width, image.height) != (first.width, first.height):
+        expected = (image.width, image.height)
+        found = image_size(image.content, where=image.where)
+        if found == expected[::-1] != expected and is_turned(image.content, where=image.where):
+            image = replace(image, is_turned=True)
+        elif found != expected:
+            if not _is_scaled_copy(found, expected):
+                raise ValueError(
+                    f"{image.where}: the image is {found[0]} x {found[1]} pixels (width x height), its camera is for "
+                    f"{expected[0]} x {expected[1]}, and one is no scaled copy of the other; use the images of the "
+                    "cameras"
+                )
+            scaled.append(f"{found[0]} x {found[1]} pixels and the cameras are for {expected[0]} x {expected[1]}")
+            image = replace(image, width=found[0], height=found[1], K=_scaled(image.K, found, expected))
+        fitted.append(image)
+    if scaled:
+        logger.warning("scene '%s': %d images have %s; K is scaled", scene_id, len(scaled), scaled[0])
+    return fitted
+
+
+def _common_size(images: Sequence[PosedImage], *, scene_id: str) -> tuple[int, int]:
+    """The size of the smallest image, of which all others must be enlarged copies."""
+    smallest = min(images, key=lambda image: image.width)
+    size = (smallest.width, smallest.height)
+    for image in images:
+        if (image.width, image.height) != size and not _is_scaled_copy((image.width, image.height), size):
             raise ValueError(
                 f"{image.where}: the image is {image.width} x {image.height} pixels (width x height), that of "
-                f"{first.where} {first.width} x {first.height}; all images of a scene must have one size, so resize "
-                "them with their intrinsics or import each size separately"
+                f"{smallest.where} {size[0]} x {size[1]}; all images of a scene must have one shape, so crop them with "
+                "their intrinsics or import each shape separately"
             )
-    return first.width, first.height
+    larger = sum((image.width, image.height) != size for image in images)
+    if larger:
+        message = "scene '%s': %d of %d images are scaled down to the smallest one, %d x %d pixels"
+        logger.warning(message, scene_id, larger, len(images), *size)
+    return size
+
+
+def _is_scaled_copy(found: tuple[int, int], expected: tuple[int, int]) -> bool:
+    factors = (found[0] / expected[0], found[1] / expected[1])
+    if any(0.9 < factor < 1.1 for factor in factors):  # cropped, for example by undistortion
+        return False
+    return abs(factors[0] * expected[1] - found[1]) <= 1 or abs(factors[1] * expected[0] - found[0]) <= 1
+
+
+def _scaled(
+    K: Float64[np.ndarray, "3 3"], size: tuple[int, int], old_size: tuple[int, int]
+) -> Float64[np.ndarray, "3 3"]:
+    return np.array([size[0] / old_size[0], size[1] / old_size[1], 1.0])[:, None] * K

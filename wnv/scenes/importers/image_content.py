@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from wnv.scenes.image_codec import ImageFormat, open_image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", *(["AVIF"] if features.check("avif") else []))
 """Image formats that are imported; all but JPEG and PNG are converted."""
 
 _ORIENTATION = 0x0112
