@@ -37,8 +37,8 @@ def colmap_captures(source: Path, options: ImportOptions) -> Captures:
     The model is looked for in `source` and in the folders of `MODEL_FOLDERS`. Image names are relative to
     `options.images`, by default a folder `images` in `source` or beside `sparse`, or one of scaled copies (`images_2`,
     `images_4`, `images_8`). Cameras are scaled to the size of the images. Registered images are sorted by name (`2.jpg`
-    before `10.jpg`). Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV and FULL_OPENCV (k4 = k5 = k6 = 0) are
-    supported.
+    before `10.jpg`). Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV and FULL_OPENCV (without its
+    rational terms) are supported.
 
     `options.fps` is only right if every frame of the video is registered.
     """
@@ -147,8 +147,8 @@ def _lens(camera: ColmapCamera, *, where: str) -> tuple[Float64[np.ndarray, "3 3
         values = dict(zip(_PARAMETERS[camera.model], camera.params.tolist(), strict=True))
     if not values or any([values.pop(key, 0.0) for key in ("k4", "k5", "k6")]):
         raise ValueError(
-            f"{where}: camera model {camera.model} is not supported ({', '.join(_PARAMETERS)} are, with k4, k5 and k6 of "
-            "0); run 'colmap image_undistorter' and import its output"
+            f"{where}: camera model {camera.model} is not supported ({', '.join(_PARAMETERS)} are, with k4 to k6 0); "
+            "run 'colmap image_undistorter' and import its output"
         )
     focal = values.pop("f", None)
     K = pinhole(
