@@ -5,10 +5,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from posed_video import render_room
 
 from wnv.evaluation.images import to_u8
+from wnv.evaluation.path_file import PathCamera, PathFile, format_path
 from wnv.ingest.manifest.manifest import make_manifest
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
@@ -56,6 +58,8 @@ def write_capture(folder: Path) -> None:
     """Upright photographs as nerfstudio lists them: OpenGL axes, and a lens that bends."""
     images, K, camtoworld = photograph_room(seed=4, height=160, width=90, num_frames=16)
     (folder / "images").mkdir(parents=True)
+    path = [PathCamera(torch.from_numpy(pose), fov_y=1.0) for pose in camtoworld[:3]]
+    (folder.parents[1] / "fox-path.json").write_text(format_path(PathFile(path, path, aspect=0.5625, fps=24)))
     frames = []
     for i, image in enumerate(images):
         Image.fromarray(image).save(folder / "images" / f"{i:04d}.jpg", quality=95)

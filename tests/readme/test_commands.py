@@ -348,6 +348,16 @@ def _path_between_photographs(place: Path, shown: str) -> None:
     assert assert_film(newest(place, "outputs/render/*"), shown) == (128, 72)
 
 
+@step(r"wnv-render weights=runs/fox scene=scenes/fox\.zip trajectory=orbit", *RENDER)
+def _path_around_what_the_photographs_show(place: Path, shown: str) -> None:
+    assert_film(newest(place, "outputs/render/*"), shown)
+
+
+@step(r"wnv-render weights=runs/fox scene=scenes/fox\.zip trajectory=fox-path\.json", "device=cpu", "min_side=1")
+def _path_of_the_viewer(place: Path, shown: str) -> None:
+    assert_film(newest(place, "outputs/render/*"), shown)
+
+
 @step(r"wnv-export format=colmap scene=scenes/fox\.zip out=exports/fox")
 def _export(place: Path, _shown: str) -> None:
     model = place / "exports" / "fox" / "sparse" / "0"
@@ -428,7 +438,7 @@ def test_a_command_does_what_the_readme_says(walk: Walk, command: str) -> None:
 @pytest.mark.slow
 def test_the_commands_write_nothing_else(walk: Walk) -> None:
     walk.through(COMMANDS[-1])
-    made_for_them = "captures scenes source phone_videos photos kokoni_videos kokoni.jsonl cookies.txt"
+    made_for_them = "captures scenes source phone_videos photos kokoni_videos kokoni.jsonl cookies.txt fox-path.json"
     results = "runs outputs exports mine house kokoni rendered.png encodings.html"
     assert {file.name for file in walk.place.iterdir()} == {*made_for_them.split(), *results.split()}
 

@@ -82,14 +82,18 @@ def test_a_window_is_sent_what_its_camera_sees(synthetic_session, start, connect
     home = synthetic_session.home(1, aspect=400 / 300)
     shown = client.rested_picture(like(still(synthetic_session, home), within=2))
     assert "synthetic:1" in client.text()
-    assert client.control("Scene 1 to 3")["value"] == 2
+    assert client.control("Scene 0 to 2")["value"] == 1
     client.wait(lambda: "px in" in client.text(), what="the status")
 
     before = len(client.pictures)
     client.move(position=(0.5, 0.1, -0.4))
     client.rested_picture(unlike(shown, by=5))
+    assert "No context photo looked here" not in client.text()
     sizes = [client.picture(number).shape[0] for number in range(before, len(client.pictures))]
     assert min(sizes) < max(sizes)  # coarse while it moves
+    client.move(look_at=(0.5, 0.1, -5.0))
+    client.wait(lambda: "No context photo looked here" in client.text(), what="the warning")
+    client.move(look_at=(0.0, 0.0, 1.0))
     client.set("Go to", "Reset view")
     client.rested_picture(like(shown, within=1))
 
@@ -104,8 +108,8 @@ def test_scenes_are_stepped_through_and_frames_chosen(write_file_scene, open_ses
     client.set("Step", "Next ▶")
     client.wait(lambda: "### b" in client.text(), what="the next scene")
     client.rested_picture(unlike(first, by=5))
-    client.set("Scene 1 to 2", 1)
-    client.wait(lambda: "### a" in client.text(), what="scene 1")
+    client.set("Scene 0 to 1", 0)
+    client.wait(lambda: "### a" in client.text(), what="scene 0")
 
     client.set("How many", 3)
     client.wait(lambda: client.control("Frames")["value"] == "0, 4, 6", what="three frames")
@@ -305,8 +309,8 @@ def test_two_windows_look_at_different_things(synthetic_session, start, connect)
     viewer = start(synthetic_session)
     one, two = connect(viewer), connect(viewer, height=400, width=300)
     first = one.rested_picture(like(still(synthetic_session, synthetic_session.home(1, aspect=4 / 3)), within=2))
-    two.set("Scene 1 to 3", 3)
-    two.wait(lambda: "synthetic:2" in two.text(), what="scene 3")
+    two.set("Scene 0 to 2", 2)
+    two.wait(lambda: "synthetic:2" in two.text(), what="scene 2")
     upright = two.rested_picture(like(still(synthetic_session, synthetic_session.home(2, aspect=3 / 4)), within=2))
     assert upright.shape[0] > upright.shape[1]
     assert "synthetic:1" in one.text()

@@ -27,6 +27,13 @@ class WindowCamera:
     fov_y: float
     aspect: float
 
+    def pinhole(self, *, height: int = 100) -> Cameras:
+        """The camera with a batch axis `view`, for images of `height` pixels."""
+        width = max(1, round(height * self.aspect))
+        focal = height / 2 / math.tan(self.fov_y / 2)
+        K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+        return Cameras(K=K[None], camtoworld=self.camtoworld[None], width=width, height=height)
+
 
 def window_camera(
     *, wxyz: Sequence[float | int], position: Sequence[float | int], fov_y: float | int, aspect: float | int

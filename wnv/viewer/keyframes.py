@@ -8,7 +8,6 @@ import torch
 
 from wnv.evaluation.path_file import PathCamera, PathFile
 from wnv.geometry.trajectories import interpolate
-from wnv.types import Cameras
 from wnv.viewer.camera import vertical_fov
 from wnv.viewer.scenes import ViewerScene
 from wnv.viewer.session import ViewRequest
@@ -16,11 +15,9 @@ from wnv.viewer.session import ViewRequest
 
 def smooth_path(keyframes: Sequence[ViewRequest], *, num_frames: int) -> list[ViewRequest]:
     """Move smoothly through keyframes of one scene in equal times, from the context of the first."""
-    fov_y = torch.tensor([keyframe.camera.fov_y for keyframe in keyframes], dtype=torch.float64)
-    K = torch.eye(3, dtype=torch.float64).repeat(len(keyframes), 1, 1)
-    K[:, 0, 0] = K[:, 1, 1] = 1 / (fov_y / 2).tan()  # of images 2 pixels high
-    poses = torch.stack([keyframe.camera.camtoworld for keyframe in keyframes])
-    path = interpolate(Cameras(K=K, camtoworld=poses, width=2, height=2), num_views=num_frames)
+    cameras = [replace(keyframe.camera, aspect=1.0).pinhole() for keyframe in keyframes]
+    K, poses = (torch.cat([getattr(camera, name) for camera in cameras]) for name in ("K", "camtoworld"))
+    path = interpolate(replace(cameras[0], K=K, camtoworld=poses), num_views=num_frames)
     places = np.linspace(0, len(keyframes) - 1, num_frames)
     times = np.interp(places, np.arange(len(keyframes)), [keyframe.time for keyframe in keyframes])
     first = keyframes[0]

@@ -53,8 +53,8 @@ class Panel:
                 steps = gui.add_button_group("Step", (PREVIOUS, NEXT))
                 step_scene = window.guarded(window.step_scene)
                 steps.on_click(lambda event: step_scene(-1 if event.target.value == PREVIOUS else 1))
-                self._number = gui.add_number(f"Scene 1 to {num_scenes}", 1, min=1, max=num_scenes, step=1)
-                self._on_user(self._number, lambda value: window.show_scene(int(value) - 1))
+                self._number = gui.add_number(f"Scene 0 to {num_scenes - 1}", 0, min=0, max=num_scenes - 1, step=1)
+                self._on_user(self._number, lambda value: window.show_scene(int(value)))
         self._context_folder = gui.add_folder("Context photos", expand_by_default=is_open)
         self._count: viser.GuiSliderHandle[int] | None = None
         with self._context_folder:
@@ -111,7 +111,7 @@ class Panel:
         kind = "dynamic" if scene.is_dynamic else "static"
         self._title.content = f"### {scene.name}\n{scene.num_frames} photos · {kind}"
         if self._num_scenes > 1:
-            self._number.value = index + 1
+            self._number.value = index
         # viser cannot change the range of a slider.
         if self._count is not None:
             self._count.remove()

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from wnv.evaluation.context import NUM_CONTEXT, default_context, fit_size, open_cameras, open_context
 from wnv.geometry.poses import WorldFrame, fit_world_frame
 from wnv.scenes.listing import list_scenes
-from wnv.types import Example, Views
+from wnv.types import Cameras, Example, Views
 
-_MAX_IMAGES = 64  # to keep per scene
+_MAX_IMAGES, _MAX_CONTEXTS = 64, 4  # to keep per scene
 
 
 class ViewerScene(ABC):
@@ -56,6 +56,7 @@ class ViewerScene(ABC):
         self.shown_world = self._normalize(default_context)
         self.camtoworld = self.shown_world.apply(self._camtoworld)
         self._cached_image = lru_cache(_MAX_IMAGES)(self._read_image)
+        self._cached_context = lru_cache(_MAX_CONTEXTS)(self._make_context)
 
     @property
     def num_frames(self) -> int:
@@ -85,7 +86,12 @@ class ViewerScene(ABC):
 
     def context(self, frames: tuple[int, ...]) -> Views:
         """Make a context of frames, prepared as in training, batch axes `view`."""
-        return self._make_context(self.check_frames(frames))
+        return self._cached_context(self.check_frames(frames))
+
+    def shown_cameras(self, frames: tuple[int, ...]) -> Cameras:
+        """The cameras of a context in the world that is shown, float64."""
+        cameras = self.context(frames).cameras
+        return replace(cameras, K=cameras.K.double(), camtoworld=self.camtoworld[list(frames)])
 
     def image(self, frame: int) -> Float[Tensor, "3 height width"]:
         """The image of a frame at the context's size, RGB in 0..1."""

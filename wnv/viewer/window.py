@@ -20,7 +20,7 @@ from torch import Tensor
 from wnv.evaluation.context import spread
 from wnv.evaluation.images import enlarge, to_u8
 from wnv.geometry.focus import focus_point
-from wnv.geometry.overlap import choose_neighbors
+from wnv.geometry.overlap import choose_neighbors, looks_elsewhere
 from wnv.geometry.poses import pose_distance
 from wnv.viewer.camera import WindowCamera, window_camera
 from wnv.viewer.camera_frustums import CameraFrustums
@@ -282,11 +282,11 @@ class Window:
             self._client.scene.set_background_image(sent, format="jpeg", jpeg_quality=JPEG_QUALITY)
             self._client.flush()
             self.frustums.clear_view(request.camera.camtoworld[:3, 3])
-        self._show_status(view, is_still=is_still)
+        self._show_status(request, view, is_still=is_still)
         if self._is_comparing:
             self._show_nearest(request)
 
-    def _show_status(self, view: RenderedView, *, is_still: bool) -> None:
+    def _show_status(self, request: ViewRequest, view: RenderedView, *, is_still: bool) -> None:
         self._num_images += 1
         elapsed = monotonic() - self._status_at
         if not is_still and elapsed < STATUS_EVERY_S:
@@ -295,7 +295,10 @@ class Window:
         self._status_at, self._num_images = monotonic(), 0
         height, width = view.image_u8.shape[:2]
         encoded = f", encoded in {1e3 * view.encode_s:.0f} ms" if view.encode_s else ""
-        self.panel.show_status(f"**{state}** · {width} × {height} px in {1e3 * view.render_s:.0f} ms{encoded}")
+        elsewhere = "\n\nNo context photo looked here." if self._looks_elsewhere(request) else ""
+        self.panel.show_status(
+            f"**{state}** · {width} × {height} px in {1e3 * view.render_s:.0f} ms{encoded}{elsewhere}"
+        )
 
     def _show_nearest(self, request: ViewRequest) -> None:
         scene = self._session.scene(request.scene)
@@ -306,11 +309,16 @@ class Window:
             label = f"frame {nearest}, {'in' if photo.is_context else 'not in'} the context"
             self.panel.show_photo(enlarge(to_u8(scene.image(nearest)), min_side=SENT_SIDE), label)
 
+    def _looks_elsewhere(self, request: ViewRequest) -> bool:
+        scene = self._session.scene(request.scene)
+        context = scene.shown_cameras(request.frames)
+        focus = focus_point(context, scene_poses=scene.camtoworld)
+        return bool(looks_elsewhere(request.camera.pinhole(), context, focus=focus))
+
     def _focus_distance(self, camtoworld: Float[Tensor, "4 4"]) -> float:
         scene = self._session.scene(self._request.scene)
-        context = scene.context(self._request.frames).cameras
-        shown = replace(context, K=context.K.double(), camtoworld=scene.camtoworld[list(self._request.frames)])
-        ahead = (focus_point(shown, scene_poses=scene.camtoworld) - camtoworld[:3, 3]) @ camtoworld[:3, 2]
+        focus = focus_point(scene.shown_cameras(self._request.frames), scene_poses=scene.camtoworld)
+        ahead = (focus - camtoworld[:3, 3]) @ camtoworld[:3, 2]
         return max(float(ahead), 0.2)
 
 
