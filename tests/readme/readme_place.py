@@ -27,9 +27,9 @@ def photograph_room(
         num_scenes=1, seed=seed, image_size=(height, width), num_context=1, num_target=num_frames
     )
     sample = dataset.sample([0])
-    images = render_images(sample.world, sample.cameras.target, sample.cameras.target_times)[0]
-    cameras = sample.cameras.target[0]
-    return to_u8(images), cameras.K.double().numpy(), cameras.camtoworld.double().numpy()
+    cameras, times = sample.cameras[:, 1:], sample.times[:, 1:]  # after the context
+    images = render_images(sample.world, cameras, times)[0]
+    return to_u8(images), cameras.K[0].double().numpy(), cameras.camtoworld[0].double().numpy()
 
 
 def write_room(folder: Path, *, seed: int) -> None:

@@ -1,5 +1,6 @@
 """Camera paths through a scene: the camera and time of each frame."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,9 @@ THROUGH_TIME = "through_time"
 BULLET_TIME = "bullet_time"
 CAMERA_PATHS = (*TRAJECTORIES, THROUGH_TIME, BULLET_TIME, RECORDED)
 """All paths. `recorded` is made from the frames of a scene, the others from its context by `plan_path`."""
+
+# Proportions of a path file that differ by less, as those of images of whole patches do, are the context's.
+_SAME_ASPECT = 0.05
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,10 @@ def follow_file(
     """
     poses = torch.stack([camera.camtoworld for camera in file.frames])
     poses = poses if world is None else world.apply(poses)
-    side = min(context.cameras.height, context.cameras.width)
-    height, width = round(side / min(1, file.aspect)), round(side * max(1, file.aspect))
+    height, width = context.cameras.height, context.cameras.width
+    if abs(math.log(file.aspect * height / width)) > _SAME_ASPECT:
+        side = min(height, width)
+        height, width = round(side / min(1, file.aspect)), round(side * max(1, file.aspect))
     focal = height / 2 / torch.tensor([camera.fov_y for camera in file.frames], dtype=poses.dtype).div(2).tan()
     K = torch.eye(3, dtype=poses.dtype).repeat(len(poses), 1, 1)
     K[:, 0, 0] = K[:, 1, 1] = focal
