@@ -4,7 +4,8 @@ import pytest
 
 from wnv.models.konet import KoNet
 from wnv.pages.runs.differences import ABSENT, config_differences, labels, short_names
-from wnv.pages.runs.run_folders import Run, find_runs
+from wnv.pages.runs.run import Run
+from wnv.pages.runs.run_folders import find_runs
 
 
 def test_only_differing_settings_without_paths(folders):

@@ -9,7 +9,7 @@ from wnv.evaluation.confidence import interval_note
 from wnv.evaluation.summary import Summary
 from wnv.evaluation.table import heading
 from wnv.pages.runs.differences import config_differences, labels, short_names
-from wnv.pages.runs.run_folders import Evaluation, Run, Training
+from wnv.pages.runs.run import Evaluation, Run, Training
 from wnv.training.run_folder import flatten_config
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wnv.pages.runs.run_folders import Run
+from wnv.pages.runs.run import Run
 from wnv.training.run_folder import flatten_config
 
 ABSENT = "–"

@@ -12,7 +12,7 @@ from wnv.evaluation.examples import MAX_CONTEXT
 from wnv.evaluation.layout import PICTURES_FOLDER, picture_stem
 from wnv.evaluation.records import SceneRecord
 from wnv.pages.html import data_url
-from wnv.pages.runs.run_folders import Evaluation
+from wnv.pages.runs.run import Evaluation
 
 _MAX_WIDTH = 1440  # pixels of an image with several parts
 _MAX_PART_WIDTH = 360  # pixels of a part: half a phone's width at two dots per pixel

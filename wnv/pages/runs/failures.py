@@ -8,7 +8,7 @@ from wnv.evaluation.layout import PICTURES_FOLDER
 from wnv.evaluation.records import SceneRecord
 from wnv.evaluation.table import caveats
 from wnv.pages.html import counted
-from wnv.pages.runs.run_folders import Evaluation, Run, Training
+from wnv.pages.runs.run import Evaluation, Run, Training
 from wnv.training.run_folder import FAILED, STOPPED
 
 _MAX_NAMES = 5

@@ -16,7 +16,8 @@ from wnv.pages.runs.curves import curves
 from wnv.pages.runs.examples import ShownExample, embed_image, extremes, shared_examples
 from wnv.pages.runs.failures import empty_job, failures
 from wnv.pages.runs.paired import compare
-from wnv.pages.runs.run_folders import Run, find_runs
+from wnv.pages.runs.run import Run
+from wnv.pages.runs.run_folders import find_runs
 from wnv.pages.runs.table_files import SUFFIXES, file_name, write_tables
 from wnv.pages.runs.tables import more_settings, runs_table, scores_table, verdict
 from wnv.runtime.atomic import atomic_file
