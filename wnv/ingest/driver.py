@@ -23,6 +23,7 @@ from wnv.ingest.gate import Gate, host_of
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.missing_outputs import requeue_missing
 from wnv.ingest.outputs import delete_files, files_of
+from wnv.ingest.photos.photo_set import PHOTOS_PREFIX
 from wnv.ingest.progress import Progress, Summary
 from wnv.ingest.records import Child
 from wnv.ingest.retries import Retries
@@ -238,6 +239,8 @@ class _Run:
         pending = self.ledger.finish(task, outcome, versions=self.versions[stage], children=children)
         del self.running[stage, item]
         self.progress.summary.add(stage, outcome)
+        if outcome.state == "done" and outcome.message and str(task.payload.get("key")).startswith(PHOTOS_PREFIX):
+            _log.warning("%s: %s: %s", task.payload["key"], stage, outcome.message)  # photographs that are left out
         blocked = self.blocked.pop((stage, item), [])
         if outcome.state == "done":
             for child in pending:

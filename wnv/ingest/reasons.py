@@ -69,9 +69,12 @@ _REASONS: dict[str, tuple[str, str]] = {
     ),
     "no_parallax": (
         "The camera does not move or only turns, so depth cannot be recovered.",
-        "Nothing to do; film your own place again, walking sideways.",
+        "Film your own place again, walking sideways; to try this one: `clip.rules.min_parallax=0` `retry={code}`.",
     ),
-    "few_frames": ("The clip has too few frames.", _NOTHING),
+    "few_frames": (
+        "No shot between the cuts has enough frames.",
+        "Relax the limit: `clip.rules.min_frames=4` `retry={code}`.",
+    ),
     "few_photos": ("The folder has fewer than 3 photographs.", "Add photographs of the same place and run again."),
     "unsupported_photo": (
         "The format of the photographs, or their pose estimation, is not supported as installed.",
@@ -87,8 +90,9 @@ _REASONS: dict[str, tuple[str, str]] = {
         "Relax the limit: `pose.filters.max_reprojection_px=2` `retry={code}`.",
     ),
     "low_parallax": (
-        "The viewing directions differ too little to recover depth.",
-        "Relax the limit: `pose.filters.min_parallax_deg=1.5` `retry={code}`.",
+        "The viewing directions differ too little to recover depth, or the camera only turns.",
+        "Relax the limit that the message names: `pose.filters.min_parallax_deg=1.5` `retry={code}`, or "
+        "`pose.estimator.max_homography_ratio=1` `retry={code}`.",
     ),
     "focal": (
         "The estimated focal length or distortion is implausible.",

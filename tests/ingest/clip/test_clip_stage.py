@@ -3,6 +3,7 @@
 import itertools
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -160,6 +161,31 @@ def test_a_clip_is_replaced_by_an_equal_one_without_poses(tmp_path: Path, cut: C
     (tmp_path / "root" / clip["file"]).with_suffix(".json").write_text("{}")
     cut(path, rules=_ANYTHING, short_side=64)  # checks that no other file is left
     assert (tmp_path / "root" / clip["file"]).read_bytes() == first
+
+
+@pytest.mark.parametrize(("number", "parts"), [(7, [7]), (70, [35, 35])])
+def test_a_sequence_of_pictures_is_kept_whole(tmp_path: Path, cut: Callable, number: int, parts: list[int]) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(range(number)), fps=1)
+    clips = cut(path, rules={"cut_detector": "none"}).result["clips"]
+    assert [clip["num_frames"] for clip in clips] == parts
+    assert [image for clip in clips for image in _shown(tmp_path, clip)] == list(range(number))
+
+
+@pytest.mark.parametrize(
+    ("number", "fps", "message"),
+    [
+        (5, 1, "few_frames: 5 frames, clip.rules.min_frames=6"),
+        (30, 30, "too_short: 0.40 s, trimmed by clip.rules.trim_s=0.3 at both ends, clip.rules.min_s=2"),
+        (90, 30, r"no_parallax: parallax 0\.\d+, clip.rules.min_parallax=0.08"),
+    ],
+)
+def test_refusals_name_value_limit_and_setting(
+    tmp_path: Path, cut: Callable, number: int, fps: int, message: str
+) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(range(number)), fps=fps)
+    outcome = cut(path, rules={"cut_detector": "none"})
+    assert outcome.state == "refused"
+    assert re.search(message, outcome.message)
 
 
 def test_parts_and_missing_parts(tmp_path: Path, cut: Callable) -> None:

@@ -207,6 +207,8 @@ def test_mixed_photographs_become_one_scene(tmp_path: Path, caplog: pytest.LogCa
     assert outcomes["clip"].result["clips"][0]["stats"] == {"num_cameras": 3, "num_sizes": 3, "num_with_focal": 0}
     assert "1 photographs without a pose: 6.jpg" in outcomes["pose"].message
     assert outcomes["pack"].message == "1 of 6 photographs were cropped to 72 x 48"
+    for stage in ("clip", "pose", "pack"):
+        assert f"photos:.: {stage}: {outcomes[stage].message}" in caplog.text
     path = tmp_path / "root" / outcomes["pack"].result["file"]
     info = validate_scene(path)
     assert (info.width, info.height, len(info.frames)) == (72, 48, 6)

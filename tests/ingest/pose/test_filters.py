@@ -39,12 +39,12 @@ def test_good_cameras_are_kept_and_normalized() -> None:
     [
         (None, "no_model", "reconstruction failed"),
         (walked(8), "few_registered", "8 of 12 frames have a pose, at least 9"),
-        (walked(parallax_deg=1.25), "low_parallax", "1.25 degrees, min_parallax_deg=2.5"),
+        (walked(parallax_deg=1.25), "low_parallax", "1.25 degrees, pose.filters.min_parallax_deg=2.5"),
         (walked(camtoworlds={i: np.eye(4) for i in range(12)}), "low_parallax", "no motion"),
         (walked(focal=20.0), "focal", "field of view 159.8 degrees"),
         (walked(focal=2000.0), "focal", "field of view 6.4 degrees"),
         (walked(distortion=Distortion(k1=-60.0)), "focal", "k1=-60"),
-        (walked(reprojection_px=1.75), "reprojection", "1.75 px, max_reprojection_px=1.5"),
+        (walked(reprojection_px=1.75), "reprojection", "1.75 px, pose.filters.max_reprojection_px=1.5"),
         (walked(camtoworlds=_jumping(12, 6, 50.0)), "jump", "leave 6 frames in one piece, at least 9"),
     ],
 )

@@ -164,10 +164,10 @@ def test_sample_indices(num_frames: int, max_frames: int | None, frame_step: int
 
 def test_a_clip_with_too_few_frames_is_not_tried(run: Run, root: Path) -> None:
     (root / "clips/static/train/room.json").write_text("of an earlier run")
-    outcome = run(FakeEstimator(act="abort"), frame_step=2)
+    outcome = run(FakeEstimator(act="abort"), frame_step=4)
     assert not (root / "clips/static/train/room.json").exists()
     assert (outcome.state, outcome.reason) == ("refused", "few_registered")
-    assert re.match("6 .* 8 ", outcome.message)
+    assert re.match(r"3 .*pose\.filters\.min_frames=5", outcome.message)
 
 
 @pytest.mark.slow

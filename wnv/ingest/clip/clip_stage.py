@@ -114,6 +114,8 @@ class ClipStage:
         message = "; ".join([", ".join(f"{count} {reason}" for reason, count in counts.items()), *video.messages])
         if not video.clips:
             reason = counts.most_common(1)[0][0] if counts else "no_video"
+            examples = (f"{name}: {text}" for name, text in video.examples.items())
+            message = "; ".join(text for text in (message, *examples) if text)
             raise StageError("refused", reason, message or f"{task.item} has no files")
         return Outcome(
             state="done",
@@ -140,6 +142,7 @@ class _Video:
         self.clips: list[dict[str, Any]] = []
         self.dropped: list[dict[str, Any]] = []
         self.messages: list[str] = []
+        self.examples: dict[str, str] = {}  # per reason, the value and limit of the first range
         self.num_bytes = 0
         self.parts: list[_Part] = []
         for part in task.payload["fetch"]["parts"]:
@@ -156,13 +159,14 @@ class _Video:
 
     def cut(self) -> None:
         segments = [(float(start_s), float(end_s)) for start_s, end_s in self.task.payload["fetch"]["segments"]]
-        total_s = sum(part.source.duration_s for part in self.parts)
         if not self.parts:
             return
+        total_s = sum(part.source.duration_s for part in self.parts)
+        longest_s = max(self.rules.max_length_s(self._fps(part)) for part in self.parts)
         if segments:
             for start_s, end_s in segments:
                 self._cut_marked(start_s, end_s)
-        elif total_s <= self.stage.max_clips * self.rules.max_s:
+        elif total_s <= self.stage.max_clips * longest_s:
             self._cut_short()
         else:
             for part in self.parts:
@@ -196,7 +200,7 @@ class _Video:
         places = propose_windows(
             part.source,
             num_places=num_places,
-            window_s=self.rules.max_s,
+            window_s=self.rules.max_length_s(self._fps(part)),
             per_place=self.stage.max_tries,
             min_brightness=self.rules.min_brightness,
         )
@@ -210,9 +214,12 @@ class _Video:
                 if best is not None:
                     break
 
+    def _fps(self, part: _Part) -> Fraction:
+        return self.stage.rate or constant_rate(part.source.fps, self.stage.max_rate)
+
     def _measure(self, part: _Part, start_s: float, end_s: float) -> list[Segment]:
         """Measure a segment; after damage, continue at the next key frame."""
-        fps = self.stage.rate or constant_rate(part.source.fps, self.stage.max_rate)
+        fps = self._fps(part)
         segments: list[Segment] = []
         while True:
             segment = find_pieces(part.source, start_s, end_s, fps=fps, rules=self.rules)
@@ -246,6 +253,8 @@ class _Video:
         end_s = start_s + num_frames / float(segment.fps)
         if piece.reason is not None or is_surplus:
             self._drop(start_s, end_s, piece.reason or "surplus", piece.stats)
+            if piece.reason is not None:
+                self.examples.setdefault(piece.reason, piece.message)
             return
         stage = self.stage
         about = {name: self.task.payload[name] for name in ("key", "kind", "split")}

@@ -18,6 +18,10 @@ from wnv.ingest.clip.source_video import DamagedVideoError, SourceVideo, TimedFr
 
 CutDetector = Literal["adaptive", "content", "none"]
 
+SLOW_FPS = 4
+"""Up to this rate a video is a sequence of single pictures: not trimmed, not tested for parallax, hardly divided."""
+_SLOW_FRAMES = 64  # a sequence of pictures is divided into parts of at most this length
+
 _ANALYSIS_SIDE_PX = 180
 _TRACKING_FPS = 10
 _MAX_STRETCH_S = 3.0
@@ -36,7 +40,7 @@ class ClipRules:
         min_s: Minimum length, seconds.
         max_s: Maximum length, seconds; longer shots are split evenly.
         trim_s: Seconds removed at both ends of a shot, where fades leave traces and marks are inexact.
-        min_frames: Minimum number of frames.
+        min_frames: Minimum number of frames, after trimming and division.
         min_brightness: Minimum mean luminance, 0..1.
         min_parallax: Minimum share of tracked points off the best homography, over at least a quarter of the clip.
         min_shift: Image shift over its width below which the camera counts as static.
@@ -50,7 +54,7 @@ class ClipRules:
     min_s: float = 2.0
     max_s: float = 20.0
     trim_s: float = 0.3
-    min_frames: int = 16
+    min_frames: int = 6
     min_brightness: float = 0.08
     min_parallax: float = 0.08
     min_shift: float = 0.01
@@ -71,6 +75,10 @@ class ClipRules:
         if self.cut_detector not in ("adaptive", "content", "none"):
             raise ValueError(f"cut_detector must be 'adaptive', 'content' or 'none', got '{self.cut_detector}'")
 
+    def max_length_s(self, fps: Fraction) -> float:
+        """Return the maximum length of a clip of this frame rate, seconds."""
+        return max(self.max_s, _SLOW_FRAMES / float(fps)) if fps <= SLOW_FPS else self.max_s
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -80,12 +88,14 @@ class Piece:
         start: First frame.
         end: Frame after the last one.
         reason: Reason code for dropping it; None keeps it.
+        message: Measured value, and setting and limit, for that reason.
         stats: Measurements.
     """
 
     start: int
     end: int
     reason: str | None = None
+    message: str = ""
     stats: dict[str, Any] = field(default_factory=dict)
 
 
@@ -166,7 +176,7 @@ def find_pieces(source: SourceVideo, start_s: float, end_s: float, *, fps: Fract
     pieces = [
         _judge(piece, fps, measures, stretches, rules, tone_mapped=convert is not None and convert.tone_mapped)
         for start, end in itertools.pairwise([*sorted(set(cuts)), len(measures)])
-        for piece in _split(start, end, len(measures), fps, rules)
+        for piece in _split(start, end, fps, rules)
         if measures
     ]
     return Segment(origin_s=origin_s, fps=fps, pieces=pieces, damage=damage, damage_s=damage_s)
@@ -203,16 +213,22 @@ def _raising(error: Exception) -> Iterator[TimedFrame]:
     yield  # makes this a generator
 
 
-def _split(start: int, end: int, num_frames: int, fps: Fraction, rules: ClipRules) -> Iterator[Piece]:
+def _split(start: int, end: int, fps: Fraction, rules: ClipRules) -> Iterator[Piece]:
     """Trim a shot and divide it into equal pieces of at most `max_s`."""
-    trim = math.ceil(rules.trim_s * fps)
+    trim = 0 if fps <= SLOW_FPS else math.ceil(rules.trim_s * fps)
     first, stop = start + trim, end - trim
-    if stop - first < max(rules.min_s * fps, rules.min_frames):
-        few = num_frames < rules.min_frames or stop - first >= rules.min_s * fps
-        yield Piece(start=start, end=end, reason="few_frames" if few else "too_short")
+    num_frames = stop - first
+    trimmed = f", trimmed by clip.rules.trim_s={rules.trim_s:g} at both ends" if trim else ""
+    if num_frames < rules.min_s * fps and end - start >= rules.min_frames:
+        length = f"{max(0, num_frames) / float(fps):.2f} s{trimmed}, clip.rules.min_s={rules.min_s:g}"
+        yield Piece(start=start, end=end, reason="too_short", message=length)
         return
-    num_parts = math.ceil((stop - first) / max(1, math.floor(rules.max_s * fps)))
-    edges = [first + (stop - first) * part // num_parts for part in range(num_parts + 1)]
+    num_parts = max(1, math.ceil(num_frames / max(1, math.floor(rules.max_length_s(fps) * fps))))
+    if num_frames / num_parts < rules.min_frames:
+        number = f"{max(0, num_frames // num_parts)} frames{trimmed}, clip.rules.min_frames={rules.min_frames}"
+        yield Piece(start=start, end=end, reason="few_frames", message=number)
+        return
+    edges = [first + num_frames * part // num_parts for part in range(num_parts + 1)]
     yield from (Piece(start=a, end=b) for a, b in itertools.pairwise(edges))
 
 
@@ -241,13 +257,17 @@ def _judge(
         "num_duplicated": sum(frame.repeated for frame in frames[1:]),
         "tone_mapped": tone_mapped,
     }
-    checks = {
-        "too_dark": brightness < rules.min_brightness,
-        "frozen": still > _FROZEN_SHARE,
-        "no_parallax": parallax < rules.min_parallax,
-    }
-    reason = next((name for name, found in checks.items() if found), None)
-    return replace(piece, reason=reason, stats=stats)
+    # Reason, whether it applies, and value and limit. Steps between single pictures are too wide to be tracked.
+    checks = (
+        ("too_dark", brightness < rules.min_brightness, f"brightness {brightness:.3f}, ", "min_brightness"),
+        ("frozen", still > _FROZEN_SHARE, f"{still:.0%} of the frames equal their predecessor, at most 90%", ""),
+        ("no_parallax", fps > SLOW_FPS and parallax < rules.min_parallax, f"parallax {parallax:.3f}, ", "min_parallax"),
+    )
+    for reason, applies, value, setting in checks:
+        if applies:
+            message = f"{value}clip.rules.{setting}={getattr(rules, setting):g}" if setting else value
+            return replace(piece, reason=reason, message=message, stats=stats)
+    return replace(piece, stats=stats)
 
 
 def _motion(piece: Piece, stretches: list[Stretch], rules: ClipRules) -> tuple[float, float]:

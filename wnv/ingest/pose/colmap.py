@@ -14,6 +14,7 @@ from jaxtyping import Float64
 
 from wnv.ingest.photos.photo_set import Lens, PhotoEntry
 from wnv.ingest.pose.estimator import PhotosEstimate, PoseEstimate, PoseStatistics
+from wnv.ingest.pose.turning import MAX_ERROR, turning_error
 from wnv.ingest.tasks import StageError
 from wnv.scenes.undistort import Distortion
 
@@ -40,8 +41,8 @@ class ColmapEstimator:
         focal_guess: Initial focal length over the longer side of the image.
         init_min_parallax_deg: Minimum parallax of the initial pair, degrees (halved if no pair has it).
         pose_min_inliers: Minimum number of inliers to register a frame.
-        max_homography_ratio: Maximum share of matched frame pairs that a homography explains. Above it the camera only
-            turns (or sees a plane) and the clip is rejected: COLMAP's result would be wrong despite good statistics.
+        max_homography_ratio: Maximum share of matched frame pairs that a homography explains. Above it, a clip whose
+            camera only turns is rejected: COLMAP's result would be wrong despite good statistics. See `turning_error`.
         num_threads: CPU threads per clip.
     """
 
@@ -99,14 +100,7 @@ class ColmapEstimator:
             len(names), overlap=self.overlap, exhaustive_up_to=self.exhaustive_up_to, loop_every=self.loop_every
         )
         self._match(pycolmap, database, frames, pairs, seed, workspace, camera_mode=single, reader=reader)
-        homography_ratio = _homography_ratio(pycolmap, database)
-        if homography_ratio > self.max_homography_ratio:
-            raise StageError(
-                "refused",
-                "low_parallax",
-                f"the camera only turns, or sees a single plane: a homography explains {homography_ratio:.1%} of the "
-                f"frame pairs, max_homography_ratio={self.max_homography_ratio:.1%}",
-            )
+        homography_ratio = self._checked_homography_ratio(pycolmap, database)
         # Video frames differ little, so global bundle adjustment is needed less often than for photographs.
         model, num_models = self._map(pycolmap, database, frames[0].parent, seed, workspace, ba_ratio=1.4)
         if model is None:
@@ -151,7 +145,7 @@ class ColmapEstimator:
         )
         reader, automatic = pycolmap.ImageReaderOptions(), pycolmap.CameraMode.AUTO
         self._match(pycolmap, database, photos, pairs, seed, workspace, camera_mode=automatic, reader=reader)
-        homography_ratio = _homography_ratio(pycolmap, database)
+        homography_ratio = self._checked_homography_ratio(pycolmap, database)
         model, num_models = self._map(pycolmap, database, images, seed, workspace, ba_ratio=1.1)
         if model is None:
             return None
@@ -219,6 +213,47 @@ class ColmapEstimator:
             pairing_options=pycolmap.ImportedPairingOptions(match_list_path=pairs_file),
             verification_options=verification,
             device=pycolmap.Device.cpu,
+        )
+
+    def _checked_homography_ratio(self, pycolmap: Any, database: Path) -> float:
+        """Return the share of matched pairs that a homography explains.
+
+        Raises:
+            StageError: If it is too high, and not because the camera moves in front of a plane.
+        """
+        kinds = pycolmap.TwoViewGeometryConfiguration
+        flat = (kinds.PLANAR, kinds.PANORAMIC, kinds.PLANAR_OR_PANORAMIC)
+        with pycolmap.Database.open(database) as opened:
+            ids, found = opened.read_two_view_geometries()
+            geometries = [
+                (pycolmap.pair_id_to_image_pair(pair_id), geometry)
+                for pair_id, geometry in zip(ids, found, strict=True)
+                if geometry.config not in (kinds.UNDEFINED, kinds.DEGENERATE)
+            ]
+            homographies = [(pair, geometry) for pair, geometry in geometries if geometry.config in flat]
+            ratio = len(homographies) / len(geometries) if geometries else 0.0
+            if ratio <= self.max_homography_ratio:
+                return ratio
+            images = {image.image_id: image for image in opened.read_all_images()}
+            cameras = {camera.camera_id: camera for camera in opened.read_all_cameras()}
+            points = {
+                number: _centered(opened.read_keypoints(number), cameras[image.camera_id])
+                for number, image in images.items()
+            }
+        pairs = [
+            (points[first][geometry.inlier_matches[:, 0]], points[second][geometry.inlier_matches[:, 1]])
+            for (first, second), geometry in homographies
+            if images[first].camera_id == images[second].camera_id
+        ]
+        error = turning_error(pairs)
+        if error is not None and error > MAX_ERROR:
+            return ratio
+        how_well = "" if error is None else f", rotations alone to {error:.1%} of the motion (limit {MAX_ERROR:.0%})"
+        raise StageError(
+            "refused",
+            "low_parallax",
+            f"the camera only turns: a homography explains {ratio:.1%} of the frame pairs{how_well}, "
+            f"pose.estimator.max_homography_ratio={self.max_homography_ratio:.1%}",
         )
 
     def _map(
@@ -317,13 +352,10 @@ def _check_images(pycolmap: Any, database: Path, num_frames: int) -> None:
         )
 
 
-def _homography_ratio(pycolmap: Any, database: Path) -> float:
-    kinds = pycolmap.TwoViewGeometryConfiguration
-    with pycolmap.Database.open(database) as opened:
-        found = [geometry.config for geometry in opened.read_two_view_geometries()[1]]
-    flat = [kinds.PLANAR, kinds.PANORAMIC, kinds.PLANAR_OR_PANORAMIC]
-    matched = [kind for kind in found if kind not in (kinds.UNDEFINED, kinds.DEGENERATE)]
-    return sum(kind in flat for kind in matched) / len(matched) if matched else 0.0
+def _centered(keypoints: np.ndarray, camera: Any) -> Float64[np.ndarray, "point 2"]:
+    """Return keypoints relative to the center of the image, over its longer side."""
+    center = np.array([camera.width / 2, camera.height / 2])
+    return (np.asarray(keypoints[:, :2], dtype=np.float64) - center) / max(camera.width, camera.height)
 
 
 def _link_masks(names: list[str], masks: Sequence[Path], folder: Path) -> Path:

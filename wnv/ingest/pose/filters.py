@@ -50,7 +50,7 @@ class PoseFilters:
     """
 
     min_registered: float | int = 0.7
-    min_frames: int = 8
+    min_frames: int = 5
     min_photos: int = 3
     max_reprojection_px: float | int = 1.5
     min_parallax_deg: float | int = 2.5
@@ -75,14 +75,21 @@ class PoseFilters:
             raise ValueError(f"min_parallax_deg must be 0 or more, got {self.min_parallax_deg}")
         self.fov_deg = (float(self.fov_deg[0]), float(self.fov_deg[1]))
 
-    def check(self, estimate: PoseEstimate | None, *, width: int, height: int, num_frames: int) -> Verdict:
-        """Check the cameras of a clip with `num_frames` sampled frames of this size."""
+    def check(
+        self, estimate: PoseEstimate | None, *, width: int, height: int, num_frames: int, is_path: bool = True
+    ) -> Verdict:
+        """Check the cameras of a clip with `num_frames` sampled frames of this size.
+
+        Jumps and turns are tested only if the frames are a path, and not a sequence of single pictures.
+        """
         if estimate is None:
             return Verdict(estimate=None, stats={}, reason="no_model", message="reconstruction failed")
         found = asdict(estimate.statistics)
         K = estimate.K
         fov_deg = 2 * math.degrees(math.atan2(max(width, height) / 2, K[0, 0] if width >= height else K[1, 1]))
-        positions = longest_run(estimate.camtoworlds, max_jump=self.max_jump, max_turn_deg=self.max_turn_deg)
+        positions = sorted(estimate.camtoworlds)
+        if is_path:
+            positions = longest_run(estimate.camtoworlds, max_jump=self.max_jump, max_turn_deg=self.max_turn_deg)
         kept = {position: estimate.camtoworlds[position] for position in positions}
         step, jump, turn_deg = path_steps(estimate.camtoworlds)
         num_registered = len(estimate.camtoworlds)
@@ -98,31 +105,39 @@ class PoseFilters:
             "max_turn_deg": turn_deg,
         }
         required = max(self.min_frames, math.ceil(self.min_registered * num_frames - 1e-9))
+        needed = (
+            f"at least {required} are needed (pose.filters.min_registered={self.min_registered:g}, "
+            f"pose.filters.min_frames={self.min_frames})"
+        )
         parallax, reprojection = found["parallax_deg"], found["reprojection_px"]
         reason, message = "ok", ""
         if num_registered < required:
             reason = "few_registered"
-            message = f"{num_registered} of {num_frames} frames have a pose, at least {required} are needed"
+            message = f"{num_registered} of {num_frames} frames have a pose, {needed}"
         elif (parallax is not None and parallax < self.min_parallax_deg) or step == 0:
             found_deg = f"median parallax {parallax:.2f}" if parallax is not None and step else "no motion, parallax 0"
-            reason, message = "low_parallax", f"{found_deg} degrees, min_parallax_deg={self.min_parallax_deg:g}"
+            reason, message = (
+                "low_parallax",
+                f"{found_deg} degrees, pose.filters.min_parallax_deg={self.min_parallax_deg:g}",
+            )
         elif not self.fov_deg[0] <= fov_deg <= self.fov_deg[1]:
             low, high = self.fov_deg
             reason, message = (
                 "focal",
-                f"field of view {fov_deg:.1f} degrees on the longer side, fov_deg=[{low:g},{high:g}]",
+                f"field of view {fov_deg:.1f} degrees on the longer side, pose.filters.fov_deg=[{low:g},{high:g}]",
             )
         elif problem := _lens_error(estimate, width, height):
             reason, message = "focal", problem
         elif reprojection is not None and reprojection > self.max_reprojection_px:
             reason = "reprojection"
-            message = f"mean reprojection error {reprojection:.2f} px, max_reprojection_px={self.max_reprojection_px:g}"
+            limit = f"pose.filters.max_reprojection_px={self.max_reprojection_px:g}"
+            message = f"mean reprojection error {reprojection:.2f} px, {limit}"
         elif len(kept) < required:
             reason = "jump"
             message = (
-                f"steps of {jump:.1f} medians (max_jump={self.max_jump:g}) and turns of {turn_deg:.0f} degrees "
-                f"(max_turn_deg={self.max_turn_deg:g}) leave {len(kept)} frames in one piece, "
-                f"at least {required} are needed"
+                f"steps of {jump:.1f} medians (pose.filters.max_jump={self.max_jump:g}) and turns of {turn_deg:.0f} "
+                f"degrees (pose.filters.max_turn_deg={self.max_turn_deg:g}) leave {len(kept)} frames in one piece, "
+                f"{needed}"
             )
         if reason != "ok":
             return Verdict(estimate=None, stats=stats, reason=reason, message=message)
@@ -137,7 +152,7 @@ class PoseFilters:
         if found < required:
             return "few_registered", (
                 f"{found} of {len(entries)} photographs have a pose, at least {required} are needed "
-                f"(pose.filters.min_registered={self.min_registered:g}, min_photos={self.min_photos})"
+                f"(pose.filters.min_registered={self.min_registered:g}, pose.filters.min_photos={self.min_photos})"
             )
         parallax, error = statistics.parallax_deg, statistics.reprojection_px
         if parallax is not None and parallax < self.min_parallax_deg:

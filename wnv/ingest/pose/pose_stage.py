@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 import wnv
+from wnv.ingest.clip.segments import SLOW_FPS
 from wnv.ingest.photos.photo_poses import PhotoPoses, write_photo_poses
 from wnv.ingest.photos.photo_set import PHOTOS_SUFFIX, extract, read_entries
 from wnv.ingest.pose.estimator import PhotosEstimator, PoseEstimate, PoseEstimator
@@ -192,7 +193,7 @@ class PoseStage:
         with open_video(clip) as reader:
             indices = sample_indices(reader.num_frames, max_frames=self.max_frames, frame_step=self.frame_step)
             if len(indices) < self.filters.min_frames:
-                message = f"{len(indices)} sampled frames, at least {self.filters.min_frames} are needed"
+                message = f"{len(indices)} sampled frames, pose.filters.min_frames={self.filters.min_frames}"
                 raise StageError("refused", "few_registered", message)
             masked_ratios = []
             for start in range(0, len(indices), _BATCH):
@@ -226,7 +227,11 @@ class PoseStage:
             if estimate is _CRASHED:
                 continue
             verdict = self.filters.check(
-                estimate, width=sample.width, height=sample.height, num_frames=len(sample.frames)
+                estimate,
+                width=sample.width,
+                height=sample.height,
+                num_frames=len(sample.frames),
+                is_path=sample.fps > SLOW_FPS,
             )
             tries.append({"reason": verdict.reason, "message": verdict.message})
             if verdict.estimate is not None:
