@@ -48,6 +48,7 @@ def test_duplicates(tmp_path: Path, fetched: str | None, key: str, video_id: str
         (("Youtube", "abc"), ("Youtube", "abd"), False),
         (("Youtube", "abc"), ("Vimeo", "abc"), False),
         (("Generic", "video"), ("Generic", "video"), False),  # a file name
+        (("File", "7-ab"), ("File", "7-ab"), True),
         ((None, None), (None, None), False),
     ],
 )

@@ -176,11 +176,16 @@ SCENES = {
 SHOT = dict.fromkeys(NO_SCENE, None) | SCENES
 
 
+def _distinct(content: bytes, number: int) -> bytes:
+    """The same video as another file: with a box of this size at its end."""
+    return content + (8 + number).to_bytes(4, "big") + b"free" + bytes(number)
+
+
 def _make_videos(folder: Path) -> None:
     (folder / "a" / "b").mkdir(parents=True)
     plain = write_video(folder / "a" / "b" / "лес.MOV", moving(16), fps=10)
     content = plain.read_bytes()
-    (folder / "泰迪熊 🧸 'café' \"Ä\" – 第1集.mp4").write_bytes(content)
+    (folder / "泰迪熊 🧸 'café' \"Ä\" – 第1集.mp4").write_bytes(_distinct(content, 1))
     (folder / "junk.mp4").write_bytes(np.random.default_rng(0).bytes(50_000))
     (folder / "cut_off.mp4").write_bytes(content[: len(content) // 2])
     (folder / "empty.mp4").write_bytes(b"")
@@ -222,8 +227,8 @@ def test_videos_of_all_kinds(tmp_path: Path) -> None:
     out, _ = wnv_data("run", f"source={videos}", "root=root", *SETTINGS, cwd=tmp_path)
     assert "nothing to do" in out
     assert {path: path.read_bytes() for path in videos.rglob("*") if path.is_file()} == before
-    for name in NO_SCENE:
-        (videos / name).write_bytes(before[videos / "a" / "b" / "лес.MOV"])
+    for number, name in enumerate(NO_SCENE, 2):
+        (videos / name).write_bytes(_distinct(before[videos / "a" / "b" / "лес.MOV"], number))
     wnv_data("run", f"source={videos}", "root=root", "retry=all", *SETTINGS, cwd=tmp_path)
     assert set(outcomes(root).values()) == {"done"}
     after = assert_sound(root)

@@ -42,6 +42,7 @@ def manifest(cfg: DictConfig) -> None:
         out=out,
         json_out=None if cfg.json is None else Path(path_setting(cfg, "json")),
         overwrite=switch(cfg, "overwrite"),
+        follow_links=switch(cfg, "follow_links"),
         **short_link_settings(cfg, out.with_name(f"{out.name}.links.json")),
     )
     report = result.report

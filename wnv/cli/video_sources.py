@@ -60,7 +60,11 @@ def read_sources(cfg: DictConfig, root: Path) -> list[ManifestLine]:
     """Return the videos of `source`."""
     sources, kinds = resolve_sources(cfg)
     return make_manifest(
-        sources, kind=kinds, times=time_format(cfg), **short_link_settings(cfg, root / "links.json")
+        sources,
+        kind=kinds,
+        times=time_format(cfg),
+        follow_links=switch(cfg, "follow_links"),
+        **short_link_settings(cfg, root / "links.json"),
     ).lines
 
 

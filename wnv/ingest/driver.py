@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from wnv.ingest.database import RootError
-from wnv.ingest.duplicates import duplicate_of
+from wnv.ingest.duplicates import duplicate_message, duplicate_of
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.gate import Gate, host_of
 from wnv.ingest.ledger import Ledger
@@ -260,12 +260,7 @@ class _Run:
         if other is None:
             return outcome
         delete_files(self.ledger.root, files_of(outcome.result))
-        if item.startswith(("bv:", "b23:")):
-            # A short link that was fetched first keeps its key, so only a new root can merge the two.
-            where = "" if other.startswith("bv:") else ", in a new root"
-            message = f"the same video as {other}; resolve=true merges both{where}, with the segments of both"
-        else:
-            message = f"the same video as {other}; to merge their segments, list both with that address in a new root"
+        message = duplicate_message(item, other)
         return replace(outcome, state="refused", reason="duplicate", message=message)
 
     def _cancel(self) -> None:

@@ -40,7 +40,7 @@ _REASONS: dict[str, tuple[str, str]] = {
     ),
     "taken_out": ("It was removed by `wnv-data forget`.", "To add it again: `retry={code}`."),
     "duplicate": (
-        "The root has the same video under another key: a short link, or another address of its page.",
+        "The root has the same video under another key: a short link, another address, or an identical file.",
         "The message says how to merge the segments of both.",
     ),
     "wrong_length": ("The file is shorter or longer than the site states.", _AGAIN),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from wnv.ingest.messages import one_line
+
 StageName = Literal["fetch", "clip", "pose", "pack"]
 STAGES: tuple[StageName, ...] = ("fetch", "clip", "pose", "pack")
 """The stages, in the order in which an item passes through them."""
@@ -117,6 +119,6 @@ def run_task(stage: Stage, task: Task) -> Outcome:
 
 def _unexpected(error: Exception) -> Outcome:
     where = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())[:500]
+    text = one_line(str(error))
     message = f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"
     return Outcome(state="failed", reason="error", message=message)

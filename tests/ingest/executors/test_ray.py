@@ -1,6 +1,7 @@
 """The Ray executor: one node, two nodes, and a node that is killed; each test starts its own cluster."""
 
 import importlib.util
+import logging
 import os
 import re
 import signal
@@ -85,6 +86,7 @@ class ReportsNode(FakeStage):
     def __call__(self, task: Task) -> Outcome:
         import ray
 
+        logging.getLogger("stage").warning("注意")
         outcome = super().__call__(task)
         return replace(outcome, result={**outcome.result, "node": ray.get_runtime_context().get_node_id()})
 
@@ -114,7 +116,7 @@ def run_script(script: str, root: Path) -> str:
 @needs_ray
 @pytest.mark.slow
 def test_deaths_and_hangs_on_one_node(tmp_path: Path) -> None:
-    run_script(ONE_NODE, tmp_path)
+    assert "fetch url:000: 注意" in run_script(ONE_NODE, tmp_path)
     with Ledger.read(tmp_path) as ledger:
         fetch = {row.item: (row.state, row.reason, row.tries) for row in ledger.rows("fetch")}
         assert fetch == {

@@ -3,14 +3,18 @@
 import errno
 import io
 from email.message import Message
+from pathlib import Path
 
 import pytest
+from fake_stages import FakeStage
 from yt_dlp.networking import Response
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
 from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError
 
-from wnv.ingest.fetch.errors import classify, disk_error, one_line
+from wnv.ingest.fetch.errors import classify, disk_error
 from wnv.ingest.fetch.guard import ForbiddenAddressError
+from wnv.ingest.messages import one_line
+from wnv.ingest.tasks import Outcome, Task, run_task
 
 
 def http(status: int) -> HTTPError:
@@ -109,6 +113,14 @@ def test_messages_carry_nothing_personal() -> None:
     for secret in ("secret", "vd_source=abc", "mid=7", "deadbeef", "77", "sid=9", "report", "\n", "\x1b"):
         assert secret not in message
     assert len(one_line("x" * 5000)) == 300
+
+    class Failing(FakeStage):
+        def __call__(self, task: Task) -> Outcome:
+            raise KeyError(text)
+
+    outcome = run_task(Failing(name="fetch"), Task(stage="fetch", item="a", root=Path(), payload={}))
+    assert "KeyError" in outcome.message
+    assert "deadbeef" not in outcome.message
 
 
 def test_the_disks_errors_are_found_below_yt_dlps() -> None:

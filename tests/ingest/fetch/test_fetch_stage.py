@@ -436,7 +436,8 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_configuration_says_what_the_code_says() -> None:
-    config = dict(OmegaConf.to_container(OmegaConf.load(CONFIG)))
+    parent = OmegaConf.create({"follow_links": False, "fetch": OmegaConf.load(CONFIG)})
+    config = dict(OmegaConf.to_container(parent.fetch, resolve=True))
     assert config.pop("_target_") == "wnv.ingest.fetch.fetch_stage.FetchStage"
     assert tuple(config.pop("hosts")) == BILIBILI_HOSTS
     parameters = inspect.signature(FetchStage).parameters

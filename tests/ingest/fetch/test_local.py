@@ -21,10 +21,12 @@ def folder(tmp_path: Path, pattern_video: Path) -> Path:
     return videos
 
 
-def use(name: str, folder: Path | None, root: Path, segments: list[list[float]] | None = None) -> Outcome:
+def use(
+    name: str, folder: Path | None, root: Path, segments: list[list[float]] | None = None, **settings: bool
+) -> Outcome:
     payload = {"key": f"file:{name}", "url": name, "title": "", "kind": "static", "segments": segments or []}
     task = Task(stage="fetch", item=f"file:{name}", root=root, payload=payload)
-    return run_task(FetchStage(videos=folder), task)
+    return run_task(FetchStage(videos=folder, **settings), task)
 
 
 def test_a_video_is_used_where_it_lies(folder: Path, tmp_path: Path) -> None:
@@ -41,7 +43,7 @@ def test_a_video_is_used_where_it_lies(folder: Path, tmp_path: Path) -> None:
     assert (outcome.result["width"], outcome.result["height"], outcome.result["fps"]) == (128, 72, 25.0)
     assert list(root.iterdir()) == []
     assert (folder / "夏 🏝" / "walk.mp4").stat() == before
-    assert use("inner.mp4", folder, root).state == "done"
+    assert use("inner.mp4", folder, root).result["video_id"] == outcome.result["video_id"]  # by content
 
 
 def test_nothing_outside_the_folder(folder: Path, tmp_path: Path) -> None:
@@ -49,6 +51,12 @@ def test_nothing_outside_the_folder(folder: Path, tmp_path: Path) -> None:
     for name, reason in (*((name, "forbidden_address") for name in outside), ("", "unsupported"), ("~/x.mp4", "gone")):
         outcome = use(name, folder, tmp_path)
         assert (outcome.state, outcome.reason) == ("refused", reason), name
+
+
+def test_links_are_followed_when_asked_for(folder: Path, tmp_path: Path) -> None:
+    for name in ("link.mp4", "up/outside.mp4"):
+        assert use(name, folder, tmp_path, follow_links=True).state == "done"
+    assert use("../outside.mp4", folder, tmp_path, follow_links=True).reason == "forbidden_address"
 
 
 def test_no_folder_no_file(folder: Path, tmp_path: Path) -> None:

@@ -142,6 +142,24 @@ def test_a_single_video_and_a_single_address(tmp_path: Path) -> None:
         make_manifest(["https://b23.tv"], kind="static")
 
 
+def test_links_and_unsupported_files_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, other = tmp_path / "videos", tmp_path / "other"
+    for path in (folder / "a.QT", folder / "b.insv", other / "c.mp4"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (folder / "again").symlink_to(folder)
+    for name in ("x", "y"):
+        (folder / name).symlink_to(other)
+    found = {
+        follow: [line.key for line in read_videos(folder, kind="static", follow_links=follow)[0]]
+        for follow in (False, True)
+    }
+    assert found == {False: ["file:a.QT"], True: ["file:a.QT", "file:x/c.mp4"]}
+    assert "1 videos are left out" in caplog.text
+    assert "b.insv" in caplog.text
+    assert "3 links to folders are not followed" in caplog.text
+
+
 def test_a_name_that_is_not_utf8_is_a_line_without_a_key(tmp_path: Path) -> None:
     try:
         (tmp_path / os.fsdecode(b"\xff.mp4")).touch()

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import signal
 import socket
 import sys
 import time
@@ -35,7 +36,8 @@ class RayExecutor:
         num_fetchers: Additional concurrent fetches in the whole cluster.
         cpus_per_task: Cores that Ray reserves per task, except fetches.
         memory_per_worker_gb: Memory that Ray reserves per task, except fetches, 10^9 bytes.
-        task_timeout_s: Seconds after which a task fails.
+        tasks_per_worker: Tasks after which a worker is replaced, since decoders leak memory.
+        task_timeout_s: Seconds after its start in which a task must end.
 
     Raises:
         ImportError: If Ray is not installed.
@@ -50,10 +52,14 @@ class RayExecutor:
         num_fetchers: int = 4,
         cpus_per_task: float = 1.0,
         memory_per_worker_gb: float = 2.0,
+        tasks_per_worker: int = 50,
         task_timeout_s: float = 21600.0,
     ) -> None:
-        if num_fetchers < 1 or (num_workers is not None and num_workers < 1):
-            raise ValueError(f"num_workers and num_fetchers must be at least 1, got {num_workers} and {num_fetchers}")
+        if min(num_fetchers, tasks_per_worker, 1 if num_workers is None else num_workers) < 1:
+            raise ValueError(
+                "num_workers, num_fetchers and tasks_per_worker must be at least 1, got "
+                f"{num_workers}, {num_fetchers} and {tasks_per_worker}"
+            )
         if min(cpus_per_task, memory_per_worker_gb, task_timeout_s) <= 0:
             raise ValueError(
                 "cpus_per_task, memory_per_worker_gb and task_timeout_s must be above 0, got "
@@ -69,10 +75,9 @@ class RayExecutor:
         if self._owns_ray:
             self._connect(address)
         # The driver retries and records attempts, so Ray must not retry.
-        self._work = self._ray.remote(max_retries=0, scheduling_strategy="SPREAD")(_work)
+        self._work = self._ray.remote(max_retries=0, max_calls=tasks_per_worker, scheduling_strategy="SPREAD")(_work)
         self._pickled: list[tuple[Stage, Any]] = []
-        self._running: dict[Any, tuple[Task, float]] = {}  # task and start time, by Ray's reference
-        self._late: set[Any] = set()
+        self._running: dict[Any, tuple[Task, float]] = {}  # task and time of submission, by Ray's reference
         self._size = (0, -_SIZE_INTERVAL_S)
 
     def __enter__(self) -> "RayExecutor":
@@ -93,7 +98,7 @@ class RayExecutor:
         if task.stage != "fetch":
             resources = {"num_cpus": self.cpus_per_task, "memory": self.memory_per_worker}
         reference = self._work.options(name=f"{task.stage} {task.item}", **resources).remote(
-            self._put(stage), task, sys.path
+            self._put(stage), task, sys.path, self.task_timeout_s
         )
         self._running[reference] = task, time.monotonic()
 
@@ -106,7 +111,6 @@ class RayExecutor:
         if not self._running:
             time.sleep(timeout_s)
             return []
-        self._cancel_late()
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
         if ready:
             ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
@@ -168,39 +172,59 @@ class RayExecutor:
         self._pickled.append((stage, self._ray.put(pickle.dumps(stage))))
         return self._pickled[-1][1]
 
-    def _cancel_late(self) -> None:
-        now = time.monotonic()
-        for reference, (_, started) in self._running.items():
-            if now - started >= self.task_timeout_s and reference not in self._late:
-                self._late.add(reference)
-                self._ray.cancel(reference, force=True)
-
     def _collect(self, reference: Any) -> tuple[Task, Outcome]:
         errors = self._ray.exceptions
-        task, started = self._running.pop(reference)
+        task, submitted = self._running.pop(reference)
+        seconds = time.monotonic() - submitted
         try:
-            outcome: Outcome = self._ray.get(reference)
+            outcome, records = self._ray.get(reference)
         except errors.RayTaskError as error:
             raise RuntimeError(f"a worker cannot load the stage {task.stage}: {error}") from error
         except errors.RayError as error:
-            if reference in self._late:
-                reason, message = "timeout", f"exceeded task_timeout_s={self.task_timeout_s:g}"
-            else:
-                lost = (errors.NodeDiedError, errors.ObjectLostError, errors.LocalRayletDiedError)
-                reason = "node_lost" if isinstance(error, lost) else "crashed"
-                reason = "out_of_memory" if isinstance(error, errors.OutOfMemoryError) else reason
-                message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            outcome = Outcome(state="failed", reason=reason, message=message, seconds=time.monotonic() - started)
-        self._late.discard(reference)
+            if isinstance(error, errors.WorkerCrashedError) and seconds >= self.task_timeout_s:
+                return task, Outcome(
+                    state="failed",
+                    reason="timeout",
+                    message=f"exceeded task_timeout_s={self.task_timeout_s:g}",
+                    seconds=seconds,
+                )
+            lost = (errors.NodeDiedError, errors.ObjectLostError, errors.LocalRayletDiedError)
+            reason = "node_lost" if isinstance(error, lost) else "crashed"
+            reason = "out_of_memory" if isinstance(error, errors.OutOfMemoryError) else reason
+            message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return task, Outcome(state="failed", reason=reason, message=message, seconds=seconds)
+        for name, level, text in records:
+            logging.getLogger(name).log(level, "%s %s: %s", task.stage, task.item, text)
         return task, outcome
 
 
-def _work(pickled: bytes, task: Task, paths: Sequence[str]) -> Outcome:
-    """Run a task in a Ray worker, which caches the stages."""
+def _work(
+    pickled: bytes, task: Task, paths: Sequence[str], timeout_s: float
+) -> tuple[Outcome, list[tuple[str, int, str]]]:
+    """Run a task in a Ray worker, which caches the stages; return its outcome and warnings."""
     if pickled not in _stages:
         sys.path += [path for path in paths if path not in sys.path]
         _stages[pickled] = pickle.loads(pickled)
-    return run_task(_stages[pickled], task)
+    collector = _Collector(logging.WARNING)
+    logging.getLogger().addHandler(collector)
+    # Ends this process after the time, whatever it is doing. Time in Ray's queue does not count.
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        return run_task(_stages[pickled], task), collector.records
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        logging.getLogger().removeHandler(collector)
+
+
+class _Collector(logging.Handler):
+    """Collects warnings, which the driver logs."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.records: list[tuple[str, int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append((record.name, record.levelno, record.getMessage()))
 
 
 def _import_ray() -> ModuleType:

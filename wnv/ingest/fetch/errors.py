@@ -9,11 +9,10 @@ from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnavailableVideoError
 
 from wnv.ingest.fetch.guard import ForbiddenAddressError
+from wnv.ingest.messages import one_line
 
 Verdict = tuple[Literal["failed", "refused"], str, str]
 """State, reason code and message of an outcome."""
-
-_MAX_MESSAGE = 300
 
 # Messages of yt-dlp and Bilibili; the first match decides.
 _SIGNS: tuple[tuple[str, str], ...] = (
@@ -122,23 +121,3 @@ def disk_error(error: BaseException) -> OSError | None:
         if isinstance(cause, OSError) and cause.errno in (ENOSPC, EDQUOT, EROFS):
             return cause
     return None
-
-
-_REDACTIONS = (
-    (r"\x1b\[[0-9;]*m", ""),
-    (r"^\s*(ERROR|WARNING):\s*", ""),
-    (r"(?s); please report this issue on.*", ""),
-    (r"(?s) \(caused by <?\w+Error.*", ""),
-    (r"(?s)Use --cookies.*", ""),
-    (r"(https?://)[^\s/@'\"]*@", r"\1"),
-    (r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1"),
-    (r"(?i)\b(SESSDATA|bili_jct|DedeUserID\w*|buvid\w*|vd_source|access_key|token|sid)=[^\s;&'\"]+", r"\1=..."),
-)
-
-
-def one_line(text: str) -> str:
-    """Reduce a message to one line, without yt-dlp's decoration, credentials, query strings and cookies."""
-    for pattern, replacement in _REDACTIONS:
-        text = re.sub(pattern, replacement, text)
-    text = " ".join(text.split())
-    return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE - 3]}..."

@@ -26,9 +26,9 @@ from wnv.ingest.fetch.container import (
     video_facts,
 )
 from wnv.ingest.fetch.downloader import GuardedYoutubeDL, browser_cookies, download_whole, extract, read_cookies
-from wnv.ingest.fetch.errors import causes, classify, disk_error, one_line
+from wnv.ingest.fetch.errors import causes, classify, disk_error
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS, AddressGuard
-from wnv.ingest.fetch.local import local_video
+from wnv.ingest.fetch.local import content_id, local_video
 from wnv.ingest.fetch.partial import PartialDownload
 from wnv.ingest.fetch.ranges import NoRangesError, RangeFile
 from wnv.ingest.fetch.rate import SharedRate
@@ -37,6 +37,7 @@ from wnv.ingest.gate import site_of
 from wnv.ingest.layout import RATE_FILE, VIDEOS_FOLDER, video_file
 from wnv.ingest.manifest.line import ManifestLine, Segments
 from wnv.ingest.manifest.times import settle_segments
+from wnv.ingest.messages import one_line
 from wnv.ingest.photos.photo_set import PHOTOS_PREFIX
 from wnv.ingest.tasks import TOOL, Outcome, StageError, StageName, Task
 from wnv.runtime.atomic import atomic_folder
@@ -68,6 +69,7 @@ class FetchStage:
         hosts: Allowed hosts, including their subdomains; `*` allows any public host.
         allow_private: Allow hosts at private addresses (this machine, the local network).
         videos: Folder of local videos, for `file:` keys.
+        follow_links: Read videos that links in this folder lead to, also outside of it.
         cookies: Cookie file in Netscape format; read once, never written.
         cookies_from_browser: Browser to read the cookies from instead, as for yt-dlp: `firefox`, `chrome:PROFILE`.
         proxy: Proxy address (`http://`, `socks5://`); None uses the environment's, an empty string none. A proxy
@@ -92,6 +94,7 @@ class FetchStage:
     hosts: Sequence[str] = BILIBILI_HOSTS
     allow_private: bool = False
     videos: str | Path | None = None
+    follow_links: bool = False
     cookies: str | Path | None = None
     cookies_from_browser: str | None = None
     proxy: str | None = None
@@ -166,8 +169,14 @@ class FetchStage:
             return self._local(line)
         return self._local_photos(line) if task.item.startswith(PHOTOS_PREFIX) else self._remote(task, line)
 
+    def _find(self, name: str) -> Path:
+        folder = None if self.videos is None else Path(self.videos)
+        return local_video(folder, name, follow_links=self.follow_links)
+
     def _local(self, line: ManifestLine) -> Outcome:
-        path = local_video(None if self.videos is None else Path(self.videos), str(line.url))
+        path = local_video(
+            None if self.videos is None else Path(self.videos), str(line.url), follow_links=self.follow_links
+        )
         try:
             with open_video(path) as source:
                 facts = video_facts(*source)
@@ -176,12 +185,15 @@ class FetchStage:
         except MediaError as error:
             raise StageError("refused", error.reason, one_line(error.message)) from error
         fetched = _Fetched(facts, *_settled(line, end_s), [Cut(path=path, start_s=0.0, end_s=end_s)])
-        return _done(fetched, [str(path)], duration_s=end_s)
+        return _done(fetched, [str(path)], duration_s=end_s, info={"extractor_key": "File", "id": content_id(path)})
 
     def _local_photos(self, line: ManifestLine) -> Outcome:
         """Find the photographs of a folder. They stay where they are."""
         folder = None if self.videos is None else Path(self.videos)
-        paths = [local_video(folder, str(PurePosixPath(str(line.url), name))) for name in line.photos]
+        paths = [
+            local_video(folder, str(PurePosixPath(str(line.url), name)), follow_links=self.follow_links)
+            for name in line.photos
+        ]
         parts = [{"file": str(path), "name": name} for name, path in zip(line.photos, paths, strict=True)]
         return Outcome(state="done", result={"segments": [], "parts": parts})
 

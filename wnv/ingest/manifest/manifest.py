@@ -43,6 +43,7 @@ def make_manifest(
     overwrite: bool = False,
     lock_file: Path | None = None,
     opener: Opener | None = None,
+    follow_links: bool = False,
 ) -> ManifestResult:
     """Merge lists and folders into one canonical list, and write it.
 
@@ -56,6 +57,7 @@ def make_manifest(
         overwrite: Replace existing files.
         lock_file: JSON file with known targets of short links; None keeps short links.
         opener: Resolves unknown short links, such as `LocationOpener()`; None stays offline.
+        follow_links: Also read folders that are linked from a folder of videos.
 
     Raises:
         FileNotFoundError: If a source does not exist.
@@ -77,7 +79,7 @@ def make_manifest(
     num_of_name = Counter(path.name for path in files_read)
     for source, source_kind in zip(sources, kinds, strict=True):
         name = source.name if isinstance(source, Path) and num_of_name[source.name] == 1 else str(source)
-        lines, about = _read(source, name, source_kind, times)
+        lines, about = _read(source, name, source_kind, times, follow_links)
         rows += lines
         counts = Counter(about.pop("codes", ()))
         counts.update(code for line in lines for code in line.codes if code not in LINE_CODES)
@@ -96,7 +98,7 @@ def make_manifest(
 
 
 def _read(
-    source: Path | str, name: str, kind: SceneKind | None, times: Times
+    source: Path | str, name: str, kind: SceneKind | None, times: Times, follow_links: bool
 ) -> tuple[list[ManifestLine], dict[str, Any]]:
     """Lines of a source, and facts about it; `codes` are its file codes."""
     if isinstance(source, Path) and not source.exists():
@@ -104,7 +106,9 @@ def _read(
     if isinstance(source, str) or source.is_dir() or source.suffix.lower() in SUFFIXES:
         if kind is None:
             raise ValueError(f"kind must be set for {source}: kind=static or kind=dynamic")
-        return read_url(source, kind=kind) if isinstance(source, str) else read_videos(source, kind=kind)
+        if isinstance(source, str):
+            return read_url(source, kind=kind)
+        return read_videos(source, kind=kind, follow_links=follow_links)
     if source.suffix.lower() == ".jsonl":
         return read_lines(source), {"file": str(source)}
     return read_table(source, kind=kind or guess_kind(source), name=name, times=times)

@@ -15,19 +15,23 @@ from wnv.ingest.manifest.urls import read_address
 from wnv.scenes.schema import SceneKind
 
 SUFFIXES = frozenset(
-    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+    ".3g2 .3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .qt .ts .vob .webm .wmv".split()
 )  # lower case; cameras may write upper case
+# Raw, panoramic and broadcast video, which must be converted.
+_UNSUPPORTED = frozenset(".360 .braw .dv .insv .mxf .r3d .rm .rmvb".split())
 PHOTO_SUFFIXES = frozenset(".jpg .jpeg .png .webp .tif .tiff .heic .heif .avif".split())
 
 _log = logging.getLogger(__name__)
 
 
-def read_videos(source: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], dict[str, Any]]:
+def read_videos(
+    source: Path, *, kind: SceneKind, follow_links: bool = False
+) -> tuple[list[ManifestLine], dict[str, Any]]:
     """List the videos below a folder, in the order of their paths, or a single video.
 
     A folder without videos is listed by its folders of photographs.
 
-    Hidden files and folders are skipped (`._IMG_1.MOV` is not a video); links to folders are not followed.
+    Hidden files and folders are skipped (`._IMG_1.MOV` is not a video); links to folders are followed on request.
 
     Returns:
         One line per video, with the key `file:<path below the folder>`, or per folder of photographs, with the key
@@ -38,9 +42,16 @@ def read_videos(source: Path, *, kind: SceneKind) -> tuple[list[ManifestLine], d
     """
     is_folder = source.is_dir()
     folder = source if is_folder else source.parent
-    names = list(_names(folder)) if is_folder else [source.name]
-    videos = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
-    photos = [name for name in names if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES]
+    names = list(_names(folder, follow_links)) if is_folder else [source.name]
+    videos, photos, unsupported = (
+        [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
+        for suffixes in (SUFFIXES, PHOTO_SUFFIXES, _UNSUPPORTED)
+    )
+    if unsupported:
+        _log.warning(
+            "%s: %d videos are left out because their format is not supported (%s%s); convert them to .mp4",
+            *(source, len(unsupported), ", ".join(unsupported[:3]), ", ..." if len(unsupported) > 3 else ""),
+        )
     if not videos and photos:
         return _photo_lines(folder, photos, kind), {
             "file": str(folder),
@@ -99,12 +110,27 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _names(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder, onerror=_raise):
+def _names(folder: Path, follow_links: bool) -> Iterator[str]:
+    skipped: list[str] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=follow_links):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if not follow_links:
+            skipped += [name for name in folders if os.path.islink(os.path.join(place, name))]
+        elif os.path.realpath(place) in seen:  # linked twice, or containing itself
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
         for name in sorted(files):
             if not name.startswith("."):
                 yield Path(place, name).relative_to(folder).as_posix()
+    if skipped:
+        _log.warning(
+            "%s: %d links to folders are not followed (%s, ...); set follow_links=true",
+            folder,
+            len(skipped),
+            skipped[0],
+        )
 
 
 def _raise(error: OSError) -> None:
