@@ -106,10 +106,10 @@ def _notes(summary: Summary, name: str) -> list[str]:
     lines.append(interval_note([mean.count for variant in summary.variants for mean in variant.model.values()]))
     lines += [f"Index {path}: SHA-256 {digest}" for path, digest in summary.environment.get("index_sha256", {}).items()]
     lines += caveats(summary)
-    main = summary.main
+    main, device = summary.main, summary.environment.get("device")
     lines.append(
         f"Encoding takes {main.encode_ms:.1f} ms per scene, rendering {main.render_ms:.1f} ms per view "
-        f"({main.views_per_s:.1f} views/s; {summary.environment.get('device', 'unknown device')})."
+        f"({main.views_per_s:.1f} views/s{f'; {device}' if device else ''})."
     )
     if summary.peak_memory:
         lines.append(f"Peak memory: {summary.peak_memory['bytes'] / 2**20:.0f} MiB, {summary.peak_memory['of']}.")

@@ -47,6 +47,8 @@ def test_counts_reasons_measures_and_scenes(root: Any) -> None:
     for text in ("retry=[login]", f"wnv-data run root={root.path}", "too_short 1", "reversed 1"):
         assert text in reasons, text
     measures = page.section("measures")
+    assert "median" not in measures, "a single value is listed, not summarized"
+    assert [svg for svg in page.all("svg") if svg.get("class") == "histogram"] == []
     for text in ("10 s", "98 %", "0.61 px", "4.25°", "75 s", "294"):
         assert text in measures.replace("10.0", "10"), text
     scenes = page.section("scenes")

@@ -150,7 +150,7 @@ def _figure(name: str, values: Sequence[tuple[float, str]]) -> dict[str, Any]:
     return {
         "title": title,
         "unit": unit,
-        "chart": histogram(ordered, unit=unit),
+        "chart": histogram(ordered, unit=unit) if len(ordered) > _NUM_EXTREMES else None,  # all are listed anyway
         "quantiles": [ordered[round(q * (len(ordered) - 1))] for q in (0.05, 0.5, 0.95)],
         "count": len(ordered),
         "end": "lowest" if low_first else "highest",

@@ -179,6 +179,8 @@ def _origin(run: Run) -> Iterator[tuple[str, str]]:
         environment = {} if evaluation.summary is None else evaluation.summary.environment
         facts = _facts(environment, ("date", "device", "version", "commit", "torch"))
         yield "evaluated", ", ".join(filter(None, [str(evaluation.folder), evaluation.weights, facts]))
+        for path, digest in environment.get("index_sha256", {}).items():
+            yield "index", f"{path}, SHA-256 {digest}"
     for name, value in sorted(flatten_config(run.config).items()):
         yield name, str(value)
 
