@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wnv.ingest.duplicates import duplicate_of
+from wnv.ingest.duplicates import Duplicates
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.tasks import Outcome
@@ -38,7 +38,7 @@ def test_duplicates(tmp_path: Path, fetched: str | None, key: str, video_id: str
         )
         if fetched is not None:
             ledger.finish(ledger.start("fetch", "b23:first"), Outcome(state="done", result={"video_id": fetched}))
-        assert duplicate_of(ledger, key, {} if video_id is None else {"video_id": video_id}) == other
+        assert Duplicates(ledger).add(key, {} if video_id is None else {"video_id": video_id}) == other
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,7 @@ def test_two_addresses_of_one_page(tmp_path: Path, first: tuple, second: tuple, 
         ledger.add_videos(ManifestLine(key=key, url=key[4:], title="", kind="static") for key in keys)
         results = [{"extractor": extractor, "video_id": video_id} for extractor, video_id in (first, second)]
         ledger.finish(ledger.start("fetch", keys[0]), Outcome(state="done", result=results[0]))
-        assert duplicate_of(ledger, keys[0], results[0]) is None
-        assert duplicate_of(ledger, keys[1], results[1]) == (keys[0] if is_duplicate else None)
+        other = keys[0] if is_duplicate else None
+        duplicates = Duplicates(ledger)
+        assert duplicates.add(keys[0], results[0]) is None  # fetched again
+        assert [duplicates.add(keys[1], results[1]) for _ in range(2)] == [other, other]

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from wnv.ingest.database import RootError
-from wnv.ingest.duplicates import duplicate_message, duplicate_of
+from wnv.ingest.duplicates import Duplicates, duplicate_message
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.gate import Gate, host_of
 from wnv.ingest.ledger import Ledger
@@ -103,6 +103,7 @@ class _Run:
     # Items that may start, per stage and host: a closed host must not block the others.
     ready: dict[StageName, dict[str | None, deque[str]]] = field(init=False)
     versions: dict[StageName, dict[str, str]] = field(init=False)
+    duplicates: Duplicates = field(init=False)
     hosts: dict[str, str | None] = field(default_factory=dict)
     later: list[tuple[float, StageName, str]] = field(default_factory=list)  # retries, by the time they are due
     # Items, by the parent they wait for.
@@ -114,6 +115,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.versions = {name: stage.versions() for name, stage in self.stages.items()}
         self.ready = {name: defaultdict(deque) for name in self.stages}
+        self.duplicates = Duplicates(self.ledger)
 
     def run(self, selection: Selection, max_waiting: int) -> Summary:
         self._prepare(selection)
@@ -256,7 +258,7 @@ class _Run:
 
     def _without_duplicate(self, item: str, outcome: Outcome) -> Outcome:
         """Reject a fetched video that the root has under another key, and delete its files."""
-        other = duplicate_of(self.ledger, item, outcome.result)
+        other = self.duplicates.add(item, outcome.result)
         if other is None:
             return outcome
         delete_files(self.ledger.root, files_of(outcome.result))

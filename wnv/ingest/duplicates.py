@@ -6,33 +6,40 @@ from typing import Any
 
 from wnv.ingest.ledger_view import LedgerView
 
+# Extractors of plain files, whose id is only a file name.
 _UNNAMED = ("Generic", "HTML5MediaEmbed")
 _VIDEO_ID = re.compile(r"(BV[0-9A-Za-z]{10})(?:_p([1-9][0-9]*))?")
 
 
-def duplicate_of(ledger: LedgerView, key: str, result: Mapping[str, Any]) -> str | None:
-    """Return the other key under which the root has a fetched video.
+class Duplicates:
+    """The fetched videos of a root, by what identifies them: extractor and id, or the content of local files.
 
-    Keeping both could put one video into two splits. Videos of other sites are compared by extractor and id, local
-    ones by content.
+    Keeping two copies could put one video into two splits.
 
     Args:
-        ledger: The ledger of the root.
-        key: Key of the fetched video.
-        result: Result of its fetch.
+        ledger: The ledger of the root; read once.
     """
-    if key.startswith("bv:"):
-        plain: str | None = key
-    elif key.startswith("b23:"):
-        plain = _plain_key(result)
-        if plain is None or any(video.key == plain for video in ledger.videos()):
-            return plain
-    else:
-        identity = _identity(result)
-        rows = [] if identity is None else ledger.rows("fetch", state="done", form=key.partition(":")[0])
-        return next((row.key for row in rows if row.key != key and _identity(row.result) == identity), None)
-    short = ledger.rows("fetch", state="done", form="b23")
-    return next((row.key for row in short if row.key != key and _plain_key(row.result) == plain), None)
+
+    def __init__(self, ledger: LedgerView) -> None:
+        self._keys = {video.key for video in ledger.videos()}
+        self._fetched: dict[str, str] = {}
+        for row in ledger.rows("fetch", state="done"):
+            self._fetched.setdefault(_identity(row.key, row.result) or row.key, row.key)
+
+    def add(self, key: str, result: Mapping[str, Any]) -> str | None:
+        """Add a fetched video, or return the other key under which the root has it.
+
+        Args:
+            key: Key of the video.
+            result: Result of its fetch.
+        """
+        identity = _identity(key, result)
+        if identity is None:
+            return None
+        if key.startswith("b23:") and identity in self._keys:
+            return identity
+        other = self._fetched.setdefault(identity, key)
+        return None if other == key else other
 
 
 def duplicate_message(key: str, other: str) -> str:
@@ -46,12 +53,12 @@ def duplicate_message(key: str, other: str) -> str:
     return f"the same video as {other}; to merge their segments, list both with that address in a new root"
 
 
-def _plain_key(result: Mapping[str, Any]) -> str | None:
-    found = _VIDEO_ID.fullmatch(str(result.get("video_id")))
-    return None if found is None else f"bv:{found[1]}:p{found[2] or 1}"
-
-
-def _identity(result: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Extractor and id of a video; None for plain files, whose id is only their name."""
+def _identity(key: str, result: Mapping[str, Any]) -> str | None:
+    """Identify a video; None if only its key does."""
+    if key.startswith("bv:"):
+        return key
+    if key.startswith("b23:"):
+        found = _VIDEO_ID.fullmatch(str(result.get("video_id")))
+        return None if found is None else f"bv:{found[1]}:p{found[2] or 1}"
     extractor, video_id = result.get("extractor"), result.get("video_id")
-    return (extractor, video_id) if extractor and video_id and extractor not in _UNNAMED else None
+    return f"{extractor} {video_id}" if extractor and video_id and extractor not in _UNNAMED else None
