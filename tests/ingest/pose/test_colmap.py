@@ -1,6 +1,7 @@
 """COLMAP on rendered videos: accuracy, reproducibility and failures."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from posed_video import PosedVideo, render_room, similarity_errors
 
 from wnv.ingest.pose.colmap import ColmapEstimator, frame_pairs
-from wnv.ingest.pose.estimator import PoseEstimate
+from wnv.ingest.pose.estimator import NoCameras, PoseEstimate
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.limits import run_limited
 from wnv.ingest.pose.motion_masks import motion_masks
@@ -22,7 +23,7 @@ needs_pycolmap = pytest.mark.skipif(
 )
 
 
-def _estimate(folder: Path, video: PosedVideo, *, masked: bool = False, **settings: Any) -> PoseEstimate | None:
+def _estimate(folder: Path, video: PosedVideo, *, masked: bool = False, **settings: Any) -> PoseEstimate | NoCameras:
     """Run COLMAP in a separate process, as the stage does, since decord may be loaded in this one."""
     for name in ("frames", "masks", "work"):
         (folder / name).mkdir(parents=True)
@@ -49,9 +50,9 @@ def _estimate(folder: Path, video: PosedVideo, *, masked: bool = False, **settin
     )
 
 
-def _errors(estimate: PoseEstimate | None, video: PosedVideo) -> tuple[float, float, float]:
+def _errors(estimate: PoseEstimate | NoCameras, video: PosedVideo) -> tuple[float, float, float]:
     """Return position error over path extent, rotation error in degrees, and relative focal error."""
-    assert estimate is not None
+    assert isinstance(estimate, PoseEstimate)
     found = np.stack([estimate.camtoworlds[position] for position in sorted(estimate.camtoworlds)])
     position, rotation_deg = similarity_errors(found, video.camtoworlds[sorted(estimate.camtoworlds)])
     return position, rotation_deg, abs(estimate.K[0, 0] / video.K[0, 0] - 1)
@@ -66,7 +67,7 @@ def test_finds_the_cameras_of_a_small_video_reproducibly(tmp_path: Path, room_vi
     assert position < 0.01
     assert rotation_deg < 0.5
     assert focal < 0.02
-    assert estimate is not None
+    assert isinstance(estimate, PoseEstimate)
     assert len(estimate.camtoworlds) == 12
     assert estimate.K[:2, 2].tolist() == [112.0, 63.0]
     assert estimate.distortion.k1 == pytest.approx(-0.06, abs=0.02)
@@ -78,7 +79,7 @@ def test_finds_the_cameras_of_a_small_video_reproducibly(tmp_path: Path, room_vi
     assert estimate.statistics.homography_ratio < 0.5
 
     again = _estimate(tmp_path / "two", room_video, **settings)
-    assert again is not None
+    assert isinstance(again, PoseEstimate)
     assert again.statistics == estimate.statistics
     assert np.array_equal(again.K, estimate.K)
     assert again.distortion == estimate.distortion
@@ -118,7 +119,7 @@ def test_a_camera_that_only_turns_gives_no_parallax(tmp_path: Path) -> None:
     estimate = _estimate(tmp_path / "on", video, max_homography_ratio=1.0)
     verdict = PoseFilters().check(estimate, width=320, height=180, num_frames=16)
     assert verdict.reason == "ok"
-    assert estimate is not None
+    assert isinstance(estimate, PoseEstimate)
     assert abs(estimate.K[0, 0] / video.K[0, 0] - 1) > 0.3
 
 
@@ -130,6 +131,28 @@ def test_masks_remove_moving_objects(tmp_path: Path) -> None:
     assert masked[0] < 0.01
     assert masked[1] < 0.5
     assert masked[2] < 0.02
+
+
+@needs_pycolmap
+def test_a_failed_reconstruction_names_matches_and_limits(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    rng = np.random.default_rng(0)
+    frames = [tmp_path / "frames" / f"{index}.png" for index in range(3)]
+    for frame in frames:
+        cv2.imwrite(str(frame), cv2.resize(rng.integers(0, 255, (8, 12, 3), dtype=np.uint8), (96, 64)))
+    (tmp_path / "work").mkdir()
+    limits = {"time_limit_s": 60, "memory_limit_gb": 2}
+    estimate = run_limited(
+        ColmapEstimator().estimate,
+        folder=tmp_path,
+        frames=frames,
+        masks=None,
+        seed=0,
+        workspace=tmp_path / "work",
+        **limits,
+    )
+    assert isinstance(estimate, NoCameras)
+    assert re.search(r"at most \d+ matches per pair, 100 are needed.*num_features=2048", estimate.message)
 
 
 def test_frame_pairs() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from pose_fakes import walk, walked
 
-from wnv.ingest.pose.estimator import PoseEstimate
+from wnv.ingest.pose.estimator import NoCameras, PoseEstimate
 from wnv.ingest.pose.filters import PoseFilters, Verdict, longest_run, path_steps, place_world
 from wnv.scenes.undistort import Distortion
 
 
-def _check(estimate: PoseEstimate | None, num_frames: int = 12, **settings: Any) -> Verdict:
+def _check(estimate: PoseEstimate | NoCameras | None, num_frames: int = 12, **settings: Any) -> Verdict:
     return PoseFilters(**settings).check(estimate, width=224, height=126, num_frames=num_frames)
 
 
@@ -38,6 +38,7 @@ def test_good_cameras_are_kept_and_normalized() -> None:
     ("estimate", "reason", "text"),
     [
         (None, "no_model", "reconstruction failed"),
+        (NoCameras("9 matches"), "no_model", "9 matches"),
         (walked(8), "few_registered", "8 of 12 frames have a pose, at least 9"),
         (walked(parallax_deg=1.25), "low_parallax", "1.25 degrees, pose.filters.min_parallax_deg=2.5"),
         (walked(camtoworlds={i: np.eye(4) for i in range(12)}), "low_parallax", "no motion"),
@@ -48,11 +49,11 @@ def test_good_cameras_are_kept_and_normalized() -> None:
         (walked(camtoworlds=_jumping(12, 6, 50.0)), "jump", "leave 6 frames in one piece, at least 9"),
     ],
 )
-def test_each_check_has_a_reason_and_a_value(estimate: PoseEstimate | None, reason: str, text: str) -> None:
+def test_each_check_has_a_reason_and_a_value(estimate: PoseEstimate | NoCameras | None, reason: str, text: str) -> None:
     verdict = _check(estimate)
     assert (verdict.reason, verdict.estimate) == (reason, None)
     assert text in verdict.message
-    assert estimate is None or verdict.stats["num_registered"] == len(estimate.camtoworlds)
+    assert not isinstance(estimate, PoseEstimate) or verdict.stats["num_registered"] == len(estimate.camtoworlds)
 
 
 def test_missing_statistics_are_not_checked() -> None:

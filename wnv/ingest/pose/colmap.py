@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from wnv.ingest.photos.photo_set import Lens, PhotoEntry
-from wnv.ingest.pose.estimator import PhotosEstimate, PoseEstimate, PoseStatistics
+from wnv.ingest.pose.estimator import NoCameras, PhotosEstimate, PoseEstimate, PoseStatistics
 from wnv.ingest.pose.turning import MAX_ERROR, turning_error
 from wnv.ingest.tasks import StageError
 from wnv.scenes.undistort import Distortion
@@ -84,7 +84,7 @@ class ColmapEstimator:
 
     def estimate(
         self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
-    ) -> PoseEstimate | None:
+    ) -> PoseEstimate | NoCameras:
         """See `PoseEstimator.estimate`."""
         names = [frame.name for frame in frames]
         pycolmap, seed, database = self._begin(seed, workspace)
@@ -104,7 +104,7 @@ class ColmapEstimator:
         # Video frames differ little, so global bundle adjustment is needed less often than for photographs.
         model, num_models = self._map(pycolmap, database, frames[0].parent, seed, workspace, ba_ratio=1.4)
         if model is None:
-            return None
+            return self._no_cameras(pycolmap, database)
         statistics = _statistics(model, num_models=num_models, homography_ratio=homography_ratio)
         (camera,) = model.cameras.values()
         K, distortion = _read_camera(camera)
@@ -118,7 +118,7 @@ class ColmapEstimator:
         exhaustive_up_to: int,
         seed: int,
         workspace: Path,
-    ) -> PhotosEstimate | None:
+    ) -> PhotosEstimate | NoCameras:
         """See `PhotosEstimator.estimate_photos`."""
         names = [photo.name for photo in photos]
         images = photos[0].parent
@@ -148,7 +148,7 @@ class ColmapEstimator:
         homography_ratio = self._checked_homography_ratio(pycolmap, database)
         model, num_models = self._map(pycolmap, database, images, seed, workspace, ba_ratio=1.1)
         if model is None:
-            return None
+            return self._no_cameras(pycolmap, database)
         self._refine_principal_points(pycolmap, model)
         lenses: dict[int, Lens] = {}
         for image in model.images.values():
@@ -266,6 +266,17 @@ class ColmapEstimator:
         # Without parallax COLMAP may return cameras without points, which are guesses.
         solid = [models[number] for number in sorted(models) if models[number].num_points3D() > 0]
         return max(solid, key=lambda model: model.num_reg_images(), default=None), len(models)
+
+    def _no_cameras(self, pycolmap: Any, database: Path) -> NoCameras:
+        with pycolmap.Database.open(database) as opened:
+            _, geometries = opened.read_two_view_geometries()
+        most = max((len(geometry.inlier_matches) for geometry in geometries), default=0)
+        needed = pycolmap.IncrementalPipelineOptions().mapper.init_min_num_inliers
+        return NoCameras(
+            f"no pair of frames to start from: at most {most} matches per pair, {needed} are needed, with a parallax "
+            f"of pose.estimator.init_min_parallax_deg={self.init_min_parallax_deg:g}; "
+            f"pose.estimator.num_features={self.num_features}"
+        )
 
     def _refine_principal_points(self, pycolmap: Any, model: Any) -> None:
         """Adjust all cameras once more, with the principal point of those that took enough photographs.

@@ -66,6 +66,13 @@ class PhotosEstimate:
     statistics: PoseStatistics
 
 
+@dataclass(frozen=True)
+class NoCameras:
+    """Why a reconstruction failed: measured values and limits, one line."""
+
+    message: str
+
+
 @runtime_checkable
 class PhotosEstimator(Protocol):
     """Estimates the cameras of photographs. Optional for a `PoseEstimator`; without it, photographs are rejected."""
@@ -78,7 +85,7 @@ class PhotosEstimator(Protocol):
         exhaustive_up_to: int,
         seed: int,
         workspace: Path,
-    ) -> PhotosEstimate | None:
+    ) -> PhotosEstimate | NoCameras | None:
         """Estimate one lens per camera number, and a pose for as many photographs as possible.
 
         Args:
@@ -89,7 +96,7 @@ class PhotosEstimator(Protocol):
             workspace: An empty folder for temporary files.
 
         Returns:
-            The cameras, or None if reconstruction failed.
+            The cameras, or `NoCameras` with the reason (or None) if reconstruction failed.
         """
         ...
 
@@ -110,7 +117,7 @@ class PoseEstimator(Protocol):
 
     def estimate(
         self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
-    ) -> PoseEstimate | None:
+    ) -> PoseEstimate | NoCameras | None:
         """Estimate one camera for the clip and a pose for as many frames as possible.
 
         Args:
@@ -120,7 +127,7 @@ class PoseEstimator(Protocol):
             workspace: An empty folder for temporary files.
 
         Returns:
-            The cameras, or None if reconstruction failed.
+            The cameras, or `NoCameras` with the reason (or None) if reconstruction failed.
 
         Raises:
             StageError: `refused` if the clip is unsuitable for any estimator.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from wnv.ingest.photos.photo_set import Lens, PhotoEntry
-from wnv.ingest.pose.estimator import PhotosEstimate, PoseEstimate
+from wnv.ingest.pose.estimator import NoCameras, PhotosEstimate, PoseEstimate
 from wnv.scenes.undistort import pinhole_without_borders
 
 CamtoWorlds = Mapping[int, Float64[np.ndarray, "4 4"]]
@@ -76,14 +76,20 @@ class PoseFilters:
         self.fov_deg = (float(self.fov_deg[0]), float(self.fov_deg[1]))
 
     def check(
-        self, estimate: PoseEstimate | None, *, width: int, height: int, num_frames: int, is_path: bool = True
+        self,
+        estimate: PoseEstimate | NoCameras | None,
+        *,
+        width: int,
+        height: int,
+        num_frames: int,
+        is_path: bool = True,
     ) -> Verdict:
         """Check the cameras of a clip with `num_frames` sampled frames of this size.
 
         Jumps and turns are tested only if the frames are a path, and not a sequence of single pictures.
         """
-        if estimate is None:
-            return Verdict(estimate=None, stats={}, reason="no_model", message="reconstruction failed")
+        if not isinstance(estimate, PoseEstimate):
+            return Verdict(estimate=None, stats={}, reason="no_model", message=_why(estimate))
         found = asdict(estimate.statistics)
         K = estimate.K
         fov_deg = 2 * math.degrees(math.atan2(max(width, height) / 2, K[0, 0] if width >= height else K[1, 1]))
@@ -143,10 +149,12 @@ class PoseFilters:
             return Verdict(estimate=None, stats=stats, reason=reason, message=message)
         return Verdict(estimate=replace(estimate, camtoworlds=place_world(kept)), stats=stats)
 
-    def check_photos(self, estimate: PhotosEstimate | None, *, entries: Sequence[PhotoEntry]) -> tuple[str, str]:
+    def check_photos(
+        self, estimate: PhotosEstimate | NoCameras | None, *, entries: Sequence[PhotoEntry]
+    ) -> tuple[str, str]:
         """Check the cameras of photographs, which have no order; return reason code and message, `ok` if accepted."""
-        if estimate is None:
-            return "no_model", "reconstruction failed"
+        if not isinstance(estimate, PhotosEstimate):
+            return "no_model", _why(estimate)
         statistics, found = estimate.statistics, len(estimate.camtoworlds)
         required = max(self.min_photos, math.ceil(self.min_registered * len(entries) - 1e-9))
         if found < required:
@@ -237,6 +245,10 @@ def _steps(camtoworlds: CamtoWorlds) -> tuple[Float64[np.ndarray, " step"], Floa
     relative = np.einsum("nji,njk->nik", stacked[:-1, :3, :3], stacked[1:, :3, :3])
     cosines = (np.trace(relative, axis1=1, axis2=2) - 1) / 2
     return steps, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0))) / gaps
+
+
+def _why(failure: NoCameras | None) -> str:
+    return "reconstruction failed" if failure is None else failure.message
 
 
 def _lens_error(estimate: PoseEstimate | Lens, width: int, height: int) -> str:

@@ -14,7 +14,7 @@ import wnv
 from wnv.ingest.clip.segments import SLOW_FPS
 from wnv.ingest.photos.photo_poses import PhotoPoses, write_photo_poses
 from wnv.ingest.photos.photo_set import PHOTOS_SUFFIX, extract, read_entries
-from wnv.ingest.pose.estimator import PhotosEstimator, PoseEstimate, PoseEstimator
+from wnv.ingest.pose.estimator import PhotosEstimate, PhotosEstimator, PoseEstimate, PoseEstimator
 from wnv.ingest.pose.filters import PoseFilters, Verdict, place_photos
 from wnv.ingest.pose.limits import run_limited
 from wnv.ingest.pose.motion_masks import motion_masks
@@ -163,12 +163,12 @@ class PoseStage:
             tries.append({"reason": reason, "message": message})
             if reason == "ok":
                 break
-        num_registered = 0 if estimate is None else len(estimate.camtoworlds)
-        if estimate is not None:
+        num_registered = len(estimate.camtoworlds) if isinstance(estimate, PhotosEstimate) else 0
+        if isinstance(estimate, PhotosEstimate):
             values = {name: value for name, value in asdict(estimate.statistics).items() if value is not None}
             stats = {"num_sampled": len(photos), "num_registered": num_registered, **values}
         stats = {**stats, "registered_ratio": num_registered / len(photos), "num_tries": len(tries)}
-        if reason != "ok" or estimate is None:
+        if reason != "ok" or not isinstance(estimate, PhotosEstimate):
             return _refused(reason, tries, stats)
         record = self._record(estimator, number, tries)
         missing = [entry.name for index, entry in enumerate(entries) if index not in estimate.camtoworlds]
