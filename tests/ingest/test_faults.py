@@ -298,7 +298,7 @@ def test_tricks_with_paths(tmp_path: Path) -> None:
     found = outcomes(place / "root")
     assert found.pop("file:good.mp4") == "done"
     assert set(found.values()) <= {"fetch refused forbidden_address", "fetch refused gone"}, found
-    assert len(found) > len(TRICKS) / 2
+    assert len(found) > 3
     assert len(assert_sound(place / "root")) == 1
     assert leftovers(place / "root") == []
     after = {path for path in _everything(tmp_path) if not path.startswith("inside/place/root")}
