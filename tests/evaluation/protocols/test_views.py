@@ -62,6 +62,10 @@ def test_an_index_with_other_numbers_of_views_is_refused(write_index) -> None:
     with pytest.raises(ValueError, match="3 target frames, got 1"):
         Re10k(index=index, num_context=3)
     assert Re10k(index=index, num_context=None, num_target=None)
+    folds = index.with_name("folds.json")
+    folds.write_text(json.dumps([{"scene_name": "a", "fold_8_kmeans_2_input": [0, 9]}]))
+    with pytest.raises(ValueError, match=r"3 target frames, got every 8-th.*num_target"):
+        Re10k(index=folds)
     with pytest.raises(ValueError, match="4 context frames, got 3"):
         Re10kContext(indices={4: index})
 

@@ -149,10 +149,10 @@ def _read_index(path: str | Path, *, num_context: int | None, num_target: int | 
     sampler = IndexSampler(path=path, allow_missing=True, num_context=num_context)
     for scene, choice in sampler.choices.items():
         for part, wanted in (("context", num_context), ("target", num_target)):
-            found = len(getattr(choice, part))
-            if wanted is not None and found not in (wanted, 0):  # 0: targets that depend on the scene's length
+            found = len(getattr(choice, part)) or f"every {sampler.target_every}-th"
+            if wanted is not None and found != wanted:
                 raise ValueError(
                     f"evaluation index {path}, scene {scene!r}: the protocol needs {wanted} {part} frames, got "
-                    f"{found}; use another index or set protocol.num_{part}"
+                    f"{found}; use another index or set protocol.num_{part} (null accepts any number)"
                 )
     return sampler
