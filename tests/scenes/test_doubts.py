@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from wnv.scenes import listing
 from wnv.scenes.listing import open_scene
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame
@@ -43,3 +45,13 @@ def test_one_image_with_two_poses_is_doubtful(tmp_path: Path, make_info: Callabl
     frames[2] = Frame(time_s=1.0, K=frames[0].K, camtoworld=np.copy(frames[0].camtoworld))
     resting = make_info(frames=tuple(frames), kind="dynamic")
     assert open_scene(write_scene(tmp_path / "two", resting, [images[0], images[1], images[0]])).doubts() == []
+
+
+def test_one_of_the_loader_processes_reports_a_scene(
+    far_too_long: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for worker in range(3):
+        monkeypatch.setattr(listing, "_checked", set())
+        monkeypatch.setattr(listing, "get_worker_info", lambda id=worker: SimpleNamespace(id=id, num_workers=3))
+        open_scene(far_too_long)
+    assert len(caplog.records) == 1
