@@ -274,7 +274,8 @@ def test_holdout_splits_one_scene_without_overlap(make_scenes, roots, caplog):
     with caplog.at_level(logging.WARNING):
         datamodule = make_scenes(root=root, val_root=root, **samplers)
         assert sum(len(batch) for batch in datamodule.val_dataloader()) == 3
-    assert not caplog.text
+    # These cameras look outwards, which is doubtful.
+    assert not [record for record in caplog.records if record.name != "wnv.scenes.listing"]
     with pytest.raises(ValueError, match="every=4 and every=5"):
         make_scenes(sampler=samplers["sampler"], val_sampler=HoldoutSampler(split="val", num_context=2, every=5))
 

@@ -11,6 +11,7 @@ from wnv.geometry.cameras import K_from_fov
 from wnv.geometry.poses import look_at
 from wnv.types import Cameras
 
+FOCAL_TIMES_100 = torch.tensor([[100, 1, 1], [1, 100, 1], [1, 1, 1]])
 OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 
 
@@ -42,7 +43,8 @@ def _parallel(cameras: Cameras) -> Cameras:
         (_parallel, None),
         (lambda c: _parallel(replace(c, camtoworld=c.camtoworld @ OPENGL)), None),
         (lambda c: _arc(fov=3), ["5 to 150", "got 4 in view 0", "fx=572.8"]),
-        (lambda c: replace(c, K=c.K * 100), ["5 to 150", "fx=3216.8", "40 x 30"]),
+        (lambda c: replace(c, K=c.K * FOCAL_TIMES_100), ["5 to 150", "fx=3216.8", "40 x 30"]),
+        (lambda c: replace(c, K=c.K * 2.5), ["40 x 30", "cx=50"]),
         (lambda c: _arc(fov=149), ["5 to 150", "157"]),
         (lambda c: replace(c, camtoworld=c.camtoworld @ OPENGL), ["all 8 cameras look away", "OpenGL"]),
         (lambda c: c[[0, 1, 2, 2, 3]], ["1 of 5 cameras", "5%", "dynamic"]),

@@ -62,6 +62,7 @@ class _Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [

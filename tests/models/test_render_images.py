@@ -62,7 +62,7 @@ def test_doubtful_cameras_are_logged_once(make_model, images, poses, caplog):
     around = look_at(eyes, torch.zeros(3), torch.tensor([0.0, 0, 1])).double().numpy()
     for given, K_given, word in (
         (around, K, None),
-        (around, K * [[30.0], [30], [1]], "5 to 150 degrees, got 2.08"),
+        (around, K * [[30.0, 1, 1], [1, 30, 1], [1, 1, 1]], "5 to 150 degrees, got 2.08"),
         (around @ flip, K, "OpenGL"),
         (around[[0, 0, 0, 3]], K, "all 3 cameras have one pose"),
     ):

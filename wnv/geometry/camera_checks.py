@@ -41,6 +41,12 @@ def doubtful_cameras(cameras: Cameras, *, is_static: bool = True, check_axes: bo
             f"{view} (fx={focal[view, 0]:.5g}, fy={focal[view, 1]:.5g} for {cameras.width} x {cameras.height} pixels); "
             "give K in pixels of these images"
         )
+    center = cameras.K[:, :2, 2]
+    for view in ((center < 0) | (center > sides)).any(dim=-1).nonzero().flatten().tolist()[:1]:
+        doubts.append(
+            f"the principal point should be in the image of {cameras.width} x {cameras.height} pixels, got cx="
+            f"{center[view, 0]:.5g}, cy={center[view, 1]:.5g} in view {view}; scale and crop K with the image"
+        )
     doubts += _coinciding(cameras) if is_static else []
     point = _common_point(cameras.camtoworld) if check_axes and num > 2 else None
     if point is not None and bool((_depth(cameras.camtoworld, point) < 0).all()):
