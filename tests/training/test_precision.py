@@ -67,6 +67,17 @@ def test_the_plugin_is_made_for_the_device() -> None:
     assert low_dtype(plugin) is torch.float16
 
 
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_takes_bf16_where_the_processor_has_it_and_emulation_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr("wnv.training.precision.has_bf16_instructions", lambda device: has_bf16)
+    assert make_precision("auto", CPU).precision == expected
+    assert not caplog.text
+    make_precision("bf16-mixed", CPU)
+    assert ("precision=bf16" in caplog.text and "precision=fp32" in caplog.text) == (not has_bf16)
+
+
 def test_unsupported_precisions_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"precision=fp16.*precision=bf16"):
         make_precision("16-mixed", CPU)

@@ -20,6 +20,7 @@ from wnv.cli.settings import check_setting
 _SPECIAL = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
 INSTEAD = {"trainer.gradient_clip_val": "optim.clip_norm", "trainer.gradient_clip_algorithm": "optim.clip_norm"}
 """Settings that Lightning's users expect, and the ones that take their place."""
+_RESOLVED = ("trainer.precision",)  # has a value of ours, `auto`; checked where it is resolved
 
 
 def check_config(cfg: DictConfig) -> None:
@@ -52,7 +53,7 @@ def check_part(path: str, part: DictConfig, *, target: str | None = None) -> Non
         raise ValueError(f"{replaced} must not be set; set {INSTEAD[replaced]} instead")
     if unknown := [name for name in names if name not in parameters and not takes_any]:
         raise ValueError(_unknown(path, unknown, part, target, parameters))
-    for name in (name for name in names if name in parameters):
+    for name in (name for name in names if name in parameters and f"{path}.{name}" not in _RESOLVED):
         try:
             value = part[name]
             value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

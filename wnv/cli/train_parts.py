@@ -38,7 +38,7 @@ def choose_device(cfg: DictConfig) -> tuple[Precision, str | Strategy]:
     """Resolve `auto`, and make the precision and strategy that suit the device."""
     device = resolve_device(cfg.trainer.accelerator)
     precision = make_precision(str(cfg.trainer.precision), device)
-    cfg.trainer.accelerator = device.type
+    cfg.trainer.accelerator, cfg.trainer.precision = device.type, precision.precision
     strategy = cfg.trainer.strategy
     if isinstance(strategy, DictConfig):
         strategy = instantiate(strategy, _convert_="all")

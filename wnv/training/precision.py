@@ -1,5 +1,7 @@
 """Precision plugins for every device."""
 
+import logging
+import platform
 from contextlib import AbstractContextManager
 
 import torch
@@ -12,8 +14,11 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
+log = logging.getLogger(__name__)
+
 # Keyed by Lightning's names, which configurations use.
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed", "bf16_true": "bf16-true"}
+AUTO = "auto"
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "bf16-true": torch.bfloat16}
 
 
@@ -24,12 +29,21 @@ def make_precision(precision: str, device: torch.device) -> Precision:
     loss, so that small gradients do not underflow.
 
     Args:
-        precision: `32-true`, `bf16-mixed`, `16-mixed` or `bf16-true`.
+        precision: `32-true`, `bf16-mixed`, `16-mixed`, `bf16-true`, or `auto`: `bf16-mixed` where the device has
+            instructions for it, else `32-true`.
         device: Device to train on.
 
     Raises:
         ValueError: If there is no such precision, or the device does not support it.
     """
+    has_bf16 = has_bf16_instructions(device)
+    if precision == AUTO:
+        precision = "bf16-mixed" if has_bf16 else "32-true"
+    if precision in ("bf16-mixed", "bf16-true") and device.type == "cpu" and not has_bf16:
+        log.warning(
+            "precision=bf16 is emulated on this processor, which has no bf16 instructions: steps take about nine times "
+            "as long as with precision=fp32; set precision=fp32, or precision=auto"
+        )
     if precision not in PRECISIONS.values():
         raise ValueError(
             f"trainer.precision must be one of {', '.join(PRECISIONS.values())}, got {precision}; set precision="
@@ -44,6 +58,17 @@ def make_precision(precision: str, device: torch.device) -> Precision:
     scaler = AgreedGradScaler(device.type) if precision == "16-mixed" else None
     # No subclass, because checkpoints store the scaler's state under the class's name.
     return MixedPrecision("16-mixed" if precision == "16-mixed" else "bf16-mixed", device=device.type, scaler=scaler)
+
+
+def has_bf16_instructions(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself, rather than converting to float32 and back."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return True
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def low_dtype(precision: Precision) -> torch.dtype | None:
