@@ -38,6 +38,14 @@ def test_a_context_of_parallel_cameras_is_spread_over_all():
     assert choose_neighbors(poses, start=0, count=3) == (0, 3, 6)
 
 
+def test_a_walk_through_rooms_has_no_common_point():
+    """Axes that pass each other at a distance: a context is spread over the cameras that look the same way."""
+    angles = [0, 10, -10, 5, 100, 190, 280]
+    poses = arc_cameras(angles).camtoworld
+    poses[:, :3, 3] = torch.tensor([[2.0 * i, 0, 4.0 * i] for i in range(len(angles))], dtype=torch.float64)
+    assert choose_neighbors(poses, start=0, count=3) == (0, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wnv.geometry.focus import common_point
 from wnv.geometry.poses import pose_spread
 from wnv.types import Cameras
 
@@ -14,10 +15,6 @@ MIN_CONTEXT_ANGLE = 1.0
 
 # Repeated poses are normal where a hand-held camera rests for a moment.
 _MAX_REPEATED_SHARE = 0.05
-# Optical axes meet if they differ by some degrees (root of the smallest eigenvalue of their mean projector, radians)
-# and pass their common point at a distance that is small compared with its own and with that difference.
-_MIN_AXES_SPREAD = 0.03
-_MAX_MISS, _MAX_MISS_OVER_SPREAD = 0.2, 0.67
 
 
 def doubtful_cameras(cameras: Cameras, *, is_static: bool = True, check_axes: bool = True) -> list[str]:
@@ -48,7 +45,7 @@ def doubtful_cameras(cameras: Cameras, *, is_static: bool = True, check_axes: bo
             f"{center[view, 0]:.5g}, cy={center[view, 1]:.5g} in view {view}; scale and crop K with the image"
         )
     doubts += _coinciding(cameras) if is_static else []
-    point = _common_point(cameras.camtoworld) if check_axes and num > 2 else None
+    point = common_point(cameras.camtoworld) if check_axes and num > 2 else None
     if point is not None and bool((_depth(cameras.camtoworld, point) < 0).all()):
         doubts.append(
             f"all {num} cameras look away from the point where their optical axes meet; if the poses have OpenGL axes "
@@ -69,7 +66,7 @@ def doubtful_context(context: Cameras, others: Cameras, *, is_static: bool = Tru
     coinciding = _coinciding(context)
     if len(context.K) < 2 or not is_static or coinciding:
         return coinciding if is_static else []
-    point = _common_point(torch.cat([context.camtoworld, others.camtoworld.to(context.camtoworld)]))
+    point = common_point(torch.cat([context.camtoworld, others.camtoworld.to(context.camtoworld)]))
     if point is None:
         return []
     directions = torch.nn.functional.normalize(point - context.camtoworld[:, :3, 3], dim=-1)
@@ -100,21 +97,6 @@ def _coinciding(cameras: Cameras) -> list[str]:
         f"{repeated} of {num} cameras repeat the pose of another one (at most {_MAX_REPEATED_SHARE:.0%} is normal); "
         "remove repeated frames, or mark a scene in which things move as dynamic"
     ]
-
-
-def _common_point(camtoworld: Float[Tensor, "view 4 4"]) -> Float[Tensor, "3"] | None:
-    """The least-squares intersection of the optical axes; None if they are nearly parallel or do not meet."""
-    centers, forward = camtoworld[:, :3, 3], camtoworld[:, :3, 2]
-    across = torch.eye(3).to(forward) - forward[:, :, None] * forward[:, None, :]
-    mean = across.mean(dim=0)
-    spread = float(torch.linalg.eigvalsh(mean)[0].clamp_min(0).sqrt())
-    if spread < _MIN_AXES_SPREAD:
-        return None
-    centroid = centers.mean(dim=0)
-    point = centroid + torch.linalg.solve(mean, (across @ (centers - centroid)[..., None]).mean(dim=0)[:, 0])
-    miss = torch.linalg.vector_norm((across @ (point - centers)[..., None])[..., 0], dim=-1).mean()
-    distance = torch.linalg.vector_norm(point - centers, dim=-1).mean()
-    return point if miss < min(_MAX_MISS, _MAX_MISS_OVER_SPREAD * spread) * distance else None
 
 
 def _depth(camtoworld: Float[Tensor, "view 4 4"], point: Float[Tensor, "3"]) -> Float[Tensor, " view"]:

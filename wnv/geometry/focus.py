@@ -9,6 +9,10 @@ from wnv.types import Cameras
 
 # Optical axes parallel to within about half a degree have no reliable intersection.
 _MIN_AXES_DETERMINANT = 1e-4
+# Optical axes meet if they differ by some degrees (root of the smallest eigenvalue of their mean projector, radians)
+# and pass their common point at a distance that is small compared with its own and with that difference.
+_MIN_AXES_SPREAD = 0.03
+_MAX_MISS, _MAX_MISS_OVER_SPREAD = 0.2, 0.67
 # Context cameras look at a point if it lies on average within about 45 degrees of their axes.
 _MIN_COSINE = 0.7
 
@@ -34,7 +38,7 @@ def focus_point(
     """
     check_context(cameras, depth)
     if depth is None and scene_poses is not None:
-        point = meeting_point(scene_poses)
+        point = common_point(scene_poses)
         if point is not None and _look_at(cameras.camtoworld, point):
             return point.to(cameras.camtoworld)
     if depth is None:
@@ -62,6 +66,21 @@ def meeting_point(camtoworld: Float[Tensor, "camera 4 4"]) -> Float[Tensor, "3"]
         return None
     point = centroid + (adjugate * right_side).sum(dim=-1) / determinant
     return point if ((point - centers) * forward).sum(dim=-1).mean() > 0.1 * spread else None
+
+
+def common_point(camtoworld: Float[Tensor, "view 4 4"]) -> Float[Tensor, "3"] | None:
+    """The least-squares intersection of the optical axes; None if they are nearly parallel or do not meet."""
+    centers, forward = camtoworld[:, :3, 3], camtoworld[:, :3, 2]
+    across = torch.eye(3).to(forward) - forward[:, :, None] * forward[:, None, :]
+    mean = across.mean(dim=0)
+    spread = float(torch.linalg.eigvalsh(mean)[0].clamp_min(0).sqrt())
+    if spread < _MIN_AXES_SPREAD:
+        return None
+    centroid = centers.mean(dim=0)
+    point = centroid + torch.linalg.solve(mean, (across @ (centers - centroid)[..., None]).mean(dim=0)[:, 0])
+    miss = torch.linalg.vector_norm((across @ (point - centers)[..., None])[..., 0], dim=-1).mean()
+    distance = torch.linalg.vector_norm(point - centers, dim=-1).mean()
+    return point if miss < min(_MAX_MISS, _MAX_MISS_OVER_SPREAD * spread) * distance else None
 
 
 def check_context(cameras: Cameras, depth: float | int | None) -> None:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wnv.geometry.cameras import invert_K, project
-from wnv.geometry.focus import focus_point, meeting_point
+from wnv.geometry.focus import common_point, focus_point
 from wnv.geometry.poses import invert_se3, pose_distance
 from wnv.geometry.products import transform
 from wnv.types import Cameras
@@ -37,9 +37,9 @@ def choose_neighbors(camtoworld: Float[Tensor, "frame 4 4"], *, start: int, coun
     distance = pose_distance(camtoworld, camtoworld)
     angle = _angle_deg(camtoworld[:, :3, 2], camtoworld[start, :3, 2])
     is_near = angle <= _MAX_TURN_DEG
-    point = meeting_point(camtoworld)
-    if point is not None:
-        offsets = camtoworld[:, :3, 3] - point
+    point = common_point(camtoworld)
+    offsets = camtoworld[:, :3, 3] - (0 if point is None else point)
+    if point is not None and bool((offsets * camtoworld[:, :3, 2]).sum() < 0):  # ahead, not behind
         is_near &= _angle_deg(offsets, offsets[start]) <= _NEIGHBOR_DEG
         reach = torch.linalg.vector_norm(offsets, dim=-1)
         is_near &= (reach / reach[start]).log().abs() <= math.log(_MAX_DISTANCE_RATIO)
