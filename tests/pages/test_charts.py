@@ -41,12 +41,10 @@ def test_a_line_goes_up_where_its_values_do() -> None:
     assert {"0", "40", "100", "step", "a: 2 at 100"} <= {*page.texts["text"], *page.texts["title"]}
 
 
-def test_on_a_logarithmic_scale_equal_ratios_are_equal_distances() -> None:
-    lines = [Line(name="a", points=[(0, 0.001), (1, 0.1), (2, 10)])]
-    (_, y0), (_, y1), (_, y2) = places(read_page(line_chart(lines, x_name="", label="", log=True)), "colour0")
-    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
-    near = [Line(name="a", points=[(0, 1.0), (1, 2.0), (2, 3.0)])]  # too close for it
-    (_, y0), (_, y1), (_, y2) = places(read_page(line_chart(near, x_name="", label="", log=True)), "colour0")
+@pytest.mark.parametrize("values", [(0.001, 0.1, 10), (1.0, 2.0, 3.0)], ids=["far apart", "too close for it"])
+def test_on_a_logarithmic_scale_equal_ratios_are_equal_distances(values) -> None:
+    line = Line(name="a", points=[*enumerate(values)])
+    (_, y0), (_, y1), (_, y2) = places(read_page(line_chart([line], x_name="", label="", log=True)), "colour0")
     assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
 
 
@@ -79,15 +77,8 @@ def test_a_scatter_chart_has_equal_axes_and_names_its_dots() -> None:
     assert low[0] < same[0] < high[0]
     assert low[1] < same[1] < high[1]  # up is towards smaller numbers
     assert page.texts["title"] == ["low: 10 and 20", "same: 15 and 15", "<b>: 20 and 10"]
-
-
-def test_thousands_of_dots_are_one_cloud() -> None:
-    text = scatter_chart([Dot(name="", x=i, y=i) for i in range(6474)], x_name="", y_name="", label="")
-    page = read_page(text)
-    assert page.all("circle") == []
-    (cloud,) = [path for path in page.all("path") if path["class"] == "cloud"]
-    assert len(re.findall("M", cloud["d"])) == 6474
-    assert len(text) < 150_000
+    many = scatter_chart([Dot(name="", x=i, y=i) for i in range(6474)], x_name="", y_name="", label="")
+    assert len(many) < 150_000, "thousands of dots are one path"
 
 
 def bars(svg: str) -> list[int]:
