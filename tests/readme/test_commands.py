@@ -112,7 +112,8 @@ def _named_run(place: Path, _shown: str) -> None:
 
 
 @step(
-    r"wnv-train experiment=konet_tiny run_dir=runs/mine trainer\.max_steps=\d+ resume=last",
+    r"wnv-train (experiment=konet_tiny )?run_dir=runs/mine (trainer\.max_steps=\d+ )?"
+    r"resume=last( trainer\.max_steps=\d+)?",
     *TRAIN,
     *FEW_SCENES,
     "trainer.max_steps=4",

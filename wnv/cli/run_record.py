@@ -50,6 +50,13 @@ class RunRecord(L.Callback):
 
     @override
     @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Before Lightning saves the hyperparameters of TensorBoard.
+        self.facts |= describe_environment(trainer.strategy.root_device)
+        log_facts(trainer.loggers, self.cfg, self.facts)
+
+    @override
+    @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         file = self.run_dir / CONFIG_FILE
@@ -58,18 +65,12 @@ class RunRecord(L.Callback):
         temporary = file.with_name(f".{file.name}.tmp")
         temporary.write_text(OmegaConf.to_yaml(self.cfg, resolve=True))
         os.replace(temporary, file)
-        environment = describe_environment(trainer.strategy.root_device)
-        log_facts(trainer.loggers, self.cfg, self.facts | environment)
-        start = (
-            self.facts
-            | environment
-            | {
-                "devices": trainer.world_size,
-                "command": sys.argv,
-                "overrides": self.overrides,
-                "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
-            }
-        )
+        start = self.facts | {
+            "devices": trainer.world_size,
+            "command": sys.argv,
+            "overrides": self.overrides,
+            "resumed_from": None if self.checkpoint is None else str(self.checkpoint),
+        }
         self.start = note_start(self.run_dir, start)
 
     def note_end(self, how: str, *, step: int, message: str | None = None) -> None:
