@@ -25,6 +25,7 @@ from wnv import __version__
 from wnv.cli.overrides import did_you_mean, nearest, readable
 from wnv.cli.sweep import Sweep, swept_overrides
 from wnv.cli.tidy import is_fresh, remove_start
+from wnv.cli.torchvision_fit import broken_torchvision
 from wnv.runtime.errors import RunFailed
 
 CONFIG_PATH = "pkg://wnv.conf"
@@ -189,6 +190,8 @@ def report_errors(call: Callable[[], Any], *, prog: str) -> Any:
 
 def describe_error(error: Exception) -> tuple[Exception, str]:
     """Return the root cause of an error, without Hydra's wrapping, and its message on one line."""
+    if (broken := broken_torchvision(error)) is not None:
+        return ImportError(_one_line(broken)), _one_line(broken)
     key = None
     while isinstance(error, InstantiationException):
         # Hydra writes the key below its message; the innermost one is where the mistake is.

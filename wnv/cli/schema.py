@@ -1,6 +1,7 @@
 """Check a composed configuration against the signatures of its `_target_`s, before anything is built."""
 
 import inspect
+import pkgutil
 import re
 import typing
 from collections.abc import Iterator
@@ -9,13 +10,13 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wnv.cli.early_checks import check_early
 from wnv.cli.overrides import did_you_mean, nearest, parse
 from wnv.cli.settings import check_setting
+from wnv.cli.torchvision_fit import broken_torchvision
 
 _SPECIAL = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
 INSTEAD = {"trainer.gradient_clip_val": "optim.clip_norm", "trainer.gradient_clip_algorithm": "optim.clip_norm"}
@@ -99,9 +100,11 @@ def _is_read(cfg: DictConfig, key: str) -> bool:
 def _parameters(target: str) -> dict[str, tuple[inspect.Parameter, Any]] | None:
     """Return the parameters of a class or function with their annotations; None where they cannot be known."""
     try:
-        found = get_object(target)
-    except Exception:  # reported when it is built
-        return None
+        found = pkgutil.resolve_name(target)
+    except Exception as error:
+        if broken_torchvision(error) is not None:
+            raise
+        return None  # reported when it is built
     functions = [(found, found)]
     if inspect.isclass(found):
         functions = [(base, vars(base)["__init__"]) for base in found.__mro__ if "__init__" in vars(base)]
