@@ -151,6 +151,17 @@ def test_an_error_is_shown_and_rendering_continues(write_file_scene, open_sessio
     client.wait(lambda: len(client.pictures) > before, what="a picture")
 
 
+def test_context_cameras_in_one_place_are_reported(write_file_scene, open_session, start, connect, paint_model):
+    session = open_session(write_file_scene("walk"), model=paint_model)
+    client = connect(start(session))
+    client.rested_picture()
+    assert not client.notifications
+    session.scene(0).camtoworld[1] = session.scene(0).camtoworld[0]
+    client.set("Frames", "0, 1")
+    client.wait(lambda: client.notifications, what="the notification")
+    assert "shows no depth" in client.notifications[0]
+
+
 @pytest.mark.slow
 def test_times_and_the_nearest_photo(write_file_scene, open_session, start, connect, paint_model):
     session = open_session(write_file_scene("walk", kind="dynamic"), model=paint_model)

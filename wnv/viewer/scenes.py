@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wnv.evaluation.context import NUM_CONTEXT, default_context, fit_size, open_cameras, open_context
+from wnv.geometry.camera_checks import doubtful_context
 from wnv.geometry.poses import WorldFrame, fit_world_frame
 from wnv.scenes.listing import list_scenes
 from wnv.types import Cameras, Example, Views
@@ -92,6 +93,12 @@ class ViewerScene(ABC):
         """The cameras of a context in the world that is shown, float64."""
         cameras = self.context(frames).cameras
         return replace(cameras, K=cameras.K.double(), camtoworld=self.camtoworld[list(frames)])
+
+    def doubts(self, frames: tuple[int, ...]) -> list[str]:
+        """Describe what is doubtful about a context, such as cameras that nearly coincide."""
+        context = self.shown_cameras(frames)
+        all_frames = replace(context, K=context.K[:1].expand(self.num_frames, 3, 3), camtoworld=self.camtoworld)
+        return doubtful_context(context, all_frames, is_static=not self.is_dynamic)
 
     def image(self, frame: int) -> Float[Tensor, "3 height width"]:
         """The image of a frame at the context's size, RGB in 0..1."""

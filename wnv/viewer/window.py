@@ -258,6 +258,8 @@ class Window:
     def _show_context(self, scene: ViewerScene, frames: tuple[int, ...]) -> None:
         self.panel.show_frames(frames)
         self.frustums.show(scene, frames, scene.context(frames))
+        for doubt in scene.doubts(frames):
+            self._client.add_notification(title="Context", body=doubt, color="yellow")
 
     async def _on_camera(self, camera: viser.CameraHandle) -> None:
         # Runs in viser's event loop, which serves all windows: must not block.
