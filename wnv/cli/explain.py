@@ -72,6 +72,8 @@ def _explain_option(error: MissingConfigException) -> str | None:
 def _explain_key(key: str, settings: Any) -> str:
     known = [name for name in dotted_keys(settings) if "_target_" not in name]
     group, _, rest = key.partition(".")
+    if option := _nested_option(key):
+        return f"{key} needs {option}"
     if rest and (options := _options_with(group, rest.split("."))):
         first = {"callbacks": "default", "logger": "csv"}.get(group)
         names = options if first is None or first in options else [f"[{first},{name}]" for name in options]
@@ -92,6 +94,21 @@ def _explain_key(key: str, settings: Any) -> str:
 
 def _groups() -> list[str]:
     return GlobalHydra.instance().config_loader().get_group_options("", results_filter=ObjectType.GROUP)
+
+
+def _nested_option(key: str) -> str | None:
+    """Return the options with this key of a group inside a group, such as those of `data/sampler`."""
+    mounted = {}  # where the options of a group stand -> how it is chosen
+    for choice in HydraConfig.get().runtime.choices:
+        group, _, package = choice.partition("@")
+        if "/" in group and not group.startswith("hydra/"):
+            mounted[package or group.replace("/", ".")] = choice
+    for package, choice in mounted.items():
+        if key.startswith(f"{package}."):
+            names = key.removeprefix(f"{package}.").split(".")
+            if options := _options_with(choice.partition("@")[0], names):
+                return " or ".join(f"{choice}={name}" for name in options)
+    return None
 
 
 def _options_with(group: str, names: Sequence[str]) -> list[str]:
