@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from wnv.data.loader_processes import loader_context
 from wnv.evaluation.protocols.cases import Case, Variant
 from wnv.evaluation.records import RecordKey
 from wnv.types import Batch, collate
@@ -55,13 +56,14 @@ def load_batches(
     variants: Sequence[Variant], plan: Sequence[list[RecordKey]], *, num_workers: int, pin_memory: bool
 ) -> Iterator[CaseBatch]:
     """Load the planned batches of `variants` in order. A batch whose cases differ in shape is yielded in parts."""
+    dataset = _CaseDataset(variants)
     loader = DataLoader(
-        _CaseDataset(variants),
+        dataset,
         batch_sampler=list(plan),
         num_workers=min(num_workers, len(plan)),
         collate_fn=_stack,
         pin_memory=pin_memory,
-        multiprocessing_context="spawn" if num_workers and plan else None,  # forking a process with threads may hang
+        multiprocessing_context=loader_context(dataset) if num_workers and plan else None,
         generator=torch.Generator().manual_seed(0),  # leaves the global generator unchanged
     )
     for batches in loader:
