@@ -109,6 +109,11 @@ def test_folders_of_photographs_are_scenes(tmp_path: Path, caplog: pytest.LogCap
         (tmp_path / "house" / "IMG_11.JPG").touch()
         counts = ledger.add_videos(make_manifest([tmp_path / "house"], kind="static").lines)
         assert (counts["changed"], counts["known"]) == (1, 1)
+    for name in ("IMG_2.mov", "raw.CR2"):  # of a Live Photo, and a format that must be converted
+        (tmp_path / "house" / name).touch()
+    assert len(make_manifest([tmp_path / "house"], kind="static").lines) == 2
+    assert "1 .mov files of Live Photos" in caplog.text
+    assert re.search(r"1 photographs .*\(raw\.CR2\)", caplog.text)
     (tmp_path / "house" / "video.mp4").touch()
     (line,) = make_manifest([tmp_path / "house"], kind="static").lines
     assert line.key == "file:video.mp4"

@@ -17,9 +17,10 @@ from wnv.scenes.schema import SceneKind
 SUFFIXES = frozenset(
     ".3g2 .3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .qt .ts .vob .webm .wmv".split()
 )  # lower case; cameras may write upper case
-# Raw, panoramic and broadcast video, which must be converted.
+PHOTO_SUFFIXES = frozenset(".jpg .jpeg .png .webp .tif .tiff .bmp .heic .heif .avif".split())
+# Raw, panoramic and broadcast video, and raw photographs, which must be converted.
 _UNSUPPORTED = frozenset(".360 .braw .dv .insv .mxf .r3d .rm .rmvb".split())
-PHOTO_SUFFIXES = frozenset(".jpg .jpeg .png .webp .tif .tiff .heic .heif .avif".split())
+_UNSUPPORTED_PHOTOS = frozenset(".arw .cr2 .cr3 .dng .gpr .insp .jp2 .jxl .nef .orf .raf .rw2".split())
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ def read_videos(
 ) -> tuple[list[ManifestLine], dict[str, Any]]:
     """List the videos below a folder, in the order of their paths, or a single video.
 
-    A folder without videos is listed by its folders of photographs.
+    A folder without videos is listed by its folders of photographs. The `.mov` of a Live Photo, beside a photograph of
+    the same name, does not count as a video.
 
     Hidden files and folders are skipped (`._IMG_1.MOV` is not a video); links to folders are followed on request.
 
@@ -43,15 +45,21 @@ def read_videos(
     is_folder = source.is_dir()
     folder = source if is_folder else source.parent
     names = list(_names(folder, follow_links)) if is_folder else [source.name]
-    videos, photos, unsupported = (
+    videos, photos, unsupported, raw = (
         [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
-        for suffixes in (SUFFIXES, PHOTO_SUFFIXES, _UNSUPPORTED)
+        for suffixes in (SUFFIXES, PHOTO_SUFFIXES, _UNSUPPORTED, _UNSUPPORTED_PHOTOS)
     )
-    if unsupported:
-        _log.warning(
-            "%s: %d videos are left out because their format is not supported (%s%s); convert them to .mp4",
-            *(source, len(unsupported), ", ".join(unsupported[:3]), ", ..." if len(unsupported) > 3 else ""),
-        )
+    for left_out, what, target in ((unsupported, "videos", ".mp4"), (raw, "photographs", ".jpg")):
+        if left_out:
+            _log.warning(
+                "%s: %d %s are left out because their format is not supported (%s%s); convert them to %s",
+                *(source, len(left_out), what, ", ".join(left_out[:3]), ", ..." if len(left_out) > 3 else "", target),
+            )
+    stems = {os.path.splitext(name)[0].lower() for name in photos}
+    live = {name for name in videos if name.lower().endswith(".mov") and os.path.splitext(name)[0].lower() in stems}
+    if live:
+        _log.warning("%s: %d .mov files of Live Photos are left out", *(source, len(live)))
+        videos = [name for name in videos if name not in live]
     if not videos and photos:
         return _photo_lines(folder, photos, kind), {
             "file": str(folder),

@@ -62,9 +62,9 @@ class PoseStage:
         estimator: The first estimator.
         retry: Second estimator, used when the first result is rejected or the process crashed; None for none.
         filters: Requirements on cameras.
-        max_frames: Maximum number of frames, sampled evenly; None for no limit.
+        max_frames: Maximum number of frames of a video, sampled evenly; None for no limit.
         frame_step: Sample every n-th frame; None samples every frame, up to `max_frames`.
-        masks: Whether to mask moving objects: in `dynamic` clips, `always` or `never`.
+        masks: Whether to mask moving objects of videos: in `dynamic` clips, `always` or `never`.
         photos_exhaustive_up_to: With at most this many photographs, all pairs are matched; of more, those near by name.
         seed: Seed of the first estimator; the second one uses `seed + 1`.
         time_limit_s: Wall clock seconds per estimate; for photographs, per 48^2 pairs.
@@ -177,11 +177,13 @@ class PoseStage:
         write_photo_poses(
             task.root / sidecar, PhotoPoses(lenses=estimate.lenses, camtoworlds=camtoworlds, source=source)
         )
-        message = f"{len(missing)} photographs without a pose: {', '.join(missing[:5])}" if missing else ""
+        notes = [f"{len(missing)} photographs without a pose: {', '.join(missing[:5])}"] if missing else []
+        if self._is_masked(task.payload["kind"]):
+            notes.append("moving objects are not masked in photographs")
         outcome = _done(
             task.root / sidecar, sidecar, num_frames=len(photos), num_registered=num_registered, stats=stats
         )
-        return replace(outcome, message=message)
+        return replace(outcome, message="; ".join(notes))
 
     def _is_masked(self, kind: str) -> bool:
         return self.masks == "always" or (self.masks == "dynamic" and kind == "dynamic")
