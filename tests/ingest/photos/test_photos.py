@@ -100,7 +100,7 @@ def test_folders_of_photographs_are_scenes(tmp_path: Path, caplog: pytest.LogCap
         (tmp_path / "house" / name).touch()
     lines = make_manifest([tmp_path / "house"], kind="static", out=tmp_path / "a.jsonl").lines
     assert [(line.key, line.title, line.photos) for line in lines] == [
-        ("photos:.", "house", ("IMG_2.JPG", "IMG_10.JPG")),
+        ("photos:house/.", "house", ("IMG_2.JPG", "IMG_10.JPG")),
         ("photos:sub/deep", "deep", ("a.png",)),
     ]
     assert make_manifest([tmp_path / "a.jsonl"]).lines == lines
@@ -213,7 +213,7 @@ def test_mixed_photographs_become_one_scene(tmp_path: Path, caplog: pytest.LogCa
     assert "1 photographs without a pose: 6.jpg" in outcomes["pose"].message
     assert outcomes["pack"].message == "1 of 6 photographs were cropped to 72 x 48"
     for stage in ("clip", "pose", "pack"):
-        assert f"photos:.: {stage}: {outcomes[stage].message}" in caplog.text
+        assert f"photos:photos/.: {stage}: {outcomes[stage].message}" in caplog.text
     path = tmp_path / "root" / outcomes["pack"].result["file"]
     info = validate_scene(path)
     assert (info.width, info.height, len(info.frames)) == (72, 48, 6)

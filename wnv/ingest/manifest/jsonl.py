@@ -128,6 +128,6 @@ def _matches_url(key: str, url: str) -> bool:
     if key.startswith("file:"):
         return key == f"file:{url}" and is_inside(url)
     if key.startswith("photos:"):
-        return key == f"photos:{url}" and (url == "." or is_inside(url))
+        return key.endswith("/.") if url == "." else key == f"photos:{url}" and is_inside(url)
     address = read_address(url)
     return (address.key, address.url) == (key, url)

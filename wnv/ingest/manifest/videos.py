@@ -37,7 +37,7 @@ def read_videos(
 
     Returns:
         One line per video, with the key `file:<path below the folder>`, or per folder of photographs, with the key
-        `photos:<path below the folder>`; and facts about the source for the report.
+        `photos:<path below the folder>`, or `photos:<name of the folder>/.`; and facts about the source for the report.
 
     Raises:
         ValueError: If there is neither a video nor a photograph.
@@ -106,9 +106,15 @@ def _photo_lines(folder: Path, photos: Sequence[str], kind: SceneKind) -> list[M
         row = ({"file": str(folder.resolve()), "row": number, "cells": [name]},)
         title = folder.resolve().name if name == "." else Path(name).name
         line = ManifestLine(
-            key=f"photos:{name}", url=name, title=title, kind=kind, photos=tuple(sorted(files, key=_natural)), rows=row
+            # With the name of the folder, so that scenes of several roots have different ids.
+            key=f"photos:{title}/." if name == "." else f"photos:{name}",
+            url=name,
+            title=title,
+            kind=kind,
+            photos=tuple(sorted(files, key=_natural)),
+            rows=row,
         )
-        is_valid = all(is_inside(file) for file in files) and (name == "." or is_inside(name))
+        is_valid = all(map(is_inside, [*files, title if name == "." else name]))
         lines.append(line if is_valid else line.with_code("file_name_unwritable", key=None, url=None, title=""))
     return lines
 

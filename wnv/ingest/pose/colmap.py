@@ -20,7 +20,9 @@ from wnv.scenes.undistort import Distortion
 
 CAMERA_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 
+# Photographs in all, and per camera, from which principal points are refined.
 _MIN_PHOTOS_FOR_PRINCIPAL_POINT = 10
+_MIN_PHOTOS_PER_CAMERA = 3
 
 MAX_SEED = 2**31 - 1
 
@@ -285,13 +287,13 @@ class ColmapEstimator:
         """
         images = [image for image in model.images.values() if image.has_pose]
         num_images = Counter(image.camera_id for image in images)
-        if max(num_images.values()) < _MIN_PHOTOS_FOR_PRINCIPAL_POINT:
+        if len(images) < _MIN_PHOTOS_FOR_PRINCIPAL_POINT:
             return
         config = pycolmap.BundleAdjustmentConfig()
         for image in images:
             config.add_image(image.image_id)
         for camera, number in num_images.items():
-            if number < _MIN_PHOTOS_FOR_PRINCIPAL_POINT:
+            if number < _MIN_PHOTOS_PER_CAMERA:
                 config.set_constant_cam_intrinsics(camera)
         config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         options = pycolmap.BundleAdjustmentOptions(refine_principal_point=True, print_summary=False)
