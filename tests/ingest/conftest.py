@@ -1,10 +1,13 @@
 """Fixtures of the ingest tests: a web site on 127.0.0.1 and videos."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from wnv.ingest.pose import pose_stage
 
 # On the path, so that worker processes can import test helpers.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -51,3 +54,13 @@ def room_video(tmp_path_factory: pytest.TempPathFactory) -> PosedVideo:
     """A rendered room, 12 frames of 224x126, with known cameras. COLMAP takes two seconds."""
     path = tmp_path_factory.mktemp("room") / "room.mp4"
     return render_room(path, num_frames=12, width=224, height=126, supersample=1)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs pose estimators without a limited process."""
+
+    def call(function: Callable, *, folder: Path, time_limit_s: float, memory_limit_gb: float, **arguments: Any) -> Any:
+        return function(**arguments)
+
+    monkeypatch.setattr(pose_stage, "run_limited", call)

@@ -1,17 +1,18 @@
-"""Fast stages with scripted failures."""
+"""Fast stages with scripted failures, and an executor without processes."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wnv.ingest.layout import clip_file, clip_id, scene_folder, video_file
 from wnv.ingest.manifest.line import ManifestLine
-from wnv.ingest.tasks import Outcome, Stage, StageError, StageName, Task
+from wnv.ingest.tasks import Outcome, Stage, StageError, StageName, Task, run_task
 from wnv.runtime.atomic import atomic_file
 
 
@@ -101,6 +102,43 @@ class FakeStage:
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             (task.root / "child.pid").write_text(f"{child.pid} {os.getpid()}")
             time.sleep(600)
+
+
+class InlineExecutor:
+    """Runs tasks in this process; `finished` lists them."""
+
+    def __init__(self, *, num_workers: int = 2, num_fetchers: int = 2, on_task: Callable[[Task], None] | None = None):
+        self.rooms = {"fetch": num_fetchers, "other": num_workers}
+        self.queue: deque[tuple[Stage, Task]] = deque()
+        self.finished: list[tuple[StageName, str]] = []
+        self.num_cancelled = 0
+        self.on_task = on_task
+
+    def room(self, stage: StageName) -> int:
+        lane = "fetch" if stage == "fetch" else "other"
+        busy = sum(("fetch" if task.stage == "fetch" else "other") == lane for _, task in self.queue)
+        assert busy <= self.rooms[lane]
+        return self.rooms[lane] - busy
+
+    def submit(self, stage: Stage, task: Task) -> None:
+        self.queue.append((stage, task))
+
+    def wait(self, timeout_s: float) -> list[tuple[Task, Outcome]]:
+        if not self.queue:
+            time.sleep(timeout_s)
+            return []
+        stage, task = self.queue.popleft()
+        if self.on_task is not None:
+            self.on_task(task)
+        self.finished.append((task.stage, task.item))
+        return [(task, run_task(stage, task))]
+
+    def cancel(self) -> None:
+        self.num_cancelled += len(self.queue)
+        self.queue.clear()
+
+    def close(self) -> None:
+        pass
 
 
 def fake_stages(**settings: object) -> dict[StageName, Stage]:

@@ -4,14 +4,13 @@ import logging
 import os
 import re
 import signal
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_stages import FakeStage, fake_stages, manifest, written
+from fake_stages import FakeStage, InlineExecutor, fake_stages, manifest, written
 
 from wnv.ingest.database import RootError
 from wnv.ingest.driver import run
@@ -21,46 +20,9 @@ from wnv.ingest.outputs import files_of
 from wnv.ingest.progress import Progress, Summary
 from wnv.ingest.retries import Retries
 from wnv.ingest.selection import Selection
-from wnv.ingest.tasks import Outcome, Stage, StageName, Task, run_task
+from wnv.ingest.tasks import Outcome, Stage, StageName, Task
 
 KEYS = [f"url:{index:03d}" for index in range(10)]
-
-
-class InlineExecutor:
-    """Runs tasks in this process; `finished` lists them."""
-
-    def __init__(self, *, num_workers: int = 2, num_fetchers: int = 2, on_task: Callable[[Task], None] | None = None):
-        self.rooms = {"fetch": num_fetchers, "other": num_workers}
-        self.queue: deque[tuple[Stage, Task]] = deque()
-        self.finished: list[tuple[StageName, str]] = []
-        self.num_cancelled = 0
-        self.on_task = on_task
-
-    def room(self, stage: StageName) -> int:
-        lane = "fetch" if stage == "fetch" else "other"
-        busy = sum(("fetch" if task.stage == "fetch" else "other") == lane for _, task in self.queue)
-        assert busy <= self.rooms[lane]
-        return self.rooms[lane] - busy
-
-    def submit(self, stage: Stage, task: Task) -> None:
-        self.queue.append((stage, task))
-
-    def wait(self, timeout_s: float) -> list[tuple[Task, Outcome]]:
-        if not self.queue:
-            time.sleep(timeout_s)
-            return []
-        stage, task = self.queue.popleft()
-        if self.on_task is not None:
-            self.on_task(task)
-        self.finished.append((task.stage, task.item))
-        return [(task, run_task(stage, task))]
-
-    def cancel(self) -> None:
-        self.num_cancelled += len(self.queue)
-        self.queue.clear()
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_stages import InlineExecutor
 from PIL import Image
 from pose_fakes import walk
 from posed_video import similarity_errors
@@ -18,19 +19,17 @@ from posed_video import similarity_errors
 from wnv.ingest.clip.clip_stage import ClipStage
 from wnv.ingest.clip.segments import ClipRules
 from wnv.ingest.driver import run
-from wnv.ingest.executors.executor import Executor
 from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.manifest import make_manifest
 from wnv.ingest.pack_stage import PackStage
 from wnv.ingest.photos.photo_set import Lens, PhotoEntry
 from wnv.ingest.photos.read_photo import read_photo
-from wnv.ingest.pose import pose_stage
 from wnv.ingest.pose.colmap import ColmapEstimator
 from wnv.ingest.pose.estimator import PhotosEstimate, PoseStatistics
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.pose_stage import PoseStage
-from wnv.ingest.tasks import Outcome, Stage, StageError, StageName, Task, run_task
+from wnv.ingest.tasks import Outcome, Stage, StageError, StageName
 from wnv.scenes.listing import open_scene
 from wnv.scenes.scene_file import validate_scene
 from wnv.scenes.undistort import Distortion
@@ -144,28 +143,6 @@ class WalkingPhotos:
         return PhotosEstimate(lenses=lenses, camtoworlds=found, statistics=statistics)
 
 
-class InlineExecutor:
-    """Runs each task when it is waited for."""
-
-    def __init__(self) -> None:
-        self.queue: list[tuple[Stage, Task]] = []
-
-    def room(self, stage: StageName) -> int:
-        return 1 - len(self.queue)
-
-    def submit(self, stage: Stage, task: Task) -> None:
-        self.queue.append((stage, task))
-
-    def wait(self, timeout_s: float) -> list[tuple[Task, Outcome]]:
-        done = [(task, run_task(stage, task)) for stage, task in self.queue]
-        self.queue.clear()
-        return done
-
-    def cancel(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def run_photos(folder: Path, root: Path, pose: PoseStage, *, photo_short_side: int = 48) -> dict[str, Outcome]:
     """Take a folder of photographs through all stages."""
     stages: dict[StageName, Stage] = {
@@ -174,10 +151,9 @@ def run_photos(folder: Path, root: Path, pose: PoseStage, *, photo_short_side: i
         "pose": pose,
         "pack": PackStage(image_format="png"),
     }
-    executor: Executor = InlineExecutor()  # type: ignore[assignment]
     with Ledger.open(root, val_fraction=0.0, test_fraction=0.0) as ledger:
         ledger.add_videos(make_manifest([folder], kind="static").lines)
-        run(ledger, stages, executor)
+        run(ledger, stages, InlineExecutor())
         return {
             row.stage: Outcome(state=row.state, reason=row.reason, message=row.message, result=row.result)
             for row in ledger.rows()
@@ -186,14 +162,6 @@ def run_photos(folder: Path, root: Path, pose: PoseStage, *, photo_short_side: i
 
 def walking(*lost: str) -> PoseStage:
     return PoseStage(estimator=WalkingPhotos(lost), filters=PoseFilters())
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def call(function: Any, *, folder: Path, time_limit_s: float, memory_limit_gb: float, **arguments: Any) -> Any:
-        return function(**arguments)
-
-    monkeypatch.setattr(pose_stage, "run_limited", call)
 
 
 @pytest.mark.usefixtures("in_this_process")

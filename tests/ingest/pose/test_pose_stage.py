@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from pose_fakes import FakeEstimator
 from posed_video import PosedVideo, render_room
 
-from wnv.ingest.pose import pose_stage
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.pose_stage import PoseStage, describe, sample_indices
 from wnv.ingest.tasks import Outcome, Task, run_task
@@ -34,21 +33,15 @@ def root(tmp_path: Path, room_video: PosedVideo) -> Path:
     return tmp_path / "root"
 
 
-def _in_this_process(
-    function: Callable, *, folder: Path, time_limit_s: float, memory_limit_gb: float, **arguments: Any
-) -> Any:
-    return function(**arguments)
-
-
 @pytest.fixture
-def run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Run:
     """Run the stage on the clip, and check that it leaves no temporary files; with `limited`, in a new process."""
 
     def run_stage(
         estimator: object, *, retry: object = None, kind: str = "static", limited: bool = False, **settings: Any
     ) -> Outcome:
         if not limited:
-            monkeypatch.setattr(pose_stage, "run_limited", _in_this_process)
+            request.getfixturevalue("in_this_process")
         workspace = tmp_path / "temporary"
         stage = PoseStage(estimator=estimator, retry=retry, filters=PoseFilters(), workspace=str(workspace), **settings)
         payload = {
