@@ -135,6 +135,22 @@ def test_more_loader_processes_than_cores_are_reported(make_data, monkeypatch, c
 
 
 @pytest.mark.slow  # starts processes
+def test_processes_of_validation_end_with_it(make_data, tmp_path):
+    data = make_data(val_root=tmp_path / "train", num_workers=1)
+    whole = iter(data.val_dataloader())
+    workers = [*whole._workers()]
+    for _ in range(5):
+        next(whole)  # not until it raises StopIteration
+    stopped = iter(data.val_dataloader())
+    workers += stopped._workers()
+    batch = next(stopped)
+    data.transfer_batch_to_device(batch, torch.device("cpu"), 0)  # the next training step
+    for worker in workers:
+        worker.join(10)
+    assert [worker.is_alive() for worker in workers] == [False, False]
+
+
+@pytest.mark.slow  # starts processes
 def test_a_killed_loader_process_is_one_error_between_batches(make_data):
     batches = iter(make_data(num_workers=1).train_dataloader())
     next(batches)

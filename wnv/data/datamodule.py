@@ -85,6 +85,7 @@ class ExampleDataModule(L.LightningDataModule):
         self._samples_consumed = 0
         self._skipped: dict[str, set[tuple[str, int]]] = {"training": set(), "validation": set()}
         self._order: StreamOrder | None = None
+        self._validation: ExampleLoader | None = None
 
     @property
     @abstractmethod
@@ -220,7 +221,8 @@ class ExampleDataModule(L.LightningDataModule):
             )
         dataset = self._guard(self.val_dataset, self.num_val_scenes)
         # Its processes end with each validation, so that they take memory from no training step.
-        return self._loader(dataset, orders[rank], batch_size=self.val_batch_size, is_persistent=False)
+        self._validation = self._loader(dataset, orders[rank], batch_size=self.val_batch_size, is_persistent=False)
+        return self._validation
 
     @override
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -229,6 +231,8 @@ class ExampleDataModule(L.LightningDataModule):
         Raises:
             DataError: If too many examples cannot be read.
         """
+        if self.trainer is not None and self.trainer.training and self._validation is not None:
+            self._validation.end_processes()
         self._note_skipped(batch)
         return batch.to(device, non_blocking=device.type != "cpu")
 
@@ -265,7 +269,9 @@ class ExampleDataModule(L.LightningDataModule):
     def _make_order(self, *, rank: int, world_size: int) -> StreamOrder:
         return SampleOrder(self.num_train_scenes, seed=self.seed, rank=rank, world_size=world_size)
 
-    def _loader(self, dataset: Dataset[Example], order: Sampler, *, batch_size: int, is_persistent: bool) -> DataLoader:
+    def _loader(
+        self, dataset: Dataset[Example], order: Sampler, *, batch_size: int, is_persistent: bool
+    ) -> ExampleLoader:
         # _check_workers says it for all loaders and devices.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         return ExampleLoader(

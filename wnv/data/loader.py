@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from wnv.data.sample_order import StreamOrder
 from wnv.runtime.errors import RunFailed
 
 log = logging.getLogger(__name__)
@@ -23,17 +25,39 @@ class ExampleLoader(DataLoader):
 
     @override
     def __iter__(self) -> Any:
-        return _Batches(self)
+        batches = _Batches(self)
+        self._started = weakref.ref(batches)
+        return batches
+
+    def end_processes(self) -> None:
+        """End processes that no epoch ended, because Lightning stopped before the last batch."""
+        batches = getattr(self, "_started", lambda: None)()
+        if batches is not None:
+            batches.end()
 
 
 class _Batches(Iterator):
     def __init__(self, loader: DataLoader) -> None:
         with _kept_handler():
-            self._batches = DataLoader.__iter__(loader)
+            self._batches: Iterator[Any] = DataLoader.__iter__(loader)
         self._is_first = True
+        has_end = not (loader.persistent_workers or isinstance(loader.sampler, StreamOrder))
+        self._num_left = len(loader) if has_end else None
 
     @override
     def __next__(self) -> Any:
+        batch = self._next()
+        if self._num_left is not None:
+            self._num_left -= 1
+            if self._num_left == 0:
+                self.end()  # Lightning does not ask for a batch after the last one
+        return batch
+
+    def end(self) -> None:
+        """End the processes; there are no further batches."""
+        self._batches = iter(())
+
+    def _next(self) -> Any:
         try:
             if not self._is_first:
                 return next(self._batches)
