@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 import wnv
@@ -70,6 +71,14 @@ def test_the_runs_configuration_is_kept_where_defaults_have_changed(resume: Call
     file.write_text(yaml.safe_dump(saved))
     found = resume("optim.lr=5e-4")
     assert found == {"optim.lr": 5e-4, "callbacks.throughput._target_": "wnv.training.throughput.Throughput"}
+
+
+def test_options_that_no_longer_exist_can_be_replaced(resume: Callable) -> None:
+    file = resume.run_dir / "starts.jsonl"
+    file.write_text(json.dumps({"overrides": [*STARTED, "strategy=fsdp1"]}) + "\n")
+    with pytest.raises(HydraException, match="fsdp1"):
+        resume()
+    assert resume("strategy=fsdp")["trainer.strategy.sharding"] == "FULL_SHARD"
 
 
 def test_a_moved_run_writes_into_its_new_folder(resume: Callable, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -59,7 +60,10 @@ def own_configuration(cfg: DictConfig, *, run_dir: Path, overrides: Sequence[str
     settings = _fill(_moved(saved, str(saved.get("run_dir")), str(run_dir)), composed)
     own = own_overrides(run_dir)
     if any(word not in own and _key(word) not in _OF_THE_START for word in overrides):
-        before = flatten_config(_compose([*own, *(word for word in overrides if _key(word) in _OF_THE_START)]))
+        try:
+            before = flatten_config(_compose([*own, *(word for word in overrides if _key(word) in _OF_THE_START)]))
+        except HydraException:  # the run has options that this version lacks, and that are replaced now
+            return cfg
         after = flatten_config(composed)
         for name in [*before, *after]:
             if name not in after:
