@@ -342,7 +342,7 @@ def _held_out_photographs(place: Path, shown: str) -> None:
 
 
 @step(
-    r"wnv-render weights=runs/fox scene=scenes/fox\.zip context=\[0,4\] image_size=\[128,72\] trajectory=interpolate",
+    r"wnv-render weights=runs/fox scene=scenes/fox\.zip image_size=\[128,72\] trajectory=interpolate",
     *RENDER,
 )
 def _path_between_photographs(place: Path, shown: str) -> None:
