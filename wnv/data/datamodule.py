@@ -12,6 +12,7 @@ import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Sized
+from functools import partial
 from typing import Any, cast, get_args
 
 import lightning as L
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from typing_extensions import override
 
 from wnv.data.faults import DataError, GuardedDataset, OnError
-from wnv.data.loader import ExampleLoader, num_cores
+from wnv.data.loader import ExampleLoader, num_cores, seed_worker
 from wnv.data.loader_processes import loader_context
 from wnv.data.sample_order import EvaluationOrder, SampleOrder, StreamOrder
 from wnv.types import Batch, Example, collate
@@ -283,6 +284,7 @@ class ExampleDataModule(L.LightningDataModule):
             pin_memory=self._feeds_cuda(),
             persistent_workers=is_persistent and self.num_workers > 0,
             multiprocessing_context=loader_context(dataset) if self.num_workers > 0 else None,
+            worker_init_fn=partial(seed_worker, rank=self._shard()[0]),
             # The loader samples a seed for its workers; this leaves the global generator alone.
             generator=torch.Generator().manual_seed(0),
         )

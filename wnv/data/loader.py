@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import threading
 import weakref
@@ -9,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from wnv.data.sample_order import StreamOrder
+from wnv.data.sample_order import StreamOrder, seeded_generator
 from wnv.runtime.errors import RunFailed
 
 log = logging.getLogger(__name__)
@@ -95,6 +98,17 @@ class _Batches(Iterator):
 
     def _workers(self) -> list[Any]:
         return getattr(self._batches, "_workers", [])
+
+
+def seed_worker(worker: int, *, rank: int) -> None:
+    """Seed the global generators of a loader process, for data sets that use them.
+
+    Lightning would add a function of its own, for which each loader process imports Lightning.
+    """
+    seed = seeded_generator(torch.initial_seed(), rank).initial_seed()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def num_cores() -> int:

@@ -17,6 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal
 # What workers import before their first example.
 _PRELOAD = [
     "wnv.data.faults",
+    "wnv.data.loader",
     "wnv.data.scene_dataset",
     "wnv.synthetic.dataset",
     "torch.fx.experimental.symbolic_shapes",
