@@ -8,7 +8,9 @@ _INDEX = "https://download.pytorch.org/whl"
 
 def broken_torchvision(error: BaseException | None) -> str | None:
     """Return what is wrong and how to fix it if an import of torchvision caused an error; None otherwise."""
-    while error is not None:
+    seen = set()  # the context of an error may lead back to it
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         frames = error.__traceback__
         while frames is not None:
             module = str(frames.tb_frame.f_globals.get("__name__"))
