@@ -48,7 +48,7 @@ def answer(run_in_process: Callable, tmp_path: Path) -> Callable[..., str]:
         (["+seed=3"], "seed .*without [+]"),
         (["+trainer.max_stepz=3"], r"trainer\.max_stepz.*trainer\.max_steps\?"),
         (["+callbacks.mine.word=hi"], r"callbacks\.mine has no _target_"),
-        (["+foo=1"], "foo"),
+        (["+foo=1"], "foo .*--help"),
         (["data=scenes", "data/sampler=holdout", "data.sampler.min_gap=3"], r"sampler\.min_gap .*data/sampler=bounded"),
         (
             ["data=scenes", "data.root=x", "data.val_root=x"],

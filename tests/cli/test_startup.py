@@ -44,6 +44,10 @@ REFUSED = {
     "wnv-train loss=null": "loss .*null",
     "wnv-eval protocol=re10k_context": r"'protocol\.indices=\{4: .*\}'",
     "wnv-data run": "root .*root=",
+    "wnv-train foo": "'foo' .*KEY=VALUE.*--help",
+    "wnv-train -m hydra/launcher=slurm seed=1,2": "hydra/launcher=slurm .*srun",
+    "wnv-train -m hydra/sweeper=optuna seed=1,2": r"hydra/sweeper=optuna .*wnv\.train",
+    "wnv-train device=gpu": "device=gpu .*device=cuda[?]",
 }
 
 Answer = tuple[int, set[str], str, str]

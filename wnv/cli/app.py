@@ -112,6 +112,10 @@ def hydra_command(
         else:
             if complete is not None:
                 arguments = sys.argv[1:] = import_function(complete)(arguments)
+            if any(word.startswith("hydra/launcher=") for word in arguments):
+                from wnv.cli.explain import check_launcher
+
+                check_launcher(arguments)
             try:
                 _run_sweep(run, sweep)
             except (HydraException, ValueError) as error:

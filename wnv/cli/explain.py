@@ -1,6 +1,7 @@
 """Explain why a configuration could not be composed: the mistyped key or option, and the nearest one that exists."""
 
 import re
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,26 @@ from wnv.cli.composition import composed
 from wnv.cli.overrides import did_you_mean, nearest, parse
 from wnv.cli.schema import INSTEAD, dotted_keys
 
+_ALIASES = {"device=gpu": "cuda"}
+_INSTEAD = {
+    "hydra/sweeper=optuna": "call wnv.train from an Optuna objective in Python, as conf/README.md shows",
+    "hydra/launcher=submitit_slurm": "hydra/launcher=slurm needs submitit: pip install 'wnv[slurm]'",
+}
+
+
+def check_launcher(arguments: Sequence[str]) -> None:
+    """Check that Slurm is there before a sweep is submitted to it.
+
+    Raises:
+        ValueError: With a launcher that works here.
+    """
+    chosen = [word for word in arguments if word in ("hydra/launcher=slurm", "hydra/launcher=submitit_slurm")]
+    if chosen and {"-m", "--multirun"} & {*arguments} and shutil.which("srun") is None:
+        raise ValueError(
+            f"{chosen[0]} needs Slurm's srun, which is not found here; start the sweep on a login node of the cluster, "
+            "or leave the launcher out to run one job after the other"
+        )
+
 
 def explain(error: Exception, arguments: Sequence[str], *, config_path: str, config_name: str) -> str | None:
     """Return one line for a mistake in the overrides; None where Hydra's own message is as good.
@@ -29,6 +50,8 @@ def explain(error: Exception, arguments: Sequence[str], *, config_path: str, con
     text = str(error)
     if isinstance(error, MissingConfigException):
         return _explain_option(error)
+    if unread := re.match(r"Error parsing override '([^'=]*)'", text):
+        return f"{unread[1]!r} is no setting; write GROUP=NAME or KEY=VALUE, see --help"
     found = re.match(
         r"Could not (override|delete from config\.|append to config\. An item is already at) '([^']+)'", text
     )
@@ -63,10 +86,10 @@ def _explain_option(error: MissingConfigException) -> str | None:
     options = ", ".join(error.options)
     file = re.match(r"In '([^']+)'", str(error))
     where = "" if file is None or "/" not in file[1] else f" (in {file[1]}.yaml)"
-    near = nearest(name, error.options)
-    return f"{group}={name} does not exist{where}{did_you_mean(near and f'{group}={near}')} Options: {options}".replace(
-        "exist Options", "exist. Options"
-    )
+    choice = f"{group}={name}"
+    near = _ALIASES.get(choice) or nearest(name, error.options)
+    advice = _INSTEAD.get(choice) or f"{did_you_mean(near and f'{group}={near}')} Options: {options}".lstrip("; ")
+    return f"{choice} does not exist{where}; {advice}"
 
 
 def _explain_key(key: str, settings: Any) -> str:

@@ -83,7 +83,8 @@ def check_added(cfg: DictConfig) -> None:
         group = key.rpartition(".")[0]
         if group.startswith(("callbacks.", "logger.")) and group not in known:
             raise ValueError(f"{key}: {group} has no _target_; add +{group}._target_=CLASS")
-        raise ValueError(f"{key} is not a setting of this command{did_you_mean(nearest(key, known))}")
+        near = did_you_mean(nearest(key, known)) or "; its --help lists them"
+        raise ValueError(f"{key} is not a setting of this command{near}")
 
 
 def _is_read(cfg: DictConfig, key: str) -> bool:
