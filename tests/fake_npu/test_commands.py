@@ -23,7 +23,7 @@ def test_konet_tiny_trains_and_validates_without_an_operator_that_an_npu_lacks(
     """Muon, averaged weights, camera maps, loss and metrics included; any such operator is an error here."""
     done = on_npu(*TRAIN, "experiment=konet_tiny", "data.batch_size=1", "data.num_val_scenes=1", "callbacks=ema")
     assert done.returncode == 0, done.stderr
-    assert "on npu:0" in done.stdout + done.stderr
+    assert "on 1 x npu" in done.stdout + done.stderr
     assert json.loads((tmp_path / "run" / "starts.jsonl").read_text())["device"] == "npu: simulated NPU"
     assert KoNet.from_pretrained(tmp_path / "run").config["dim"] == 192, "a checkpoint of an NPU opens on a CPU"
 
