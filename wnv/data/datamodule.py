@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from typing_extensions import override
 
 from wnv.data.faults import DataError, GuardedDataset, OnError
-from wnv.data.loader import ExampleLoader, num_cores, seed_worker
+from wnv.data.loader import ExampleLoader, seed_worker
 from wnv.data.loader_processes import loader_context
 from wnv.data.sample_order import EvaluationOrder, SampleOrder, StreamOrder
+from wnv.runtime.machine import num_cores
 from wnv.types import Batch, Example, collate
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from wnv.data.sample_order import StreamOrder, seeded_generator
 from wnv.runtime.errors import RunFailed
+from wnv.runtime.machine import num_cores
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +110,6 @@ def seed_worker(worker: int, *, rank: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _describe_end(code: int) -> str:

@@ -258,7 +258,7 @@ def test_limits_of_a_container(
 ) -> None:
     (tmp_path / "cpu.max").write_text(cores + "\n")
     (tmp_path / "memory.max").write_text(memory + "\n")
-    monkeypatch.setattr("wnv.ingest.executors.local._CONTAINER", tmp_path)
+    monkeypatch.setattr("wnv.runtime.machine._CONTAINER", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
     monkeypatch.setattr("os.sysconf", lambda name: 10**5)
     assert default_num_workers(per_worker_gb) == number

@@ -10,15 +10,14 @@ import sys
 import tempfile
 import time
 from multiprocessing.connection import Pipe, wait
-from pathlib import Path
 from typing import IO
 
 from wnv.ingest.tasks import Outcome, Stage, StageName, Task
+from wnv.runtime.machine import memory_gb, num_cores
 
 _MAIN = "import sys; sys.path[:] = {path!r}; from wnv.ingest.executors.worker import main; main({descriptor})"
 
 # cgroup v2: limits of the container.
-_CONTAINER = Path("/sys/fs/cgroup")
 # Time for a worker to remove half-written files after SIGTERM.
 _GRACE_S = 3.0
 # A worker's end closes its pipe, unless a process that it forked holds the pipe open.
@@ -90,7 +89,7 @@ class LocalExecutor:
         if idle:
             worker = idle[0]
         else:
-            threads = max(1, _num_cores() // self.num_workers)
+            threads = max(1, num_cores() // self.num_workers)
             worker = _Worker(fetches=fetches, num_threads=threads)
             self._workers.append(worker)
         number, pickled = self._pickle(stage)
@@ -257,24 +256,4 @@ class _Worker:
 
 def default_num_workers(memory_per_worker_gb: float) -> int:
     """Return how many workers the usable cores and memory allow; at least 1."""
-    return max(1, min(_num_cores(), int(_memory_gb() / memory_per_worker_gb)))
-
-
-def _num_cores() -> int:
-    """Return the number of cores that this process may use, within the limits of its container."""
-    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Microseconds of CPU time per period, or "max" for no limit.
-    quota, *period = _limit("cpu.max").split()
-    return min(number, max(1, int(quota) // int(period[0]))) if quota.isdigit() else number
-
-
-def _memory_gb() -> float:
-    """Return the memory of the machine or container, 10^9 bytes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _limit("memory.max")
-    return min(total, int(limit) if limit.isdigit() else total) / 1e9
-
-
-def _limit(name: str) -> str:
-    file = _CONTAINER / name
-    return file.read_text().strip() if file.is_file() else "max"
+    return max(1, min(num_cores(), int(memory_gb() / memory_per_worker_gb)))

@@ -1,13 +1,13 @@
 """Imports captures of other formats as scene files."""
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wnv.runtime.machine import num_cores
 from wnv.scenes.importers.assemble import assemble_scene
 from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, Rejection
 from wnv.scenes.importers.colmap import colmap_captures
@@ -110,7 +110,7 @@ _Outcome = tuple[Path, bool] | Rejection
 
 def _outcomes(captures: Captures, out: Path, options: ImportOptions) -> Iterator[_Outcome]:
     """Import captures in parallel; yield outcomes in order. Few captures are pending, since some hold their images."""
-    workers = options.num_workers or min(os.cpu_count() or 1, _MAX_WORKERS)
+    workers = options.num_workers or min(num_cores(), _MAX_WORKERS)
     pending: deque[Future[_Outcome]] = deque()
     first_with_id: dict[str, str] = {}
     with ThreadPoolExecutor(workers) as pool:
