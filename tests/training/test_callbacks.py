@@ -109,7 +109,7 @@ def test_throughput_counts_all_views_of_all_scenes(
 def test_the_time_left_is_logged_once(
     make_batch: Callable, fake: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From steps after the first and without validation between them."""
+    """From steps after the first, and without the time of validation."""
     clock = [0.0]
     monkeypatch.setattr("wnv.training.throughput.time.perf_counter", lambda: clock[0])
     callback, module, batch = Throughput(every_n_steps=1000), fake(L.LightningModule), make_batch()
@@ -123,7 +123,7 @@ def test_the_time_left_is_logged_once(
                 clock[0] += 1000.0
                 callback.on_validation_end(trainer, module)
     assert [record.getMessage() for record in caplog.records] == [
-        "2 s per step: 69 steps left take about 0:02:18, without validation"
+        "2 s per step: 79 steps left take about 0:02:38, without validation"
     ]
 
 

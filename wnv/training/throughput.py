@@ -32,7 +32,8 @@ class Throughput(L.Callback):
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self.scenes_seen = 0
-        self._estimate_from: tuple[int, float] | None = None  # step and time
+        self._estimate_from: tuple[int, float] | None = None  # step, and training time in seconds
+        self._train_s = 0.0
         self._is_estimated = False
         self._restart()
 
@@ -57,9 +58,10 @@ class Throughput(L.Callback):
         self._batches += 1
         now = time.perf_counter()
         self._seconds += now - self._last_time
+        self._train_s += now - self._last_time
         self._last_time = now
         if not self._is_estimated:
-            self._estimate(trainer.global_step, now, max_steps=trainer.max_steps)
+            self._estimate(trainer.global_step, max_steps=trainer.max_steps)
         if self._batches < self.every_n_steps:
             return
         figures = {
@@ -74,14 +76,13 @@ class Throughput(L.Callback):
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_time = time.perf_counter()
-        self._estimate_from = None  # begin again: validation is no part of a step
 
-    def _estimate(self, step: int, now: float, *, max_steps: int) -> None:
+    def _estimate(self, step: int, *, max_steps: int) -> None:
         """Log the time left once, after enough steps."""
         if self._estimate_from is None:
-            self._estimate_from = step, now
+            self._estimate_from = step, self._train_s
             return
-        steps, seconds = step - self._estimate_from[0], now - self._estimate_from[1]
+        steps, seconds = step - self._estimate_from[0], self._train_s - self._estimate_from[1]
         if steps < _ESTIMATE_STEPS and (seconds < _ESTIMATE_S or steps < 1):
             return
         self._is_estimated = True
