@@ -298,6 +298,15 @@ def test_incomplete_batches_are_reported_by_name(make_batch: Callable, make_modu
         make_module().render({"context": batch.context})
 
 
+def test_images_of_another_shape_are_reported_with_the_model(
+    make_batch: Callable, make_module: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, batch = make_module(), make_batch()
+    monkeypatch.setattr(module.model, "forward", lambda *views: batch.target.images[:, 0])
+    with pytest.raises(ValueError, match=r"KoNet.*shape \(\d+, \d+, 3, \d+, \d+\).*got \(\d+, 3, \d+, \d+\)"):
+        module.render(batch)
+
+
 def test_the_module_loads_from_its_checkpoint_alone(
     tmp_path: Path, make_batch: Callable, make_module: Callable, fit: Callable
 ) -> None:

@@ -250,10 +250,17 @@ class ViewSynthesisModule(L.LightningModule):
 
         Raises:
             TypeError: If it is no `Batch`.
+            ValueError: If the model returns images of another shape than the targets.
         """
         if not isinstance(batch, Batch):
             raise TypeError(f"the data must yield wnv.types.Batch, got {type(batch).__name__}")
-        return self.model(batch.context, batch.target.cameras, batch.target.times)
+        rendered = self.model(batch.context, batch.target.cameras, batch.target.times)
+        if rendered.shape != batch.target.images.shape:
+            raise ValueError(
+                f"model {type(self.model).__name__} must return images of the targets' shape "
+                f"{tuple(batch.target.images.shape)} (scene, view, 3, height, width), got {tuple(rendered.shape)}"
+            )
+        return rendered
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
