@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from wnv.cli.overrides import quote
 from wnv.cli.settings import plain
 from wnv.cli.sweep import swept_overrides
 
@@ -35,7 +36,7 @@ def name_wandb_run(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     given = {name for name in settings if part.get(name) not in (None, cfg.name)}
     with open_dict(part):
         part.update({name: value for name, value in settings.items() if name not in given})
-    return [f"logger.wandb.{name}='{value}'" for name, value in settings.items() if name not in given]
+    return [f"logger.wandb.{name}={quote(value)}" for name, value in settings.items() if name not in given]
 
 
 def identify_wandb_run(cfg: DictConfig) -> None:
