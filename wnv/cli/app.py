@@ -72,8 +72,7 @@ def hydra_command(
     The function's module is imported after the configuration is composed, so `--help` and mistyped settings do not
     wait for it. A user's mistake prints `PROG: error: ...` and exits with code 2, and `RunFailed` likewise with its own
     code, with a traceback if `WNV_DEBUG=1`; Ctrl-C exits with 130, `Stopped` with 75; other exceptions keep their
-    traceback and exit with 1. In a sweep, a
-    failed job is reported and the remaining ones run.
+    traceback and exit with 1. In a sweep, a failed job is reported and the remaining ones run.
 
     Args:
         task: The function, `module:name`.

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 # Settings that name the folder of results; the folders above it are then the user's.
 _FOLDER_SETTINGS = ("out=", "run_dir=", "hydra.run.dir=")
 # What a run has before its first step: records of its start, and folders of loggers.
-_RECORDS = ("config.yaml", "starts.jsonl", "ends.jsonl", "metrics.csv", "wandb_run.txt")
+_RECORDS = ("config.yaml", "starts.jsonl", "ends.jsonl", "metrics.csv")
 _LOGGERS = ("wandb", "tensorboard")
 _MARGIN_NS = 120 * 10**9  # between the starts of a run's processes
 

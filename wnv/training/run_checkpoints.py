@@ -150,8 +150,8 @@ class RunCheckpoints(Checkpoint):
         self.best = state_dict["best"] if self._has_same_metric(state_dict) else None
 
     def _has_same_metric(self, state_dict: dict[str, Any]) -> bool:
-        now = {"monitor": self.monitor, "mode": self.mode}
-        return now | state_dict == state_dict | now  # older checkpoints lack both
+        # Older checkpoints lack both.
+        return (state_dict.get("monitor", self.monitor), state_dict.get("mode", self.mode)) == (self.monitor, self.mode)
 
     def _find_best(self, step: int) -> float | None:
         """Find the best value up to a resumed step.
