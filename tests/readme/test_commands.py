@@ -221,7 +221,7 @@ def _weights_for_others(place: Path, _shown: str) -> None:
     assert KoNet.from_pretrained(folder).config["dim"] == 32
 
 
-@step(r"wnv-render weights=konet_tiny scene=synthetic:3 trajectory=wobble", *RENDER)
+@step(r"wnv-render weights=konet_tiny scene=synthetic:3 trajectory=interpolate", *RENDER)
 def _synthetic_path(place: Path, shown: str) -> None:
     assert_film(newest(place, "outputs/render/*"), shown)
 

@@ -94,7 +94,7 @@ def run(cfg: DictConfig) -> None:
         f"                 {video.sheet}\n"
         f"  scores         {evaluation / SUMMARY_FILE}\n"
         f"  weights        {run_dir}\n\n"
-        f"Next: wnv-render weights={run_dir} scene=synthetic:1 data.image_size=[{size}] trajectory=wobble\n"
+        f"Next: wnv-render weights={run_dir} scene=synthetic:3 data.image_size=[{size}] trajectory=interpolate\n"
         f"{RULE}"
     )
 
