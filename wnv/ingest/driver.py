@@ -19,6 +19,7 @@ from typing import Any
 from wnv.ingest.database import RootError
 from wnv.ingest.duplicates import Duplicates, duplicate_message
 from wnv.ingest.executors.executor import Executor
+from wnv.ingest.forecast import Forecast
 from wnv.ingest.gate import Gate, host_of
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.missing_outputs import requeue_missing
@@ -116,6 +117,7 @@ class _Run:
         self.versions = {name: stage.versions() for name, stage in self.stages.items()}
         self.ready = {name: defaultdict(deque) for name in self.stages}
         self.duplicates = Duplicates(self.ledger)
+        self.progress.forecast = Forecast(tuple(self.stages), seconds=self.ledger.mean_seconds())
 
     def run(self, selection: Selection, max_waiting: int) -> Summary:
         self._prepare(selection)
@@ -145,11 +147,13 @@ class _Run:
         for stage, item, key, state, _ in items:
             if state != "pending" or stage not in self.stages or key not in keys:
                 continue
-            self.progress.expect(stage)
             parent = _parent_of(stage, item, key)
-            if parent is None or states.get(parent) == "done":
-                self._make_ready(stage, item)
-            elif states.get(parent) in ("failed", "refused") and self.ledger.has_outputs(*parent):
+            state_of_parent = "done" if parent is None else states.get(parent)
+            is_ready = state_of_parent == "done" or (
+                state_of_parent in ("failed", "refused") and self.ledger.has_outputs(*parent)
+            )
+            self.progress.expect(stage, blocked=not is_ready)
+            if is_ready:
                 self._make_ready(stage, item)
             else:
                 self.blocked[parent].append((stage, item))
@@ -214,6 +218,7 @@ class _Run:
         self.num_tries[stage, item] += 1
         if stage == "fetch":
             self.gate.started(self.hosts.get(item), item)
+        self.progress.start(stage, item)
         self.executor.submit(self.stages[stage], task)
 
     def _finish(self, task: Task, outcome: Outcome) -> None:
@@ -233,25 +238,28 @@ class _Run:
             self.ledger.finish(task, replace(outcome, state="pending"))
             del self.running[stage, item]
             heappush(self.later, (time.monotonic() + delay_s, stage, item))
-            self.progress.retried()
+            self.progress.retried(stage, item)
             return
         if stage == "fetch" and outcome.state == "done":
             outcome = self._without_duplicate(item, outcome)
         children = children_of(task, outcome.result) if outcome.state == "done" else []
         pending = self.ledger.finish(task, outcome, versions=self.versions[stage], children=children)
         del self.running[stage, item]
-        self.progress.summary.add(stage, outcome)
+        self.progress.end(stage, item, outcome, num_children=len(pending))
         if outcome.state == "done" and outcome.message and str(task.payload.get("key")).startswith(PHOTOS_PREFIX):
             _log.warning("%s: %s: %s", task.payload["key"], stage, outcome.message)  # photographs that are left out
         blocked = self.blocked.pop((stage, item), [])
         if outcome.state == "done":
             for child in pending:
                 if child.stage in self.stages:
-                    if (child.stage, child.item) not in blocked:
+                    if (child.stage, child.item) in blocked:
+                        self.progress.unblock(child.stage)
+                    else:
                         self.progress.expect(child.stage)
                     self._make_ready(child.stage, child.item)
         elif self.ledger.has_outputs(stage, item):
             for child_stage, child_item in blocked:
+                self.progress.unblock(child_stage)
                 self._make_ready(child_stage, child_item)
         elif outcome.state == "failed" or stage == "fetch":  # else the children were removed with it
             self.blocked[stage, item] = blocked

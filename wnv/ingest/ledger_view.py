@@ -97,6 +97,13 @@ class LedgerView:
         )
         return sorted((Tally(*row[:-1]) for row in rows), key=lambda found: STAGES.index(found.stage))
 
+    def mean_seconds(self) -> dict[StageName, float]:
+        """Return the mean duration of the items that ended, per stage with such items."""
+        rows = self._connection.execute(
+            "SELECT stage, avg(seconds) FROM items WHERE state IN ('done', 'failed', 'refused') GROUP BY stage"
+        )
+        return dict(rows)
+
     def num_scenes(self) -> list[tuple[str, str, int, int]]:
         """Return kind, split, and number of scenes and of their frames."""
         return self._connection.execute(

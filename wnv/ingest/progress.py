@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
+from wnv.ingest.forecast import Forecast
 from wnv.ingest.tasks import STAGES, STATES, Outcome, StageName, State
 
 _log = logging.getLogger(__name__)
@@ -62,12 +63,14 @@ class Progress:
 
     Attributes:
         summary: Outcomes so far.
+        forecast: Estimates the time left.
     """
 
     def __init__(self, *, shown: bool = True, log_every_s: float = 30.0) -> None:
         self.shown = shown
         self.log_every_s = log_every_s
         self.summary = Summary()
+        self.forecast = Forecast()
         self._expected: Counter[StageName] = Counter()
         self._num_retried = 0
         self._bar: tqdm | None = None
@@ -76,7 +79,9 @@ class Progress:
     def __enter__(self) -> "Progress":
         self._began = self._logged = time.monotonic()
         if self.shown and sys.stderr.isatty():
-            self._bar = tqdm(total=self._expected.total(), unit="item", dynamic_ncols=True, smoothing=0.05)
+            # tqdm's own estimate takes all items for equally long.
+            layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+            self._bar = tqdm(total=self._expected.total(), unit="item", dynamic_ncols=True, bar_format=layout)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,32 +91,49 @@ class Progress:
         elif self.shown and self.summary.num_ended():
             _log.info("%s", self.line())
 
-    def expect(self, stage: StageName) -> None:
-        """Count one more item to do."""
+    def expect(self, stage: StageName, *, blocked: bool = False) -> None:
+        """Count one more item to do; a blocked one waits for the item that it is made from."""
         self._expected[stage] += 1
+        self.forecast.expect(stage, blocked=blocked)
 
-    def retried(self) -> None:
+    def unblock(self, stage: StageName) -> None:
+        """Count a blocked item as one that may run."""
+        self.forecast.unblock(stage)
+
+    def start(self, stage: StageName, item: str) -> None:
+        """Note the start of an item."""
+        self.forecast.start(stage, item)
+
+    def end(self, stage: StageName, item: str, outcome: Outcome, *, num_children: int) -> None:
+        """Count an item that ended, and the number of items of the next stage that it gave."""
+        self.summary.add(stage, outcome)
+        self.forecast.end(stage, item, num_children=num_children)
+
+    def retried(self, stage: StageName, item: str) -> None:
         """Count an attempt that failed and will be retried."""
         self._num_retried += 1
+        self.forecast.end(stage, item, retried=True)
 
     def show(self) -> None:
         """Update the bar, or log a line if it is due."""
         if self._bar is not None:
             self._bar.total = self._expected.total()
-            self._bar.set_postfix_str(self._counts(), refresh=False)
+            self._bar.set_postfix_str(self._counts() + self._left(), refresh=False)
             self._bar.update(self.summary.num_ended() - self._bar.n)
         elif self.shown and time.monotonic() - self._logged >= self.log_every_s:
             self._logged = time.monotonic()
             _log.info("%s", self.line())
 
     def line(self) -> str:
-        """Return the progress in one line. The time left counts known items only."""
+        """Return the progress in one line."""
         elapsed_s = time.monotonic() - self._began
-        ended = self.summary.num_ended()
-        left = self._expected.total() - ended
-        rate = ended / elapsed_s if elapsed_s > 0 else 0.0
-        left_s = f", {tqdm.format_interval(left / rate)} left" if rate and left else ""
-        return f"{self._counts()}; {rate * 60:.1f} items/min, {tqdm.format_interval(elapsed_s)} elapsed{left_s}"
+        rate = self.summary.num_ended() / elapsed_s if elapsed_s > 0 else 0.0
+        elapsed = tqdm.format_interval(elapsed_s)
+        return f"{self._counts()}; {rate * 60:.1f} items/min, {elapsed} elapsed{self._left()}"
+
+    def _left(self) -> str:
+        left_s = self.forecast.left_s()
+        return f", {tqdm.format_interval(left_s)} left" if left_s else ""
 
     def _counts(self) -> str:
         ended = self.summary.num_ended
