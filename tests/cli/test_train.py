@@ -270,7 +270,7 @@ def test_a_resumed_run_without_time_left_is_a_warning(
 @pytest.mark.slow
 def test_compile_gives_the_same_losses(tmp_path: Path) -> None:
     settings = [*TWO_STEPS, "trainer.max_steps=3", "callbacks.images=null"]
-    for name, compiled in (("plain", "false"), ("compiled", "true")):
+    for name, compiled in (("plain", "off"), ("compiled", "blocks")):
         done = command(*settings, f"module.compile={compiled}", f"run_dir={name}", cwd=tmp_path, timeout=800)
         assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)

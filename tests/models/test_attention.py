@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional
 
 from wnv.geometry.poses import random_se3
-from wnv.models.attention import Attention, HeadNorm
+from wnv.models.attention import Attention, KeyValue, attend_context_and_own
 from wnv.models.camera_encoding import encode_cameras
+from wnv.models.precision import HeadNorm
 from wnv.types import Cameras
 
 ASSET = Path(__file__).parents[1] / "assets" / "geope_attention.npz"
@@ -161,7 +162,7 @@ def test_attend_views_equals_attend_all_on_context_and_one_view(make_cameras):
         )
         tokens = torch.cat([context, target[:, view : view + 1]], dim=1)
         maps = encode_cameras(cameras, **options)
-        whole = attention.attend_all(tokens, maps, attention.project_key_value(tokens, maps))
+        whole, _ = attention.attend_all(tokens, maps)
         torch.testing.assert_close(rendered[:, view], whole[:, -1], rtol=0, atol=1e-12)
 
 
@@ -182,3 +183,19 @@ def test_maps_keep_the_type_of_low_precision_features(make_cameras):
     low = maps.map_key_value(x.bfloat16())
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low, maps.map_key_value(x.bfloat16().float()).bfloat16())
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_separate_attention_to_context_and_own_view_equals_attention_to_both(monkeypatch, device):
+    dtype, tolerance = (torch.float64, 1e-12) if device == "cpu" else (torch.bfloat16, 2e-2)
+    generator = torch.Generator().manual_seed(5)
+    shapes = [(2, 3, 7, 4, 16)] * 4 + [(2, 4, 11, 16)] * 2
+    gradient, *inputs = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    inputs = [tensor.to(device, dtype).requires_grad_() for tensor in inputs]
+    results = []
+    for has_flash_attention in (True, False):
+        monkeypatch.setattr("wnv.models.attention.has_flash_attention", lambda query, value=has_flash_attention: value)
+        attended = attend_context_and_own(*inputs[:3], KeyValue(*inputs[3:]))
+        results.append([attended, *torch.autograd.grad(attended, inputs, gradient.to(attended))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from wnv.models import attention
+
 MODELS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 
 
@@ -41,6 +43,7 @@ def test_every_call_is_one_that_fuses(make_model, make_views, make_cameras, monk
         return attend(query, key, value)
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", check)
+    monkeypatch.setattr(attention, "has_flash_attention", lambda query: False)  # as on an NPU
     model = make_model(**options).train()
     context, cameras, times = make_views(view=2), make_cameras(view=3, seed=5), torch.rand(2, 3)
     with (

@@ -8,6 +8,7 @@ from wnv.cli.app import choose, report_errors
 BENCHMARKS = {
     "attention": "cached and joint attention: time per rendered view and training step, cost of the camera encoding",
     "encodings": "none, plucker, gta and geope after equal training, cached and joint attention (most of an hour)",
+    "hotpath": "bytes, kernels and memory of a training step, counted without running it, eager and compiled",
     "ingest": "list rows cleaned and ledger updates per second, beside minimal baselines",
     "loader": "examples per second from scene files and from clips, beside decoding the same JPEGs in a loop",
     "startup": "seconds until --help of each command, and until the first step of a training",

@@ -27,7 +27,8 @@ from torch import Tensor
 from wnv.geometry.cameras import invert_K, normalize_K
 from wnv.geometry.poses import invert_se3
 from wnv.geometry.products import matmul
-from wnv.models.precision import no_autocast
+from wnv.models.head_maps import norm_and_map
+from wnv.models.precision import HeadNorm, no_autocast
 from wnv.types import Cameras
 
 CAMERA_ENCODINGS = ("none", "gta", "geope", "prope")
@@ -42,18 +43,18 @@ class PatchRotation:
 
     Attributes:
         cos: Cosine of the angle per feature, the quarter of x before that of y.
-        sin: Sine of that angle.
-        partner: Signed permutation that maps every feature to the other one of its pair.
+        sin: Sine of that angle, negative for the second feature of a pair.
+        swap: Permutation that exchanges the features of each pair.
     """
 
     cos: Float[Tensor, "token 1 half"]
     sin: Float[Tensor, "token 1 half"]
-    partner: Float[Tensor, "half half"]
+    swap: Float[Tensor, "half half"]
 
     def apply(self, x: Float[Tensor, "... token head half"]) -> Float[Tensor, "... token head half"]:
         """Rotate the features `x`."""
         # A matrix product is several times cheaper than a permutation, above all in the backward pass.
-        return torch.addcmul(x * self.cos, x @ self.partner, self.sin)
+        return torch.addcmul(x * self.cos, x @ self.swap, self.sin)
 
     def inverse(self) -> "PatchRotation":
         """The inverse rotations."""
@@ -98,19 +99,21 @@ class TokenMaps:
     patch: PatchRotation | TripleRotation | None
     inverse_patch: PatchRotation | TripleRotation | None
 
-    def map_query(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
-        """Map queries."""
-        return _apply(x, self.query, self.patch)
+    def map_query(
+        self, x: Float[Tensor, "batch view token head dim"], norm: HeadNorm | None = None
+    ) -> Float[Tensor, "batch view token head dim"]:
+        """Map queries, normalized first if `norm` is given."""
+        return _apply(x, self.query, self.patch, norm)
 
     def map_key_value(
-        self, x: Float[Tensor, "batch view token head dim"]
+        self, x: Float[Tensor, "batch view token head dim"], norm: HeadNorm | None = None
     ) -> Float[Tensor, "batch view token head dim"]:
-        """Map keys or values; the result is valid for any query."""
-        return _apply(x, self.key_value, self.patch)
+        """Map keys (normalized first if `norm` is given) or values; the result is valid for any query."""
+        return _apply(x, self.key_value, self.patch, norm)
 
     def map_output(self, x: Float[Tensor, "batch view token head dim"]) -> Float[Tensor, "batch view token head dim"]:
         """Map attention outputs back to the frame of the querying view."""
-        return _apply(x, self.output, self.inverse_patch)
+        return _apply(x, self.output, self.inverse_patch, None)
 
     def repeat_views(self, repeats: int) -> "TokenMaps":
         """Repeat each batch entry, as `Tensor.repeat_interleave(repeats, dim=0)`."""
@@ -240,9 +243,10 @@ def _rope2d(column: Float[Tensor, " token"], row: Float[Tensor, " token"], *, nu
     positions = torch.stack([column, row], dim=-1)
     angle = (positions[:, :, None] * ROTARY_BASE**-exponent)[:, :, None].expand(-1, -1, 2, -1).flatten(1)[:, None]
     # Row-vector form of (first, second) <- (cos first + sin second, cos second - sin first).
-    swap = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=row.dtype, device=row.device)
-    pairs = torch.kron(swap, torch.eye(num_freqs, dtype=row.dtype, device=row.device))
-    return PatchRotation(cos=angle.cos(), sin=angle.sin(), partner=torch.block_diag(pairs, pairs))
+    sign = 1 - 2 * torch.arange(2, dtype=row.dtype, device=row.device)
+    sin = (angle.sin().unflatten(-1, (2, 2, -1)) * sign[:, None]).flatten(-3)
+    swap = torch.eye(num_features, dtype=row.dtype, device=row.device).unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
+    return PatchRotation(cos=angle.cos(), sin=sin, swap=swap)
 
 
 def _quaternion(column: Float[Tensor, " token"], row: Float[Tensor, " token"], *, num_features: int) -> TripleRotation:
@@ -266,17 +270,34 @@ def _apply(
     x: Float[Tensor, "batch view token head dim"],
     matrix: Float[Tensor, "batch view 4 4"] | None,
     patch: PatchRotation | TripleRotation | None,
+    norm: HeadNorm | None,
 ) -> Float[Tensor, "batch view token head dim"]:
-    if matrix is None and patch is None:
+    if matrix is None and patch is None and norm is None:
         return x
     # Matrices must cancel with their inverses, for which bfloat16 is too coarse.
     with no_autocast(x.device.type):
-        dtype = x.dtype
-        x = x.float() if dtype in (torch.bfloat16, torch.float16) else x
-        camera, place = x.chunk(2, dim=-1)
-        if matrix is not None:
-            tiles = camera.reshape(*camera.shape[:2], -1, 4)
-            camera = (tiles @ matrix).view(camera.shape)
-        if patch is not None:
-            place = patch.apply(place)
-        return torch.cat([camera, place], dim=-1).to(dtype)
+        if isinstance(patch, TripleRotation) or (matrix is not None and matrix.requires_grad):
+            return _apply_differentiably(x, matrix, patch, norm)
+        return norm_and_map(
+            x,
+            weight=None if norm is None else norm.weight,
+            eps=0.0 if norm is None else norm.eps,
+            matrix=matrix,
+            **dict.fromkeys(("cos", "sin", "swap")) if patch is None else vars(patch),
+        )
+
+
+def _apply_differentiably(
+    x: Tensor, matrix: Tensor | None, patch: PatchRotation | TripleRotation | None, norm: HeadNorm | None
+) -> Tensor:
+    """The same as separate operations, for patch triples and for cameras that get gradients."""
+    dtype = x.dtype
+    x = x if norm is None else norm(x)
+    x = x.float() if dtype in (torch.bfloat16, torch.float16) else x
+    camera, place = x.chunk(2, dim=-1)
+    if matrix is not None:
+        tiles = camera.reshape(*camera.shape[:2], -1, 4)
+        camera = (tiles @ matrix).view(camera.shape)
+    if patch is not None:
+        place = patch.apply(place)
+    return torch.cat([camera, place], dim=-1).to(dtype)

@@ -119,11 +119,11 @@ class Block(nn.Module):
             assert context_maps is not None
             modulation = self._modulate(context_condition)
             normed = _shift_scale(self.attention_norm(context), modulation[:2])
-            cache = self.attention.project_key_value(normed, context_maps)
             if update_context:
-                attended = self.attention.attend_all(normed, context_maps, cache)
+                attended, cache = self.attention.attend_all(normed, context_maps)
                 context = self._rest(context, attended, modulation)
             else:
+                cache = self.attention.project_key_value(normed, context_maps)
                 context = None
         assert cache is not None, "either context or cache is given"
         if target is not None:

@@ -21,6 +21,7 @@ from wnv.checkpoints.sharded import AVERAGE, MODEL
 from wnv.losses.image_loss import ImageLoss
 from wnv.metrics.baseline import copy_nearest
 from wnv.metrics.image import LEAST_MSE, LPIPS, psnr, ssim
+from wnv.models.compile import COMPILE_MODES, compile_network
 from wnv.models.konet import KoNet
 from wnv.runtime.errors import RunFailed
 from wnv.training.lightning_callbacks import check_callbacks
@@ -68,7 +69,8 @@ class ViewSynthesisModule(L.LightningModule):
             limit.
         max_skipped_in_a_row: Stop the run with an error after this many consecutive skipped steps.
         lpips_backbone: Network for LPIPS in validation, `vgg` or `alex`; None leaves it out.
-        compile: Compile the network with `torch.compile`.
+        compile: What `torch.compile` compiles: `blocks` of the transformer, the whole `model`, or nothing (`off`).
+            `auto` is `blocks` on CUDA where Triton is installed, else `off`.
 
     Raises:
         TypeError: If the model has no `.config`, or the optimiser is neither a name nor a callable.
@@ -90,7 +92,7 @@ class ViewSynthesisModule(L.LightningModule):
         skip_norm_factor: float | int | None = 10.0,
         max_skipped_in_a_row: int = 100,
         lpips_backbone: str | None = None,
-        compile: bool = False,
+        compile: bool | str = "auto",
     ) -> None:
         super().__init__()
         check_model(model)
@@ -99,6 +101,10 @@ class ViewSynthesisModule(L.LightningModule):
                 raise ValueError(f"{name} must be positive, got {value}")
         if skip_norm_factor is not None and skip_norm_factor < 1:
             raise ValueError(f"skip_norm_factor must be at least 1, or null for no limit, got {skip_norm_factor}")
+        if isinstance(compile, bool):  # as in configurations of earlier versions
+            compile = "model" if compile else "off"
+        if compile not in COMPILE_MODES:
+            raise ValueError(f"compile must be one of {', '.join(COMPILE_MODES)}, got {compile!r}")
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, or a _target_ with _partial_, got {optimizer!r}"
@@ -197,16 +203,16 @@ class ViewSynthesisModule(L.LightningModule):
 
     @override
     def configure_model(self) -> None:
-        """Shard and compile the network if requested; Lightning may call this more than once."""
+        """Compile and shard the network if requested; Lightning may call this more than once."""
         if self._is_configured:
             return
         self._is_configured = True
         strategy = getattr(self._trainer, "strategy", None)
+        if strategy is not None:
+            compile_network(self.model, self.compile_model, device_type=strategy.root_device.type)
         if isinstance(strategy, FullyShardedStrategy):
             strategy.precision_plugin.convert_module(self)  # before sharding; Lightning would do so after it
             strategy.shard(cast(KoNet, self.model))
-        if self.compile_model:
-            self.model.compile()
 
     @override
     def configure_optimizers(self) -> dict[str, Any]:
