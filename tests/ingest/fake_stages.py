@@ -92,6 +92,8 @@ class FakeStage:
             raise StageError("refused", what, f"{what} as scripted")
         if what == "no_space":
             raise OSError(28, "No space left on device")
+        if what == "no_space_elsewhere":
+            raise OSError(28, "No space left on device", "/elsewhere/file")
         if what in ("SIGKILL", "SIGABRT"):
             sys.stderr.write("last words 遗言\n")
             sys.stderr.flush()

@@ -6,19 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-from pose_fakes import walk
-
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.pose.colmap import ColmapEstimator
-from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
 from wnv.ingest.tasks import StageName
 from wnv.scenes.scene_file import validate_scene
-from wnv.scenes.undistort import Distortion
 
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("wnv-data")
@@ -44,37 +37,7 @@ QUICK = (
 # Bars and waves have no parallax.
 NO_PARALLAX = ("clip.rules.min_parallax=0.0", "clip.rules.cut_detector=none")
 # Fixed cameras.
-NO_COLMAP = ("pose=custom", "pose.estimator._target_=pipeline.WalkingEstimator")
-
-
-class WalkingEstimator:
-    """Returns cameras that move along x for every clip."""
-
-    def versions(self) -> dict[str, str]:
-        return {"walking": "1"}
-
-    def estimate(
-        self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
-    ) -> PoseEstimate:
-        height, width = cv2.imread(str(frames[0])).shape[:2]
-        focal = 0.9 * max(width, height)
-        return PoseEstimate(
-            K=np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]),
-            distortion=Distortion(),
-            camtoworlds=walk(len(frames)),
-            statistics=PoseStatistics(reprojection_px=0.5, parallax_deg=8.0, num_points=900),
-        )
-
-
-class ColmapInTheRoom(WalkingEstimator):
-    """COLMAP for the rendered room, on which it is fast; walking cameras for other clips."""
-
-    def estimate(
-        self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
-    ) -> PoseEstimate | None:
-        if cv2.imread(str(frames[0])).shape[:2] != (126, 224):
-            return super().estimate(frames, masks=masks, seed=seed, workspace=workspace)
-        return ColmapEstimator().estimate(frames, masks=masks, seed=seed, workspace=workspace)
+NO_COLMAP = ("pose=custom", "pose.estimator._target_=pose_fakes.WalkingEstimator")
 
 
 def start(stage: str, *settings: str, cwd: Path) -> "subprocess.Popen[str]":

@@ -8,9 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from wnv.ingest.pose.estimator import PoseEstimate, PoseStatistics
+from wnv.ingest.pose.colmap import ColmapEstimator
+from wnv.ingest.pose.estimator import NoCameras, PoseEstimate, PoseStatistics
 from wnv.ingest.tasks import StageError
 from wnv.scenes.undistort import Distortion
 
@@ -117,3 +119,33 @@ def sleep_with_child(note: str) -> None:
     Path(f"{note}.part").write_text(f"{os.getpid()} {child.pid}")
     os.rename(f"{note}.part", note)  # atomically
     time.sleep(600)
+
+
+class WalkingEstimator:
+    """Returns cameras that move along x for every clip."""
+
+    def versions(self) -> dict[str, str]:
+        return {"walking": "1"}
+
+    def estimate(
+        self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
+    ) -> PoseEstimate:
+        height, width = cv2.imread(str(frames[0])).shape[:2]
+        focal = 0.9 * max(width, height)
+        return PoseEstimate(
+            K=np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]),
+            distortion=Distortion(),
+            camtoworlds=walk(len(frames)),
+            statistics=PoseStatistics(reprojection_px=0.5, parallax_deg=8.0, num_points=900),
+        )
+
+
+class ColmapInTheRoom(WalkingEstimator):
+    """COLMAP for the rendered room, on which it is fast; walking cameras for other clips."""
+
+    def estimate(
+        self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
+    ) -> PoseEstimate | NoCameras | None:
+        if cv2.imread(str(frames[0])).shape[:2] != (126, 224):
+            return super().estimate(frames, masks=masks, seed=seed, workspace=workspace)
+        return ColmapEstimator().estimate(frames, masks=masks, seed=seed, workspace=workspace)

@@ -94,7 +94,7 @@ def test_from_lists_to_a_training_step(
         *QUICK,
         *NO_PARALLAX,
         "pose=custom",
-        "pose.estimator._target_=pipeline.ColmapInTheRoom",
+        "pose.estimator._target_=pose_fakes.ColmapInTheRoom",
         f"+fetch.ydl={{_target_: loopback.bilibili.LoopbackYoutubeDL, _partial_: true, base: '{site.url}'}}",
         "fetch.hosts=[127.0.0.1,bilibili.com]",
         "fetch.socket_timeout_s=3.0",

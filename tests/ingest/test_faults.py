@@ -111,50 +111,50 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.02, 0.5])
-def test_a_full_disk(share: float, disk: SmallDisk, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_full_disk(disk: SmallDisk, undisturbed: Undisturbed, tmp_path: Path) -> None:
     root = disk.place / "root"
     copy_root(undisturbed.root, root)
     full = disk.num_bytes()
     for path in sorted(root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     root.rmdir()
-    disk.resize(int(share * full))
-    _, err = wnv_data("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS, cwd=tmp_path, code=2)
-    last = err.strip().splitlines()[-1]
-    assert last.startswith("wnv-data run: error: ")
-    # SQLite does not always name the error of a disk.
-    assert any(text in last for text in (os.strerror(errno.ENOSPC), "disk is full", "(0.0 MB free)")), err
-    assert "Traceback" not in err
-    before = {}
-    if share > 0.02:  # less has no room for a ledger
-        before = assert_sound(root)
-        with Ledger.read(root) as ledger:
-            states = {state for counts in ledger.counts().values() for state in counts}
-        assert states <= {"done", "pending", "running"}, "an item failed because of the disk"
+    command = ("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS)
+    for share in (0.02, 0.5):
+        disk.resize(int(share * full))
+        _, err = wnv_data(*command, cwd=tmp_path, code=2)
+        last = err.strip().splitlines()[-1]
+        assert last.startswith("wnv-data run: error: ")
+        # SQLite does not always name the error of a disk.
+        assert any(text in last for text in (os.strerror(errno.ENOSPC), "disk is full", "(0.0 MB free)")), err
+        assert "Traceback" not in err
+    before = assert_sound(root)
+    with Ledger.read(root) as ledger:
+        states = {state for counts in ledger.counts().values() for state in counts}
+    assert states <= {"done", "pending", "running"}, "an item failed because of the disk"
     disk.resize(4 * full)
-    wnv_data("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS, cwd=tmp_path)
+    wnv_data(*command, cwd=tmp_path)
     assert_complete(root, undisturbed.scenes)
     assert before.items() <= scenes(root).items()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_finished", [False, True])
-def test_a_read_only_root(is_finished: bool, disk: SmallDisk, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_read_only_root(disk: SmallDisk, undisturbed: Undisturbed, tmp_path: Path) -> None:
     root = disk.place / "root"
-    source = f"source={undisturbed.source}"
-    if is_finished:
-        copy_root(undisturbed.root, root)
-    disk.set_writable(False)
-    _, err = wnv_data("run", source, f"root={root}", *SETTINGS, cwd=tmp_path, code=2)
-    assert err.startswith(f"wnv-data run: error: root={root} cannot be written to: ")
-    assert len(err.splitlines()) == 1
-    if is_finished:
-        out, _ = wnv_data("status", f"root={root}", cwd=tmp_path)
-        assert "3 videos" in out
-        wnv_data("report", f"root={root}", "out=page.html", cwd=tmp_path)
+    command = ("run", f"source={undisturbed.source}", f"root={root}", *SETTINGS)
+    for is_finished in (False, True):
+        disk.set_writable(True)
+        if is_finished:
+            copy_root(undisturbed.root, root)
+        disk.set_writable(False)
+        _, err = wnv_data(*command, cwd=tmp_path, code=2)
+        assert err.startswith(f"wnv-data run: error: root={root} cannot be written to: ")
+        assert len(err.splitlines()) == 1
+        assert root.exists() == is_finished
+    out, _ = wnv_data("status", f"root={root}", cwd=tmp_path)
+    assert "3 videos" in out
+    wnv_data("report", f"root={root}", "out=page.html", cwd=tmp_path)
     disk.set_writable(True)
-    wnv_data("run", source, f"root={root}", *SETTINGS, cwd=tmp_path)
+    wnv_data(*command, cwd=tmp_path)
     assert_complete(root, undisturbed.scenes)
 
 

@@ -1,16 +1,16 @@
 """Faults, first table: kills. Real processes, real signals, real COLMAP.
 
-killed    in               result of the next run
-driver    every stage      all scenes of an undisturbed run, byte for byte, no temporary files
-workers   fetch, pose      no next run needed: the same run retries
-Ctrl-C    pose             the same; no process is left running
+killed    in               result
+driver    every stage      the next run: all scenes of an undisturbed run, byte for byte, no temporary files
+workers   fetch, pose      the same run retries; the same scenes
+Ctrl-C    pose             no process is left running; the next run: the same scenes
 """
 
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """An undisturbed run, one stage at a time: the root after the clip stage, and the scenes."""
+    """An undisturbed run: the root after the clip stage, and the scenes."""
 
     source: Path
     clipped: Path
@@ -46,26 +46,29 @@ def undisturbed(room_video: PosedVideo, tmp_path_factory: pytest.TempPathFactory
         drip = room_video.path.stat().st_size / 0.6
         urls = [site.add(f"/{number}.mp4", room_video.path, drip=drip) for number in range(NUM_VIDEOS)]
         source = write_list(folder / "static.csv", urls)
-        root = folder / "root"
-        for stage in STAGES:
+        root, clipped = folder / "root", folder / "clipped"
+        for stage in ("fetch", "clip"):
             settings = [f"source={source}"] if stage == "fetch" else []
             groups = (stage, "retries", "executor", *(["gate"] if stage == "fetch" else []))
             own = [text for text in QUICK if text.split(".")[0] in groups]
-            wnv_data(stage, f"root={root}", *settings, *own, cwd=folder)
-            if stage == "clip":
-                copy_root(root, folder / "clipped")
+            wnv_data(stage, f"root={clipped}", *settings, *own, cwd=folder)
+        wnv_data("run", f"root={copy_root(clipped, root)}", *QUICK, cwd=folder)
         found = assert_sound(root)
         assert len(found) == NUM_VIDEOS
         assert_complete(root, found)
-        yield Undisturbed(source, folder / "clipped", found)
+        yield Undisturbed(source, clipped, found)
 
 
-def test_the_driver_is_killed_in_every_stage(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_processes_are_killed_in_every_stage(undisturbed: Undisturbed, tmp_path: Path) -> None:
     command = ["run", f"source={undisturbed.source}", f"root={tmp_path}/root", *QUICK]
     root, scenes = tmp_path / "root", {}
     for stage in STAGES:
         process = start(*command, cwd=tmp_path)
         _stop_while_running(root, stage, process)
+        if stage == "fetch":
+            # First its workers only, which it replaces.
+            killed = _kill_workers(stage, process)
+            _stop_while_running(root, stage, process, besides=killed)
         process.send_signal(signal.SIGCONT)
         time.sleep(HALF_DONE_S[stage])
         process.kill()
@@ -80,24 +83,7 @@ def test_the_driver_is_killed_in_every_stage(undisturbed: Undisturbed, tmp_path:
     assert "nothing to do" in out
 
 
-@pytest.mark.parametrize("stage", ["fetch", "pose"])
-def test_workers_are_killed(stage: StageName, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    if stage == "pose":
-        copy_root(undisturbed.clipped, root)
-    with start("run", f"source={undisturbed.source}", f"root={root}", *QUICK, cwd=tmp_path) as process:
-        _stop_while_running(root, stage, process)
-        # Workers cannot be dismissed until the driver continues.
-        time.sleep(HALF_DONE_S[stage])
-        for worker in _children(process.pid):
-            os.kill(worker, signal.SIGKILL)
-        process.send_signal(signal.SIGCONT)
-        _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert_complete(root, undisturbed.scenes)
-
-
-def test_a_run_is_interrupted(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_an_estimate_is_interrupted_and_then_its_workers_are_killed(undisturbed: Undisturbed, tmp_path: Path) -> None:
     root = copy_root(undisturbed.clipped, tmp_path / "root")
     command = ["run", f"source={undisturbed.source}", f"root={root}", *QUICK]
     with start(*command, cwd=tmp_path) as process:
@@ -111,12 +97,29 @@ def test_a_run_is_interrupted(undisturbed: Undisturbed, tmp_path: Path) -> None:
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert _running(root, "pose") == []
     assert leftovers(root) == []
-    wnv_data(*command, cwd=tmp_path)
+    with start(*command, cwd=tmp_path) as process:
+        _stop_while_running(root, "pose", process)
+        _kill_workers("pose", process)
+        _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
     assert_complete(root, undisturbed.scenes)
 
 
-def _stop_while_running(root: Path, stage: StageName, process: "subprocess.Popen[str]") -> None:
-    """Stop the driver, the only writer of the ledger, once an item of the stage is running."""
+def _kill_workers(stage: StageName, process: "subprocess.Popen[str]") -> list[int]:
+    """Kill the workers of a stopped driver when their tasks are about half done, and continue it."""
+    # Workers cannot be dismissed until the driver continues.
+    time.sleep(HALF_DONE_S[stage])
+    workers = _children(process.pid)
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    process.send_signal(signal.SIGCONT)
+    return workers
+
+
+def _stop_while_running(
+    root: Path, stage: StageName, process: "subprocess.Popen[str]", *, besides: Sequence[int] = ()
+) -> None:
+    """Stop the driver, the only writer of the ledger, once an item of the stage runs in a process not in `besides`."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -125,7 +128,7 @@ def _stop_while_running(root: Path, stage: StageName, process: "subprocess.Popen
             process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             # An item is recorded as running shortly before a process starts it.
-            if _running(root, stage) and _children(process.pid):
+            if _running(root, stage) and set(_children(process.pid)) - set(besides):
                 return
             process.send_signal(signal.SIGCONT)
         time.sleep(0.01)

@@ -29,7 +29,7 @@ class Forecast:
         seconds: Mapping[StageName, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stages = [stage for stage in STAGES if stage in stages]
+        self._stages: list[StageName] = [stage for stage in STAGES if stage in stages]
         self._earlier = dict(seconds or {})
         self._clock = clock
         self._ready: Counter[StageName] = Counter()
@@ -71,7 +71,7 @@ class Forecast:
         if any(number > 0 and self._mean_s(stage) is None for stage, number in left.items()):
             return None
         now = self._clock()
-        work_s, longest_s = 0.0, 0.0
+        work_s = longest_s = 0.0
         for stage, number in left.items():
             mean_s = self._mean_s(stage) or 0.0
             began = [start for (name, _), start in self._running.items() if name == stage]

@@ -13,6 +13,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 LEDGER_FILE = "ledger.sqlite"
 LOCK_FILE = "ledger.lock"
+ROOT_ID_FILE = "root.id"
 RATE_FILE = "fetch.rate"
 REPORT_FILE = "report.html"
 VIDEOS_FOLDER = "videos"

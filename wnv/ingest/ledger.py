@@ -6,6 +6,7 @@ before their records are.
 """
 
 import json
+import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from wnv.ingest.database import RootError, compact, connect_to_write, dump, storable, transaction
-from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE, split_of
+from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE, ROOT_ID_FILE, split_of
 from wnv.ingest.ledger_view import COLUMNS, LedgerView, differ
 from wnv.ingest.lock import take_lock
 from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.outputs import delete_files, delete_video, files_of, has_files
 from wnv.ingest.records import Child, Row
 from wnv.ingest.tasks import Outcome, StageName, Task
+from wnv.runtime.atomic import atomic_file
 
 TAKEN_OUT = "taken_out"
 """Reason code of a video that was removed by `wnv-data forget`."""
@@ -30,6 +32,8 @@ _DESCRIPTION = ("rows", "codes", "title")
 
 class Ledger(LedgerView):
     """State database of an output root. A context manager, opened by `Ledger.open`."""
+
+    _root_id: str
 
     @classmethod
     def open(cls, root: str | Path, *, val_fraction: float, test_fraction: float) -> "Ledger":
@@ -59,6 +63,7 @@ class Ledger(LedgerView):
             meta = {name: repr(value) for name, value in fractions.items()}
             ledger = cls(root=root, connection=connect_to_write(root / LEDGER_FILE, meta=meta), lock=lock)
             ledger._check_fractions(fractions)
+            ledger._identify_root()
             with ledger._transaction():
                 ledger._connection.execute(
                     "UPDATE items SET state = 'pending', reason = 'interrupted' WHERE state = 'running'"
@@ -159,7 +164,8 @@ class Ledger(LedgerView):
                 "RETURNING tries, payload",
                 (time.time(), stage, item),
             ).fetchone()
-        return Task(stage=stage, item=item, root=self.root, payload=json.loads(payload), attempt=tries - 1)
+        about = {"payload": json.loads(payload), "attempt": tries - 1, "root_id": self._root_id}
+        return Task(stage=stage, item=item, root=self.root, **about)
 
     def release(self, task: Task) -> None:
         """Return a started item to `pending` without counting the attempt."""
@@ -254,6 +260,19 @@ class Ledger(LedgerView):
         """Return items to `pending`. With `redo`, everything made from them is redone as well."""
         with self._transaction():
             self._requeue(items, reason=reason, redo=redo)
+
+    def _identify_root(self) -> None:
+        """Give the root an identity, by which other machines see whether it is mounted there."""
+        with self._transaction():
+            self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('root_id', ?)", (secrets.token_hex(8),))
+            (self._root_id,) = self._connection.execute("SELECT value FROM meta WHERE name = 'root_id'").fetchone()
+        file = self.root / ROOT_ID_FILE
+        try:
+            if not file.is_file() or file.read_text(encoding="ascii").strip() != self._root_id:
+                with atomic_file(file, overwrite=True) as output:
+                    output.write(f"{self._root_id}\n".encode())
+        except OSError as error:
+            raise RootError(f"{file} cannot be written: {error}; fix the disk and run again") from error
 
     def _check_fractions(self, fractions: Mapping[str, float]) -> None:
         found = self.fractions()

@@ -118,6 +118,18 @@ _REASONS: dict[str, tuple[str, str]] = {
     ),
     "crashed": ("The worker process died at every attempt.", "See the message. " + _AGAIN),
     "node_lost": ("The node was lost at every attempt.", _AGAIN),
+    "node_without_root": (
+        "The output folder is not mounted on a node of the cluster, or another folder has its path there.",
+        "Mount it under the same path on every node, then `retry={code}`.",
+    ),
+    "no_space_elsewhere": (
+        "A disk other than that of the output folder was full, such as the folder for temporary files.",
+        "Free some space, or set `pose.workspace=...`; then `retry={code}`.",
+    ),
+    "no_access": (
+        "A file or folder outside of the output folder may not be read or written.",
+        "Change its permissions, then `retry={code}`.",
+    ),
     "error": ("Unexpected error; please report it if it repeats.", "See the message. " + _AGAIN),
     "interrupted": ("A run was killed while processing it.", _NEXT_RUN),
     "redo": ("It is redone on request.", _NEXT_RUN),

@@ -13,6 +13,8 @@ TRIES = {
     "crashed": 2,
     "timeout": 2,
     "node_lost": 5,
+    "node_without_root": 5,
+    "no_space_elsewhere": 3,
 }
 
 

@@ -1,6 +1,10 @@
 """The interface between driver and stages: plain values that are sent to other processes and machines."""
 
 import errno
+import os
+import shutil
+import socket
+import tempfile
 import time
 import traceback
 from collections.abc import Mapping
@@ -8,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from wnv.ingest.layout import ROOT_ID_FILE
 from wnv.ingest.messages import one_line
 
 StageName = Literal["fetch", "clip", "pose", "pack"]
@@ -22,8 +27,10 @@ STATES: tuple[State, ...] = ("pending", "running", "done", "failed", "refused")
 TOOL = "tool "
 """Prefix of versions that are recorded only: a change of these does not make an item outdated."""
 
-# Errors of the disk or folder rather than of the item: the run stops and the item stays pending.
+# Errors of a disk or folder rather than of the item. In the root: the run stops and the item stays pending.
 _ROOT_ERRORS = {errno.ENOSPC: "no_space", errno.EDQUOT: "no_space", errno.EROFS: "read_only", errno.EACCES: "denied"}
+# Elsewhere: the item fails, and may succeed on another machine.
+_OTHER_ERRORS = {"no_space": "no_space_elsewhere", "read_only": "no_access", "denied": "no_access"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,8 @@ class Task:
         root: The output root, absolute.
         payload: Results of the previous stages, as JSON values.
         attempt: 0 for the first attempt.
+        root_id: Content of the root's identity file; empty if unknown. A machine on which the root is not mounted has
+            another folder, or none, under its path.
     """
 
     stage: StageName
@@ -43,6 +52,7 @@ class Task:
     root: Path
     payload: Mapping[str, Any]
     attempt: int = 0
+    root_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +111,59 @@ def run_task(stage: Stage, task: Task) -> Outcome:
     """Run a task and return its outcome. Exceptions become outcomes, except `KeyboardInterrupt` and `SystemExit`."""
     start = time.monotonic()
     try:
+        _check_root(task)
         outcome = stage(task)
     except StageError as error:
         outcome = error.outcome
     except MemoryError:
         outcome = Outcome(state="failed", reason="out_of_memory", message="the worker ran out of memory")
     except OSError as error:
-        if error.errno in _ROOT_ERRORS:
-            where = "" if error.filename else f"{task.root}: "  # the folder for temporary files may be meant as well
-            outcome = Outcome(state="pending", reason=_ROOT_ERRORS[error.errno], message=f"{where}{error}")
-        else:
-            outcome = _unexpected(error)
+        outcome = _disk_trouble(error, stage, task) if error.errno in _ROOT_ERRORS else _unexpected(error)
     except Exception as error:
         outcome = _unexpected(error)
     return replace(outcome, seconds=time.monotonic() - start)
+
+
+def _check_root(task: Task) -> None:
+    if not task.root_id:
+        return
+    file = task.root / ROOT_ID_FILE
+    try:
+        found = file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        found = ""
+    if found != task.root_id:
+        what = "is of another root" if found else "does not exist"
+        message = f"{file} {what} on {socket.gethostname()}; mount the root there under the same path"
+        raise StageError("failed", "node_without_root", message)
+
+
+def _disk_trouble(error: OSError, stage: Stage, task: Task) -> Outcome:
+    """Distinguish trouble of the root, which concerns all items, from that of one file or machine."""
+    reason = _ROOT_ERRORS[error.errno or 0]
+    if _blames_root(error, stage, task):
+        where = "" if error.filename else f"{task.root}: "
+        return Outcome(state="pending", reason=reason, message=f"{where}{error}")
+    where = "" if error.filename else f"{_temporary_folder(stage)}: "
+    message = f"{where}{one_line(str(error))} (on {socket.gethostname()})"
+    return Outcome(state="failed", reason=_OTHER_ERRORS[reason], message=message)
+
+
+def _blames_root(error: OSError, stage: Stage, task: Task) -> bool:
+    if error.filename is not None and not isinstance(error.filename, int):
+        return Path(os.fsdecode(error.filename)).absolute().is_relative_to(task.root)
+    # A failed write does not name its file.
+    temporary = _temporary_folder(stage)
+    try:
+        if temporary.stat().st_dev == task.root.stat().st_dev:
+            return True
+        return shutil.disk_usage(task.root).free <= shutil.disk_usage(temporary).free
+    except OSError:
+        return True
+
+
+def _temporary_folder(stage: Stage) -> Path:
+    return Path(getattr(stage, "workspace", None) or tempfile.gettempdir())
 
 
 def _unexpected(error: Exception) -> Outcome:

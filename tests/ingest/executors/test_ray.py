@@ -29,16 +29,17 @@ from wnv.ingest.driver import run
 from wnv.ingest.executors.ray import RayExecutor
 from wnv.ingest.gate import Gate
 from wnv.ingest.ledger import Ledger
-from wnv.ingest.retries import Retries
+from wnv.ingest.retries import TRIES, Retries
 from wnv.ingest.tasks import STAGES
 
 ROOT = {root!r}
+RETRIES = Retries(wait_s=0.05, tries={{**TRIES, "timeout": 1}})
 
 def go(executor, num_videos, **settings):
     with executor, Ledger.open(ROOT, val_fraction=0.2, test_fraction=0.1) as ledger:
         ledger.add_videos(manifest(num_videos))
         stages = {{name: ReportsNode(name=name, **settings) for name in STAGES}}
-        summary = run(ledger, stages, executor, gate=Gate(parallel=8, pause_s=0.0), retries=Retries(wait_s=0.05))
+        summary = run(ledger, stages, executor, gate=Gate(parallel=8, pause_s=0.0), retries=RETRIES)
         print("SUMMARY", summary.text().replace("\\n", "; "))
 """
 
@@ -123,7 +124,7 @@ def test_deaths_and_hangs_on_one_node(tmp_path: Path) -> None:
             "url:000": ("done", "ok", 1),
             "url:001": ("done", "ok", 2),
             "url:002": ("failed", "crashed", 2),
-            "url:003": ("failed", "timeout", 2),
+            "url:003": ("failed", "timeout", 1),
         }
         assert ledger.counts()["pack"] == {"done": 4}
         assert {file for row in ledger.rows(state="done") for file in files_of(row.result)} == written(tmp_path)

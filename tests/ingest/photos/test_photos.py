@@ -222,7 +222,7 @@ def test_photographs_of_the_fox_get_their_cameras(tmp_path: Path) -> None:
     for path in sorted((SHARED_DATA / "fox" / "images").iterdir())[::4]:
         shutil.copy(path, tmp_path / "fox")
     stage = PoseStage(estimator=ColmapEstimator(), filters=PoseFilters())
-    outcomes = run_photos(tmp_path / "fox", tmp_path / "root", stage, photo_short_side=720)
+    outcomes = run_photos(tmp_path / "fox", tmp_path / "root", stage, photo_short_side=540)
     assert outcomes["pose"].result["num_registered"] == 13
     info = validate_scene(tmp_path / "root" / outcomes["pack"].result["file"])
     given = json.loads((SHARED_DATA / "fox" / "transforms.json").read_text())["frames"]

@@ -110,23 +110,23 @@ def test_frames_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
 @needs_pycolmap
 @pytest.mark.slow
 def test_a_camera_that_only_turns_gives_no_parallax(tmp_path: Path) -> None:
-    video = render_room(tmp_path / "turn.mp4", num_frames=16, width=320, height=180, supersample=1, turn_only=True)
+    video = render_room(tmp_path / "turn.mp4", num_frames=8, width=240, height=136, supersample=1, turn_only=True)
     with pytest.raises(StageError) as caught:
         _estimate(tmp_path / "run", video)
     assert (caught.value.outcome.state, caught.value.outcome.reason) == ("refused", "low_parallax")
     assert "100.0%" in caught.value.outcome.message
     # Without the homography check the filters accept it.
     estimate = _estimate(tmp_path / "on", video, max_homography_ratio=1.0)
-    verdict = PoseFilters().check(estimate, width=320, height=180, num_frames=16)
+    verdict = PoseFilters().check(estimate, width=240, height=136, num_frames=8)
     assert verdict.reason == "ok"
     assert isinstance(estimate, PoseEstimate)
-    assert abs(estimate.K[0, 0] / video.K[0, 0] - 1) > 0.3
+    assert abs(estimate.K[0, 0] / video.K[0, 0] - 1) > 0.15
 
 
 @needs_pycolmap
 @pytest.mark.slow
 def test_masks_remove_moving_objects(tmp_path: Path) -> None:
-    video = render_room(tmp_path / "walker.mp4", num_frames=24, width=320, height=180, supersample=1, walker=True)
+    video = render_room(tmp_path / "walker.mp4", num_frames=12, width=320, height=180, supersample=1, walker=True)
     masked = _errors(_estimate(tmp_path / "masked", video, masked=True), video)
     assert masked[0] < 0.01
     assert masked[1] < 0.5

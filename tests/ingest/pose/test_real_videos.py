@@ -3,6 +3,7 @@
 import importlib.util
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -22,7 +23,7 @@ pytestmark = [
 ]
 
 
-def _run(name: str, kind: str, root: Path, **settings: str) -> Outcome:
+def _run(name: str, kind: str, root: Path, **settings: Any) -> Outcome:
     """Make a clip of the whole video, with a shorter side of 360 pixels, and estimate its poses."""
     with av.open(str(_DATA / f"{name}.mp4")) as container:
         frames = list(container.decode(video=0))
@@ -42,12 +43,11 @@ def _run(name: str, kind: str, root: Path, **settings: str) -> Outcome:
 
 
 def test_teddy_a_camera_in_a_hand(tmp_path: Path) -> None:
-    outcome = _run("teddy", "static", tmp_path, masks="always")
+    outcome = _run("teddy", "static", tmp_path, masks="always", max_frames=16)
     assert outcome.state == "done", outcome
-    assert outcome.result["num_frames"] == 48
-    assert outcome.result["num_registered"] >= 45
-    # 0.75 px and 0.30 of the image masked, against 0.91 px without masks.
-    assert outcome.result["stats"]["reprojection_px"] < 0.85
+    assert outcome.result["num_frames"] == outcome.result["num_registered"] == 16
+    # 0.64 px and 0.28 of the image masked, against 0.81 px without masks.
+    assert outcome.result["stats"]["reprojection_px"] < 0.72
     assert outcome.result["stats"]["parallax_deg"] > 5.0
     assert outcome.result["stats"]["max_jump"] < 6.0
     assert 0.1 < outcome.result["stats"]["masked_ratio"] < 0.5
@@ -55,7 +55,7 @@ def test_teddy_a_camera_in_a_hand(tmp_path: Path) -> None:
 
 
 def test_bear_a_camera_that_follows_from_its_tripod(tmp_path: Path) -> None:
-    outcome = _run("bear", "dynamic", tmp_path)
+    outcome = _run("bear", "dynamic", tmp_path, max_frames=12)
     assert (outcome.state, outcome.reason) == ("refused", "low_parallax")
     assert "the camera only turns" in outcome.message
     assert not (tmp_path / "bear.json").exists()

@@ -169,14 +169,13 @@ class FetchStage:
             return self._local(line)
         return self._local_photos(line) if task.item.startswith(PHOTOS_PREFIX) else self._remote(task, line)
 
-    def _find(self, name: str) -> Path:
+    def _find(self, *parts: str) -> Path:
         folder = None if self.videos is None else Path(self.videos)
-        return local_video(folder, name, follow_links=self.follow_links)
+        return local_video(folder, str(PurePosixPath(*parts)), follow_links=self.follow_links)
 
     def _local(self, line: ManifestLine) -> Outcome:
-        path = local_video(
-            None if self.videos is None else Path(self.videos), str(line.url), follow_links=self.follow_links
-        )
+        path = self._find(str(line.url))
+        content = content_id(path)  # first: a file that may not be read is not corrupt
         try:
             with open_video(path) as source:
                 facts = video_facts(*source)
@@ -185,15 +184,11 @@ class FetchStage:
         except MediaError as error:
             raise StageError("refused", error.reason, one_line(error.message)) from error
         fetched = _Fetched(facts, *_settled(line, end_s), [Cut(path=path, start_s=0.0, end_s=end_s)])
-        return _done(fetched, [str(path)], duration_s=end_s, info={"extractor_key": "File", "id": content_id(path)})
+        return _done(fetched, [str(path)], duration_s=end_s, info={"extractor_key": "File", "id": content})
 
     def _local_photos(self, line: ManifestLine) -> Outcome:
         """Find the photographs of a folder. They stay where they are."""
-        folder = None if self.videos is None else Path(self.videos)
-        paths = [
-            local_video(folder, str(PurePosixPath(str(line.url), name)), follow_links=self.follow_links)
-            for name in line.photos
-        ]
+        paths = [self._find(str(line.url), name) for name in line.photos]
         parts = [{"file": str(path), "name": name} for name, path in zip(line.photos, paths, strict=True)]
         return Outcome(state="done", result={"segments": [], "parts": parts})
 
