@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from wnv.cli import data
+from wnv.cli.data_scenes import PHOTO_OPTIONS
 from wnv.scenes.importers.capture import ImportOptions
 from wnv.scenes.importers.import_scenes import COMMON_OPTIONS, IMPORTERS
 
@@ -92,7 +93,18 @@ def test_every_option_is_a_setting() -> None:
     settings = set(OmegaConf.load(Path(__file__).parents[2] / "conf" / "data_import.yaml"))
     options = {name for importer in IMPORTERS.values() for name in importer.options} | {*COMMON_OPTIONS}
     assert options == {field.name for field in fields(ImportOptions)}
+    assert set(PHOTO_OPTIONS) <= options
     assert options <= settings
+
+
+def test_photographs_without_cameras(wnv_data, tmp_path: Path) -> None:
+    (tmp_path / "house").mkdir()
+    Image.new("RGB", (24, 16)).save(tmp_path / "house" / "a.jpg")
+    arguments = ("import", "format=photos", "source=house", "out=scenes")
+    code, _, err = wnv_data(*arguments)
+    assert (code, "house: few_photos: 1 of 1" in err) == (2, True)
+    code, _, err = wnv_data(*arguments, "fps=2")
+    assert (code, "format=photos has no option fps" in err) == (2, True)
 
 
 @pytest.mark.slow

@@ -238,6 +238,11 @@ def _photos(place: Path, shown: str) -> None:
     assert f"{place}/house/scenes/static/train: 1 scenes" in shown
 
 
+@step(r"wnv-data import format=photos source=photos out=photo_scenes")
+def _photos_without_a_root(place: Path, _shown: str) -> None:
+    assert len(open_scene(place / "photo_scenes" / "photos.zip").info.frames) > 2
+
+
 @step(r"wnv-data status root=mine")
 def _status(_place: Path, shown: str) -> None:
     for stage in ("fetch", "clip", "pose", "pack"):

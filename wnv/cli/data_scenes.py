@@ -2,8 +2,10 @@
 
 import logging
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -18,12 +20,18 @@ from wnv.scenes.schema import INDEX_FILE, SceneError
 
 logger = logging.getLogger(__name__)
 
+PHOTO_OPTIONS = ("scene_id", "kind", "max_side", "exists", "image_format", "quality")
+"""The options of `ImportOptions` that `format=photos` has."""
+
 
 def import_captures(cfg: DictConfig) -> None:
     """Import captures of another format as scene files, and index their folder."""
-    if cfg.format not in IMPORTERS:
-        raise ValueError(f"format must be one of {', '.join(IMPORTERS)}, got {cfg.format}")
-    options = _import_options(cfg)
+    known = {name: (*importer.options, *COMMON_OPTIONS) for name, importer in IMPORTERS.items()}
+    known["photos"] = PHOTO_OPTIONS
+    if cfg.format not in known:
+        raise ValueError(f"format must be one of {', '.join(known)}, got {cfg.format}")
+    options = _import_options(cfg, known[cfg.format])
+    importer = _import_photos if cfg.format == "photos" else partial(import_scenes, format=cfg.format)
     source, out = (local_path_setting(cfg, name) for name in ("source", "out"))
     with tqdm(unit=" scenes", disable=not sys.stderr.isatty()) as bar:
 
@@ -31,7 +39,7 @@ def import_captures(cfg: DictConfig) -> None:
             bar.update()
             bar.set_postfix(written=len(result.written), skipped=len(result.skipped), rejected=len(result.rejected))
 
-        result = import_scenes(source, out, format=cfg.format, options=options, on_progress=on_progress)
+        result = importer(source, out, options=options, on_progress=on_progress)
     for path in result.written:
         print(path)
     written, skipped, rejected = len(result.written), len(result.skipped), len(result.rejected)
@@ -49,9 +57,15 @@ def import_captures(cfg: DictConfig) -> None:
         raise JobFailed(f"{rejected} of {total} scenes are rejected; fix them and repeat the command", code=1)
 
 
-def _import_options(cfg: DictConfig) -> ImportOptions:
+def _import_photos(source: Path, out: Path, **settings: Any) -> ImportResult:
+    # Photographs need poses, which the stages of ingest estimate; importing those takes half a second.
+    from wnv.ingest.photos.import_photos import import_photos
+
+    return import_photos(source, out, **settings)
+
+
+def _import_options(cfg: DictConfig, known: Sequence[str]) -> ImportOptions:
     """Collect the options that are set; an option that the format does not have is an error."""
-    known = (*IMPORTERS[cfg.format].options, *COMMON_OPTIONS)
     hints = get_type_hints(ImportOptions)
     options = {}
     for name in cfg:

@@ -29,7 +29,7 @@ from wnv.ingest.progress import Progress, Summary
 from wnv.ingest.records import Child
 from wnv.ingest.retries import Retries
 from wnv.ingest.selection import Selection
-from wnv.ingest.tasks import STAGES, Outcome, Stage, StageName, Task
+from wnv.ingest.tasks import STAGES, Outcome, Stage, StageName, State, Task
 
 _log = logging.getLogger(__name__)
 
@@ -143,20 +143,21 @@ class _Run:
                 )
         self.hosts = {row.item: host_of(row.payload) for row in self.ledger.rows("fetch", state="pending")}
         items = self.ledger.states()
-        states = {(stage, item): state for stage, item, _, state, _ in items}
+        states: dict[_Item, State] = {(stage, item): state for stage, item, _, state, _ in items}
         for stage, item, key, state, _ in items:
             if state != "pending" or stage not in self.stages or key not in keys:
                 continue
             parent = _parent_of(stage, item, key)
-            state_of_parent = "done" if parent is None else states.get(parent)
-            is_ready = state_of_parent == "done" or (
-                state_of_parent in ("failed", "refused") and self.ledger.has_outputs(*parent)
-            )
-            self.progress.expect(stage, blocked=not is_ready)
-            if is_ready:
+            if parent is None or self._is_settled(parent, states):
+                self.progress.expect(stage)
                 self._make_ready(stage, item)
             else:
+                self.progress.expect(stage, blocked=True)
                 self.blocked[parent].append((stage, item))
+
+    def _is_settled(self, parent: _Item, states: Mapping[_Item, State]) -> bool:
+        state = states.get(parent)
+        return state == "done" or (state in ("failed", "refused") and self.ledger.has_outputs(*parent))
 
     def _requeue_missing(self) -> None:
         for stage, number in requeue_missing(self.ledger).items():

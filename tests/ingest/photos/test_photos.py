@@ -1,5 +1,6 @@
 """Photographs become scenes: any format, upright, mixed lenses and sizes, folders as scenes."""
 
+import importlib.util
 import json
 import logging
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_stages import InlineExecutor
+from fake_stages import FakeStage, InlineExecutor
 from PIL import Image
 from pose_fakes import walk
 from posed_video import similarity_errors
@@ -23,6 +24,7 @@ from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.manifest import make_manifest
 from wnv.ingest.pack_stage import PackStage
+from wnv.ingest.photos.import_photos import import_photos
 from wnv.ingest.photos.photo_set import Lens, PhotoEntry
 from wnv.ingest.photos.read_photo import read_photo
 from wnv.ingest.pose.colmap import ColmapEstimator
@@ -30,6 +32,7 @@ from wnv.ingest.pose.estimator import PhotosEstimate, PoseStatistics
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.pose_stage import PoseStage
 from wnv.ingest.tasks import Outcome, Stage, StageError, StageName
+from wnv.scenes.importers.capture import ImportOptions
 from wnv.scenes.listing import open_scene
 from wnv.scenes.scene_file import validate_scene
 from wnv.scenes.undistort import Distortion
@@ -212,6 +215,55 @@ def test_refusals_name_value_limit_and_setting(
     outcome = run_photos(tmp_path / "photos", tmp_path / "root", walking(*lost))[stage]
     assert (outcome.state, outcome.reason) == ("refused", reason)
     assert re.search(text, outcome.message)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_folders_are_imported_without_a_root(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, out = tmp_path / "house", tmp_path / "scenes"
+    for name in ("0.jpg", "1.jpg", "2.jpg", "attic/0.jpg", "attic/1.jpg", "attic/2.jpg", "few/0.jpg"):
+        write_photo(source / name)
+    stages: dict[StageName, Stage] = {"pose": walking()}
+    result = import_photos(source, out, stages=stages, options=ImportOptions(max_side=48, image_format="png"))
+    assert result.written == [out / "house.zip", out / "attic.zip"]
+    (rejection,) = result.rejected
+    assert rejection.where == str(source / "few")
+    assert re.search("few_photos: 1 of 1 photographs can be used, at least 3", str(rejection))
+    info = validate_scene(out / "house.zip")
+    assert (info.id, info.width, info.height, len(info.frames)) == ("house", 48, 32, 3)
+    assert sorted(path.name for path in out.iterdir()) == ["attic.zip", "house.zip"]
+    again = import_photos(source, out, stages=stages)
+    assert (again.written, again.skipped) == ([], result.written)
+    (tmp_path / "house" / "clip.mp4").touch()
+    with pytest.raises(ValueError, match="holds videos; import them with wnv-data run"):
+        import_photos(source, out, stages=stages)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_full_disk_ends_an_import_of_photographs(tmp_path: Path) -> None:
+    for number in range(3):
+        write_photo(tmp_path / "house" / f"{number}.jpg")
+    full = FakeStage(name="pack", failures={"house": ["no_space"]})
+    with pytest.raises(OSError, match="No space left"):
+        import_photos(tmp_path / "house", tmp_path / "out", stages={"pose": walking(), "pack": full})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["heic", "avif", "webp", "mixedori", "mixedres", "exif6_raw"])
+@pytest.mark.skipif(not (SHARED_DATA / "failing").is_dir(), reason="../shared/data is not on this machine")
+def test_given_photographs_of_each_format_are_read_or_refused(tmp_path: Path, name: str) -> None:
+    folder = SHARED_DATA / "failing" / "photo_formats" / name / "images"
+    if name == "heic" and importlib.util.find_spec("pillow_heif") is None:
+        with pytest.raises(StageError, match=r"wnv\[heif\]"):
+            read_photo(folder / "0.heic")
+        return
+    photos = [read_photo(path) for path in sorted(folder.iterdir())]
+    assert len(photos) == 4
+    assert all(photo.image.std() > 5 for photo in photos)
+    sizes = {photo.image.shape[:2] for photo in photos}
+    assert len(sizes) == (2 if name.startswith("mixed") else 1)
+    if name == "exif6_raw":
+        with Image.open(folder / "0.jpg") as stored:
+            assert sizes == {(stored.width, stored.height)}  # height and width change places
 
 
 @pytest.mark.slow
