@@ -39,7 +39,6 @@ REFUSED = {
     "wnv-train callbacks.checkpoints.monitor=psnr": r"callbacks\.checkpoints\.monitor .*val/psnr.*'psnr'",
     "wnv-train optimized_metric=val/lpips": r"optimized_metric.*module\.lpips_backbone",
     "wnv-train precision=fp16 device=cpu": "precision=fp16.*CPU",
-    "wnv-train optim=muon_cosine strategy=fsdp": "optim=muon_cosine.*strategy=fsdp",
     "wnv-train seed=abc": "seed .*integer.*'abc'",
     "wnv-train loss=null": "loss .*null",
     "wnv-eval protocol=re10k_context": r"'protocol\.indices=\{4: .*\}'",

@@ -1,7 +1,8 @@
 """Make one training step in float64: `python sharded_step.py FOLDER NUM_PROCESSES CASE:PORT ...` on each rank.
 
-LOCAL_RANK is set; a CASE is STRATEGY-NUM_BATCHES. Reads network and scenes from FOLDER/given.pt and writes
-FOLDER/CASE.RANK.pt: the gradient, and the bytes of weights, gradients and moments held by this process.
+LOCAL_RANK is set; a CASE is STRATEGY-NUM_BATCHES or STRATEGY-NUM_BATCHES-OPTIMIZER. Reads network and scenes from
+FOLDER/given.pt and writes FOLDER/CASE.RANK.pt: the gradient, the weights after the step, and the bytes of weights,
+gradients and moments held by this process.
 """
 
 import os
@@ -37,6 +38,10 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def join(batches: list[Batch]) -> Batch:
     def views(parts: list[Views]) -> Views:
         cameras = [part.cameras for part in parts]
@@ -64,6 +69,7 @@ class Record(L.Callback):
         self.gradients: dict[str, torch.Tensor] = {}
         self.held: dict[str, int] = {}
         self.reduced: list[bool] = []
+        self.weights: dict[str, torch.Tensor] = {}
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
         self.reduced.append(any(parameter.grad is not None for parameter in pl_module.model.parameters()))
@@ -75,13 +81,13 @@ class Record(L.Callback):
         self.held["weights"] = num_bytes([local(parameter.detach()) for parameter in parameters.values()])
         self.held["gradients"] = num_bytes([local(parameter.grad) for parameter in parameters.values()])
         for name, parameter in parameters.items():
-            gradient = parameter.grad
-            gradient = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
-            self.gradients[name] = gradient.detach().clone()
+            self.gradients[name] = whole(parameter.grad).detach().clone()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: ViewSynthesisModule) -> None:
         states = trainer.optimizers[0].state.values()
-        self.held["moments"] = num_bytes([local(state[name]) for state in states for name in ("exp_avg", "exp_avg_sq")])
+        moments = [local(value) for state in states for name, value in state.items() if name != "step"]
+        self.held["moments"] = num_bytes(moments)
+        self.weights = {name: whole(value).detach().clone() for name, value in pl_module.model.named_parameters()}
 
 
 def main(folder: str, num_processes: str, *cases: str) -> None:
@@ -90,10 +96,10 @@ def main(folder: str, num_processes: str, *cases: str) -> None:
     given = torch.load(Path(folder) / "given.pt", weights_only=False)
     for entry in cases:
         case, os.environ["MASTER_PORT"] = entry.split(":")
-        strategy, num_batches = case.split("-")
+        strategy, num_batches, optimizer = (*case.split("-"), "adamw")[:3]
         model = KoNet(**given["config"])
         model.load_state_dict(given["weights"])
-        module = ViewSynthesisModule(model=model, loss=ImageLoss(), warmup_steps=0).double()
+        module = ViewSynthesisModule(model=model, loss=ImageLoss(), optimizer=optimizer, warmup_steps=0).double()
         # Interleaved, as the sampler shares scenes out.
         share = given["scenes"][rank :: int(num_processes)]
         size = len(share) // int(num_batches)
@@ -116,7 +122,7 @@ def main(folder: str, num_processes: str, *cases: str) -> None:
         )
         trainer.fit(module, DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch))
         torch.save(
-            {name: getattr(record, name) for name in ("gradients", "held", "reduced")},
+            {name: getattr(record, name) for name in ("gradients", "weights", "held", "reduced")},
             Path(folder) / f"{case}.{rank}.pt",
         )
         torch.distributed.destroy_process_group()

@@ -93,7 +93,8 @@ def test_accumulation_holds_less_and_changes_no_gradient(
     assert peaks[1] < 0.5 * peaks[0]
 
 
-CASES = {2: ("ddp-1", "fsdp-1", "fsdp-2"), 4: ("hybrid-1",)}  # number of processes: strategy-batches per step
+# Number of processes: strategy, batches per step, optimizer.
+CASES = {2: ("ddp-1", "fsdp-1", "fsdp-2", "ddp-1-muon", "fsdp-1-muon"), 4: ("hybrid-1", "hybrid-1-muon")}
 
 
 @pytest.mark.slow
@@ -126,5 +127,8 @@ def test_sharding_divides_memory_and_changes_no_gradient(
             held = [record["held"][what] for record in seen[case]]
             assert sum(held) == num_replicas * size, "each byte once per replica"
             assert max(held) < 0.52 * size
+    for name, weight in seen["ddp-1-muon"][0]["weights"].items():
+        for record in (*seen["fsdp-1-muon"], *seen["hybrid-1-muon"]):
+            torch.testing.assert_close(record["weights"][name], weight, rtol=0, atol=1e-6)  # orthogonalized in float32
     for record in seen["fsdp-2"]:
         assert record["reduced"] == [False, True], "gradients are reduced after the last batch of a step"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from wnv.training.optim import lr_factor, make_optimizer, warmup_cosine
+from wnv.training.optim import lr_factor, make_optimizer, make_schedule
 
 
 def test_only_matrices_decay_and_frozen_parameters_are_left_out() -> None:
@@ -42,7 +42,7 @@ def test_any_optimizer_can_be_used() -> None:
 def test_schedule_equals_the_written_table() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.4)
-    scheduler = warmup_cosine(optimizer, warmup_steps=4, max_steps=12)
+    scheduler = make_schedule(optimizer, warmup_steps=4, max_steps=12)
     seen = []
     for _ in range(13):
         seen.append(optimizer.param_groups[0]["lr"])
@@ -53,11 +53,21 @@ def test_schedule_equals_the_written_table() -> None:
     assert seen == pytest.approx(expected, abs=1e-12)
 
 
+def test_wsd_stays_at_the_peak_and_falls_at_the_end() -> None:
+    options = {"warmup_steps": 2, "max_steps": 10, "schedule": "wsd", "decay_share": 0.4}
+    assert [lr_factor(step, **options) for step in range(12)] == pytest.approx(
+        [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+    )
+    for wrong, message in (({"schedule": "line"}, "schedule.*line"), ({"decay_share": 1.5}, r"decay_share.*1\.5")):
+        with pytest.raises(ValueError, match=message):
+            make_schedule(torch.optim.SGD([nn.Parameter(torch.zeros(1))]), **{**options, **wrong})
+
+
 def test_no_warmup_begins_at_the_peak_and_past_the_end_stays_at_zero() -> None:
     assert lr_factor(0, warmup_steps=0, max_steps=10) == 1.0
     assert lr_factor(25, warmup_steps=0, max_steps=10) == 0.0
     with pytest.raises(ValueError, match=r"optim\.warmup_steps.*-1"):
-        warmup_cosine(torch.optim.SGD([nn.Parameter(torch.zeros(1))]), warmup_steps=-1, max_steps=10)
+        make_schedule(torch.optim.SGD([nn.Parameter(torch.zeros(1))]), warmup_steps=-1, max_steps=10)
 
 
 @pytest.mark.parametrize(("warmup_steps", "warns"), [(9, False), (10, True), (40, True)])
@@ -66,6 +76,6 @@ def test_a_run_that_ends_within_the_warmup_warns(
 ) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     with caplog.at_level("WARNING"):
-        warmup_cosine(optimizer, warmup_steps=warmup_steps, max_steps=10)
+        make_schedule(optimizer, warmup_steps=warmup_steps, max_steps=10)
     assert ("optim.warmup_steps" in caplog.text) == warns
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1 / warmup_steps)

@@ -15,7 +15,7 @@ from wnv.metrics.image import psnr
 from wnv.models.konet import KoNet
 from wnv.runtime.device import resolve_device
 from wnv.synthetic.dataset import SyntheticDataset
-from wnv.training.optim import make_optimizer, warmup_cosine
+from wnv.training.optim import make_optimizer, make_schedule
 from wnv.types import Batch, Example, collate
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def _train(
     if budget_s is not None:
         num_steps = max(warmup_steps + 1, round(budget_s / _seconds_per_step(model, scenes, batch_size)))
     optimizer = make_optimizer("muon", model, lr=lr, betas=(0.95, 0.95), weight_decay=0.05)
-    schedule = warmup_cosine(optimizer, warmup_steps=warmup_steps, max_steps=num_steps)
+    schedule = make_schedule(optimizer, warmup_steps=warmup_steps, max_steps=num_steps)
     start = time.process_time()
     for _ in range(num_steps):
         if len(left) < batch_size:

@@ -66,12 +66,6 @@ def _check_metrics(cfg: DictConfig) -> None:
 def _check_combinations(cfg: DictConfig) -> None:
     if cfg.trainer.accelerator == "cpu" and cfg.trainer.precision == "16-mixed":
         raise ValueError("precision=fp16 is not supported on a CPU; set precision=bf16, precision=fp32 or device=cuda")
-    strategy = str(OmegaConf.select(cfg, "trainer.strategy._target_"))
-    optimizer = str(OmegaConf.select(cfg, "optim.optimizer._target_"))
-    if strategy.endswith(".FullyShardedStrategy") and optimizer.endswith(".Muon"):
-        raise ValueError(
-            "optim=muon_cosine needs whole matrices, which strategy=fsdp shards; set strategy=ddp or optim=adamw_cosine"
-        )
 
 
 def _named_metrics(cfg: DictConfig) -> Iterator[tuple[str, Any]]:

@@ -50,8 +50,9 @@ class WeightAverage(L.Callback):
             return
         self._updated_at_step = step
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in _parameters(pl_module).items():
-            self._average[name].lerp_(value.detach().float(), 1.0 - decay)
+        parameters = _parameters(pl_module)
+        weights = [parameters[name].detach().float() for name in self._average]
+        torch._foreach_lerp_(list(self._average.values()), weights, 1.0 - decay)
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -25,7 +25,7 @@ from wnv.models.compile import COMPILE_MODES, compile_network
 from wnv.models.konet import KoNet
 from wnv.runtime.errors import RunFailed
 from wnv.training.lightning_callbacks import check_callbacks
-from wnv.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine
+from wnv.training.optim import OPTIMIZERS, make_optimizer, make_schedule
 from wnv.training.parts import build_part, check_model, describe_part, loss_terms
 from wnv.training.strategies import FullyShardedStrategy, reshard_model
 from wnv.types import Batch
@@ -33,7 +33,7 @@ from wnv.types import Batch
 log = logging.getLogger(__name__)
 
 _HYPERPARAMETERS = (
-    *("optimizer", "lr", "betas", "weight_decay", "warmup_steps"),
+    *("optimizer", "lr", "betas", "weight_decay", "warmup_steps", "schedule", "decay_share"),
     *("clip_norm", "skip_norm_factor", "max_skipped_in_a_row", "lpips_backbone", "compile"),
 )
 
@@ -63,7 +63,9 @@ class ViewSynthesisModule(L.LightningModule):
         lr: Peak learning rate; like `betas` and `weight_decay` not passed to the optimiser if None.
         betas: Decay rates of the running means of the gradient and of its square.
         weight_decay: Decoupled weight decay of parameters with two or more axes.
-        warmup_steps: Steps of linear warm-up; over the rest the learning rate falls to 0 as a cosine.
+        warmup_steps: Steps of linear warm-up.
+        schedule: Of the learning rate after it, `cosine` or `wsd`, see `wnv.training.optim.make_schedule`.
+        decay_share: Share of the run over which `wsd` falls to 0.
         clip_norm: Norm to which longer gradients are scaled down.
         skip_norm_factor: Skip steps whose gradient norm exceeds this times `clip_norm` after the warm-up; None for no
             limit.
@@ -88,6 +90,8 @@ class ViewSynthesisModule(L.LightningModule):
         betas: tuple[float, float] | list[float] | None = (0.9, 0.95),
         weight_decay: float | int | None = 0.05,
         warmup_steps: int = 3000,
+        schedule: str = "cosine",
+        decay_share: float | int = 0.2,
         clip_norm: float | int = 1.0,
         skip_norm_factor: float | int | None = 10.0,
         max_skipped_in_a_row: int = 100,
@@ -120,6 +124,8 @@ class ViewSynthesisModule(L.LightningModule):
         self.betas = betas
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
+        self.schedule = schedule
+        self.decay_share = decay_share
         self.clip_norm = clip_norm
         self.skip_norm_factor = skip_norm_factor
         self.max_skipped_in_a_row = max_skipped_in_a_row
@@ -228,9 +234,21 @@ class ViewSynthesisModule(L.LightningModule):
                 "set it even if trainer.max_time may end the run earlier"
             )
         optimizer = make_optimizer(
-            self.optimizer, self.model, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay
+            self.optimizer,
+            self.model,
+            lr=self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            # A fused optimizer would divide gradients by the loss scale itself, after they are clipped.
+            fused=self.device.type == "cuda" and _loss_scale(self.trainer.precision_plugin) == 1,
         )
-        scheduler = warmup_cosine(optimizer, warmup_steps=self.warmup_steps, max_steps=max_steps)
+        scheduler = make_schedule(
+            optimizer,
+            warmup_steps=self.warmup_steps,
+            max_steps=max_steps,
+            schedule=self.schedule,
+            decay_share=self.decay_share,
+        )
         self._group_settings = [
             {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
         ]
@@ -314,8 +332,7 @@ class ViewSynthesisModule(L.LightningModule):
         self._batches.clear()
         self._skipped_in_a_row = 0
         if value > self.clip_norm:
-            for gradient in gradients:
-                gradient.mul_(self.clip_norm / value)
+            torch._foreach_mul_(gradients, self.clip_norm / value)
 
     def _skip(self, parameters: list[nn.Parameter], *, norm: float, limit: float) -> None:
         # All ranks see the same reduced gradient and so decide alike.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
@@ -26,8 +26,10 @@ class Muon(Optimizer):
         betas: AdamW's decay rates; the first is also Muon's momentum.
         weight_decay: Decoupled weight decay.
 
+    Matrices sharded by FSDP are gathered to be orthogonalized, in each process; momentum stays sharded.
+
     Raises:
-        ValueError: If a parameter of an orthogonal group does not have two axes, or is sharded.
+        ValueError: If a parameter of an orthogonal group does not have two axes.
     """
 
     separate_blocks: ClassVar[bool] = True  # `make_optimizer` makes the matrices of the blocks an orthogonal group
@@ -42,11 +44,6 @@ class Muon(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "orthogonal": False})
         for matrix in (matrix for group in self.param_groups if group["orthogonal"] for matrix in group["params"]):
-            if isinstance(matrix, DTensor):
-                raise ValueError(
-                    "optim.optimizer=muon needs whole matrices, but this strategy shards them; set optim=adamw_cosine "
-                    "or strategy=ddp"
-                )
             if matrix.ndim != 2:
                 raise ValueError(f"optim.optimizer=muon needs parameters of two axes, got {tuple(matrix.shape)}")
 
@@ -79,11 +76,11 @@ class Muon(Optimizer):
                 mean, gradient = state["mean"], cast(Tensor, parameter.grad)
                 mean.lerp_(gradient, 1 - momentum)
                 looked_ahead.append(gradient.lerp(mean, momentum))
-            directions = orthogonalize(torch.stack(looked_ahead))
+            directions = orthogonalize(torch.stack([_gather(matrix) for matrix in looked_ahead]))
             scale = 0.2 * math.sqrt(max(shape))
             for parameter, direction in zip(alike, directions, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(direction.to(parameter.dtype), alpha=-group["lr"] * scale)
+                parameter.add_(_shard(direction.to(parameter.dtype), parameter), alpha=-group["lr"] * scale)
 
     def _step_adamw(self, parameters: list[nn.Parameter], group: dict) -> None:
         states = [self.state[parameter] for parameter in parameters]
@@ -109,15 +106,33 @@ class Muon(Optimizer):
         )
 
 
+def _gather(matrix: Tensor) -> Tensor:
+    """The whole matrix, on the device that computes even if it is kept elsewhere (`cpu_offload`)."""
+    if not isinstance(matrix, DTensor):
+        return matrix
+    on_device = cast(DTensor, matrix.to(matrix.device_mesh.device_type))
+    return on_device.full_tensor()
+
+
+def _shard(matrix: Tensor, like: Tensor) -> Tensor:
+    """Split a matrix that every process holds as `like` is split, without communication."""
+    if not isinstance(like, DTensor):
+        return matrix
+    sharded = distribute_tensor(matrix, like.device_mesh, like.placements, src_data_rank=None)
+    return sharded.to(like.device)
+
+
 def orthogonalize(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
     """Approximate the nearest orthogonal matrix: singular values near 1 (0.7 to 1.2), same singular vectors.
+
+    Computed in float32 on CPUs and in bfloat16 on accelerators, as its authors do.
 
     Args:
         matrices: Matrices in the last two axes.
         num_iterations: Newton-Schulz iterations.
     """
     a, b, c = _QUINTIC
-    x = matrices.float()
+    x = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
     is_tall = x.shape[-2] > x.shape[-1]
     if is_tall:
         x = x.mT
