@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def resolve_strategy(
     return strategy
 
 
+# torch 2.13 renamed DDP's argument.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
+    else "broadcast_buffers"
+)
+
+
 class DataParallelStrategy(DDPStrategy):
     """Replicate the network on every process and average the gradients (DDP).
 
@@ -101,8 +110,8 @@ class DataParallelStrategy(DDPStrategy):
         gradient_as_bucket_view: Let gradients share memory with the communication buckets, which saves one copy.
         process_group_backend: `gloo`, `nccl`, `hccl`, ...; None takes the device's default.
         timeout_s: Timeout of collectives, in seconds.
-        options: Further arguments of `torch.nn.parallel.DistributedDataParallel`. `broadcast_buffers` is off by
-            default, because the buffers of model and loss are constants.
+        options: Further arguments of `torch.nn.parallel.DistributedDataParallel`. Buffers are not synchronized in
+            every step by default, because those of model and loss are constants.
     """
 
     def __init__(
@@ -117,7 +126,8 @@ class DataParallelStrategy(DDPStrategy):
             gradient_as_bucket_view=gradient_as_bucket_view,
             process_group_backend=process_group_backend,
             timeout=timedelta(seconds=timeout_s),
-            **({"broadcast_buffers": False} | options),
+            **({} if "broadcast_buffers" in options else {_SYNC_BUFFERS: False}),
+            **options,
         )
 
     @override
