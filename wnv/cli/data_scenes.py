@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -26,8 +25,8 @@ PHOTO_OPTIONS = ("scene_id", "kind", "max_side", "exists", "image_format", "qual
 
 def import_captures(cfg: DictConfig) -> None:
     """Import captures of another format as scene files, and index their folder."""
-    known = {name: (*importer.options, *COMMON_OPTIONS) for name, importer in IMPORTERS.items()}
-    known["photos"] = PHOTO_OPTIONS
+    known: dict[str, tuple[str, ...]] = {"photos": PHOTO_OPTIONS}
+    known |= {name: (*importer.options, *COMMON_OPTIONS) for name, importer in IMPORTERS.items()}
     if cfg.format not in known:
         raise ValueError(f"format must be one of {', '.join(known)}, got {cfg.format}")
     options = _import_options(cfg, known[cfg.format])
@@ -64,7 +63,7 @@ def _import_photos(source: Path, out: Path, **settings: Any) -> ImportResult:
     return import_photos(source, out, **settings)
 
 
-def _import_options(cfg: DictConfig, known: Sequence[str]) -> ImportOptions:
+def _import_options(cfg: DictConfig, known: tuple[str, ...]) -> ImportOptions:
     """Collect the options that are set; an option that the format does not have is an error."""
     hints = get_type_hints(ImportOptions)
     options = {}

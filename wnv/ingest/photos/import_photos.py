@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wnv.ingest.clip.clip_stage import ClipStage
 from wnv.ingest.clip.segments import ClipRules
@@ -107,7 +108,7 @@ def _rejection(folder: _Folder, outcome: Outcome) -> ValueError:
     return ValueError(f"{folder.where}: {reason}{outcome.message}{how}")
 
 
-def _default_stages(source: Path, options: ImportOptions) -> dict[StageName, Stage]:
+def _default_stages(source: Path, options: ImportOptions) -> dict[StageName, Any]:
     return {
         "fetch": FetchStage(videos=source),
         "clip": ClipStage(rules=ClipRules()),
