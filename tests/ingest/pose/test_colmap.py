@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from posed_video import PosedVideo, render_room, similarity_errors
 
-from wnv.ingest.pose.colmap import ColmapEstimator, frame_pairs
+from wnv.ingest.pose import colmap
+from wnv.ingest.pose.colmap import ColmapEstimator
 from wnv.ingest.pose.estimator import NoCameras, PoseEstimate
 from wnv.ingest.pose.filters import PoseFilters
 from wnv.ingest.pose.limits import run_limited
 from wnv.ingest.pose.motion_masks import motion_masks
+from wnv.ingest.pose.pose_stage import describe
 from wnv.ingest.tasks import StageError
 from wnv.scenes.video import open_video
 
@@ -155,17 +158,6 @@ def test_a_failed_reconstruction_names_matches_and_limits(tmp_path: Path) -> Non
     assert re.search(r"at most \d+ matches per pair, 100 are needed.*num_features=2048", estimate.message)
 
 
-def test_frame_pairs() -> None:
-    assert len(frame_pairs(4, overlap=1, exhaustive_up_to=4, loop_every=0)) == 6
-    pairs = frame_pairs(48, overlap=3, exhaustive_up_to=24, loop_every=10)
-    assert pairs == sorted(set(pairs))
-    assert all(0 <= first < second < 48 for first, second in pairs)
-    assert [second for first, second in pairs if first == 1] == [2, 3, 4, 5, 9, 17, 33]
-    assert [second for first, second in pairs if first == 10] == [11, 12, 13, 14, 18, 20, 26, 30, 40, 42]
-    without = frame_pairs(48, overlap=3, exhaustive_up_to=24, loop_every=0)
-    assert (10, 30) not in without
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -179,3 +171,23 @@ def test_frame_pairs() -> None:
 def test_invalid_settings_are_errors(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         ColmapEstimator(**settings)
+
+
+@pytest.mark.parametrize(("has_cuda", "has_gpu"), [(False, False), (False, True), (True, False), (True, True)])
+def test_features_are_computed_on_a_gpu_where_that_is_possible(
+    has_cuda: bool, has_gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_gpu:
+        (tmp_path / "0000:01:00.0").mkdir()
+    monkeypatch.setattr(colmap, "_NVIDIA_DRIVER", tmp_path)
+    pycolmap = SimpleNamespace(has_cuda=has_cuda)
+    is_possible = has_cuda and has_gpu
+    assert ColmapEstimator()._uses_gpu(pycolmap) == is_possible
+    assert not ColmapEstimator(use_gpu=False)._uses_gpu(pycolmap)
+    if is_possible:
+        assert ColmapEstimator(use_gpu=True)._uses_gpu(pycolmap)
+    else:
+        with pytest.raises(ValueError, match="use_gpu=true.*" + ("no NVIDIA GPU" if has_cuda else "pycolmap-cuda12")):
+            ColmapEstimator(use_gpu=True)._uses_gpu(pycolmap)
+    # Finished poses stay valid on another machine.
+    assert describe(ColmapEstimator(use_gpu=False)) == describe(ColmapEstimator())

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from wnv.ingest.photos.photo_set import Lens, PhotoEntry
 from wnv.ingest.pose.estimator import NoCameras, PhotosEstimate, PoseEstimate, PoseStatistics
+from wnv.ingest.pose.pairing import frame_pairs, similar_pairs
 from wnv.ingest.pose.turning import MAX_ERROR, turning_error
 from wnv.ingest.tasks import StageError
 from wnv.scenes.undistort import Distortion
@@ -24,15 +25,21 @@ CAMERA_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV
 _MIN_PHOTOS_FOR_PRINCIPAL_POINT = 10
 _MIN_PHOTOS_PER_CAMERA = 3
 
+# More photographs than can all be matched are paired with this many that look alike.
+_NUM_SIMILAR = 30
+# Packages that contain pycolmap.
+_PACKAGES = ("pycolmap", "pycolmap-cuda12")
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/gpus")
+
 MAX_SEED = 2**31 - 1
 
 
 @dataclass(eq=False, kw_only=True)
 class ColmapEstimator:
-    """Incremental structure from motion with pycolmap on the CPU.
+    """Incremental structure from motion with pycolmap.
 
-    All frames share one camera. With one thread, the same frames and seed give bit-identical cameras. Features are
-    SIFT: pycolmap's wheels lack ALIKED and LightGlue, and requesting them aborts the process.
+    All frames of a video share one camera. With one thread and no GPU, the same frames and seed give bit-identical
+    cameras. Features are SIFT: pycolmap's wheels lack ALIKED and LightGlue, and requesting them aborts the process.
 
     Args:
         num_features: Maximum number of SIFT features per frame.
@@ -46,7 +53,12 @@ class ColmapEstimator:
         max_homography_ratio: Maximum share of matched frame pairs that a homography explains. Above it, a clip whose
             camera only turns is rejected: COLMAP's result would be wrong despite good statistics. See `turning_error`.
         num_threads: CPU threads per clip.
+        use_gpu: Extract and match features on an NVIDIA GPU; `auto` does so where pycolmap has CUDA. Repeated runs may
+            then differ slightly.
     """
+
+    unrecorded: ClassVar[frozenset[str]] = frozenset({"use_gpu"})
+    """Settings that do not make finished poses outdated."""
 
     num_features: int = 2048
     overlap: int = 10
@@ -58,6 +70,7 @@ class ColmapEstimator:
     pose_min_inliers: int = 30
     max_homography_ratio: float | int = 0.95
     num_threads: int = 1
+    use_gpu: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
         if self.camera_model not in CAMERA_MODELS:
@@ -79,10 +92,12 @@ class ColmapEstimator:
         Raises:
             ImportError: If it is not installed.
         """
-        try:
-            return {"pycolmap": importlib.metadata.version("pycolmap")}
-        except importlib.metadata.PackageNotFoundError:
-            raise _missing() from None
+        for package in _PACKAGES:
+            try:
+                return {"pycolmap": importlib.metadata.version(package)}
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        raise _missing()
 
     def estimate(
         self, frames: Sequence[Path], *, masks: Sequence[Path] | None, seed: int, workspace: Path
@@ -101,7 +116,8 @@ class ColmapEstimator:
         pairs = frame_pairs(
             len(names), overlap=self.overlap, exhaustive_up_to=self.exhaustive_up_to, loop_every=self.loop_every
         )
-        self._match(pycolmap, database, frames, pairs, seed, workspace, camera_mode=single, reader=reader)
+        self._extract(pycolmap, database, frames, camera_mode=single, reader=reader)
+        self._match(pycolmap, database, names, pairs, seed, workspace)
         homography_ratio = self._checked_homography_ratio(pycolmap, database)
         # Video frames differ little, so global bundle adjustment is needed less often than for photographs.
         model, num_models = self._map(pycolmap, database, frames[0].parent, seed, workspace, ba_ratio=1.4)
@@ -140,13 +156,21 @@ class ColmapEstimator:
                 image_names=[names[index] for index in group],
                 options=reader,
             )
-        # Of more photographs, those near by name, and every n-th with every other n-th.
-        loop_every = math.ceil(len(names) / exhaustive_up_to)
-        pairs = frame_pairs(
-            len(names), overlap=2 * self.overlap, exhaustive_up_to=exhaustive_up_to, loop_every=loop_every
-        )
         reader, automatic = pycolmap.ImageReaderOptions(), pycolmap.CameraMode.AUTO
-        self._match(pycolmap, database, photos, pairs, seed, workspace, camera_mode=automatic, reader=reader)
+        self._extract(pycolmap, database, photos, camera_mode=automatic, reader=reader)
+        pairs = frame_pairs(len(names), overlap=self.overlap, exhaustive_up_to=exhaustive_up_to, loop_every=0)
+        if len(names) > exhaustive_up_to:
+            similar = similar_pairs(
+                pycolmap,
+                database,
+                names,
+                num_similar=_NUM_SIMILAR,
+                seed=seed,
+                num_threads=self.num_threads,
+                workspace=workspace,
+            )
+            pairs = sorted({*pairs, *similar})
+        self._match(pycolmap, database, names, pairs, seed, workspace)
         homography_ratio = self._checked_homography_ratio(pycolmap, database)
         model, num_models = self._map(pycolmap, database, images, seed, workspace, ba_ratio=1.1)
         if model is None:
@@ -176,22 +200,12 @@ class ColmapEstimator:
         camera = pycolmap.Camera.create_from_model_name(1, self.camera_model, focal, entry.width, entry.height)
         return ",".join(f"{value:.6f}" for value in camera.params)
 
-    def _match(
-        self,
-        pycolmap: Any,
-        database: Path,
-        frames: Sequence[Path],
-        pairs: Sequence[tuple[int, int]],
-        seed: int,
-        workspace: Path,
-        *,
-        camera_mode: Any,
-        reader: Any,
-    ) -> None:
-        """Extract and match the features of images that are in the database."""
+    def _extract(self, pycolmap: Any, database: Path, frames: Sequence[Path], *, camera_mode: Any, reader: Any) -> None:
+        """Extract the features of images that are in the database."""
         names = [frame.name for frame in frames]
         _check_images(pycolmap, database, len(names))
-        extraction = pycolmap.FeatureExtractionOptions(num_threads=self.num_threads, use_gpu=False)
+        uses_gpu = self._uses_gpu(pycolmap)
+        extraction = pycolmap.FeatureExtractionOptions(num_threads=self.num_threads, use_gpu=uses_gpu)
         extraction.type = pycolmap.FeatureExtractorType.SIFT
         extraction.sift.max_num_features = self.num_features
         pycolmap.extract_features(
@@ -201,11 +215,23 @@ class ColmapEstimator:
             camera_mode=camera_mode,
             reader_options=reader,
             extraction_options=extraction,
-            device=pycolmap.Device.cpu,
+            device=pycolmap.Device.cuda if uses_gpu else pycolmap.Device.cpu,
         )
+
+    def _match(
+        self,
+        pycolmap: Any,
+        database: Path,
+        names: Sequence[str],
+        pairs: Sequence[tuple[int, int]],
+        seed: int,
+        workspace: Path,
+    ) -> None:
+        """Match the features of pairs of images."""
         pairs_file = workspace / "pairs.txt"
         pairs_file.write_text("".join(f"{names[first]} {names[second]}\n" for first, second in pairs))
-        matching = pycolmap.FeatureMatchingOptions(num_threads=self.num_threads, use_gpu=False)
+        uses_gpu = self._uses_gpu(pycolmap)
+        matching = pycolmap.FeatureMatchingOptions(num_threads=self.num_threads, use_gpu=uses_gpu)
         matching.type = pycolmap.FeatureMatcherType.SIFT_BRUTEFORCE
         verification = pycolmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = seed
@@ -214,8 +240,20 @@ class ColmapEstimator:
             matching_options=matching,
             pairing_options=pycolmap.ImportedPairingOptions(match_list_path=pairs_file),
             verification_options=verification,
-            device=pycolmap.Device.cpu,
+            device=pycolmap.Device.cuda if uses_gpu else pycolmap.Device.cpu,
         )
+
+    def _uses_gpu(self, pycolmap: Any) -> bool:
+        """Return whether SIFT runs on a GPU.
+
+        Raises:
+            ValueError: If `use_gpu` is set and there is none.
+        """
+        has_gpu = bool(pycolmap.has_cuda) and _NVIDIA_DRIVER.is_dir() and any(_NVIDIA_DRIVER.iterdir())
+        if self.use_gpu is True and not has_gpu:
+            what = "no NVIDIA GPU" if pycolmap.has_cuda else "a pycolmap without CUDA (pip install pycolmap-cuda12)"
+            raise ValueError(f"pose.estimator.use_gpu=true, but this machine has {what}")
+        return has_gpu if self.use_gpu == "auto" else self.use_gpu
 
     def _checked_homography_ratio(self, pycolmap: Any, database: Path) -> float:
         """Return the share of matched pairs that a homography explains.
@@ -318,21 +356,6 @@ class ColmapEstimator:
         options.mapper.init_min_tri_angle = self.init_min_parallax_deg
         options.mapper.abs_pose_min_num_inliers = self.pose_min_inliers
         return options
-
-
-def frame_pairs(num_frames: int, *, overlap: int, exhaustive_up_to: int, loop_every: int) -> list[tuple[int, int]]:
-    """Return the frame pairs to match, as sorted positions.
-
-    COLMAP's sequential matching with quadratic overlap, and loop closure without a vocabulary tree.
-    """
-    if num_frames <= exhaustive_up_to:
-        return [(first, second) for first in range(num_frames) for second in range(first + 1, num_frames)]
-    gaps = {*range(1, overlap + 1), *(2**power for power in range(num_frames.bit_length()))}
-    pairs = {(first, first + gap) for gap in gaps for first in range(num_frames - gap)}
-    if loop_every:
-        anchors = range(0, num_frames, loop_every)
-        pairs |= {(first, second) for first in anchors for second in anchors if first < second}
-    return sorted(pairs)
 
 
 def _import_pycolmap(num_threads: int) -> Any:

@@ -65,7 +65,8 @@ class PoseStage:
         max_frames: Maximum number of frames of a video, sampled evenly; None for no limit.
         frame_step: Sample every n-th frame; None samples every frame, up to `max_frames`.
         masks: Whether to mask moving objects of videos: in `dynamic` clips, `always` or `never`.
-        photos_exhaustive_up_to: With at most this many photographs, all pairs are matched; of more, those near by name.
+        photos_exhaustive_up_to: With at most this many photographs, all pairs are matched; of more, those near by name
+            or alike.
         seed: Seed of the first estimator; the second one uses `seed + 1`.
         time_limit_s: Wall clock seconds per estimate; for photographs, per 48^2 pairs.
         memory_limit_gb: Memory per estimate, in 2^30 bytes.
@@ -303,11 +304,12 @@ def sample_indices(num_frames: int, *, max_frames: int | None, frame_step: int |
 
 
 def describe(thing: object) -> dict[str, Any]:
-    """Return class name and plain attributes of an object, as JSON values."""
+    """Return class name and plain attributes of an object, as JSON values, without those in its `unrecorded`."""
+    unrecorded = getattr(thing, "unrecorded", ())
     plain = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in vars(thing).items()
-        if isinstance(value, (str, int, float, bool, type(None), tuple, list))
+        if name not in unrecorded and isinstance(value, (str, int, float, bool, type(None), tuple, list))
     }
     return {"name": f"{type(thing).__module__}.{type(thing).__qualname__}", **plain}
 
