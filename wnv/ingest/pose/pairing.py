@@ -52,6 +52,7 @@ def similar_pairs(
         num_threads: CPU threads; the pairs do not depend on them.
         workspace: Folder for a temporary file.
     """
+    pycolmap.set_random_seed(seed)
     with pycolmap.Database.open(database) as opened:
         positions = {name: position for position, name in enumerate(names)}
         images = {image.image_id: positions[image.name] for image in opened.read_all_images()}
