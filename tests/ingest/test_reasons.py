@@ -14,7 +14,7 @@ CONF = ROOT / "conf" / "ingest"
 CODES = """gone geo login premium preview risk_control transient unsupported forbidden_address wrong_length too_large
 corrupt empty_file too_short too_dark no_parallax few_frames no_video few_registered reprojection low_parallax focal
 jump no_model timeout crashed out_of_memory error no_space read_only denied redo retry changed
-missing missing_file node_lost node_without_root no_space_elsewhere no_access
+missing missing_file node_lost node_without_root no_space_elsewhere no_access given_poses
 interrupted duplicate frozen not_fetched taken_out few_photos
 unsupported_photo""".split()
 

@@ -63,6 +63,8 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
     if "fetch" in names:
         folder = videos_folder(cfg)
         cfg.fetch.videos = folder or _known_videos_folder(root)
+    if "pose" in names and cfg.pose.estimator.get("folder", "") is None:  # of cameras that lie beside the videos
+        cfg.pose.estimator.folder = cfg.fetch.videos if "fetch" in names else _known_videos_folder(root)
     # Before the root is created: an invalid setting or source leaves nothing behind.
     stages: dict[StageName, Stage] = {name: instantiate(cfg[name], _convert_="all") for name in names}
     retries = instantiate(cfg.retries, _convert_="all")

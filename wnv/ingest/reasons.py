@@ -102,6 +102,10 @@ _REASONS: dict[str, tuple[str, str]] = {
         "The camera path jumps: a cut was missed, or two places were matched.",
         "Try more frames: `pose.max_frames=96` `retry={code}`.",
     ),
+    "given_poses": (
+        "The file with the cameras of the video is missing or invalid.",
+        "See the message, then `retry={code}`.",
+    ),
     "no_model": (
         "No reconstruction could be started: too little texture or movement.",
         "Try more features: `pose.estimator.num_features=8192` `retry={code}`.",

@@ -73,6 +73,30 @@ class NoCameras:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClipContext:
+    """Where the frames of a clip come from.
+
+    Attributes:
+        video: Address of the video; of a local one, its path below the folder of videos.
+        times_s: Time of each frame in the video, seconds.
+    """
+
+    video: str
+    times_s: tuple[float, ...]
+
+
+@runtime_checkable
+class ClipEstimator(Protocol):
+    """Estimates the cameras of a clip with knowledge of its video. Optional: replaces `PoseEstimator.estimate`."""
+
+    def estimate_clip(
+        self, frames: Sequence[Path], *, clip: ClipContext, masks: Sequence[Path] | None, seed: int, workspace: Path
+    ) -> PoseEstimate | NoCameras | None:
+        """See `PoseEstimator.estimate`."""
+        ...
+
+
 @runtime_checkable
 class PhotosEstimator(Protocol):
     """Estimates the cameras of photographs. Optional for a `PoseEstimator`; without it, photographs are rejected."""

@@ -14,7 +14,14 @@ import wnv
 from wnv.ingest.clip.segments import SLOW_FPS
 from wnv.ingest.photos.photo_poses import PhotoPoses, write_photo_poses
 from wnv.ingest.photos.photo_set import PHOTOS_SUFFIX, extract, read_entries
-from wnv.ingest.pose.estimator import PhotosEstimate, PhotosEstimator, PoseEstimate, PoseEstimator
+from wnv.ingest.pose.estimator import (
+    ClipContext,
+    ClipEstimator,
+    PhotosEstimate,
+    PhotosEstimator,
+    PoseEstimate,
+    PoseEstimator,
+)
 from wnv.ingest.pose.filters import PoseFilters, Verdict, place_photos
 from wnv.ingest.pose.limits import run_limited
 from wnv.ingest.pose.motion_masks import motion_masks
@@ -130,7 +137,9 @@ class PoseStage:
             if clip["file"].endswith(PHOTOS_SUFFIX):
                 return self._pose_photos(task, sidecar, workspace)
             sample = self._sample(task.root / clip["file"], workspace, masked=self._is_masked(clip["kind"]))
-            verdict, record = self._estimate(sample, workspace)
+            times_s = tuple(float(clip["start_s"] + index / sample.fps) for index in sample.indices)
+            context = ClipContext(video=str(clip.get("url") or clip["key"]), times_s=times_s)
+            verdict, record = self._estimate(sample, context, workspace)
         stats = {**verdict.stats, "masked_ratio": sample.masked_ratio, "num_tries": len(record["tries"])}
         if verdict.estimate is None:
             return _refused(verdict.reason, record["tries"], stats)
@@ -221,12 +230,15 @@ class PoseStage:
                 height=reader.height,
             )
 
-    def _estimate(self, sample: _Sample, workspace: Path) -> tuple[Verdict, dict[str, Any]]:
+    def _estimate(self, sample: _Sample, clip: ClipContext, workspace: Path) -> tuple[Verdict, dict[str, Any]]:
         """Return the verdict on the first accepted cameras, or on the last ones, and a record of all attempts."""
         tries: list[dict[str, str]] = []
         verdict, estimator, number = Verdict(estimate=None, stats={}), self.estimator, 0
         for number, estimator in enumerate(self._estimators()):
-            estimate = self._run(estimator.estimate, number, tries, workspace, frames=sample.frames, masks=sample.masks)
+            function, about = estimator.estimate, {}
+            if isinstance(estimator, ClipEstimator):
+                function, about = estimator.estimate_clip, {"clip": clip}
+            estimate = self._run(function, number, tries, workspace, frames=sample.frames, masks=sample.masks, **about)
             if estimate is _CRASHED:
                 continue
             verdict = self.filters.check(
