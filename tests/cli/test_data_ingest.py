@@ -130,7 +130,7 @@ CUSTOM = ("pose=custom", "pose.estimator._target_=wnv.ingest.pose.colmap.ColmapE
 OPTIONS = {
     **{group: () for group in (*STAGES, "gate", "retries", "executor")},  # the defaults
     "pose custom": CUSTOM,
-    "pose given": ("pose=given",),
+    **{f"pose {name}": (f"pose={name}",) for name in ("given", "given_refined", "depth_anything")},
     "executor ray": ("executor=ray",),
 }
 
@@ -157,7 +157,7 @@ def test_every_object_is_built_and_knows_its_settings(option: str) -> None:
 
 def test_every_option_is_built() -> None:
     files = {(file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if "_target_" in file.read_text()}
-    others = {("pose", "custom"), ("pose", "given"), ("executor", "ray")}
+    others = {("pose", name) for name in ("custom", "given", "given_refined", "depth_anything")} | {("executor", "ray")}
     defaults = {(group, "default") for group in (*STAGES, "gate", "retries")} - {("pose", "default")}
     assert files - {("sources", "kokoni")} == {*others, *defaults, ("pose", "colmap"), ("executor", "local")}
 

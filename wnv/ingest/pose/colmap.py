@@ -104,29 +104,16 @@ class ColmapEstimator:
     ) -> PoseEstimate | NoCameras:
         """See `PoseEstimator.estimate`."""
         names = [frame.name for frame in frames]
-        pycolmap, seed, database = self._begin(seed, workspace)
-        reader = pycolmap.ImageReaderOptions(
-            camera_model=self.camera_model, default_focal_length_factor=self.focal_guess
-        )
-        if masks is not None:
-            reader.mask_path = _link_masks(names, masks, workspace / "masks")
-        single = pycolmap.CameraMode.SINGLE
-        # Images are imported first, so that their ids do not depend on thread timing.
-        pycolmap.import_images(database, frames[0].parent, camera_mode=single, image_names=names, options=reader)
-        pairs = frame_pairs(
-            len(names), overlap=self.overlap, exhaustive_up_to=self.exhaustive_up_to, loop_every=self.loop_every
-        )
-        self._extract(pycolmap, database, frames, camera_mode=single, reader=reader)
-        self._match(pycolmap, database, names, pairs, seed, workspace)
+        pycolmap, seed, database = self.match_frames(frames, masks=masks, seed=seed, workspace=workspace)
         homography_ratio = self._checked_homography_ratio(pycolmap, database)
         # Video frames differ little, so global bundle adjustment is needed less often than for photographs.
         model, num_models = self._map(pycolmap, database, frames[0].parent, seed, workspace, ba_ratio=1.4)
         if model is None:
             return self._no_cameras(pycolmap, database)
-        statistics = _statistics(model, num_models=num_models, homography_ratio=homography_ratio)
+        statistics = read_statistics(model, num_models=num_models, homography_ratio=homography_ratio)
         (camera,) = model.cameras.values()
-        K, distortion = _read_camera(camera)
-        return PoseEstimate(K=K, distortion=distortion, camtoworlds=_poses(model, names), statistics=statistics)
+        K, distortion = read_camera(camera)
+        return PoseEstimate(K=K, distortion=distortion, camtoworlds=read_poses(model, names), statistics=statistics)
 
     def estimate_photos(
         self,
@@ -179,10 +166,48 @@ class ColmapEstimator:
         lenses: dict[int, Lens] = {}
         for image in model.images.values():
             if image.has_pose:
-                K, distortion = _read_camera(model.cameras[image.camera_id])
+                K, distortion = read_camera(model.cameras[image.camera_id])
                 lenses[entries[names.index(image.name)].camera] = Lens(K=K, distortion=distortion)
-        statistics = _statistics(model, num_models=num_models, homography_ratio=homography_ratio)
-        return PhotosEstimate(lenses=lenses, camtoworlds=_poses(model, names), statistics=statistics)
+        statistics = read_statistics(model, num_models=num_models, homography_ratio=homography_ratio)
+        return PhotosEstimate(lenses=lenses, camtoworlds=read_poses(model, names), statistics=statistics)
+
+    def match_frames(
+        self,
+        frames: Sequence[Path],
+        *,
+        masks: Sequence[Path] | None,
+        seed: int,
+        workspace: Path,
+        focal_guess: float | int | None = None,
+    ) -> tuple[Any, int, Path]:
+        """Extract and match the features of frames that share one camera.
+
+        Args:
+            frames: See `PoseEstimator.estimate`, also for `masks`, `seed` and `workspace`.
+            masks: Masks of the frames.
+            seed: Seed.
+            workspace: Empty folder.
+            focal_guess: Focal length over the longer side; None for that of the settings.
+
+        Returns:
+            The module pycolmap, its seed, and the database.
+        """
+        names = [frame.name for frame in frames]
+        pycolmap, seed, database = self._begin(seed, workspace)
+        reader = pycolmap.ImageReaderOptions(
+            camera_model=self.camera_model, default_focal_length_factor=focal_guess or self.focal_guess
+        )
+        if masks is not None:
+            reader.mask_path = _link_masks(names, masks, workspace / "masks")
+        single = pycolmap.CameraMode.SINGLE
+        # Images are imported first, so that their ids do not depend on thread timing.
+        pycolmap.import_images(database, frames[0].parent, camera_mode=single, image_names=names, options=reader)
+        pairs = frame_pairs(
+            len(names), overlap=self.overlap, exhaustive_up_to=self.exhaustive_up_to, loop_every=self.loop_every
+        )
+        self._extract(pycolmap, database, frames, camera_mode=single, reader=reader)
+        self._match(pycolmap, database, names, pairs, seed, workspace)
+        return pycolmap, seed, database
 
     def _begin(self, seed: int, workspace: Path) -> tuple[Any, int, Path]:
         """Return pycolmap, its seed, and an empty database."""
@@ -402,7 +427,7 @@ def _link_masks(names: list[str], masks: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def _poses(model: Any, names: list[str]) -> dict[int, Float64[np.ndarray, "4 4"]]:
+def read_poses(model: Any, names: list[str]) -> dict[int, Float64[np.ndarray, "4 4"]]:
     """Return world<-camera of each image with a pose, by its position in the list of names."""
     positions = {name: position for position, name in enumerate(names)}
     camtoworlds: dict[int, np.ndarray] = {}
@@ -414,7 +439,8 @@ def _poses(model: Any, names: list[str]) -> dict[int, Float64[np.ndarray, "4 4"]
     return dict(sorted(camtoworlds.items()))
 
 
-def _statistics(model: Any, *, num_models: int, homography_ratio: float) -> PoseStatistics:
+def read_statistics(model: Any, *, num_models: int, homography_ratio: float | None) -> PoseStatistics:
+    """Return the statistics of a model."""
     return PoseStatistics(
         reprojection_px=float(model.compute_mean_reprojection_error()),
         parallax_deg=_median_parallax_deg(model),
@@ -425,7 +451,8 @@ def _statistics(model: Any, *, num_models: int, homography_ratio: float) -> Pose
     )
 
 
-def _read_camera(camera: Any) -> tuple[Float64[np.ndarray, "3 3"], Distortion]:
+def read_camera(camera: Any) -> tuple[Float64[np.ndarray, "3 3"], Distortion]:
+    """Return K and the distortion of a camera."""
     K = np.asarray(camera.calibration_matrix(), dtype=np.float64)
     lens = [float(value) for value in np.asarray(camera.params)[list(camera.extra_params_idxs())]]
     return K, Distortion(*lens)  # k1, k2, p1, p2 in this order, as many as the model has

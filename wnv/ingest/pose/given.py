@@ -69,8 +69,9 @@ class GivenPoses:
         file = self._file(clip)
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            height, width = cv2.imread(str(frames[0])).shape[:2]
-            K, distortion = _lens(content, width, height)
+            image = cv2.imread(str(frames[0]))
+            assert image is not None
+            K, distortion = _lens(content, width=image.shape[1], height=image.shape[0])
             times_s, camtoworlds = _cameras(content)
         except (ValueError, KeyError, TypeError) as error:
             problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -106,7 +107,7 @@ class GivenPoses:
         raise StageError("refused", "given_poses", f"{video.parent} has none of {names}")
 
 
-def _lens(content: Mapping[str, Any], width: int, height: int) -> tuple[np.ndarray, Distortion]:
+def _lens(content: Mapping[str, Any], *, width: int, height: int) -> tuple[np.ndarray, Distortion]:
     """Return the lens for frames of this size.
 
     Raises:

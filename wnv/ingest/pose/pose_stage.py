@@ -235,7 +235,8 @@ class PoseStage:
         tries: list[dict[str, str]] = []
         verdict, estimator, number = Verdict(estimate=None, stats={}), self.estimator, 0
         for number, estimator in enumerate(self._estimators()):
-            function, about = estimator.estimate, {}
+            function: Callable[..., Any] = estimator.estimate
+            about: dict[str, Any] = {}
             if isinstance(estimator, ClipEstimator):
                 function, about = estimator.estimate_clip, {"clip": clip}
             estimate = self._run(function, number, tries, workspace, frames=sample.frames, masks=sample.masks, **about)
