@@ -240,6 +240,15 @@ def test_items_of_a_killed_run_are_pending_again(tmp_path: Path) -> None:
         assert (journal, synchronous) == ("wal", 1)  # 1: fsync at checkpoints only
 
 
+def test_half_written_files_of_dead_nodes_are_removed(tmp_path: Path) -> None:
+    names = ("videos/.a.node7-4242-0a1b2c3d.tmp", "clips/static/train/.a.mp4.node7-4242-0a1b2c3d.tmp")
+    for name in (*names, "scenes/static/val/.a.zip.node7-4242-0a1b2c3d.tmp", "scenes/static/val/a.zip"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with Ledger.open(tmp_path, val_fraction=0.2, test_fraction=0.1):
+        assert written(tmp_path) == {"scenes/static/val/a.zip"}
+
+
 def test_a_second_writer_is_an_error_that_names_the_first(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match=rf"root=.*process {os.getpid()} on .+ since 20"):
         Ledger.open(ledger.root, **FRACTIONS)

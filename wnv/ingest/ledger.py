@@ -18,7 +18,7 @@ from wnv.ingest.layout import LEDGER_FILE, REPORT_FILE, ROOT_ID_FILE, split_of
 from wnv.ingest.ledger_view import COLUMNS, LedgerView, differ
 from wnv.ingest.lock import take_lock
 from wnv.ingest.manifest.line import ManifestLine
-from wnv.ingest.outputs import delete_files, delete_video, files_of, has_files
+from wnv.ingest.outputs import delete_files, delete_video, files_of, has_files, sweep_leftovers
 from wnv.ingest.records import Child, Row
 from wnv.ingest.tasks import Outcome, StageName, Task
 from wnv.runtime.atomic import atomic_file
@@ -64,6 +64,7 @@ class Ledger(LedgerView):
             ledger = cls(root=root, connection=connect_to_write(root / LEDGER_FILE, meta=meta), lock=lock)
             ledger._check_fractions(fractions)
             ledger._identify_root()
+            sweep_leftovers(root)
             with ledger._transaction():
                 ledger._connection.execute(
                     "UPDATE items SET state = 'pending', reason = 'interrupted' WHERE state = 'running'"

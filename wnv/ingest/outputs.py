@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wnv.ingest.layout import CLIPS_FOLDER, SCENES_FOLDER, VIDEOS_FOLDER
+from wnv.runtime.atomic import sweep_temporary_files
 from wnv.scenes.schema import safe_id
 
 
@@ -54,6 +55,13 @@ def delete_video(root: Path, key: str) -> list[Path]:
             deleted.append(path.relative_to(root))
             path.unlink(missing_ok=True)
     return deleted
+
+
+def sweep_leftovers(root: Path) -> None:
+    """Remove the files that killed writers of any host left half-written. Only safe while no run is active."""
+    for pattern in (VIDEOS_FOLDER, f"{CLIPS_FOLDER}/*/*", f"{SCENES_FOLDER}/*/*"):
+        for folder in root.glob(pattern):
+            sweep_temporary_files(folder, other_hosts=True)
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,7 @@
 """Temporary folders are removed, also those of killed processes."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wnv.ingest.pose.workspace import temporary_workspace
+from wnv.ingest.pose.workspace import _PREFIX, temporary_workspace
 
 
 def test_is_removed_when_the_block_ends_or_raises(tmp_path: Path) -> None:
@@ -26,9 +28,22 @@ def test_removes_only_workspaces_of_killed_processes(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     (abandoned,) = tmp_path.iterdir()
-    (tmp_path / "wnv-pose-without-lock").mkdir()
+    kept = {f"{_PREFIX}without-lock", "wnv-pose-other_node-1"}
+    for name in kept:
+        (tmp_path / name).mkdir()
+    (tmp_path / "wnv-pose-other_node-1" / "lock").touch()  # this host does not see its lock
     with temporary_workspace(tmp_path) as first, temporary_workspace(tmp_path) as second:
         assert not abandoned.exists()
         assert first.is_dir()
         assert second.is_dir()
-    assert [path.name for path in tmp_path.iterdir()] == ["wnv-pose-without-lock"]
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with temporary_workspace(tmp_path) as first, temporary_workspace(tmp_path):
+        assert first.is_dir()
+    assert list(tmp_path.iterdir()) == []

@@ -2,13 +2,17 @@
 
 import fcntl
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-_PREFIX = "wnv-pose-"
+# With the host's name: on a disk that several share, one does not see the locks of another.
+_PREFIX = f"wnv-pose-{re.sub(r'[^A-Za-z0-9]', '_', socket.gethostname())}-"
 _LOCK = "lock"
 
 
@@ -26,7 +30,7 @@ def temporary_workspace(parent: Path | None = None) -> Iterator[Path]:
     hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
     try:
         with open(hidden / _LOCK, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock(lock)
             folder = hidden.rename(hidden.with_name(hidden.name.removeprefix(".")))
             try:
                 yield folder
@@ -34,6 +38,13 @@ def temporary_workspace(parent: Path | None = None) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _lock(file: IO[bytes]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        pass  # a file system without locks: nothing is ever taken for abandoned there
 
 
 def _remove_abandoned(parent: Path) -> None:
@@ -45,5 +56,5 @@ def _remove_abandoned(parent: Path) -> None:
             with open(folder / _LOCK, "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-        except (FileNotFoundError, NotADirectoryError, BlockingIOError):
-            continue  # removed meanwhile, not a workspace, or in use
+        except OSError:
+            continue  # removed meanwhile, not a workspace, in use, or without locks
