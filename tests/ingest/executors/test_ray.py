@@ -44,7 +44,7 @@ def go(executor, num_videos, **settings):
 """
 
 ONE_NODE = """
-executor = RayExecutor(num_workers=2, num_fetchers=2, task_timeout_s=20.0)
+executor = RayExecutor(num_workers=2, num_fetchers=2, task_timeout_s=6.0)
 go(executor, 4, failures={"url:001": ["SIGKILL"], "url:002": ["exit"] * 9, "url:003": ["hang"] * 9})
 """
 

@@ -239,6 +239,18 @@ def test_folders_are_imported_without_a_root(tmp_path: Path, caplog: pytest.LogC
 
 
 @pytest.mark.usefixtures("in_this_process")
+def test_photographs_with_the_same_problem_are_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "photos").mkdir()
+    for number in range(7):
+        (tmp_path / "photos" / f"{number}.heic").write_bytes(b"0" * 99)
+    outcome = run_photos(tmp_path / "photos", tmp_path / "root", walking())["clip"]
+    assert (outcome.state, outcome.reason) == ("refused", "unsupported_photo")
+    assert "0.heic, 1.heic, 2.heic, 3.heic, 4.heic, ...: HEIC" in outcome.message
+    assert outcome.message.count("pip install") == 1
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_a_full_disk_ends_an_import_of_photographs(tmp_path: Path) -> None:
     for number in range(3):
         write_photo(tmp_path / "house" / f"{number}.jpg")

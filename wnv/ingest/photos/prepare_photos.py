@@ -1,6 +1,8 @@
 """The clip stage of photographs: read, turn upright, scale down, and find out which share a camera."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from wnv.ingest.layout import clip_file, clip_id
 from wnv.ingest.photos.photo_set import PHOTOS_SUFFIX, write_photos
@@ -25,7 +27,7 @@ def prepare_photos(task: Task, *, short_side: int) -> Outcome:
     path = task.root / file
     path.with_suffix(".json").unlink(missing_ok=True)  # poses of an earlier run
     dropped: list[dict[str, str]] = []
-    messages: list[str] = []
+    problems: dict[str, list[str]] = defaultdict(list)  # names of the photographs, by what is wrong with them
     parts = payload["fetch"]["parts"]
     with write_photos(path, short_side=short_side) as photos:
         for part in parts:
@@ -33,11 +35,12 @@ def prepare_photos(task: Task, *, short_side: int) -> Outcome:
                 photo = read_photo(task.root / part["file"])
             except StageError as error:
                 dropped.append({"name": part["name"], "reason": error.outcome.reason})
-                messages.append(error.outcome.message)
+                file_name = PurePosixPath(part["file"]).name
+                problems[error.outcome.message.removeprefix(file_name)].append(file_name)
                 continue
             photos.add(part["name"], photo.image, lens=photo.lens, focal=photo.focal)
         entries = photos.entries
-        left_out = f"; left out: {'; '.join(messages[:_NUM_NAMED])}" if messages else ""
+        left_out = f"; left out: {_join(problems)}" if problems else ""
         if len(entries) < MIN_PHOTOS:
             reason = dropped[0]["reason"] if dropped else "few_photos"
             text = f"{len(entries)} of {len(parts)} photographs can be used, at least {MIN_PHOTOS} are needed{left_out}"
@@ -52,7 +55,16 @@ def prepare_photos(task: Task, *, short_side: int) -> Outcome:
     clip = {"id": name, "file": file, **about, "start_s": 0.0, "end_s": 0.0, "num_frames": len(entries)}
     return Outcome(
         state="done",
-        message=f"{len(messages)} of {len(parts)} photographs left out{left_out}" if messages else "",
+        message=f"{len(dropped)} of {len(parts)} photographs left out{left_out}" if dropped else "",
         result={"clips": [{**clip, "width": width, "height": height, "stats": stats}], "dropped": dropped},
         num_bytes=path.stat().st_size,
     )
+
+
+def _join(problems: Mapping[str, Sequence[str]]) -> str:
+    """Name the photographs of each problem; of many problems, the first ones."""
+    texts = [
+        f"{', '.join(names[:_NUM_NAMED])}{', ...' if len(names) > _NUM_NAMED else ''}{problem}"
+        for problem, names in problems.items()
+    ]
+    return "; ".join(texts[:_NUM_NAMED])
