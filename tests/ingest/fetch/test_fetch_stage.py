@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from yt_dlp.downloader.http import HttpFD
 from yt_dlp.networking.exceptions import TransportError
 
-from wnv.ingest.fetch import container, downloader, fetch_stage, rate
+from wnv.ingest.fetch import container, downloader, fetch_stage, fetched, rate
 from wnv.ingest.fetch.fetch_stage import FetchStage
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS
 from wnv.ingest.fetch.rate import SharedRate
@@ -324,7 +324,7 @@ def test_finished_parts_are_not_fetched_again(
     leftovers: Leftovers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, spans = fetch_stage.cut, []
+    real, spans = fetched.cut, []
 
     def breaks_once(source: Any, start_s: float, end_s: float, path: Path) -> Any:
         spans.append((start_s, end_s))
@@ -332,7 +332,7 @@ def test_finished_parts_are_not_fetched_again(
             raise TransportError("connection lost")
         return real(source, start_s, end_s, path)
 
-    monkeypatch.setattr(fetch_stage, "cut", breaks_once)
+    monkeypatch.setattr(fetched, "cut", breaks_once)
     url = site.add("/v.mp4", pattern_video)
     assert fetch(url, segments=[[3, 4], [16, 17]]).reason == "transient"
     assert [Path(name).name for name in leftovers()] == ["00.mp4", "parts.json"]
@@ -404,7 +404,7 @@ def test_leftovers_of_a_killed_try_go(
             made.append(1)
             return real(*args, **kwargs)
 
-        fetch_stage.cut = dying
+        fetched.cut = dying
         try:
             fetch(url, segments=[[3, 4], [16, 17]])
         finally:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from yt_dlp.networking.exceptions import HTTPError
@@ -18,15 +18,13 @@ from wnv.ingest.fetch.container import (
     Cut,
     MediaError,
     UncuttableError,
-    VideoFacts,
-    VideoSource,
     check_ends,
-    cut,
     open_video,
     video_facts,
 )
 from wnv.ingest.fetch.downloader import GuardedYoutubeDL, browser_cookies, download_whole, extract, read_cookies
 from wnv.ingest.fetch.errors import causes, classify, disk_error
+from wnv.ingest.fetch.fetched import Fetched, check_segments, cut_part, done, settle
 from wnv.ingest.fetch.guard import BILIBILI_HOSTS, AddressGuard
 from wnv.ingest.fetch.local import content_id, local_video
 from wnv.ingest.fetch.partial import PartialDownload
@@ -35,8 +33,7 @@ from wnv.ingest.fetch.rate import SharedRate
 from wnv.ingest.fetch.spans import plan_spans
 from wnv.ingest.gate import site_of
 from wnv.ingest.layout import RATE_FILE, VIDEOS_FOLDER, video_file
-from wnv.ingest.manifest.line import ManifestLine, Segments
-from wnv.ingest.manifest.times import settle_segments
+from wnv.ingest.manifest.line import ManifestLine
 from wnv.ingest.messages import one_line
 from wnv.ingest.photos.photo_set import PHOTOS_PREFIX
 from wnv.ingest.tasks import TOOL, Outcome, StageError, StageName, Task
@@ -46,19 +43,8 @@ from wnv.scenes.schema import safe_id
 DEFAULT_FORMAT = "bv*[dynamic_range=SDR]/b[dynamic_range=SDR]"
 
 _PART = re.compile(r"\d\d\.[a-z0-9]{1,5}")
-_TOLERANCE_S = 2.0  # sites round durations, and the streams of a video differ slightly
-_LEAST_SHARE = 0.8  # of the size the site gives, which it rounds
 _RESUMED = ("transient", "risk_control")  # reasons after which a retry continues the download
 _SUFFIXES = {"matroska,webm": ".mkv", "flv": ".flv", "mpegts": ".ts", "avi": ".avi", "asf": ".wmv", "ogg": ".ogv"}
-
-
-class _Fetched(NamedTuple):
-    """The contents of a video's folder; `code` is that of `settle_segments`."""
-
-    facts: VideoFacts
-    segments: Segments
-    code: str | None
-    cuts: list[Cut]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +169,8 @@ class FetchStage:
             end_s = check_ends(path)
         except MediaError as error:
             raise StageError("refused", error.reason, one_line(error.message)) from error
-        fetched = _Fetched(facts, *_settled(line, end_s), [Cut(path=path, start_s=0.0, end_s=end_s)])
-        return _done(fetched, [str(path)], duration_s=end_s, info={"extractor_key": "File", "id": content})
+        fetched = Fetched(facts, *settle(line, end_s), [Cut(path=path, start_s=0.0, end_s=end_s)])
+        return done(fetched, [str(path)], duration_s=end_s, info={"extractor_key": "File", "id": content})
 
     def _local_photos(self, line: ManifestLine) -> Outcome:
         """Find the photographs of a folder. They stay where they are."""
@@ -225,7 +211,7 @@ class FetchStage:
                 raise final from error
             partial.close(keep=False)
         files = [video_file(task.item, int(name[:2]), name[2:]) for name in names]
-        return _done(fetched, files, duration_s=fetched.facts.duration_s, info=info, num_bytes=num_bytes)
+        return done(fetched, files, duration_s=fetched.facts.duration_s, info=info, num_bytes=num_bytes)
 
     def _params(self) -> dict[str, Any]:
         """yt-dlp's parameters for downloading one video quietly."""
@@ -258,7 +244,7 @@ class FetchStage:
 
     def _fetch(
         self, ydl: GuardedYoutubeDL, info: Mapping[str, Any], line: ManifestLine, partial: PartialDownload, root: Path
-    ) -> _Fetched:
+    ) -> Fetched:
         if _has_ranges(info):
             try:
                 file = RangeFile(
@@ -296,10 +282,10 @@ class FetchStage:
 
     def _parts(
         self, file: Path | RangeFile, line: ManifestLine, info: Mapping[str, Any], partial: PartialDownload
-    ) -> _Fetched:
+    ) -> Fetched:
         with open_video(file) as source:
             facts = video_facts(*source)
-            segments, code = _checked(line, info, facts)
+            segments, code = check_segments(line, info, facts)
             spans = plan_spans(
                 segments,
                 duration_s=facts.duration_s,
@@ -312,20 +298,20 @@ class FetchStage:
                 path = partial.folder / f"{number:02d}.mp4"
                 part = partial.finished(path, span)
                 if part is None:
-                    part = _part(source, span, facts, path)
+                    part = cut_part(source, span, facts, path)
                     partial.add(part, span)
                 cuts.append(part)
-        return _Fetched(facts, segments, code, cuts)
+        return Fetched(facts, segments, code, cuts)
 
-    def _whole(self, whole: Path, line: ManifestLine, info: Mapping[str, Any]) -> _Fetched:
+    def _whole(self, whole: Path, line: ManifestLine, info: Mapping[str, Any]) -> Fetched:
         """Keep the file whole because it cannot be cut."""
         with open_video(whole) as source:
             facts = video_facts(*source)
             suffix = _SUFFIXES.get(source[0].format.name, ".mp4")
-        segments, code = _checked(line, info, facts)
+        segments, code = check_segments(line, info, facts)
         end_s = check_ends(whole)
         made = Cut(path=whole.rename(whole.with_name(f"00{suffix}")), start_s=0.0, end_s=end_s)
-        return _Fetched(facts, segments, code, [made])
+        return Fetched(facts, segments, code, [made])
 
     def _check_size(self, num_bytes: int) -> None:
         if num_bytes > self.max_gb * 1e9:
@@ -354,59 +340,3 @@ class FetchStage:
 def _has_ranges(info: Mapping[str, Any]) -> bool:
     """Whether the stream is a single file, so that range requests are possible."""
     return info["protocol"] in ("http", "https") and not info.get("fragments")
-
-
-def _part(source: VideoSource, span: tuple[float, float], facts: VideoFacts, path: Path) -> Cut:
-    made = cut(source, *span, path)
-    if made is None:
-        raise MediaError("corrupt", f"the file has no frame after {span[0]:.1f} s")
-    check_ends(path)
-    if facts.duration_s is not None and made.end_s < min(span[1], facts.duration_s) - _TOLERANCE_S:
-        raise MediaError("corrupt", f"the file breaks off at {made.end_s:.1f} s of {facts.duration_s:.1f} s")
-    return made
-
-
-def _checked(line: ManifestLine, info: Mapping[str, Any], facts: VideoFacts) -> tuple[Segments, str | None]:
-    """Check the file against the duration and size that the site gives, and settle the segments."""
-    actual_s, claimed_s = facts.duration_s, info.get("duration") or 0
-    if actual_s is not None and claimed_s and abs(actual_s - claimed_s) > _TOLERANCE_S + 0.05 * claimed_s:
-        text = f"got a video of {actual_s:.1f} s, the site says {claimed_s:.1f} s"
-        raise StageError(*(("refused", "preview") if actual_s < claimed_s else ("failed", "wrong_length")), text)
-    side, claimed = min(facts.width, facts.height), min(info.get("width") or 0, info.get("height") or 0)
-    if side < _LEAST_SHARE * claimed:
-        text = f"got {side} pixels on the shorter side, the site says {claimed}"
-        raise StageError("refused", "preview", text)
-    return _settled(line, actual_s)
-
-
-def _settled(line: ManifestLine, duration_s: float | None) -> tuple[Segments, str | None]:
-    segments, code = settle_segments(line, duration_s)
-    if line.segments and not segments:
-        last_s = max(end_s for _, end_s in line.segments)
-        text = f"all segments lie outside the video: it lasts {duration_s} s, segments end at {last_s} s"
-        raise StageError("refused", "wrong_length", text)
-    return segments, code
-
-
-def _done(
-    fetched: _Fetched,
-    files: Sequence[str],
-    *,
-    duration_s: float | None,
-    info: Mapping[str, Any] | None = None,
-    num_bytes: int = 0,
-) -> Outcome:
-    info = info or {}
-    result = {
-        "duration_s": duration_s,
-        "segments": [list(segment) for segment in fetched.segments],
-        "parts": [
-            {"file": file, "start_s": cut.start_s, "end_s": cut.end_s}
-            for file, cut in zip(files, fetched.cuts, strict=True)
-        ],
-        **{name: getattr(fetched.facts, name) for name in ("width", "height", "fps", "codec")},
-        "extractor": info.get("extractor_key"),
-        "video_id": str(info["id"]) if info.get("id") else None,
-        "format": str(info["format"]) if info.get("format") else None,
-    }
-    return Outcome(state="done", message=fetched.code or "", result=result, num_bytes=num_bytes)
