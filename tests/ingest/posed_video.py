@@ -1,5 +1,6 @@
 """Render a video of a room with known cameras."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -46,13 +47,15 @@ def render_room(
     path_m: float = 1.6,
     turn_only: bool = False,
     walker: bool = False,
+    draw: Callable[[np.ndarray, int], None] | None = None,
     supersample: int = 2,
     seed: int = 0,
 ) -> PosedVideo:
     """Render the room to `path` as a clip: H.264, constant rate, nearly lossless.
 
     The camera moves along an arc of `path_m` meters and looks at the far wall; with `turn_only` it only rotates. With
-    `walker` a textured box moves through the image. `supersample` is the number of rays per pixel and axis.
+    `walker` a textured box moves through the image. `draw` draws into each image, given its
+    index. `supersample` is the number of rays per pixel and axis.
     """
     focal = focal_over_width * width
     K = np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
@@ -73,6 +76,8 @@ def render_room(
             image = _render(camtoworld, rays, boxes, textures)
             if supersample > 1:
                 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            if draw is not None:
+                draw(image, index)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = index
             container.mux(stream.encode(frame))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hydra.utils import instantiate
@@ -249,6 +250,24 @@ def test_videos_without_clips(
     outcome = cut(tmp_path / "a.mp4", segments=segments, rules={"cut_detector": "none"})  # bars look like cuts
     assert (outcome.state, outcome.reason) == ("refused", reason)
     assert outcome.message
+
+
+def test_black_bars_are_cropped_and_the_picture_keeps_its_size(tmp_path: Path, cut: Callable) -> None:
+    """A letterboxed video of 400 x 480, with a subtitle in the lower bar, gives a picture of at least 240 rows."""
+    images = []
+    for index, image in enumerate(moving(40, speeds=(1.0, 2.0, 4.0))):
+        boxed = np.zeros((480, 400, 3), np.uint8)
+        boxed[120:360] = cv2.resize(image, (400, 240))
+        if index > 10:
+            cv2.putText(boxed, "a line of text", (60, 430), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2)
+        images.append(boxed)
+    outcome = cut(write_video(tmp_path / "a.mp4", images, fps=25), rules=_ANYTHING, short_side=200)
+    (clip,) = outcome.result["clips"]
+    assert 200 <= clip["height"] < clip["width"]
+    assert clip["width"] / clip["height"] == pytest.approx(400 / 240, rel=0.03)
+    assert clip["bars"]["left"] == clip["bars"]["right"] == 0
+    with open_video(tmp_path / "root" / clip["file"]) as reader:
+        assert reader.read([0, reader.num_frames - 1])[:, [0, -1]].mean() > 20
 
 
 def test_high_dynamic_range(tmp_path: Path, cut: Callable) -> None:

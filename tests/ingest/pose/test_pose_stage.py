@@ -15,7 +15,8 @@ from pose_fakes import FakeEstimator
 from posed_video import PosedVideo, render_room
 
 from wnv.ingest.pose.filters import PoseFilters
-from wnv.ingest.pose.pose_stage import PoseStage, describe, sample_indices
+from wnv.ingest.pose.pose_stage import PoseStage, describe
+from wnv.ingest.pose.sample import sample_indices
 from wnv.ingest.tasks import Outcome, Task, run_task
 from wnv.scenes.clip_poses import read_poses
 
@@ -164,14 +165,17 @@ def test_a_clip_with_too_few_frames_is_not_tried(run: Run, root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_only_dynamic_clips_are_masked(run: Run, root: Path, tmp_path: Path) -> None:
+def test_clips_are_masked_as_set(run: Run, root: Path, tmp_path: Path) -> None:
     render_room(root / _CLIP, num_frames=12, width=224, height=126, supersample=1, walker=True)
     seen = []
-    for kind, masks in (("static", "dynamic"), ("dynamic", "dynamic"), ("dynamic", "never"), ("static", "always")):
-        notes = tmp_path / f"notes_{kind}_{masks}"
-        outcome = run(FakeEstimator(notes=str(notes)), kind=kind, masks=masks)
-        seen.append((json.loads(notes.read_text())["num_masks"], outcome.result["stats"]["masked_ratio"] > 0))
-    assert seen == [(None, False), (12, True), (None, False), (12, True)]
+    cases = [("static", "auto", 0.01), ("static", "auto", 0.9), ("static", "dynamic", 0), ("dynamic", "dynamic", 0)]
+    for kind, masks, min_moving in [*cases, ("dynamic", "never", 0), ("static", "always", 0)]:
+        notes = tmp_path / f"notes_{kind}_{masks}_{min_moving}"
+        outcome = run(FakeEstimator(notes=str(notes)), kind=kind, masks=masks, min_moving=min_moving)
+        stats = outcome.result["stats"]
+        seen.append((json.loads(notes.read_text())["num_masks"], stats["is_masked"], bool(stats["moving_share"])))
+    masked, only_measured, unknown = (12, True, True), (None, False, True), (None, False, False)
+    assert seen == [masked, only_measured, unknown, masked, unknown, masked]
 
 
 def test_a_corrupt_clip_is_an_error_that_names_it(run: Run, root: Path) -> None:
@@ -187,7 +191,7 @@ def test_versions_contain_all_settings() -> None:
     settings = json.loads(versions["settings"])
     assert versions["fake"] == "1"
     assert [estimator["act"] for estimator in settings["estimators"]] == ["pose", "nothing"]
-    assert settings["filters"]["fov_deg"] == [15.0, 130.0]
+    assert settings["filters"]["fov_deg"] == [15.0, 120.0]
     assert (settings["seed"], settings["max_frames"]) == (3, 48)
 
 

@@ -51,7 +51,7 @@ def test_teddy_a_camera_in_a_hand(tmp_path: Path) -> None:
     assert outcome.result["stats"]["reprojection_px"] < 0.72
     assert outcome.result["stats"]["parallax_deg"] > 5.0
     assert outcome.result["stats"]["max_jump"] < 6.0
-    assert 0.1 < outcome.result["stats"]["masked_ratio"] < 0.5
+    assert 0.1 < outcome.result["stats"]["moving_share"] < 0.5
     assert len(read_poses(tmp_path / "teddy.json").frames) == outcome.result["num_registered"]
 
 

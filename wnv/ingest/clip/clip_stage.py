@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from wnv.ingest.clip.bars import Bars, find_bars
 from wnv.ingest.clip.frame_converter import FrameConverter
 from wnv.ingest.clip.propose import propose_windows
 from wnv.ingest.clip.segments import ClipRules, Piece, Segment, find_pieces
@@ -25,6 +26,7 @@ from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 
 PHOTO_SHORT_SIDE = 720
 # Of errors of the decoder in the message of an outcome.
+_BAR_FRAMES = 8  # frames in which a clip's black bars are looked for
 _MAX_MESSAGES = 3
 _PACKAGES = ("av", "opencv-python-headless", "scenedetect-headless")
 _ENCODER_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -263,11 +265,12 @@ class _Video:
         path = self.task.root / file
         # Existing poses belong to the clip of an earlier run, which this one replaces.
         path.with_suffix(".json").unlink(missing_ok=True)
-        frames = part.source.frames(float(origin_s), float(origin_s + num_frames / segment.fps))
-        shown = islice(on_grid(frames, origin_s=origin_s, fps=segment.fps), num_frames)
+        span_s = float(origin_s), float(origin_s + num_frames / segment.fps)
+        shown = islice(on_grid(part.source.frames(*span_s), origin_s=origin_s, fps=segment.fps), num_frames)
+        short_side, bars = _crop(part.source, *span_s, short_side=stage.short_side)
         width, height, written = write_clip(
             path,
-            _images(part.source, shown, stage.short_side),
+            _images(part.source, shown, short_side, bars),
             fps=segment.fps,
             gop=stage.gop,
             crf=stage.crf,
@@ -276,19 +279,37 @@ class _Video:
         )
         self.num_bytes += path.stat().st_size
         times = {"start_s": start_s, "end_s": end_s, "fps": str(segment.fps), "num_frames": written}
-        size = {"width": width, "height": height}
+        size = {"width": width, "height": height, **({"bars": asdict(bars)} if bars else {})}
         self.clips.append({"id": clip, "file": file, **about, **times, **size, "stats": piece.stats})
 
 
+def _crop(source: SourceVideo, start_s: float, end_s: float, *, short_side: int) -> tuple[int, Bars]:
+    """Return the short side to which frames are scaled, and the black bars of the scaled frames."""
+    first = next((timed.frame for timed in source.frames(start_s, end_s)), None)
+    if first is None or not find_bars([FrameConverter(source, first, short_side=short_side)(first)]):
+        return short_side, Bars()
+    frames = [first]
+    for time_s in np.linspace(start_s, end_s, _BAR_FRAMES + 1)[1:-1]:
+        frames += [timed.frame for timed in islice(source.frames(float(time_s), end_s), 1)]
+    images = [FrameConverter(source, first, short_side=short_side)(frame) for frame in frames]
+    bars = find_bars(images)
+    if not bars:
+        return short_side, bars
+    # Scale so that the picture between the bars has the wanted size, if the video has it.
+    left = min(bars.crop(images[0]).shape[:2])
+    short_side = round(short_side * min(images[0].shape[:2]) / left)
+    return short_side, find_bars([FrameConverter(source, first, short_side=short_side)(frame) for frame in frames])
+
+
 def _images(
-    source: SourceVideo, shown: Iterable[GridFrame], short_side: int
+    source: SourceVideo, shown: Iterable[GridFrame], short_side: int, bars: Bars
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     convert: FrameConverter | None = None
     image: np.ndarray | None = None
     for grid_frame in shown:
         convert = convert or FrameConverter(source, grid_frame.frame, short_side=short_side)
         if image is None or not grid_frame.repeated:
-            image = convert(grid_frame.frame)
+            image = bars.crop(convert(grid_frame.frame)) if bars else convert(grid_frame.frame)
         yield image
 
 

@@ -54,7 +54,7 @@ class PoseFilters:
     min_photos: int = 3
     max_reprojection_px: float | int = 1.5
     min_parallax_deg: float | int = 2.5
-    fov_deg: Sequence[float | int] = (15.0, 130.0)
+    fov_deg: Sequence[float | int] = (15.0, 120.0)
     max_jump: float | int = 12.0
     max_turn_deg: float | int = 60.0
 

@@ -1,14 +1,10 @@
 """The pose stage: estimate the cameras of a clip and write them beside it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Literal
-
-import cv2
-import numpy as np
+from typing import Any, ClassVar
 
 import wnv
 from wnv.ingest.clip.segments import SLOW_FPS
@@ -24,36 +20,17 @@ from wnv.ingest.pose.estimator import (
 )
 from wnv.ingest.pose.filters import PoseFilters, Verdict, place_photos
 from wnv.ingest.pose.limits import run_limited
-from wnv.ingest.pose.motion_masks import motion_masks
+from wnv.ingest.pose.sample import Masks, Sample, Sampling
 from wnv.ingest.pose.workspace import temporary_workspace
 from wnv.ingest.tasks import Outcome, StageError, StageName, Task
 from wnv.scenes.clip_poses import POSES_SUFFIX, ClipPoses, PosedFrame, write_poses
-from wnv.scenes.video import VideoReader, open_video
 
 WORLD_UNIT = "median step between sampled frames"
 PHOTOS_UNIT = "median distance of the cameras from their middle"
 
-_SETTINGS = ("max_frames", "frame_step", "masks", "seed", "photos_exhaustive_up_to")
+_SETTINGS = ("max_frames", "frame_step", "masks", "min_moving", "mask_overlays", "seed", "photos_exhaustive_up_to")
 # The time limit grows with the number of pairs of photographs.
 _PHOTOS_IN_TIME_LIMIT = 48
-
-# Frames decoded at once.
-_BATCH = 8
-# Time to the neighboring frame used for motion masks: objects have moved, the view has hardly changed.
-_NEIGHBOUR_S = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    """The frames of a clip, written to files for the estimator."""
-
-    indices: list[int]
-    frames: list[Path]
-    masks: list[Path] | None
-    masked_ratio: float
-    fps: Fraction
-    width: int
-    height: int
 
 
 @dataclass(eq=False, kw_only=True)
@@ -71,7 +48,10 @@ class PoseStage:
         filters: Requirements on cameras.
         max_frames: Maximum number of frames of a video, sampled evenly; None for no limit.
         frame_step: Sample every n-th frame; None samples every frame, up to `max_frames`.
-        masks: Whether to mask moving objects of videos: in `dynamic` clips, `always` or `never`.
+        masks: Whether to mask moving objects of videos: in `dynamic` clips, `always`, `never`, or `auto`: in dynamic
+            clips, and in static ones of which at least `min_moving` moves.
+        min_moving: See there; share of the picture that moves against the camera, 0..1.
+        mask_overlays: Whether to find burnt-in text, logos and the like in videos, and to leave them out.
         photos_exhaustive_up_to: With at most this many photographs, all pairs are matched; of more, those near by name
             or alike.
         seed: Seed of the first estimator; the second one uses `seed + 1`.
@@ -87,7 +67,9 @@ class PoseStage:
     filters: PoseFilters
     max_frames: int | None = 48
     frame_step: int | None = None
-    masks: Literal["dynamic", "always", "never"] = "dynamic"
+    masks: Masks = "auto"
+    min_moving: float | int = 0.15
+    mask_overlays: bool = True
     photos_exhaustive_up_to: int = 150
     seed: int = 0
     time_limit_s: float | int = 900.0
@@ -95,12 +77,7 @@ class PoseStage:
     workspace: str | None = None
 
     def __post_init__(self) -> None:
-        if self.max_frames is not None and self.max_frames < 2:
-            raise ValueError(f"max_frames must be at least 2 or null, got {self.max_frames}")
-        if self.frame_step is not None and self.frame_step < 1:
-            raise ValueError(f"frame_step must be at least 1 or null, got {self.frame_step}")
-        if self.masks not in ("dynamic", "always", "never"):
-            raise ValueError(f"masks must be 'dynamic', 'always' or 'never', got {self.masks!r}")
+        self._sampling()  # checks its settings
         if self.photos_exhaustive_up_to < 2:
             raise ValueError(f"photos_exhaustive_up_to must be at least 2, got {self.photos_exhaustive_up_to}")
         if self.seed < 0:
@@ -136,11 +113,19 @@ class PoseStage:
         with temporary_workspace(None if self.workspace is None else Path(self.workspace)) as workspace:
             if clip["file"].endswith(PHOTOS_SUFFIX):
                 return self._pose_photos(task, sidecar, workspace)
-            sample = self._sample(task.root / clip["file"], workspace, masked=self._is_masked(clip["kind"]))
+            sample = self._sampling().sample(
+                task.root / clip["file"], workspace, kind=clip["kind"], min_frames=self.filters.min_frames
+            )
             times_s = tuple(float(clip["start_s"] + index / sample.fps) for index in sample.indices)
             context = ClipContext(video=str(clip.get("url") or clip["key"]), times_s=times_s)
             verdict, record = self._estimate(sample, context, workspace)
-        stats = {**verdict.stats, "masked_ratio": sample.masked_ratio, "num_tries": len(record["tries"])}
+        stats = {
+            **verdict.stats,
+            "moving_share": sample.moving_share,
+            "overlay_share": sample.overlay_share,
+            "is_masked": sample.masks is not None,
+            "num_tries": len(record["tries"]),
+        }
         if verdict.estimate is None:
             return _refused(verdict.reason, record["tries"], stats)
         poses = _clip_poses(clip, sample, verdict.estimate, {**record, "sfm": stats})
@@ -188,49 +173,17 @@ class PoseStage:
             task.root / sidecar, PhotoPoses(lenses=estimate.lenses, camtoworlds=camtoworlds, source=source)
         )
         notes = [f"{len(missing)} photographs without a pose: {', '.join(missing[:5])}"] if missing else []
-        if self._is_masked(task.payload["kind"]):
+        if self.masks == "always" or (self.masks != "never" and task.payload["kind"] == "dynamic"):
             notes.append("moving objects are not masked in photographs")
         outcome = _done(
             task.root / sidecar, sidecar, num_frames=len(photos), num_registered=num_registered, stats=stats
         )
         return replace(outcome, message="; ".join(notes))
 
-    def _is_masked(self, kind: str) -> bool:
-        return self.masks == "always" or (self.masks == "dynamic" and kind == "dynamic")
+    def _sampling(self) -> Sampling:
+        return Sampling(**{entry.name: getattr(self, entry.name) for entry in fields(Sampling)})
 
-    def _sample(self, clip: Path, workspace: Path, *, masked: bool) -> _Sample:
-        frames_folder, masks_folder = workspace / "frames", workspace / "masks"
-        frames_folder.mkdir()
-        masks_folder.mkdir()
-        with open_video(clip) as reader:
-            indices = sample_indices(reader.num_frames, max_frames=self.max_frames, frame_step=self.frame_step)
-            if len(indices) < self.filters.min_frames:
-                message = f"{len(indices)} sampled frames, pose.filters.min_frames={self.filters.min_frames}"
-                raise StageError("refused", "few_registered", message)
-            masked_ratios = []
-            for start in range(0, len(indices), _BATCH):
-                batch = indices[start : start + _BATCH]
-                images = reader.read(batch)
-                for index, image in zip(batch, images, strict=True):
-                    _write_png(frames_folder / f"{index:06d}.png", image[..., ::-1])
-                if masked:
-                    neighbours = reader.read(_neighbours(batch, reader))
-                    for index, moving in zip(
-                        batch, motion_masks(list(images), list(neighbours), seed=self.seed), strict=True
-                    ):
-                        masked_ratios.append(float(moving.mean()))
-                        _write_png(masks_folder / f"{index:06d}.png", np.where(moving, np.uint8(0), np.uint8(255)))
-            return _Sample(
-                indices=indices,
-                frames=[frames_folder / f"{index:06d}.png" for index in indices],
-                masks=[masks_folder / f"{index:06d}.png" for index in indices] if any(masked_ratios) else None,
-                masked_ratio=float(np.mean(masked_ratios)) if masked_ratios else 0.0,
-                fps=reader.fps,
-                width=reader.width,
-                height=reader.height,
-            )
-
-    def _estimate(self, sample: _Sample, clip: ClipContext, workspace: Path) -> tuple[Verdict, dict[str, Any]]:
+    def _estimate(self, sample: Sample, clip: ClipContext, workspace: Path) -> tuple[Verdict, dict[str, Any]]:
         """Return the verdict on the first accepted cameras, or on the last ones, and a record of all attempts."""
         tries: list[dict[str, str]] = []
         verdict, estimator, number = Verdict(estimate=None, stats={}), self.estimator, 0
@@ -308,14 +261,6 @@ def _done(path: Path, sidecar: str, **result: Any) -> Outcome:
     return Outcome(state="done", result={"sidecar": sidecar, **result}, num_bytes=path.stat().st_size)
 
 
-def sample_indices(num_frames: int, *, max_frames: int | None, frame_step: int | None) -> list[int]:
-    """Return the indices of every `frame_step`-th frame, thinned evenly to `max_frames`."""
-    indices = range(0, num_frames, frame_step or 1)
-    if max_frames is None or len(indices) <= max_frames:
-        return list(indices)
-    return [indices[round(place)] for place in np.linspace(0, len(indices) - 1, max_frames)]
-
-
 def describe(thing: object) -> dict[str, Any]:
     """Return class name and plain attributes of an object, as JSON values, without those in its `unrecorded`."""
     unrecorded = getattr(thing, "unrecorded", ())
@@ -327,18 +272,7 @@ def describe(thing: object) -> dict[str, Any]:
     return {"name": f"{type(thing).__module__}.{type(thing).__qualname__}", **plain}
 
 
-def _neighbours(indices: Sequence[int], reader: VideoReader) -> list[int]:
-    gap = min(max(1, round(_NEIGHBOUR_S * reader.fps)), reader.num_frames - 1)
-    return [index + gap if index + gap < reader.num_frames else index - gap for index in indices]
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    # Low compression for short-lived files; written by Python, which reports a full disk.
-    _, data = cv2.imencode(".png", np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    path.write_bytes(data.tobytes())
-
-
-def _clip_poses(clip: Mapping[str, Any], sample: _Sample, estimate: PoseEstimate, record: dict[str, Any]) -> ClipPoses:
+def _clip_poses(clip: Mapping[str, Any], sample: Sample, estimate: PoseEstimate, record: dict[str, Any]) -> ClipPoses:
     source = _source(clip, WORLD_UNIT) | record
     indices = [sample.indices[position] for position in sorted(estimate.camtoworlds)]
     return ClipPoses(
@@ -365,5 +299,6 @@ def _source(clip: Mapping[str, Any], unit: str) -> dict[str, Any]:
         "url": clip.get("url"),
         "title": clip.get("title"),
         "segment": [clip["start_s"], clip["end_s"]],
+        **({"bars": clip["bars"]} if clip.get("bars") else {}),
         "world": {"unit": unit, **({"median_step": 1.0} if unit == WORLD_UNIT else {}), "frame": "the first camera"},
     }
