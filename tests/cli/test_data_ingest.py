@@ -19,6 +19,7 @@ from wnv.cli.api import ingest
 from wnv.ingest.executors.executor import Executor
 from wnv.ingest.ledger import Ledger
 from wnv.ingest.manifest.line import ManifestLine
+from wnv.ingest.pose.given import GivenPoses
 from wnv.ingest.tasks import STAGES, Stage
 
 CONF = Path(wnv.conf.__path__[0]) / "ingest"
@@ -82,6 +83,18 @@ def test_the_folder_of_local_videos_is_remembered_and_a_failed_run_has_exit_code
         assert "fetch: 1 refused (refused/corrupt 1)" in out
     code, out, _ = wnv_data("fetch", "root=new")
     assert (code, out) == (0, "nothing to do\n")
+
+
+def test_given_cameras_are_looked_for_beside_the_videos(
+    wnv_data: Callable, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[str | None] = []
+    monkeypatch.setattr(GivenPoses, "versions", lambda self: folders.append(self.folder) or {})
+    with Ledger.open(root, val_fraction=0.25, test_fraction=0.0) as ledger:
+        ledger.set_videos_folder(str(tmp_path))
+    for option in ("given", "given_refined"):
+        assert wnv_data("pose", f"root={root}", f"pose={option}")[0] == 0
+    assert set(folders) == {str(tmp_path)}
 
 
 def test_kokoni_without_a_network(wnv_data: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,10 @@ def _run(cfg: DictConfig, names: Sequence[StageName]) -> None:
         folder = videos_folder(cfg)
         cfg.fetch.videos = folder or _known_videos_folder(root)
     if "pose" in names:
-        _set_folder_of_cameras(cfg.pose.estimator, cfg.fetch.videos if "fetch" in names else _known_videos_folder(root))
+        estimator = cfg.pose.estimator
+        estimator = estimator.get("estimator", estimator)  # one whose cameras are refined
+        if estimator.get("folder", "") is None:  # its cameras lie beside the videos
+            estimator.folder = cfg.fetch.videos if "fetch" in names else _known_videos_folder(root)
     # Before the root is created: an invalid setting or source leaves nothing behind.
     stages: dict[StageName, Stage] = {name: instantiate(cfg[name], _convert_="all") for name in names}
     retries = instantiate(cfg.retries, _convert_="all")
@@ -129,14 +132,6 @@ def _known_videos_folder(root: Path) -> str | None:
         _log.warning("the folder of local videos, %s, does not exist; set source= if it has moved", folder)
         return None
     return folder
-
-
-def _set_folder_of_cameras(estimator: DictConfig, folder: str | None) -> None:
-    """Set where an estimator, or the one that it refines, looks for cameras beside the videos."""
-    if "folder" in estimator and estimator.folder is None:
-        estimator.folder = folder
-    elif "estimator" in estimator:
-        _set_folder_of_cameras(estimator.estimator, folder)
 
 
 def _check_local_videos(ledger: Ledger) -> None:
