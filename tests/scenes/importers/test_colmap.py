@@ -167,15 +167,18 @@ def test_images_of_a_lens_are_undistorted(run_import: Callable, project: Path, o
     assert scene.image_bytes(0) != capture.jpegs[0]
 
 
-def test_ignored_models_are_reported(
+def test_of_several_models_the_one_with_the_most_images_is_imported(
     run_import: Callable, project: Path, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = project / "sparse" / "1"
+    first, other = project / "sparse" / "0", project / "sparse" / "1"
     other.mkdir()
     for file in ("cameras.txt", "images.txt"):
-        (other / file).write_bytes((project / "sparse" / "0" / file).read_bytes())
-    run_import("colmap", project, out)
-    assert "ignored: 1" in caplog.text
+        (other / file).write_bytes((first / file).read_bytes())
+    lines = (first / "images.txt").read_text().splitlines(keepends=True)
+    (first / "images.txt").write_text("".join(lines[:-2]))
+    (path,) = run_import("colmap", project, out)
+    assert len(open_scene(path)) == 4
+    assert "0 (3 images)" in caplog.text
 
 
 @pytest.mark.parametrize(

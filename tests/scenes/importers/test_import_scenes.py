@@ -104,8 +104,8 @@ def test_missing_files_and_those_in_subfolders_are_named(run_import: Callable, t
         run_import(name, tmp_path / f"x.{suffix}", tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=rf"no \*\.{suffix} file"):
         run_import(name, tmp_path, tmp_path / "out")
-    for folder in ("train", "test"):
+    for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"a.{suffix}").touch()
-    with pytest.raises(FileNotFoundError, match="test, train"):
+    with pytest.raises(FileNotFoundError, match="first, second"):
         run_import(name, tmp_path, tmp_path / "out")

@@ -41,6 +41,18 @@ def test_cameras_times_and_bytes(run_import: Callable, tmp_path: Path, out: Path
     assert scene.info.source["first_timestamp_us"] == 50_050_000
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_named_by_number(run_import: Callable, tmp_path: Path, out: Path, capture: Any, first: int) -> None:
+    file = _write_scene(tmp_path, "0c1f", capture)
+    for index, timestamp in enumerate(_TIMESTAMPS):
+        (tmp_path / "0c1f" / f"{timestamp}.jpg").rename(tmp_path / "0c1f" / f"{first + index:05d}.jpg")
+    (path,) = run_import("re10k", file, out)
+    assert [open_scene(path).image_bytes(index) for index in range(4)] == list(capture.jpegs)
+    (tmp_path / "0c1f" / f"{first + 1:05d}.jpg").unlink()  # a number is missing: which frame is it?
+    with pytest.raises(FileNotFoundError, match=_TIMESTAMPS[0]):
+        run_import("re10k", file, out, exists="replace")
+
+
 def test_a_folder_of_scenes_with_frames_elsewhere(
     run_import: Callable, tmp_path: Path, out: Path, capture: Any
 ) -> None:

@@ -16,6 +16,9 @@ from wnv.scenes.undistort import Distortion
 
 logger = logging.getLogger(__name__)
 
+_MAX_DEPTH = 3
+_SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
@@ -155,7 +158,7 @@ def posed_images(makers: Iterable[Callable[[], PosedImage]], *, where: str, opti
 
 
 def source_files(source: Path, pattern: str) -> list[Path]:
-    """`source` itself if it is a file, else the files in it that match `pattern`, sorted.
+    """`source` itself if it is a file, else the files that match `pattern` in it, or in its `train` and `test`, sorted.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -164,9 +167,52 @@ def source_files(source: Path, pattern: str) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such file or folder")
-    files = sorted(source.glob(pattern))
+    files = sorted(source.glob(pattern)) or [f for split in _SPLITS for f in sorted(source.glob(f"{split}/{pattern}"))]
     if not files:
         below = sorted({file.parent.name for file in source.glob(f"*/{pattern}")})
         hint = f"; it has some in {', '.join(below[:5])}: import each of these folders" if below else ""
         raise FileNotFoundError(f"{source}: no {pattern} file in this folder{hint}")
     return files
+
+
+def capture_folders(
+    source: Path, find: Callable[[Path], Path | None], *, what: str
+) -> Iterator[tuple[Path, Path, str]]:
+    """Find the captures of a data set in `source` or up to three folders below.
+
+    Args:
+        source: A capture's folder, or one that holds several.
+        find: Returns the file or folder that makes a folder a capture, None if it is none.
+        what: What `find` looks for, for the message.
+
+    Yields:
+        Each capture's folder, what `find` returned for it, and its name: that of the folder, or, of several captures,
+        the path from `source` joined by `_`. Sorted by path.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    if found := find(source):
+        yield source, found, source.resolve().name
+        return
+    num_captures = 0
+    for folder, found in _captures_below(source, find, depth=_MAX_DEPTH):
+        num_captures += 1
+        yield folder, found, "_".join(folder.relative_to(source).parts)
+    if not num_captures:
+        raise FileNotFoundError(f"{source}: no {what} here or up to {_MAX_DEPTH} folders below")
+
+
+def _captures_below(folder: Path, find: Callable[[Path], Path | None], *, depth: int) -> Iterator[tuple[Path, Path]]:
+    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if found := find(below):
+            yield below, found
+        elif depth > 1:
+            yield from _captures_below(below, find, depth=depth - 1)
+
+
+def first_file(folder: Path, names: Iterable[str]) -> Path | None:
+    """The first of these files that exists in a folder."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, posed_images
+from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, capture_folders, posed_images
 from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model
 from wnv.scenes.importers.parsing import SCALED_FOLDERS, find_image, natural_order, pinhole, rigid
 from wnv.scenes.rigid import invert_rigid
@@ -32,9 +32,9 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 
 
 def colmap_captures(source: Path, options: ImportOptions) -> Captures:
-    """Yield the capture of a COLMAP model, text or binary.
+    """Yield the capture of a COLMAP model, text or binary, or those of the folders below `source`.
 
-    The model is looked for in `source` and in the folders of `MODEL_FOLDERS`. Image names are relative to
+    The model is looked for in a capture's folder and in its `MODEL_FOLDERS`. Image names are relative to
     `options.images`, by default a folder `images` in `source` or beside `sparse`, or one of scaled copies (`images_2`,
     `images_4`, `images_8`). Cameras are scaled to the size of the images. Registered images are sorted by name (`2.jpg`
     before `10.jpg`). Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV and FULL_OPENCV (without its
@@ -42,12 +42,15 @@ def colmap_captures(source: Path, options: ImportOptions) -> Captures:
 
     `options.fps` is only right if every frame of the video is registered.
     """
-    folder = _model_folder(source)
-    yield Capture(
-        id=options.scene_id or safe_id(_project(folder).resolve().name),
-        where=str(folder),
-        read=partial(_read, source, folder, options),
-    )
+    what = f"COLMAP model (cameras.bin and images.bin, or .txt), in the folder or its {', '.join(MODEL_FOLDERS[1:])},"
+    for folder, model, name in capture_folders(source, _model_folder, what=what):
+        if folder == source:
+            name = _project(model).resolve().name
+        yield Capture(
+            id=options.scene_id or safe_id(name),
+            where=str(model),
+            read=partial(_read, folder, model, options),
+        )
 
 
 def _read(source: Path, folder: Path, options: ImportOptions) -> tuple[list[PosedImage], dict[str, Any]]:
@@ -82,18 +85,21 @@ def rotation_of(quaternion: Float64[np.ndarray, "4"], *, where: str) -> Float64[
     )
 
 
-def _model_folder(source: Path) -> Path:
-    candidates = [source / folder for folder in MODEL_FOLDERS]
-    for candidate in candidates:
-        if is_model(candidate):
-            others = sorted(p.name for p in candidate.parent.iterdir() if p != candidate and is_model(p))
-            if candidate.name == "0" and others:
-                logger.warning("%s is imported; models beside it are ignored: %s", candidate, ", ".join(others))
+def _model_folder(source: Path) -> Path | None:
+    """The model of a capture; of several beside each other (sparse/0, sparse/1, ...), the one with the most images."""
+    for candidate in (source / folder for folder in MODEL_FOLDERS):
+        if not is_model(candidate):
+            continue
+        others = [path for path in candidate.parent.iterdir() if path != candidate and is_model(path)]
+        if candidate.name != "0" or not others:
             return candidate
-    raise FileNotFoundError(
-        f"{source}: no COLMAP model (cameras.bin and images.bin, or cameras.txt and images.txt) here or in any of "
-        f"{', '.join(MODEL_FOLDERS[1:])}"
-    )
+        num_images = {path: len(read_model(path).images) for path in (candidate, *sorted(others))}
+        largest = max(num_images, key=lambda path: num_images[path])
+        counts = ", ".join(f"{path.name} ({number} images)" for path, number in num_images.items() if path != largest)
+        logger.warning("%s is imported, the model with the most images (%d); left out: %s",
+            largest, num_images[largest], counts)  # fmt: skip
+        return largest
+    return None
 
 
 def _project(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, Rejec
 from wnv.scenes.importers.colmap import colmap_captures
 from wnv.scenes.importers.lvsm import lvsm_captures
 from wnv.scenes.importers.nerfstudio import nerfstudio_captures
+from wnv.scenes.importers.opencv_cameras import opencv_captures
 from wnv.scenes.importers.pixelsplat import pixelsplat_captures
 from wnv.scenes.importers.re10k import re10k_captures
 from wnv.scenes.scene_file import SceneFile
@@ -51,6 +52,7 @@ IMPORTERS = {
     "colmap": Importer(colmap_captures, ("scene_id", "kind", "fps", "images", "missing")),
     "re10k": Importer(re10k_captures, ("frames", "missing")),
     "lvsm": Importer(lvsm_captures, ("kind", "fps", "root", "missing")),
+    "opencv_cameras": Importer(opencv_captures, ("kind", "fps", "missing")),
     "pixelsplat": Importer(pixelsplat_captures),
 }
 

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, posed_images
+from wnv.scenes.importers.capture import (
+    Capture,
+    Captures,
+    ImportOptions,
+    PosedImage,
+    capture_folders,
+    first_file,
+    posed_images,
+)
 from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.parsing import find_image, natural_order, number, pinhole, pose_matrix, read_json
 from wnv.scenes.schema import safe_id
@@ -25,6 +33,8 @@ CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV
 # World<-camera axes by `camera_convention`, a key of MapAnything's `scene_meta.json`. By default cameras look along -z
 # with y up (OpenGL); ours look along +z with y down.
 _AXES = {"opengl": np.diag([1.0, -1.0, -1.0, 1.0]), "opencv": np.eye(4)}
+# DL3DV's benchmark has a folder `nerfstudio` per scene.
+_FILES = ("transforms.json", "scene_meta.json", "nerfstudio/transforms.json")
 # Parts of a capture that scene files have no place for.
 _IGNORED_KEYS = (
     "mask_path", "mask", "depth_file_path", "depth", "ply_file_path", "train_filenames", "val_filenames",
@@ -33,7 +43,7 @@ _IGNORED_KEYS = (
 
 
 def nerfstudio_captures(source: Path, options: ImportOptions) -> Captures:
-    """Yield the capture of a `transforms.json` or `scene_meta.json` (MapAnything), or of the folder that holds it.
+    """Yield the capture of a `transforms.json` or `scene_meta.json` (MapAnything), of its folder, or of folders below.
 
     - Frames are sorted by `file_path` (`2.png` before `10.png`), relative to the file; the suffix may be missing, and
       `images_2`, `images_4` or `images_8` may replace a missing folder `images`.
@@ -47,20 +57,18 @@ def nerfstudio_captures(source: Path, options: ImportOptions) -> Captures:
     - `time`, in seconds, is used if all frames have one; frames are then sorted by it.
     - Masks, depth maps, point clouds and lists of splits are ignored with a warning.
     """
-    path = source
-    if source.is_dir():
-        files = [source / name for name in ("transforms.json", "scene_meta.json")]
-        path = next((file for file in files if file.is_file()), files[0])
-        if not path.is_file():
-            others = ", ".join(sorted(other.name for other in source.glob("transforms*.json")))
-            raise FileNotFoundError(f"{path}: no such file" + (f"; set source= to one of {others}" if others else ""))
-    # The parts of NeRF's Blender scenes are separate scenes: lego_train, lego_test.
-    part = path.stem.removeprefix("transforms") if path.stem.startswith("transforms_") else ""
-    yield Capture(
-        id=options.scene_id or safe_id(path.resolve().parent.name + part),
-        where=str(path),
-        read=partial(_read, path, options),
-    )
+    if source.is_file():
+        # The parts of NeRF's Blender scenes are separate scenes: lego_train, lego_test.
+        part = source.stem.removeprefix("transforms") if source.stem.startswith("transforms_") else ""
+        files = [(source.parent, source, source.resolve().parent.name + part)]
+    else:
+        files = capture_folders(source, lambda folder: first_file(folder, _FILES), what=_FILES[0])
+    try:
+        for _, path, name in files:
+            yield Capture(id=options.scene_id or safe_id(name), where=str(path), read=partial(_read, path, options))
+    except FileNotFoundError as error:
+        others = ", ".join(sorted(other.name for other in source.glob("transforms*.json")))
+        raise FileNotFoundError(f"{error}; set source= to one of {others}" if others else str(error)) from None
 
 
 def _read(path: Path, options: ImportOptions) -> tuple[list[PosedImage], dict[str, Any]]:
