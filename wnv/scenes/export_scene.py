@@ -12,9 +12,10 @@ import torch
 from wnv.geometry.quaternions import quaternion_from_matrix
 from wnv.runtime.atomic import atomic_folder
 from wnv.scenes.image_codec import check_image
+from wnv.scenes.points import Points, points_to_ply
 from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.scene_file import SceneFile
-from wnv.scenes.schema import SceneInfo, frame_label
+from wnv.scenes.schema import POINTS_FILE, SceneInfo, frame_label
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -24,8 +25,9 @@ def export_scene(scene_path: str | Path, out: str | Path, *, format: str, overwr
 
     Images are copied byte for byte as `000000.jpg`, ...; poses and intrinsics keep all digits.
 
-    - `nerfstudio`: `transforms.json` and `images/`; OpenGL axes, `time` in seconds.
-    - `colmap`: a text model `sparse/0` and `images/`; one PINHOLE camera per distinct `K`, no points, no times.
+    - `nerfstudio`: `transforms.json` and `images/`; OpenGL axes, `time` in seconds; points as `points.ply`.
+    - `colmap`: a text model `sparse/0` and `images/`; one PINHOLE camera per distinct `K`, points without
+      tracks, no times.
     - `lvsm`: `full_list.txt`, `metadata/<id>.json` and `images/<id>/`, for LVSM and PRoPE; paths are relative to `out`,
       so start LVSM there. No times.
 
@@ -44,7 +46,7 @@ def export_scene(scene_path: str | Path, out: str | Path, *, format: str, overwr
     with atomic_folder(Path(out), entries=exporter.entries, overwrite=overwrite) as folder:
         images = exporter.images.format(id=scene.id)
         names = _copy_images(scene, folder / images)
-        first = exporter.write(scene.info, [f"{images}/{name}" for name in names], folder)
+        first = exporter.write(scene.info, [f"{images}/{name}" for name in names], scene.points(), folder)
     return Path(out) / first
 
 
@@ -61,7 +63,7 @@ def _copy_images(scene: SceneFile, folder: Path) -> list[str]:
     return names
 
 
-def _write_nerfstudio(info: SceneInfo, images: Sequence[str], folder: Path) -> str:
+def _write_nerfstudio(info: SceneInfo, images: Sequence[str], points: Points | None, folder: Path) -> str:
     # Adding zero turns -0.0 into 0.0.
     poses = info.camtoworld @ _OPENCV_FROM_OPENGL + 0.0
     intrinsics = [
@@ -70,6 +72,9 @@ def _write_nerfstudio(info: SceneInfo, images: Sequence[str], folder: Path) -> s
     is_shared = bool((info.K == info.K[0]).all())
     content: dict[str, Any] = {"camera_model": "OPENCV", "w": info.width, "h": info.height}
     content |= intrinsics[0] if is_shared else {}
+    if points is not None:
+        (folder / POINTS_FILE).write_bytes(points_to_ply(points))
+        content["ply_file_path"] = POINTS_FILE
     content["frames"] = [
         {
             "file_path": image,
@@ -82,7 +87,7 @@ def _write_nerfstudio(info: SceneInfo, images: Sequence[str], folder: Path) -> s
     return _write_json(folder, "transforms.json", content)
 
 
-def _write_colmap(info: SceneInfo, images: Sequence[str], folder: Path) -> str:
+def _write_colmap(info: SceneInfo, images: Sequence[str], points: Points | None, folder: Path) -> str:
     pinholes, camera_of_frame = np.unique(info.K[:, [0, 1, 0, 1], [0, 1, 2, 2]], axis=0, return_inverse=True)
     camera_of_frame = camera_of_frame.reshape(-1)  # NumPy 2.0 alone returns a second axis
     cameras = ["# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy"]
@@ -95,18 +100,19 @@ def _write_colmap(info: SceneInfo, images: Sequence[str], folder: Path) -> str:
     for index, (image, rotation, translation) in enumerate(zip(images, quaternions, viewmats[:, :3, 3], strict=True)):
         pose = _numbers([*rotation, *translation])
         lines += [f"{index + 1} {pose} {camera_of_frame[index] + 1} {image.removeprefix('images/')}", ""]
+    positions = ["# POINT3D_ID X Y Z R G B ERROR TRACK[]: none"]
+    for index in range(len(points) if points else 0):
+        assert points is not None
+        color = " ".join(map(str, points.rgb[index].tolist()))
+        positions.append(f"{index + 1} {_numbers(points.xyz[index])} {color} 0")
     model = folder / "sparse" / "0"
     model.mkdir(parents=True)
-    for file, text in (
-        ("cameras.txt", cameras),
-        ("images.txt", lines),
-        ("points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK[]: none"]),
-    ):
+    for file, text in (("cameras.txt", cameras), ("images.txt", lines), ("points3D.txt", positions)):
         (model / file).write_text("\n".join(text) + "\n", encoding="utf-8")
     return "sparse/0"
 
 
-def _write_lvsm(info: SceneInfo, images: Sequence[str], folder: Path) -> str:
+def _write_lvsm(info: SceneInfo, images: Sequence[str], points: Points | None, folder: Path) -> str:
     fxfycxcy = info.K[:, [0, 1, 0, 1], [0, 1, 2, 2]]
     content = {
         "scene_name": info.id,
@@ -136,13 +142,13 @@ class Exporter:
         images: Folder of the images, with `{id}` for the scene's id.
     """
 
-    write: Callable[[SceneInfo, Sequence[str], Path], str]
+    write: Callable[[SceneInfo, Sequence[str], Points | None, Path], str]
     entries: tuple[str, ...]
     images: str = "images"
 
 
 EXPORTERS = {
-    "nerfstudio": Exporter(_write_nerfstudio, ("transforms.json", "images")),
+    "nerfstudio": Exporter(_write_nerfstudio, ("transforms.json", "images", POINTS_FILE)),
     "colmap": Exporter(_write_colmap, ("sparse", "images")),
     "lvsm": Exporter(_write_lvsm, ("full_list.txt", "metadata", "images"), images="images/{id}"),
 }

@@ -10,6 +10,7 @@ from jaxtyping import Float64, UInt8
 from torch import Tensor
 
 from wnv.geometry.camera_checks import doubtful_cameras
+from wnv.scenes.points import Points
 from wnv.scenes.schema import SceneInfo, SceneKind
 from wnv.types import Cameras, Views
 
@@ -113,6 +114,14 @@ class Scene(ABC):
             cameras=self.cameras(chosen),
             times=self._times[torch.tensor(chosen, dtype=torch.long)].float(),
         )
+
+    def points(self) -> Points | None:
+        """Return the points of the scene, None if it has none.
+
+        Raises:
+            SceneError: If they are damaged.
+        """
+        return None
 
     def doubts(self, *, check_axes: bool = True) -> list[str]:
         """Describe what is doubtful about the cameras although they are valid, without reading pixels.

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from typing_extensions import override
 
 from wnv.scenes.archive import Archive
 from wnv.scenes.image_codec import decode_image
+from wnv.scenes.points import Points, points_from_ply
 from wnv.scenes.scene import Scene
 from wnv.scenes.scene_json import info_from_json
-from wnv.scenes.schema import FRAMES_FOLDER, SCENE_JSON, SceneError, SceneInfo, frame_label
+from wnv.scenes.schema import FRAMES_FOLDER, POINTS_FILE, SCENE_JSON, SceneError, SceneInfo, frame_label
 
 
 class SceneFile(Scene):
@@ -46,6 +48,12 @@ class SceneFile(Scene):
     ) -> list[UInt8[np.ndarray, "height width 3"]]:
         """Decode frames to RGB; remote ones are read in parallel. See `Scene.images_u8`."""
         return [self._decode(index, data, box) for index, data in zip(indices, self._read(indices), strict=True)]
+
+    @override
+    def points(self) -> Points | None:
+        if POINTS_FILE not in self._archive.members:
+            return None
+        return points_from_ply(self._archive.read(POINTS_FILE), where=f"scene '{self.id}', {POINTS_FILE}")
 
     def _read(self, indices: Sequence[int]) -> list[bytes]:
         self._check_indices(indices)
@@ -83,7 +91,7 @@ class SceneFile(Scene):
 
 
 def validate_scene(path: str | Path) -> SceneInfo:
-    """Check a scene file, every pixel included, and return its description.
+    """Check a scene file, every pixel and point included, and return its description.
 
     Args:
         path: A local path, or any URL that fsspec understands.
@@ -95,4 +103,5 @@ def validate_scene(path: str | Path) -> SceneInfo:
     scene = SceneFile(path)
     for index in range(len(scene)):
         scene.image_u8(index)
+    scene.points()
     return scene.info

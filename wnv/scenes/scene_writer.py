@@ -10,8 +10,9 @@ from jaxtyping import UInt8
 
 from wnv.runtime.atomic import atomic_file
 from wnv.scenes.image_codec import SUFFIXES, ImageFormat, decode_image, encode_image, image_header
+from wnv.scenes.points import Points, points_to_ply
 from wnv.scenes.scene_json import info_to_json
-from wnv.scenes.schema import SCENE_JSON, Frame, SceneError, SceneInfo, frame_file, frame_label
+from wnv.scenes.schema import POINTS_FILE, SCENE_JSON, Frame, SceneError, SceneInfo, frame_file, frame_label
 
 # The first date of the zip format, so that equal scenes become equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -22,6 +23,7 @@ def write_scene(
     info: SceneInfo,
     images: Iterable[bytes | UInt8[np.ndarray, "height width 3"]],
     *,
+    points: Points | None = None,
     overwrite: bool = False,
     image_format: ImageFormat = "jpeg",
     quality: int = 95,
@@ -33,6 +35,7 @@ def write_scene(
         info: The scene; `Frame.file` is replaced (`frames/000000.jpg`, ...).
         images: One per frame, in order; a generator keeps memory low. Bytes of a JPEG or PNG are stored unchanged after
             a test decoding; RGB arrays are encoded.
+        points: Points of the scene.
         overwrite: Replace an existing file.
         image_format: Format of encoded arrays; `png` is lossless.
         quality: JPEG quality of encoded arrays, 1 to 100.
@@ -47,6 +50,8 @@ def write_scene(
     path = Path(folder) / f"{info.id}.zip"
     with atomic_file(path, overwrite=overwrite) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         frames = _write_frames(archive, info, images, image_format=image_format, quality=quality)
+        if points is not None:
+            archive.writestr(zipfile.ZipInfo(POINTS_FILE, _DATE), points_to_ply(points))
         # Last, beside the archive's directory, so that a remote reader gets both in one request.
         text = info_to_json(replace(info, frames=frames))
         archive.writestr(zipfile.ZipInfo(SCENE_JSON, _DATE), text)

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 SCENE_JSON = "scene.json"
 FRAMES_FOLDER = "frames"
 INDEX_FILE = "index.jsonl"
+POINTS_FILE = "points.ply"
 
 SceneKind = Literal["static", "dynamic"]
 

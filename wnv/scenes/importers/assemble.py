@@ -12,6 +12,7 @@ from jaxtyping import Float64, UInt8
 from wnv import __version__
 from wnv.scenes.importers.capture import ImportOptions, PosedImage
 from wnv.scenes.importers.image_content import decode_rgb, image_size, is_copyable, is_turned
+from wnv.scenes.points import Points
 from wnv.scenes.resize import fit_size, shrink_image
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
@@ -21,7 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 def assemble_scene(
-    out: Path, images: Sequence[PosedImage], *, scene_id: str, source: Mapping[str, Any], options: ImportOptions
+    out: Path,
+    images: Sequence[PosedImage],
+    *,
+    scene_id: str,
+    source: Mapping[str, Any],
+    points: Points | None = None,
+    options: ImportOptions,
 ) -> Path:
     """Write one scene file and return its path; an existing one is replaced.
 
@@ -34,6 +41,7 @@ def assemble_scene(
         images: At least one, in the order of their times.
         scene_id: Name of the scene.
         source: Where the scene came from, any JSON object; `wnv` and `undistorted` are added.
+        points: Points of the scene.
         options: `kind`, `max_side`, `image_format` and `quality` are used.
 
     Raises:
@@ -85,7 +93,15 @@ def assemble_scene(
                 decoded = undistort_image(decoded, maps)
             yield decoded if keeps_size else shrink_image(decoded, width=width, height=height)
 
-    path = write_scene(out, info, pixels(), overwrite=True, image_format=options.image_format, quality=options.quality)
+    path = write_scene(
+        out,
+        info,
+        pixels(),
+        points=points,
+        overwrite=True,
+        image_format=options.image_format,
+        quality=options.quality,
+    )
     logger.info("%s: %d frames of %d x %d from %s", path, len(frames), width, height, source.get("format", "source"))
     return path
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from wnv.scenes.image_codec import ImageFormat
+from wnv.scenes.points import Points
 from wnv.scenes.schema import SceneKind
 from wnv.scenes.undistort import Distortion
 
@@ -113,11 +114,13 @@ class Capture:
         where: File of the source, for messages.
         read: Returns the posed images in the order of their times, and the scene's `source` (any JSON object); raises
             ValueError or OSError if the capture is invalid.
+        read_points: Returns the points of the scene, None if it has none; raises as `read`.
     """
 
     id: str
     where: str
     read: Callable[[], tuple[Iterable[PosedImage], Mapping[str, Any]]]
+    read_points: Callable[[], Points | None] = lambda: None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from wnv.scenes.importers.capture import Capture, Captures, ImportOptions, PosedImage, capture_folders, posed_images
-from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model
+from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapModel, is_model, read_model, read_points
 from wnv.scenes.importers.parsing import SCALED_FOLDERS, find_image, natural_order, pinhole, rigid
 from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.schema import safe_id
@@ -37,8 +37,8 @@ def colmap_captures(source: Path, options: ImportOptions) -> Captures:
     The model is looked for in a capture's folder and in its `MODEL_FOLDERS`. Image names are relative to
     `options.images`, by default a folder `images` in `source` or beside `sparse`, or one of scaled copies (`images_2`,
     `images_4`, `images_8`). Cameras are scaled to the size of the images. Registered images are sorted by name (`2.jpg`
-    before `10.jpg`). Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV and FULL_OPENCV (without its
-    rational terms) are supported.
+    before `10.jpg`). Points are kept, without their tracks. Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL,
+    RADIAL, OPENCV and FULL_OPENCV (without its rational terms) are supported.
 
     `options.fps` is only right if every frame of the video is registered.
     """
@@ -50,6 +50,7 @@ def colmap_captures(source: Path, options: ImportOptions) -> Captures:
             id=options.scene_id or safe_id(name),
             where=str(model),
             read=partial(_read, folder, model, options),
+            read_points=partial(read_points, model),
         )
 
 

@@ -1,8 +1,8 @@
-"""Reads the cameras and poses of a COLMAP model, text or binary, without COLMAP.
+"""Reads the cameras, poses and points of a COLMAP model, text or binary, without COLMAP.
 
-Only `cameras` and `images` are read; their form is the same in all versions. `rigs` and `frames` (COLMAP 3.12) add
-nothing to the poses. Unlike pycolmap 4.2, which accepts a truncated `cameras.bin`, this reader names the line or
-byte at which a file is damaged.
+Only `cameras`, `images` and `points3D` are read; their form is the same in all versions. `rigs` and `frames` (COLMAP
+3.12) add nothing to the poses. Unlike pycolmap 4.2, which accepts a truncated `cameras.bin`, this reader names the
+line or byte at which a file is damaged.
 """
 
 import mmap
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from wnv.scenes.importers.parsing import numbers
+from wnv.scenes.points import Points
 
 # COLMAP's id: name and number of parameters.
 CAMERA_MODELS: dict[int, tuple[str, int]] = {
@@ -80,6 +81,25 @@ def read_model(folder: Path) -> ColmapModel:
         if is_model(folder, suffix):
             return ColmapModel(folder, cameras(folder / f"cameras{suffix}"), images(folder / f"images{suffix}"))
     raise FileNotFoundError(f"{folder}: no COLMAP model (cameras.bin and images.bin, or cameras.txt and images.txt)")
+
+
+def read_points(folder: Path) -> Points | None:
+    """Read the points of the model in a folder, without their tracks; None if it has no points.
+
+    Raises:
+        ValueError: If the file is malformed, with line or byte.
+    """
+    suffix = ".bin" if is_model(folder, ".bin") else ".txt"
+    path = folder / f"points3D{suffix}"
+    if not path.is_file():
+        return None
+    found = list(_binary_points(path) if suffix == ".bin" else _text_points(path))
+    if not found:
+        return None
+    xyz, rgb = (np.array(values) for values in zip(*found, strict=True))
+    if not np.isfinite(xyz).all():
+        raise ValueError(f"{path}: holds points that are not finite; export the model again")
+    return Points(xyz=xyz.astype(np.float64), rgb=rgb.astype(np.uint8))
 
 
 def is_model(folder: Path, suffix: str | None = None) -> bool:
@@ -168,6 +188,37 @@ def _binary_images(path: Path) -> list[ColmapImage]:
         images.append(ColmapImage(name=name, camera_id=camera_id, quaternion=values[:4], translation=values[4:]))
     reader.end()
     return images
+
+
+def _text_points(path: Path) -> Iterator[tuple[tuple[float, ...], tuple[int, ...]]]:
+    for line, text in _lines(path):
+        if not text or text.startswith("#"):
+            continue
+        where = f"{path}:{line}"
+        words = text.split(maxsplit=8)
+        if len(words) < 8:
+            raise ValueError(f"{where}: a point is 'POINT3D_ID X Y Z R G B ERROR TRACK...', got {text!r:.80}")
+        yield (
+            tuple(numbers(words[1:4], count=3, what="a position", where=where).tolist()),
+            tuple(_color(word, where=where) for word in words[4:7]),
+        )
+
+
+def _binary_points(path: Path) -> Iterator[tuple[tuple[float, ...], tuple[int, ...]]]:
+    reader = _Reader(path)
+    for _ in range(reader.count()):
+        _, x, y, z, *rgb, _ = reader.take("<Q3d3Bd")
+        # Per observation: image id, index of its point.
+        reader.skip(8 * reader.count())
+        yield (x, y, z), tuple(rgb)
+    reader.end()
+
+
+def _color(word: str, *, where: str) -> int:
+    value = _integer(word, where=where)
+    if not 0 <= value <= 255:
+        raise ValueError(f"{where}: a color must be 0 to 255, got {word}")
+    return value
 
 
 class _Reader:

@@ -148,7 +148,9 @@ def _import_one(capture: Capture | Rejection, out: Path, options: ImportOptions)
                 return path, False
             raise FileExistsError(f"{path} exists; set exists=skip to keep it, or exists=replace")
         images, source = capture.read()
-        assemble_scene(out, list(images), scene_id=capture.id, source=source, options=options)
+        assemble_scene(
+            out, list(images), scene_id=capture.id, source=source, points=capture.read_points(), options=options
+        )
         for doubt in SceneFile(path).doubts():
             logger.warning("%s", doubt)
         return path, True
