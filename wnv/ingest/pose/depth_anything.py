@@ -14,6 +14,8 @@ from wnv.scenes.undistort import Distortion
 
 _PACKAGE = "depth-anything-3"
 
+_VIEWMATS = "extrinsics"  # the network's name of camera<-world matrices
+
 
 @dataclass(eq=False, kw_only=True)
 class DepthAnythingEstimator:
@@ -57,7 +59,7 @@ class DepthAnythingEstimator:
         network.eval()
         with torch.inference_mode():
             prediction = network.inference([str(frame) for frame in frames])
-        if prediction.extrinsics is None or prediction.intrinsics is None:
+        if any(getattr(prediction, name, None) is None for name in (_VIEWMATS, "intrinsics")):
             return NoCameras(f"{self.model} estimates no cameras; choose a model that does")
         image = cv2.imread(str(frames[0]))
         assert image is not None
@@ -66,7 +68,7 @@ class DepthAnythingEstimator:
 
 def _to_estimate(prediction: Any, *, width: int, height: int) -> PoseEstimate | NoCameras:
     """Convert viewmats, and intrinsics of the network's input size."""
-    viewmats = np.asarray(prediction.extrinsics, dtype=np.float64)
+    viewmats = np.asarray(getattr(prediction, _VIEWMATS), dtype=np.float64)
     intrinsics = np.asarray(prediction.intrinsics, dtype=np.float64)
     if not (np.isfinite(viewmats).all() and np.isfinite(intrinsics).all()):
         return NoCameras("the network's cameras are not finite")
