@@ -4,7 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wnv.scenes.undistort import (
+    AnyDistortion,
     Distortion,
+    FisheyeDistortion,
+    RationalDistortion,
     distort,
     pinhole_without_borders,
     undistort_image,
@@ -79,3 +82,43 @@ def test_coefficients_that_fold_the_image_are_rejected() -> None:
     K = np.array([[90.0, 0.0, 48.0], [0.0, 90.0, 32.0], [0.0, 0.0, 1.0]])
     with pytest.raises(ValueError, match=r"room, frame 3: .*k1=-90"):
         pinhole_without_borders(K, Distortion(k1=-90.0), width=_WIDTH, height=_HEIGHT, where="room, frame 3")
+
+
+LENSES = [
+    FisheyeDistortion(k1=0.03, k2=-0.01, k3=0.004, k4=-0.001),
+    FisheyeDistortion(),
+    RationalDistortion(k1=0.3, k2=0.05, p1=0.001, p2=-0.002, k3=0.01, k4=0.5, k5=0.08, k6=0.01),
+]
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_points_lie_where_the_pinhole_puts_them(lens: AnyDistortion) -> None:
+    K = np.array([[200.0, 0.0, 322.0], [0.0, 201.0, 238.0], [0.0, 0.0, 1.0]])
+    pinhole = pinhole_without_borders(K, lens, width=640, height=480, where="here", max_fov_deg=100)
+    maps = undistortion_maps(K, lens, pinhole, width=640, height=480)
+    pixels = np.random.default_rng(0).integers((1, 1), (639, 479), size=(200, 2))
+    rays = (pixels + 0.5 - pinhole[:2, 2]) / np.diag(pinhole)[:2]
+    found = np.stack([axis[pixels[:, 1], pixels[:, 0]] for axis in maps], axis=-1) + 0.5
+    np.testing.assert_allclose(found, distort(rays, K, lens), atol=0.01)
+
+
+def test_a_fisheye_becomes_a_pinhole_of_the_wanted_width() -> None:
+    K = np.array([[200.0, 0.0, 320.0], [0.0, 200.0, 240.0], [0.0, 0.0, 1.0]])  # 183 degrees wide
+    for fov_deg in (60.0, 110.0, 140.0):
+        pinhole = pinhole_without_borders(
+            K, FisheyeDistortion(), width=640, height=480, where="here", max_fov_deg=fov_deg
+        )
+        assert 2 * np.degrees(np.arctan(320 / pinhole[0, 0])) == pytest.approx(fov_deg)
+
+
+@pytest.mark.parametrize(
+    ("model", "lens"), [("OPENCV_FISHEYE", LENSES[0]), ("FISHEYE", LENSES[1]), ("FULL_OPENCV", LENSES[2])]
+)
+def test_lenses_are_those_of_colmap(model: str, lens: AnyDistortion) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    K = np.array([[200.0, 0.0, 322.0], [0.0, 201.0, 238.0], [0.0, 0.0, 1.0]])
+    params = [200.0, 201.0, 322.0, 238.0, *(lens.coefficients if model != "FISHEYE" else [])]
+    camera = pycolmap.Camera(model=model, width=640, height=480, params=params)
+    rays = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    expected = np.asarray(camera.img_from_cam(np.concatenate([rays, np.ones((100, 1))], axis=-1)))
+    np.testing.assert_allclose(distort(rays, K, lens), expected, atol=1e-6)

@@ -187,13 +187,8 @@ def test_of_several_models_the_one_with_the_most_images_is_imported(
         ("cameras.txt", lambda t: t.replace("PINHOLE", "OPENCV_FISHEYE") + " 0 0 0 0", r"cameras\.txt:2.*8 numbers"),
         (
             "cameras.txt",
-            lambda t: t.replace("PINHOLE", "OPENCV_FISHEYE").rstrip() + " 0 0 0 0\n",
-            r"image 'walk/0\.jpg', camera 7: camera model OPENCV_FISHEYE .*image_undistorter",
-        ),
-        (
-            "cameras.txt",
-            lambda t: t.replace("PINHOLE", "FULL_OPENCV").rstrip() + " 0 0 0 0 0 0 0 0.1\n",
-            r"camera model FULL_OPENCV .*k6",
+            lambda t: t.replace("PINHOLE", "THIN_PRISM_FISHEYE").rstrip() + " 0 0 0 0 0 0 0 0\n",
+            r"image 'walk/0\.jpg', camera 7: camera model THIN_PRISM_FISHEYE .*image_undistorter",
         ),
         ("cameras.txt", lambda t: t.replace("PINHOLE", "BOX"), r"cameras\.txt:2: unknown camera model 'BOX'"),
         ("cameras.txt", lambda t: t.replace("40.5", "wide"), r"cameras\.txt:2.*wide"),

@@ -1,6 +1,7 @@
 """Writes the posed images of one capture as a scene file."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from wnv.scenes.points import Points
 from wnv.scenes.resize import fit_size, shrink_image
 from wnv.scenes.scene_writer import write_scene
 from wnv.scenes.schema import Frame, SceneInfo
-from wnv.scenes.undistort import pinhole_without_borders, undistort_image, undistortion_maps
+from wnv.scenes.undistort import FisheyeDistortion, pinhole_without_borders, undistort_image, undistortion_maps
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +53,19 @@ def assemble_scene(
     images = _fit_to_pixels(images, scene_id=scene_id)
     width, height = fit_size(*_common_size(images, scene_id=scene_id), max_side=options.max_side)
     pinholes = [
-        pinhole_without_borders(image.K, image.distortion, width=image.width, height=image.height, where=image.where)
+        pinhole_without_borders(
+            image.K,
+            image.distortion,
+            width=image.width,
+            height=image.height,
+            where=image.where,
+            max_fov_deg=options.undistort_fov,
+        )
         if image.distortion
         else image.K
         for image in images
     ]
+    _report_fisheye(images, pinholes, scene_id=scene_id)
     frames = tuple(
         Frame(
             time_s=image.time_s,
@@ -104,6 +113,27 @@ def assemble_scene(
     )
     logger.info("%s: %d frames of %d x %d from %s", path, len(frames), width, height, source.get("format", "source"))
     return path
+
+
+def _report_fisheye(
+    images: Sequence[PosedImage], pinholes: Sequence[Float64[np.ndarray, "3 3"]], *, scene_id: str
+) -> None:
+    """Report the field of view that fisheye images get, and what is lost."""
+    lenses = [pair for pair in zip(images, pinholes, strict=True) if isinstance(pair[0].distortion, FisheyeDistortion)]
+    if not lenses:
+        return
+    image, pinhole = lenses[0]
+    focal = pinhole[0, 0] if image.width >= image.height else pinhole[1, 1]
+    fov_deg = 2 * math.degrees(math.atan(max(image.width, image.height) / 2 / focal))
+    maps = undistortion_maps(image.K, image.distortion, pinhole, width=image.width, height=image.height)
+    # The area of the photograph from which the pixels of the new image come.
+    x, y = (np.gradient(axis.astype(np.float64)) for axis in maps)
+    share = float(np.abs(x[1] * y[0] - x[0] * y[1]).sum()) / (image.width * image.height)
+    logger.warning(
+        "scene '%s': %d fisheye images become pinholes of %.0f degrees along the wider side (undistort_fov), %.0f %% "
+        "of each photograph",
+        scene_id, len(lenses), fov_deg, 100 * share,
+    )  # fmt: skip
 
 
 def _fit_to_pixels(images: Sequence[PosedImage], *, scene_id: str) -> list[PosedImage]:

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from wnv.scenes.image_codec import ImageFormat
 from wnv.scenes.points import Points
 from wnv.scenes.schema import SceneKind
-from wnv.scenes.undistort import Distortion
+from wnv.scenes.undistort import MAX_FISHEYE_FOV_DEG, AnyDistortion, Distortion
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ class ImportOptions:
         images: Folder that image names are relative to (colmap); None looks for `images`.
         frames: Folder of the frames (re10k); None looks for `<scene>/` beside each text file.
         root: Folder that paths are relative to (lvsm); None derives it from the source.
+        undistort_fov: Largest field of view of pinholes that fisheye images become, degrees along the wider side
+            (nerfstudio, colmap).
         max_side: Maximum side of the stored images in pixels; larger images are scaled down. None keeps the size.
         missing: Treatment of frames without an image file: `skip` them with a warning, or reject the scene as an
             `error` (nerfstudio, colmap, lvsm, re10k).
@@ -50,6 +52,7 @@ class ImportOptions:
     images: Path | None = None
     frames: Path | None = None
     root: Path | None = None
+    undistort_fov: float | int = MAX_FISHEYE_FOV_DEG
     max_side: int | None = None
     missing: Literal["error", "skip"] = "error"
     exists: Literal["skip", "replace", "error"] = "skip"
@@ -60,6 +63,8 @@ class ImportOptions:
     def __post_init__(self) -> None:
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise ValueError(f"fps must be positive, got {self.fps}; leave it out for photographs without a clock")
+        if not 10 <= self.undistort_fov <= 160:
+            raise ValueError(f"undistort_fov must be between 10 and 160 degrees, got {self.undistort_fov}")
         for name in ("max_side", "num_workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -95,7 +100,7 @@ class PosedImage:
     height: int
     K: Float64[np.ndarray, "3 3"]
     camtoworld: Float64[np.ndarray, "4 4"]
-    distortion: Distortion = field(default_factory=Distortion)
+    distortion: AnyDistortion = field(default_factory=Distortion)
     time_s: float
     source_index: int | None = None
     is_turned: bool = False

@@ -13,7 +13,7 @@ from wnv.scenes.importers.colmap_model import ColmapCamera, ColmapImage, ColmapM
 from wnv.scenes.importers.parsing import SCALED_FOLDERS, find_image, natural_order, pinhole, rigid
 from wnv.scenes.rigid import invert_rigid
 from wnv.scenes.schema import safe_id
-from wnv.scenes.undistort import Distortion
+from wnv.scenes.undistort import AnyDistortion, Distortion, FisheyeDistortion, RationalDistortion
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,11 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
     "RADIAL": ("f", "cx", "cy", "k1", "k2"),
     "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
+    "SIMPLE_FISHEYE": ("f", "cx", "cy"),
+    "FISHEYE": ("fx", "fy", "cx", "cy"),
+    "SIMPLE_RADIAL_FISHEYE": ("f", "cx", "cy", "k1"),
+    "RADIAL_FISHEYE": ("f", "cx", "cy", "k1", "k2"),
+    "OPENCV_FISHEYE": ("fx", "fy", "cx", "cy", "k1", "k2", "k3", "k4"),
     "FULL_OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
 }
 
@@ -37,8 +42,8 @@ def colmap_captures(source: Path, options: ImportOptions) -> Captures:
     The model is looked for in a capture's folder and in its `MODEL_FOLDERS`. Image names are relative to
     `options.images`, by default a folder `images` in `source` or beside `sparse`, or one of scaled copies (`images_2`,
     `images_4`, `images_8`). Cameras are scaled to the size of the images. Registered images are sorted by name (`2.jpg`
-    before `10.jpg`). Points are kept, without their tracks. Camera models PINHOLE, SIMPLE_PINHOLE, SIMPLE_RADIAL,
-    RADIAL, OPENCV and FULL_OPENCV (without its rational terms) are supported.
+    before `10.jpg`). Points are kept, without their tracks. Camera models are those of `_PARAMETERS`; images of
+    fisheye lenses become pinholes of at most `options.undistort_fov` degrees.
 
     `options.fps` is only right if every frame of the video is registered.
     """
@@ -148,15 +153,13 @@ def _posed_image(
     )
 
 
-def _lens(camera: ColmapCamera, *, where: str) -> tuple[Float64[np.ndarray, "3 3"], Distortion]:
-    values: dict[str, float] = {}
-    if camera.model in _PARAMETERS:
-        values = dict(zip(_PARAMETERS[camera.model], camera.params.tolist(), strict=True))
-    if not values or any([values.pop(key, 0.0) for key in ("k4", "k5", "k6")]):
+def _lens(camera: ColmapCamera, *, where: str) -> tuple[Float64[np.ndarray, "3 3"], AnyDistortion]:
+    if camera.model not in _PARAMETERS:
         raise ValueError(
-            f"{where}: camera model {camera.model} is not supported ({', '.join(_PARAMETERS)} are, with k4 to k6 0); "
+            f"{where}: camera model {camera.model} is not supported ({', '.join(_PARAMETERS)} are); "
             "run 'colmap image_undistorter' and import its output"
         )
+    values = dict(zip(_PARAMETERS[camera.model], camera.params.tolist(), strict=True))
     focal = values.pop("f", None)
     K = pinhole(
         fx=values.pop("fx") if focal is None else focal,
@@ -164,4 +167,6 @@ def _lens(camera: ColmapCamera, *, where: str) -> tuple[Float64[np.ndarray, "3 3
         cx=values.pop("cx"),
         cy=values.pop("cy"),
     )
-    return K, Distortion(**values)
+    if camera.model.endswith("FISHEYE"):
+        return K, FisheyeDistortion(**values)
+    return K, RationalDistortion(**values) if camera.model == "FULL_OPENCV" else Distortion(**values)

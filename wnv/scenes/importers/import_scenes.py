@@ -48,8 +48,8 @@ class Importer:
 
 
 IMPORTERS = {
-    "nerfstudio": Importer(nerfstudio_captures, ("scene_id", "kind", "fps", "missing")),
-    "colmap": Importer(colmap_captures, ("scene_id", "kind", "fps", "images", "missing")),
+    "nerfstudio": Importer(nerfstudio_captures, ("scene_id", "kind", "fps", "missing", "undistort_fov")),
+    "colmap": Importer(colmap_captures, ("scene_id", "kind", "fps", "images", "missing", "undistort_fov")),
     "re10k": Importer(re10k_captures, ("frames", "missing")),
     "lvsm": Importer(lvsm_captures, ("kind", "fps", "root", "missing")),
     "opencv_cameras": Importer(opencv_captures, ("kind", "fps", "missing")),

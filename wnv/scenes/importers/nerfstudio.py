@@ -23,12 +23,14 @@ from wnv.scenes.importers.capture import (
 from wnv.scenes.importers.image_content import image_size
 from wnv.scenes.importers.parsing import find_image, natural_order, number, pinhole, pose_matrix, read_json
 from wnv.scenes.schema import safe_id
-from wnv.scenes.undistort import Distortion
+from wnv.scenes.undistort import AnyDistortion, Distortion, FisheyeDistortion
 
 logger = logging.getLogger(__name__)
 
 CAMERA_MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """Supported models; each is OPENCV without some coefficients."""
+
+FISHEYE_MODELS = ("OPENCV_FISHEYE",)
 
 # World<-camera axes by `camera_convention`, a key of MapAnything's `scene_meta.json`. By default cameras look along -z
 # with y up (OpenGL); ours look along +z with y down.
@@ -50,7 +52,7 @@ def nerfstudio_captures(source: Path, options: ImportOptions) -> Captures:
     - Intrinsics of a frame override those of the file: `fl_x fl_y cx cy w h`, or `camera_angle_x` (and `_y`). A missing
       `fl_y` equals `fl_x`, a missing principal point is the centre, a missing size is that of the image.
       Cameras are scaled to the size of the images.
-    - Distortion is `k1 k2 p1 p2 k3`; fisheye lenses are rejected.
+    - Distortion is `k1 k2 p1 p2 k3`; of fisheye lenses (`camera_model` OPENCV_FISHEYE, or `is_fisheye`) `k1 k2 k3 k4`.
     - Axes turn from OpenGL to OpenCV, unless `camera_convention` of file or frame is `opencv`. A uniform scale of a
       pose is removed with a warning. nerfstudio's `applied_transform` and `applied_scale` (its changes to COLMAP's
       world) are kept in `source`, not undone.
@@ -193,16 +195,18 @@ def _focal(camera: Mapping[str, Any], axis: str, side: int, *, where: str) -> fl
     return 0.5 * side / math.tan(0.5 * angle)
 
 
-def _distortion(camera: Mapping[str, Any], *, where: str) -> Distortion:
+def _distortion(camera: Mapping[str, Any], *, where: str) -> AnyDistortion:
     model = camera.get("camera_model", "OPENCV")
-    if model not in CAMERA_MODELS or camera.get("is_fisheye"):
-        named = model if model not in CAMERA_MODELS else "is_fisheye"
+    is_fisheye = bool(camera.get("is_fisheye")) or model in FISHEYE_MODELS
+    if model not in CAMERA_MODELS and not is_fisheye:
         raise ValueError(
-            f"{where}: camera model {named!r} is not a pinhole with OpenCV distortion ({', '.join(CAMERA_MODELS)}); "
+            f"{where}: camera model {model!r} is not supported ({', '.join((*CAMERA_MODELS, *FISHEYE_MODELS))}); "
             "undistort the images first"
         )
+    names = ("k1", "k2", "k3", "k4") if is_fisheye else ("k1", "k2", "p1", "p2", "k3")
+    values = {key: number(camera.get(key, 0.0), what=f"'{key}'", where=where) for key in names}
+    if is_fisheye:
+        return FisheyeDistortion(**values)
     if number(camera.get("k4", 0.0), what="'k4'", where=where) != 0.0:
-        raise ValueError(f"{where}: 'k4' is a coefficient of fisheye lenses; undistort the images first")
-    return Distortion(
-        **{key: number(camera.get(key, 0.0), what=f"'{key}'", where=where) for key in ("k1", "k2", "p1", "p2", "k3")}
-    )
+        raise ValueError(f"{where}: 'k4' is a coefficient of fisheye lenses; set camera_model to OPENCV_FISHEYE")
+    return Distortion(**values)
