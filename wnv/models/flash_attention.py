@@ -9,10 +9,16 @@ _aten = torch.ops.aten
 
 def has_flash_attention(query: Float[Tensor, "*batch dim"]) -> bool:
     """Whether `flash_attention` supports the device and type of a query."""
-    if query.device.type == "cuda":
-        is_half = query.dtype in (torch.bfloat16, torch.float16)
-        return is_half and query.shape[-1] % 8 == 0 and torch.backends.cuda.flash_sdp_enabled()
-    return query.device.type == "cpu"
+    if query.device.type != "cuda":
+        return query.device.type == "cpu"
+    return (
+        query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.backends.cuda.flash_sdp_enabled()
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)  # Ampere
+    )
 
 
 def flash_attention(
