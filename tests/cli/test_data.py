@@ -114,13 +114,13 @@ def test_a_damaged_capture_does_not_stop_an_import(wnv_data, tmp_path: Path) -> 
         (source / name).mkdir(parents=True)
         Image.new("RGB", (24, 16)).save(source / name / "0.jpg")
         (source / f"{name}.txt").write_text("0 0.8 1.2 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n")
-    (source / "b" / "0.jpg").rename(source / "b" / "1.jpg")
+    (source / "b" / "0.jpg").rename(source / "b" / "7.jpg")
     arguments = ("import", "format=re10k", "source=re10k", "out=scenes")
     code, out, err = wnv_data(*arguments)
     assert code == 1
     assert out.splitlines()[:3] == ["scenes/a.zip", "scenes/c.zip", "scenes/index.jsonl: 2 scenes, 2 frames"]
     assert "re10k/b.txt:1" in err
-    (source / "b" / "1.jpg").rename(source / "b" / "0.jpg")
+    (source / "b" / "7.jpg").rename(source / "b" / "0.jpg")
     code, out, _ = wnv_data(*arguments)
     assert (code, out.splitlines()[:2]) == (0, ["scenes/b.zip", "scenes/index.jsonl: 3 scenes, 3 frames"])
     assert wnv_data(*arguments, "overwrite=true")[1].splitlines()[:3] == [f"scenes/{name}.zip" for name in "abc"]

@@ -46,9 +46,11 @@ def test_values_and_gradients_are_those_of_the_cpu(seen: dict[str, dict], name: 
 
 
 def test_autocast_gives_the_formats_of_the_cpu(seen: dict[str, dict]) -> None:
-    """Torch's own layer norms return float32 on an NPU, as on CUDA; ours, and norms of heads, return bfloat16."""
+    """Torch's own layer norms return float32 on an NPU, as on CUDA; ours return bfloat16."""
     npu, cpu = seen["formats"]["npu"], seen["formats"]["cpu"]
-    assert npu.keys() == cpu.keys()
+    # Accelerators join the weights of these three, and do not call the layers.
+    assert {name.rpartition(".")[2] for name in cpu.keys() - npu.keys()} == {"query", "key", "value"}
+    cpu = {name: cpu[name] for name in npu}
     norms = {given for given in npu.values() if "Norm" in given}
-    assert norms == {"HeadNorm torch.bfloat16", "LayerNorm torch.bfloat16"}
+    assert norms == {"LayerNorm torch.bfloat16"}
     assert npu == cpu

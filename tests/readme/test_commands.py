@@ -445,7 +445,7 @@ def test_a_command_does_what_the_readme_says(walk: Walk, command: str) -> None:
 def test_the_commands_write_nothing_else(walk: Walk) -> None:
     walk.through(COMMANDS[-1])
     made_for_them = "captures scenes source phone_videos photos kokoni_videos kokoni.jsonl cookies.txt fox-path.json"
-    results = "runs outputs exports mine house kokoni rendered.png encodings.html encodings_tables"
+    results = "photo_scenes runs outputs exports mine house kokoni rendered.png encodings.html encodings_tables"
     assert {file.name for file in walk.place.iterdir()} == {*made_for_them.split(), *results.split()}
 
 

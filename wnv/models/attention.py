@@ -73,7 +73,9 @@ class Attention(nn.Module):
         self, tokens: Float[Tensor, "batch view token dim"], *layers: nn.Linear
     ) -> tuple[Float[Tensor, "batch view token head head_dim"], ...]:
         """Apply several layers as one product, which reads the tokens once."""
-        if tokens.device.type == "cpu" and not torch.compiler.is_compiling():  # joining the weights would cost more
+        is_eager_cpu = tokens.device.type == "cpu" and not torch.compiler.is_compiling()  # joining would cost more
+        # Layers that somebody has replaced or extended (LoRA, quantization) are called as they are.
+        if is_eager_cpu or any(type(layer) is not nn.Linear for layer in layers):
             return tuple(layer(tokens).unflatten(-1, (self.num_heads, -1)) for layer in layers)
         weight = torch.cat([layer.weight for layer in layers])
         heads = functional.linear(tokens, weight).unflatten(-1, (len(layers), self.num_heads, -1))

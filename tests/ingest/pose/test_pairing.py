@@ -32,13 +32,16 @@ def test_frame_pairs() -> None:
 
 
 def write_photos(folder: Path, videos: list[PosedVideo], order: np.ndarray) -> list[Path]:
-    """Write the frames of videos, one after another, as photographs in this order."""
+    """Write the frames of videos, one after another, as photographs in this order.
+
+    COLMAP cannot read PNG in a process that has imported decord.
+    """
     folder.mkdir()
     images = []
     for video in videos:
         with open_video(video.path) as reader:
             images += list(reader.read(range(reader.num_frames)))
-    paths = [folder / f"{position:06d}.png" for position in range(len(order))]
+    paths = [folder / f"{position:06d}.bmp" for position in range(len(order))]
     for path, index in zip(paths, order, strict=True):
         cv2.imwrite(str(path), images[index][..., ::-1])
     return paths
