@@ -9,19 +9,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.backends.common import aot_autograd
-from torch._functorch.partitioners import min_cut_rematerialization_partition
-from torch._inductor import config as inductor_config
-from torch._inductor.compile_fx import _recursive_post_grad_passes, fake_tensor_prop, view_to_reshape
-from torch._inductor.debug import DebugContext
-from torch._inductor.decomposition import select_decomp_table
-from torch._inductor.graph import GraphLowering
-from torch._inductor.scheduler import NopKernelSchedulerNode
-from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -31,8 +22,6 @@ from wnv.benchmarks.tables import Table
 from wnv.models.compile import COMPILER_OPTIONS, compile_blocks
 from wnv.models.konet import KoNet
 from wnv.types import Cameras, Views
-
-Result = TypeVar("Result")
 
 # Operations that move no bytes.
 _FREE = {"alias", "detach", "empty", "empty_like", "empty_strided", "lift_fresh", "new_empty", "_unsafe_view"}
@@ -173,6 +162,11 @@ def _count_saved(model: KoNet, context: Views, target: Views, counts: Counts) ->
 
 
 def _compile_blocks(model: KoNet, counts: Counts) -> None:
+    # Importing the compiler takes seconds, so only a count does.
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
+    from torch._inductor.decomposition import select_decomp_table
+
     torch.compiler.reset()
     backend = aot_autograd(
         fw_compiler=partial(_count_graph, counts=counts, is_forward=True),
@@ -203,6 +197,13 @@ def _count_graph(
 
 def _lower(graph_module: torch.fx.GraphModule, inputs: Sequence[Any]) -> tuple[int, int]:
     """Bytes and kernels of a graph after Inductor's passes and fusions."""
+    from torch._inductor import config as inductor_config
+    from torch._inductor.compile_fx import _recursive_post_grad_passes, fake_tensor_prop, view_to_reshape
+    from torch._inductor.debug import DebugContext
+    from torch._inductor.graph import GraphLowering
+    from torch._inductor.scheduler import NopKernelSchedulerNode
+    from torch._inductor.virtualized import V
+
     view_to_reshape(graph_module)
     fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
     with V.set_fake_mode(fake_mode), inductor_config.patch(COMPILER_OPTIONS):

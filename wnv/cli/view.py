@@ -2,11 +2,12 @@
 
 import importlib.util
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
 from socket import gethostname
-from threading import Event
+from threading import Event, Timer
 from types import FrameType
 
 from omegaconf import DictConfig
@@ -19,6 +20,8 @@ from wnv.runtime.device import resolve_device
 from wnv.viewer.scenes import SceneList, example_scenes, file_scenes
 from wnv.viewer.session import SceneSession
 
+# Closing takes a second or two.
+_MAX_CLOSING_S = 15.0
 _KINDS = {
     "context": list[int] | None,
     "num_context": int | None,
@@ -78,9 +81,21 @@ def run(cfg: DictConfig) -> None:
                 sys.stdout.write(f"  from another machine: ssh -L {port}:localhost:{port} {gethostname()}\n")
             sys.stdout.flush()
             signal.signal(signal.SIGTERM, _end)  # videos in progress remove their files
-            Event().wait()
+            try:
+                Event().wait()
+            except (KeyboardInterrupt, SystemExit) as end:
+                _limit_closing(end)
+                raise
     finally:
         session.close()
+
+
+def _limit_closing(end: KeyboardInterrupt | SystemExit) -> None:
+    """End the process after a while even if a thread of the viewer, which Python would wait for, does not end."""
+    code = end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else 128 + signal.SIGINT
+    timer = Timer(_MAX_CLOSING_S, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
